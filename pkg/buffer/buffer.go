@@ -1,0 +1,136 @@
+// Package buffer holds the reference-counted buffers that carry payload from
+// the raw socket to the link's writev.
+//
+// A Buf is a pooled slab of one of two sizes: small control-sized and
+// interactive payload must not pin a slab that was made for bulk. A Seg is a
+// byte range of a Buf. Whoever holds a Seg holds one reference of its Buf and
+// must either pass the Seg on or Release it exactly once; the last Release
+// returns the slab to the pool. Bytes reachable through more than one
+// reference are read-only.
+//
+// The package starts no goroutines. All functions may be called from any
+// goroutine; a single Buf or Seg value belongs to one owner at a time.
+package buffer
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Plain is the largest plain payload of one sealed record, in bytes.
+const Plain = 16 << 10
+
+// Slack is the room that a large slab has beyond Plain, in bytes: a sealed
+// record's header and tag, and a compressor's worst-case growth.
+const Slack = 512
+
+// Small is the size of a small slab, in bytes.
+const Small = 2 << 10
+
+// Large is the size of a large slab, in bytes.
+const Large = Plain + Slack
+
+// Buf is one reference-counted slab.
+type Buf struct {
+	data []byte
+	refs atomic.Int32
+	pool *sync.Pool
+}
+
+var (
+	smallPool = sync.Pool{New: func() any { return &Buf{data: make([]byte, Small)} }}
+	largePool = sync.Pool{New: func() any { return &Buf{data: make([]byte, Large)} }}
+	live      atomic.Int64
+)
+
+// Get returns a slab with room for at least n bytes and one reference, which
+// the caller owns. n above Large gets a slab of its own that is not pooled.
+func Get(n int) *Buf {
+	var b *Buf
+	switch {
+	case n <= Small:
+		b = smallPool.Get().(*Buf)
+		b.pool = &smallPool
+	case n <= Large:
+		b = largePool.Get().(*Buf)
+		b.pool = &largePool
+	default:
+		b = &Buf{data: make([]byte, n)}
+	}
+	b.refs.Store(1)
+	live.Add(int64(len(b.data)))
+	return b
+}
+
+// Bytes returns the whole slab. Only the owner of the only reference may
+// write to it.
+func (b *Buf) Bytes() []byte { return b.data }
+
+// Retain adds a reference.
+func (b *Buf) Retain() { b.refs.Add(1) }
+
+// Release drops one reference; the last one returns the slab to its pool.
+// One Release too many is a programming error and panics.
+func (b *Buf) Release() {
+	switch n := b.refs.Add(-1); {
+	case n > 0:
+		return
+	case n < 0:
+		panic("buffer: released more often than retained")
+	}
+	live.Add(-int64(len(b.data)))
+	if b.pool != nil {
+		b.pool.Put(b)
+	}
+}
+
+// Live returns the bytes of all slabs that are in somebody's hands: the
+// figure that status shows and that leak tests compare.
+func Live() int64 { return live.Load() }
+
+// Seg is a byte range of a Buf together with one reference of it. The zero
+// Seg is empty and needs no Release.
+type Seg struct {
+	buf *Buf
+	P   []byte // the bytes; read-only once the Seg has been shared
+}
+
+// Seg makes a Seg of b.Bytes()[from:to] and hands b's reference over to it.
+func (b *Buf) Seg(from, to int) Seg { return Seg{buf: b, P: b.data[from:to]} }
+
+// Copy returns a Seg with a pooled copy of p.
+func Copy(p []byte) Seg {
+	b := Get(len(p))
+	return b.Seg(0, copy(b.data, p))
+}
+
+// Wrap returns a Seg over p that belongs to no pool. The caller must not
+// change p afterwards.
+func Wrap(p []byte) Seg { return Seg{P: p} }
+
+// Len returns the number of bytes.
+func (s Seg) Len() int { return len(s.P) }
+
+// Cut splits s after n bytes (0 <= n <= Len) and takes over its reference.
+// Both parts must be released.
+func (s Seg) Cut(n int) (head, tail Seg) {
+	if s.buf != nil {
+		s.buf.Retain()
+	}
+	return Seg{buf: s.buf, P: s.P[:n:n]}, Seg{buf: s.buf, P: s.P[n:]}
+}
+
+// Share returns a second Seg over the same bytes with its own reference.
+func (s Seg) Share() Seg {
+	if s.buf != nil {
+		s.buf.Retain()
+	}
+	return s
+}
+
+// Release drops the Seg's reference.
+func (s Seg) Release() {
+	if s.buf != nil {
+		s.buf.Release()
+	}
+}

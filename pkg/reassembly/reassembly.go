@@ -1,0 +1,164 @@
+// Package reassembly puts the chunks of one stream back in order. Chunks come
+// over several links, late, twice, or cut differently the second time; every
+// byte leaves exactly once, in order (PROTOCOL.md section 5.3).
+//
+// Stream is a pure state type: no clock, no goroutines, one owner.
+package reassembly
+
+import (
+	"errors"
+
+	"hawser/pkg/buffer"
+)
+
+// Errors of Insert: the peer broke the protocol.
+var (
+	ErrBeyondCredit = errors.New("data beyond the flow's credit")
+	ErrFinMoved     = errors.New("two different ends of the stream")
+)
+
+// chunk is a stored out-of-order range.
+type chunk struct {
+	off uint64
+	seg buffer.Seg
+}
+
+func (c chunk) end() uint64 { return c.off + uint64(c.seg.Len()) }
+
+// Stream is the receive side of one direction of a flow.
+type Stream struct {
+	next   uint64  // offset that leaves next
+	chunks []chunk // sorted, disjoint, all at or beyond next
+	held   int     // bytes in chunks
+	fin    uint64  // end of the stream plus one; 0 = unknown
+	dups   uint64  // bytes dropped because they were here already
+}
+
+// Insert takes the bytes at off and owns seg from here on, also on error.
+// limit is the credit: no byte may lie at or beyond it.
+func (s *Stream) Insert(off uint64, seg buffer.Seg, fin bool, limit uint64) error {
+	end := off + uint64(seg.Len())
+	if end > limit {
+		seg.Release()
+		return ErrBeyondCredit
+	}
+	if fin && !s.setFin(end) || s.fin != 0 && end > s.fin-1 {
+		seg.Release()
+		return ErrFinMoved
+	}
+	s.store(off, seg)
+	return nil
+}
+
+func (s *Stream) setFin(end uint64) bool {
+	if s.fin == 0 {
+		if n := len(s.chunks); end < s.next || n > 0 && s.chunks[n-1].end() > end {
+			return false
+		}
+		s.fin = end + 1
+	}
+	return s.fin == end+1
+}
+
+// store keeps the parts of seg that are not here yet.
+func (s *Stream) store(off uint64, seg buffer.Seg) {
+	if off < s.next {
+		off, seg = s.trim(off, seg, s.next-off)
+	}
+	i := s.search(off)
+	for seg.Len() > 0 {
+		if i < len(s.chunks) && s.chunks[i].off <= off { // overlap at the front
+			off, seg = s.trim(off, seg, s.chunks[i].end()-off)
+			i++
+			continue
+		}
+		n := seg.Len()
+		if i < len(s.chunks) {
+			n = int(min(uint64(n), s.chunks[i].off-off))
+		}
+		head, tail := seg, buffer.Seg{}
+		if n < seg.Len() {
+			head, tail = seg.Cut(n)
+		}
+		s.chunks = append(s.chunks, chunk{})
+		copy(s.chunks[i+1:], s.chunks[i:])
+		s.chunks[i] = chunk{off, head}
+		s.held += n
+		off, seg, i = off+uint64(n), tail, i+1
+	}
+	seg.Release()
+}
+
+// trim drops the first n bytes of seg as duplicates.
+func (s *Stream) trim(off uint64, seg buffer.Seg, n uint64) (uint64, buffer.Seg) {
+	if n >= uint64(seg.Len()) {
+		s.dups += uint64(seg.Len())
+		seg.Release()
+		return off + uint64(seg.Len()), buffer.Seg{}
+	}
+	s.dups += n
+	head, tail := seg.Cut(int(n))
+	head.Release()
+	return off + n, tail
+}
+
+// search returns the first chunk that ends beyond off. New data mostly comes
+// last or first, so both ends are tried before the middle.
+func (s *Stream) search(off uint64) int {
+	lo, hi := 0, len(s.chunks)
+	if hi == 0 || s.chunks[hi-1].end() <= off {
+		return hi
+	}
+	for lo < hi {
+		if mid := (lo + hi) / 2; s.chunks[mid].end() > off {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return lo
+}
+
+// Next returns the next bytes in order and hands them over, or false.
+func (s *Stream) Next() (buffer.Seg, bool) {
+	if len(s.chunks) == 0 || s.chunks[0].off != s.next {
+		return buffer.Seg{}, false
+	}
+	seg := s.chunks[0].seg
+	s.next = s.chunks[0].end()
+	s.held -= seg.Len()
+	n := copy(s.chunks, s.chunks[1:])
+	s.chunks[n] = chunk{}
+	s.chunks = s.chunks[:n]
+	if n == 0 && cap(s.chunks) > 16 {
+		s.chunks = nil // a flow at rest keeps no table
+	}
+	return seg, true
+}
+
+// Rewind makes the stream start again at off, at or below Offset: what is
+// held is dropped, and the peer sends everything from off on anew.
+func (s *Stream) Rewind(off uint64) {
+	s.Drop()
+	s.next = off
+}
+
+// Drop releases everything held.
+func (s *Stream) Drop() {
+	for i := range s.chunks {
+		s.chunks[i].seg.Release()
+	}
+	s.chunks, s.held = nil, 0
+}
+
+// Offset is the offset of the next byte that leaves.
+func (s *Stream) Offset() uint64 { return s.next }
+
+// Ended reports whether all bytes up to the stream's end have left.
+func (s *Stream) Ended() bool { return s.fin != 0 && s.next == s.fin-1 }
+
+// Held is the number of bytes that wait for a gap to close.
+func (s *Stream) Held() int { return s.held }
+
+// Duplicates is the number of bytes that came more than once.
+func (s *Stream) Duplicates() uint64 { return s.dups }

@@ -1,0 +1,146 @@
+package reassembly
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"hawser/pkg/buffer"
+)
+
+const noLimit = 1 << 40
+
+func drain(s *Stream) []byte {
+	var out []byte
+	for {
+		seg, ok := s.Next()
+		if !ok {
+			return out
+		}
+		out = append(out, seg.P...)
+		seg.Release()
+	}
+}
+
+func TestOrder(t *testing.T) {
+	type in struct {
+		off uint64
+		p   string
+	}
+	for _, c := range []struct {
+		name string
+		in   []in
+		want string
+		held int
+		dups uint64
+	}{
+		{"in order", []in{{0, "abc"}, {3, "def"}}, "abcdef", 0, 0},
+		{"swapped", []in{{3, "def"}, {0, "abc"}}, "abcdef", 0, 0},
+		{"gap", []in{{3, "def"}}, "", 3, 0},
+		{"twice", []in{{0, "abc"}, {0, "abc"}}, "abc", 0, 3},
+		{"overlap at the front", []in{{0, "abc"}, {2, "cdef"}}, "abcdef", 0, 1},
+		{"overlap at the back", []in{{3, "def"}, {0, "abcd"}}, "abcdef", 0, 1},
+		{"covers a stored one", []in{{2, "cd"}, {0, "abcdef"}}, "abcdef", 0, 2},
+		{"covers two stored", []in{{1, "b"}, {3, "d"}, {0, "abcdef"}}, "abcdef", 0, 2},
+		{"inside a stored one", []in{{1, "bcdef"}, {2, "c"}, {0, "a"}}, "abcdef", 0, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var s Stream
+			for _, i := range c.in {
+				if err := s.Insert(i.off, buffer.Copy([]byte(i.p)), false, noLimit); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := string(drain(&s)); got != c.want || s.Held() != c.held || s.Duplicates() != c.dups {
+				t.Fatalf("got %q, held %d, duplicates %d; want %q, %d, %d", got, s.Held(), s.Duplicates(), c.want, c.held, c.dups)
+			}
+			s.Drop()
+		})
+	}
+}
+
+func TestFinAndLimits(t *testing.T) {
+	var s Stream
+	put := func(off uint64, p string, fin bool, limit uint64) error {
+		return s.Insert(off, buffer.Copy([]byte(p)), fin, limit)
+	}
+	if err := put(0, "abcd", false, 3); !errors.Is(err, ErrBeyondCredit) {
+		t.Fatalf("beyond the credit: %v", err)
+	}
+	if err := put(2, "c", true, 3); err != nil || s.Ended() {
+		t.Fatalf("early fin: %v, ended %v", err, s.Ended())
+	}
+	if err := put(0, "ab", true, 9); !errors.Is(err, ErrFinMoved) {
+		t.Fatalf("second end: %v", err)
+	}
+	if err := put(3, "d", false, 9); !errors.Is(err, ErrFinMoved) {
+		t.Fatalf("data after the end: %v", err)
+	}
+	if err := put(0, "ab", false, 9); err != nil || string(drain(&s)) != "abc" || !s.Ended() {
+		t.Fatalf("whole: %v, ended %v", err, s.Ended())
+	}
+	if err := put(3, "", true, 9); err != nil {
+		t.Fatalf("fin again: %v", err)
+	}
+	s.Rewind(1)
+	if err := put(1, "bc", true, 9); err != nil || string(drain(&s)) != "bc" || !s.Ended() {
+		t.Fatalf("after a rewind: %v", err)
+	}
+}
+
+// TestRandom sends a stream in random cuts, orders and copies over and over.
+func TestRandom(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	before := buffer.Live()
+	for range 300 {
+		want := make([]byte, 1+r.IntN(5000))
+		for i := range want {
+			want[i] = byte(r.Uint32())
+		}
+		var s Stream
+		var got []byte
+		for !s.Ended() {
+			from := r.IntN(len(want) + 1)
+			to := min(len(want), from+r.IntN(700))
+			if err := s.Insert(uint64(from), buffer.Copy(want[from:to]), to == len(want), uint64(len(want))); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, drain(&s)...)
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatal("bytes differ")
+		}
+		s.Drop()
+	}
+	if d := buffer.Live() - before; d != 0 {
+		t.Fatalf("%d bytes of buffers leaked", d)
+	}
+}
+
+// FuzzInsert: any sequence of inserts delivers a prefix of the stream, once.
+func FuzzInsert(f *testing.F) {
+	f.Add([]byte{0, 3, 2, 5, 1, 9})
+	f.Fuzz(func(t *testing.T, ops []byte) {
+		before := buffer.Live()
+		var s Stream
+		at := 0
+		for i := 0; i+1 < len(ops); i += 2 {
+			p := make([]byte, int(ops[i+1])%32)
+			for j := range p {
+				p[j] = ops[i] + byte(j)
+			}
+			_ = s.Insert(uint64(ops[i]), buffer.Copy(p), ops[i+1]&0x80 != 0, 200)
+			for _, b := range drain(&s) {
+				if b != byte(at) {
+					t.Fatalf("byte %d is %d", at, b)
+				}
+				at++
+			}
+		}
+		s.Drop()
+		if buffer.Live() != before {
+			t.Fatal("buffers leaked")
+		}
+	})
+}

@@ -1,0 +1,172 @@
+package tunnel
+
+import (
+	"time"
+
+	"hawser/pkg/stream"
+	"hawser/pkg/wire"
+)
+
+// tellDelay is how long news of consumed bytes may wait for company.
+const tellDelay = 10 * time.Millisecond
+
+// makeFlow returns a new flow's state.
+func (s *Session) makeFlow(id stream.ID, worker int) *flow {
+	f := &flow{id: id, worker: worker, peer: InitialCredit, credit: newCredit(s.cfg.Budget)}
+	f.node.Flow = f
+	return f
+}
+
+// obey carries out one command of a worker. Commands for flows that are
+// already gone are normal: the peer's reset crossed them.
+func (s *Session) obey(c *stream.Command) {
+	f := s.flows[c.Flow]
+	if f == nil || f.done {
+		c.Seg.Release()
+		return
+	}
+	switch c.Kind {
+	case stream.CmdOpen:
+		s.open(f, c)
+	case stream.CmdAccepted:
+		s.addCtrl(func(b []byte) []byte { return wire.AppendAccepted(b, uint64(f.id)) })
+	case stream.CmdSend:
+		f.send.add(f, c.Seg)
+		s.order.Activate(&f.node)
+	case stream.CmdFin:
+		f.send.close(f)
+		s.order.Activate(&f.node)
+	case stream.CmdConsumed:
+		s.consumed(f, c.Bytes)
+	case stream.CmdReject:
+		s.reject(f)
+	case stream.CmdReset:
+		s.countReset(c.Code)
+		s.addCtrl(func(b []byte) []byte { return wire.AppendReset(b, uint64(f.id), uint8(c.Code)) })
+		s.dropFlow(f)
+	case stream.CmdDone:
+		f.done = true
+		s.markDirty(f)
+		s.retire(f)
+	}
+	c.Seg = noSeg
+}
+
+// open tells the peer of a new flow (PROTOCOL.md section 5.2) and both sides
+// of its credit.
+func (s *Session) open(f *flow, c *stream.Command) {
+	f.opened = true
+	s.count.FlowsOpened++
+	dst, src := c.Dst, c.Src
+	s.addCtrl(func(b []byte) []byte { return wire.AppendOpen(b, uint64(f.id), dst, src) })
+	s.welcome(f)
+}
+
+// welcome gives a new flow its first credit in both directions.
+func (s *Session) welcome(f *flow) {
+	s.emit(f.worker, stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: f.peer})
+	if f.credit.window > InitialCredit {
+		s.grant(f)
+	}
+}
+
+// consumed moves the flow's credit by n opened bytes.
+func (s *Session) consumed(f *flow, n int) {
+	s.cfg.Budget.add(-n)
+	f.credit.consume(n, s.now, s.roundTrip(), s.cfg.Budget)
+	if f.credit.consumed == f.recv.Offset() {
+		f.via = nil
+	}
+	s.markDirty(f)
+}
+
+// roundTrip is the largest round trip among live links: what credit must span.
+func (s *Session) roundTrip() (rtt time.Duration) {
+	for _, l := range s.links {
+		if l.conn != nil {
+			rtt = max(rtt, l.est.SRTT())
+		}
+	}
+	return rtt
+}
+
+// markDirty notes that the peer should hear of consumed bytes.
+func (s *Session) markDirty(f *flow) {
+	if f.credit.urgent() {
+		s.grant(f)
+		return
+	}
+	if f.dirty {
+		return
+	}
+	if len(s.dirty) == 0 {
+		s.tellAt = s.now.Add(tellDelay)
+	}
+	f.dirty = true
+	s.dirty = append(s.dirty, f)
+}
+
+// grant tells the peer what was consumed and what it may send.
+func (s *Session) grant(f *flow) {
+	consumed, limit := f.credit.grant()
+	if f.recv.Ended() && f.finOut && consumed == f.recv.Offset() {
+		consumed++ // the end of the stream counts as one more byte
+		f.finTold = true
+	}
+	s.addCtrl(func(b []byte) []byte { return wire.AppendCredit(b, uint64(f.id), consumed, limit) })
+}
+
+// tellCredit grants to all flows in the dirty list when it is time.
+func (s *Session) tellCredit() {
+	if len(s.dirty) == 0 || s.now.Before(s.tellAt) {
+		return
+	}
+	for i, f := range s.dirty {
+		f.dirty = false
+		s.dirty[i] = nil
+		if s.flows[f.id] == f && f.needsTelling() {
+			s.grant(f)
+			s.retire(f)
+		}
+	}
+	s.dirty = s.dirty[:0]
+}
+
+// reject throws away what follows the consumed bytes, ends the connections
+// that brought it, and asks for it anew (PROTOCOL.md section 5.3).
+func (s *Session) reject(f *flow) {
+	from := f.credit.consumed
+	s.count.Forged++
+	for _, c := range f.blame(from) {
+		s.closeConn(c, ErrForged)
+	}
+	s.cfg.Budget.add(-f.heldIn())
+	f.recv.Rewind(from)
+	f.via, f.finOut = nil, false
+	s.addCtrl(func(b []byte) []byte { return wire.AppendResend(b, uint64(f.id), from) })
+	s.emit(f.worker, stream.Event{Kind: stream.EventRewind, Flow: f.id})
+}
+
+// retire forgets a flow that nobody needs any more.
+func (s *Session) retire(f *flow) {
+	if f.finished() {
+		s.dropFlow(f)
+	}
+}
+
+// dropFlow forgets a flow now.
+func (s *Session) dropFlow(f *flow) {
+	s.cfg.Budget.add(-f.heldIn())
+	s.count.Duplicates += f.recv.Duplicates()
+	s.order.Remove(&f.node)
+	f.drop()
+	f.done = true
+	delete(s.flows, f.id)
+}
+
+func (s *Session) countReset(code stream.Code) {
+	s.count.FlowsReset++
+	if code == stream.CodeRefused || code == stream.CodeUnreachable || code == stream.CodeDenied {
+		s.count.FlowsRefused++
+	}
+}

@@ -1,0 +1,293 @@
+package tunnel
+
+import (
+	"errors"
+	"time"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/wire"
+	"hawser/scheduler"
+)
+
+// Carrier is one established and authenticated link connection.
+type Carrier interface {
+	// Send writes the records and returns when the transport has taken them:
+	// that is the room signal. It releases their bodies. One caller at a time.
+	Send(batch []wire.Record) error
+	// Receive returns the next record. block is valid until the next call, the
+	// body belongs to the caller. One caller at a time.
+	Receive() (block []byte, body buffer.Seg, err error)
+	// Buffered reports whether Receive would return at once.
+	Buffered() bool
+	// RTT is the transport's own measure, or 0.
+	RTT() time.Duration
+	// Close ends both directions at once; Send and Receive return err.
+	Close(err error)
+}
+
+// Limits of batches.
+const (
+	txBatches  = 2         // per connection: one at the transport, one being filled
+	rxBatches  = 4         // per connection: the reader waits when the loop is behind
+	rxRecords  = 32        // records in a received batch
+	txRecords  = 32        // records in a batch to send
+	batchMin   = 16 << 10  // bytes of bodies in a batch to send, at least
+	batchMax   = 256 << 10 // and at most
+	batchTime  = 4 * time.Millisecond
+	blockSpace = 32 << 10 // bytes of header blocks in a batch
+)
+
+// conn is one connection of a link. The loop owns all fields but those that
+// are said to be the reader's or the writer's.
+type conn struct {
+	link    *link
+	carrier Carrier
+	closed  bool
+	err     error // why the loop closed it
+
+	log      sentLog
+	heard    time.Time
+	probed   time.Time
+	recvSeq  uint64    // records received
+	ackDue   bool      // the peer waits for an acknowledgement
+	recvAt   time.Time // when the oldest record that waits for it came
+	inFlight int
+	rate     rateState
+
+	filling *txBatch
+	free    []*txBatch
+
+	out  chan *txBatch // to the writer
+	stop chan struct{} // closed by Serve: the writer ends
+	rx   chan *rxBatch // emptied batches back to the reader
+}
+
+// txBatch is a batch of records on its way to the transport.
+type txBatch struct {
+	conn   *conn
+	recs   []wire.Record
+	blocks []byte
+	bytes  int // of bodies
+}
+
+// rxBatch is a batch of received records with their frames decoded.
+type rxBatch struct {
+	conn   *conn
+	at     time.Time
+	recs   []rxRecord
+	frames []wire.Frame
+}
+
+// rxRecord is one received record; its frames are frames[from:to].
+type rxRecord struct {
+	from, to int
+	body     buffer.Seg
+}
+
+func newConn(l *link, c Carrier) *conn {
+	cn := &conn{
+		link: l, carrier: c,
+		out:  make(chan *txBatch, txBatches),
+		stop: make(chan struct{}),
+		rx:   make(chan *rxBatch, rxBatches),
+	}
+	cn.rate.limitedTo = 1 // the first probe says nothing about the rate
+	for range txBatches {
+		cn.free = append(cn.free, &txBatch{conn: cn, blocks: make([]byte, 0, blockSpace)})
+	}
+	for range rxBatches {
+		cn.rx <- &rxBatch{conn: cn}
+	}
+	return cn
+}
+
+// write is the writer goroutine: it ends when stop is closed.
+func (c *conn) write(m *mailbox, done chan<- struct{}) {
+	defer close(done)
+	for {
+		select {
+		case <-c.stop:
+			return
+		case b := <-c.out:
+			if err := c.carrier.Send(b.recs); err != nil {
+				c.carrier.Close(err)
+			}
+			m.post(func(in *mail) { in.room = append(in.room, b) })
+		}
+	}
+}
+
+// read is the reader: it ends with the carrier's error.
+func (c *conn) read(m *mailbox) error {
+	for {
+		b := <-c.rx
+		if err := b.fill(c.carrier); err != nil {
+			b.release()
+			return err
+		}
+		b.at = time.Now()
+		if !m.post(func(in *mail) { in.received = append(in.received, b) }) {
+			b.release()
+			return ErrEnded
+		}
+	}
+}
+
+// fill receives at least one record and as many as come without waiting.
+func (b *rxBatch) fill(c Carrier) error {
+	b.recs, b.frames = b.recs[:0], b.frames[:0]
+	for len(b.recs) < rxRecords {
+		block, body, err := c.Receive()
+		if err == nil {
+			err = b.decode(block, body)
+		}
+		if err != nil {
+			return err
+		}
+		if !c.Buffered() {
+			break
+		}
+	}
+	return nil
+}
+
+// decode takes the frames of one record apart and checks that the body is
+// claimed by exactly one of them (PROTOCOL.md section 4).
+func (b *rxBatch) decode(block []byte, body buffer.Seg) error {
+	rec := rxRecord{from: len(b.frames), body: body}
+	b.recs = append(b.recs, rec)
+	claimed := 0
+	for len(block) > 0 {
+		f, rest, err := wire.Next(block)
+		if err != nil {
+			return errors.Join(ErrProtocol, err)
+		}
+		if f.Kind == wire.KindPad {
+			break
+		}
+		claimed += int(f.Length)
+		b.frames = append(b.frames, f)
+		block = rest
+	}
+	if claimed != body.Len() {
+		return errBody
+	}
+	b.recs[len(b.recs)-1].to = len(b.frames)
+	return nil
+}
+
+func (b *rxBatch) release() {
+	for i := range b.recs {
+		b.recs[i].body.Release()
+		b.recs[i].body = buffer.Seg{}
+	}
+	b.recs = b.recs[:0]
+}
+
+// batch returns the batch being filled if it has space for a record with a
+// body, or nil: the connection has no room.
+func (c *conn) batch() *txBatch {
+	if c.filling == nil {
+		n := len(c.free)
+		if n == 0 {
+			return nil
+		}
+		c.filling = c.free[n-1]
+		c.free = c.free[:n-1]
+	}
+	b := c.filling
+	if len(b.recs) >= txRecords || b.bytes >= c.batchLimit() || cap(b.blocks)-len(b.blocks) < wire.MaxBlock {
+		return nil
+	}
+	return b
+}
+
+// batchLimit keeps a batch short in time, so that little is bound to the link.
+func (c *conn) batchLimit() int {
+	return min(max(int(c.link.est.Rate()*batchTime.Seconds()), batchMin), batchMax)
+}
+
+// room is how many bytes the connection may take now.
+func (c *conn) room() int {
+	if c.closed || c.batch() == nil {
+		return 0
+	}
+	return c.link.est.Cap() - c.inFlight
+}
+
+// block starts a record's header block and puts a due acknowledgement first.
+func (c *conn) block(b *txBatch, now time.Time) []byte {
+	blk := b.blocks[len(b.blocks):len(b.blocks):cap(b.blocks)]
+	if c.ackDue {
+		c.ackDue = false
+		delay := min(max(now.Sub(c.recvAt), 0), time.Minute)
+		blk = wire.AppendAck(blk, c.recvSeq, uint32(delay.Microseconds()))
+	}
+	return blk
+}
+
+// commit closes a record that asks for an answer and logs it.
+func (c *conn) commit(b *txBatch, blk []byte, body buffer.Seg, e entry) {
+	e.size = c.seal(b, blk, body)
+	c.rate.stamp(&e, c.inFlight)
+	c.inFlight += e.size
+	c.probed = e.at
+	e.seq = c.log.count
+	c.log.push(e)
+}
+
+// seal closes a record and returns its size on the link.
+func (c *conn) seal(b *txBatch, blk []byte, body buffer.Seg) int {
+	b.blocks = b.blocks[:len(b.blocks)+len(blk)]
+	b.recs = append(b.recs, wire.Record{Block: blk, Body: body})
+	b.bytes += body.Len()
+	size := len(blk) + body.Len() + recordOverhead
+	c.link.sentBytes += uint64(size)
+	c.log.count++
+	return size
+}
+
+// recordOverhead is a link record's prefix and tag, in bytes (PROTOCOL.md
+// section 4).
+const recordOverhead = 4 + 16
+
+// flush hands the filled batch to the writer.
+func (c *conn) flush() {
+	if c.filling != nil && len(c.filling.recs) > 0 {
+		c.out <- c.filling // never blocks: out has a slot for each batch
+		c.filling = nil
+	}
+}
+
+// returned takes a written batch back.
+func (c *conn) returned(b *txBatch) {
+	clear(b.recs)
+	b.recs, b.blocks, b.bytes = b.recs[:0], b.blocks[:0], 0
+	c.free = append(c.free, b)
+}
+
+// discard releases the bodies of batches that were never written.
+func (c *conn) discard() {
+	if c.filling != nil {
+		c.out <- c.filling
+		c.filling = nil
+	}
+	for {
+		select {
+		case b := <-c.out:
+			for _, r := range b.recs {
+				r.Body.Release()
+			}
+		default:
+			return
+		}
+	}
+}
+
+// evidence is what health judges by.
+func (c *conn) evidence() scheduler.Evidence {
+	if c == nil || c.closed {
+		return scheduler.Evidence{}
+	}
+	return scheduler.Evidence{Connected: true, Heard: c.heard, Oldest: c.log.oldest(), LastProbe: c.probed}
+}

@@ -1,0 +1,87 @@
+package tunnel
+
+import (
+	"slices"
+
+	"hawser/pkg/reassembly"
+	"hawser/pkg/stream"
+	"hawser/scheduler"
+)
+
+// flow is one connection's two streams as the session keeps them.
+//
+// A flow lives from OPEN until the worker is done with it and the peer has
+// consumed all that was sent, or until either side resets it.
+type flow struct {
+	id      stream.ID
+	worker  int
+	node    scheduler.Node[*flow] // place in the connection order
+	send    sendQueue
+	peer    uint64 // limit that the peer gave us
+	recv    reassembly.Stream
+	credit  credit
+	via     []via // which connection brought what was not consumed yet
+	dirty   bool  // in the session's list of flows with credit to tell
+	opened  bool  // the worker knows the flow
+	finOut  bool  // the worker was told of the end
+	finTold bool  // the peer was told that the end was consumed
+	done    bool  // the worker is done
+}
+
+// via says which link connection brought a range: when its bytes turn out to
+// be forged, that connection must end.
+type via struct {
+	from, to uint64
+	conn     *conn
+}
+
+// note remembers that c brought [from, to).
+func (f *flow) note(c *conn, from, to uint64) {
+	if n := len(f.via); n > 0 && f.via[n-1].conn == c && f.via[n-1].to == from {
+		f.via[n-1].to = to
+		return
+	}
+	if len(f.via) >= 32 {
+		f.forget()
+	}
+	f.via = append(f.via, via{from, to, c})
+}
+
+// forget drops what was consumed.
+func (f *flow) forget() {
+	f.via = slices.DeleteFunc(f.via, func(v via) bool { return v.to <= f.credit.consumed })
+	if len(f.via) == 0 {
+		f.via = nil
+	}
+}
+
+// blame returns the connections that brought the byte at off.
+func (f *flow) blame(off uint64) []*conn {
+	var out []*conn
+	for _, v := range f.via {
+		if v.from <= off && off < v.to && !slices.Contains(out, v.conn) {
+			out = append(out, v.conn)
+		}
+	}
+	return out
+}
+
+// heldIn is how many received bytes wait here or at the worker.
+func (f *flow) heldIn() int {
+	return int(f.recv.Offset()-f.credit.consumed) + f.recv.Held()
+}
+
+// needsTelling reports whether the peer does not know all that was consumed.
+func (f *flow) needsTelling() bool {
+	return f.credit.stale() || f.finOut && !f.finTold
+}
+
+// finished reports whether nothing is left to do for either side.
+func (f *flow) finished() bool { return f.done && f.finTold && f.send.finSeen }
+
+// drop releases all buffers.
+func (f *flow) drop() {
+	f.send.clear()
+	f.recv.Drop()
+	f.via = nil
+}

@@ -1,0 +1,308 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/simlink"
+	"hawser/pkg/stream"
+)
+
+var (
+	server = netip.MustParseAddrPort("198.51.100.7:80")
+	client = netip.MustParseAddrPort("10.1.1.9:4711")
+)
+
+// world is two sessions with simulated links, in virtual time.
+type world struct {
+	t           *testing.T
+	edge, cloud *side
+	pairs       []*simlink.Pair
+	cancel      context.CancelFunc
+	wg          sync.WaitGroup
+}
+
+// side is one session and the worker that uses it.
+type side struct {
+	w       *world
+	s       *Session
+	err     error
+	redials atomic.Int32
+
+	mu     sync.Mutex
+	flows  map[stream.ID]*user
+	accept func(*user) // cloud: what to do with a new flow
+	all    map[stream.ID]*user
+}
+
+// user is a flow as a test's worker sees it.
+type user struct {
+	side   *side
+	id     stream.ID
+	limit  uint64
+	sent   uint64
+	left   int // bytes still to send
+	fin    bool
+	finOut bool
+
+	got      uint64
+	lastGot  time.Time
+	gap      time.Duration // longest time between two receipts
+	gotFin   bool
+	accepted bool
+	reset    stream.Code
+	stuck    bool // consumes nothing
+	done     chan struct{}
+	segs     []buffer.Seg
+	forge    func(off uint64) bool // says that the byte at off cannot be authenticated
+	rejected bool                  // waits for the rewind
+}
+
+// pattern is the byte at an offset of every stream.
+func pattern(off uint64) byte { return byte(off*7 + off>>8 + off>>16) }
+
+func newWorld(t *testing.T, specs ...simlink.Spec) *world {
+	w := &world{t: t}
+	ctx, cancel := context.WithCancel(t.Context())
+	w.cancel = cancel
+	w.edge, w.cloud = w.newSide(true), w.newSide(false)
+	for _, s := range []*side{w.edge, w.cloud} {
+		w.wg.Go(func() { s.err = s.s.Run(ctx) })
+	}
+	for i, spec := range specs {
+		w.pairs = append(w.pairs, nil)
+		w.connect(i, spec)
+	}
+	synctest.Wait()
+	return w
+}
+
+func (w *world) newSide(edge bool) *side {
+	sd := &side{w: w, flows: map[stream.ID]*user{}, all: map[stream.ID]*user{}}
+	sd.s = New(Config{
+		Peer: "peer", Edge: edge, Secret: make([]byte, 32), Sink: sd,
+		Budget: NewBudget(64 << 20), Log: slog.New(slog.DiscardHandler),
+		Redial: func(int) { sd.redials.Add(1) },
+	})
+	return sd
+}
+
+// connect makes a new connection of link i.
+func (w *world) connect(i int, spec simlink.Spec) {
+	p := simlink.NewPair(spec)
+	w.pairs[i] = p
+	info := LinkInfo{ID: i, Name: string(rune('a' + i)), Transport: "sim"}
+	w.wg.Go(func() { _ = w.edge.s.Serve(w.t.Context(), info, p.A) })
+	w.wg.Go(func() { _ = w.cloud.s.Serve(w.t.Context(), info, p.B) })
+}
+
+// close stops both sides and checks that all memory was given back.
+func (w *world) close() {
+	w.cancel()
+	w.wg.Wait()
+	for _, sd := range []*side{w.edge, w.cloud} {
+		if held := sd.s.cfg.Budget.Held(); held != 0 {
+			w.t.Errorf("edge=%v: budget still holds %d bytes", sd.s.cfg.Edge, held)
+		}
+		for _, u := range sd.flows {
+			release(u.segs)
+		}
+	}
+}
+
+func release(segs []buffer.Seg) {
+	for _, s := range segs {
+		s.Release()
+	}
+}
+
+// Place implements stream.Sink.
+func (sd *side) Place(stream.ID) int { return 0 }
+
+// Deliver implements stream.Sink.
+func (sd *side) Deliver(_ int, batch []stream.Event) {
+	sd.mu.Lock()
+	defer sd.mu.Unlock()
+	var out []stream.Command
+	for _, ev := range batch {
+		out = append(out, sd.event(ev)...)
+	}
+	if len(out) > 0 {
+		sd.s.Post(out)
+	}
+}
+
+func (sd *side) event(ev stream.Event) []stream.Command {
+	u := sd.flows[ev.Flow]
+	if u == nil {
+		if ev.Kind != stream.EventOpen {
+			ev.Seg.Release()
+			return nil
+		}
+		u = sd.newUser(ev.Flow)
+		if ev.Dst != server || ev.Src != client {
+			sd.w.t.Errorf("opened for %v from %v", ev.Dst, ev.Src)
+		}
+		if sd.accept != nil {
+			sd.accept(u)
+		}
+	}
+	return u.event(ev)
+}
+
+func (sd *side) newUser(id stream.ID) *user {
+	u := &user{side: sd, id: id, done: make(chan struct{}), lastGot: time.Now()}
+	sd.flows[id], sd.all[id] = u, u
+	return u
+}
+
+func (u *user) event(ev stream.Event) []stream.Command {
+	switch ev.Kind {
+	case stream.EventAccepted:
+		u.accepted = true
+	case stream.EventCredit:
+		u.limit = ev.Limit
+	case stream.EventData:
+		u.gap = max(u.gap, time.Since(u.lastGot))
+		u.lastGot = time.Now()
+		u.segs = append(u.segs, ev.Seg)
+	case stream.EventFin:
+		u.gotFin = true
+	case stream.EventReset:
+		u.reset = ev.Code
+		u.end()
+		return nil
+	case stream.EventRewind:
+		release(u.segs)
+		u.segs, u.gotFin, u.rejected = nil, false, false
+	}
+	return u.work()
+}
+
+func (u *user) end() {
+	release(u.segs)
+	u.segs = nil
+	delete(u.side.flows, u.id)
+	close(u.done)
+}
+
+// work consumes what came and sends what credit allows.
+func (u *user) work() (out []stream.Command) {
+	for len(u.segs) > 0 && !u.stuck && !u.rejected {
+		seg := u.segs[0]
+		if u.forge != nil && u.forge(u.got) {
+			u.rejected = true
+			return append(out, stream.Command{Kind: stream.CmdReject, Flow: u.id})
+		}
+		for i, b := range seg.P {
+			if b != pattern(u.got+uint64(i)) {
+				u.side.w.t.Fatalf("flow %d: wrong byte at %d", u.id, u.got+uint64(i))
+			}
+		}
+		u.got += uint64(seg.Len())
+		out = append(out, stream.Command{Kind: stream.CmdConsumed, Flow: u.id, Bytes: seg.Len()})
+		seg.Release()
+		u.segs = u.segs[1:]
+	}
+	for u.left > 0 && u.sent < u.limit {
+		n := min(u.left, int(u.limit-u.sent), 16000)
+		b := buffer.Get(n)
+		for i := range n {
+			b.Bytes()[i] = pattern(u.sent + uint64(i))
+		}
+		out = append(out, stream.Command{Kind: stream.CmdSend, Flow: u.id, Seg: b.Seg(0, n)})
+		u.sent += uint64(n)
+		u.left -= n
+	}
+	if u.left == 0 && u.fin && !u.finOut {
+		u.finOut = true
+		out = append(out, stream.Command{Kind: stream.CmdFin, Flow: u.id})
+	}
+	if u.finOut && u.gotFin && len(u.segs) == 0 {
+		out = append(out, stream.Command{Kind: stream.CmdDone, Flow: u.id})
+		u.end()
+	}
+	return out
+}
+
+// open starts a flow at the edge which sends n bytes and its end. prepare, if
+// any, may change the user before its first event.
+func (w *world) open(n int, prepare ...func(*user)) *user {
+	w.edge.mu.Lock()
+	defer w.edge.mu.Unlock()
+	u := w.edge.newUser(w.edge.s.NewFlow(0))
+	for _, f := range prepare {
+		f(u)
+	}
+	u.left, u.fin = n, true
+	w.edge.s.Post([]stream.Command{{Kind: stream.CmdOpen, Flow: u.id, Dst: server, Src: client}})
+	w.edge.s.Post(u.work())
+	return u
+}
+
+// serve makes the cloud answer every flow with n bytes.
+func (w *world) serve(n int) {
+	w.cloud.accept = func(u *user) {
+		u.left, u.fin = n, true
+		w.cloud.s.Post([]stream.Command{{Kind: stream.CmdAccepted, Flow: u.id}})
+	}
+}
+
+// await waits for the flow's end at the edge and returns how long it took.
+func (u *user) await(limit time.Duration) time.Duration {
+	u.side.w.t.Helper()
+	from := time.Now()
+	select {
+	case <-u.done:
+	case <-time.After(limit):
+		st, _ := u.side.s.Status()
+		u.side.w.t.Fatalf("flow %d: not done after %v: got %d, sent %d; %+v", u.id, limit, u.got, u.sent, st)
+	}
+	return time.Since(from)
+}
+
+// gone waits until both sessions have forgotten all flows.
+func (w *world) gone() {
+	w.t.Helper()
+	for range 100 {
+		e, _ := w.edge.s.Status()
+		c, _ := w.cloud.s.Status()
+		if e.Flows == 0 && c.Flows == 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	w.t.Error("flows were not forgotten")
+}
+
+// peerOf returns the cloud's end of a flow that was opened.
+func (w *world) peerOf(u *user) *user {
+	w.cloud.mu.Lock()
+	defer w.cloud.mu.Unlock()
+	return w.cloud.all[u.id]
+}
+
+// resetGap begins a new measurement of the longest gap; stall ends it.
+func (u *user) resetGap() {
+	u.side.mu.Lock()
+	defer u.side.mu.Unlock()
+	u.gap, u.lastGot = 0, time.Now()
+}
+
+func (u *user) stall() time.Duration {
+	u.side.mu.Lock()
+	defer u.side.mu.Unlock()
+	return u.gap
+}
+
+var errAny = errors.New("any")
+
+const mbit = 1e6 / 8

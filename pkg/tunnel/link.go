@@ -1,0 +1,230 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"hawser/pkg/wire"
+	"hawser/scheduler"
+)
+
+// LinkInfo names one link of a session.
+type LinkInfo struct {
+	ID        int    // the same at both ends
+	Name      string // as configured at the edge
+	Transport string // "tcp" or "quic"
+	Remote    string // for status
+}
+
+// link is one uplink's place in the session: it outlives its connections.
+type link struct {
+	info   LinkInfo
+	conn   *conn // the current connection, or nil
+	est    scheduler.Estimator
+	health scheduler.Health
+
+	sentBytes, gotBytes uint64
+	attaches, again     uint64 // connections made; bytes sent a second time here
+	lastErr             error
+	meterUp, meterDown  meter
+}
+
+// Serve makes a carrier one of the session's connections and works it until it
+// ends; it returns why. The caller's goroutine is the reader; Serve starts the
+// writer and waits for it. The context's end closes the carrier.
+func (s *Session) Serve(ctx context.Context, info LinkInfo, carrier Carrier) error {
+	c := newConn(&link{info: info}, carrier)
+	if !s.box.post(func(in *mail) { in.attached = append(in.attached, c) }) {
+		carrier.Close(ErrEnded)
+		return ErrEnded
+	}
+	unwatch := context.AfterFunc(ctx, func() { carrier.Close(context.Cause(ctx)) })
+	defer unwatch()
+	done := make(chan struct{})
+	go c.write(s.box, done)
+	err := c.read(s.box)
+	carrier.Close(err)
+	close(c.stop)
+	<-done
+	if !s.box.post(func(in *mail) { in.lost = append(in.lost, lostConn{c, err}) }) {
+		c.discard()
+		return errors.Join(ErrEnded, err)
+	}
+	return err
+}
+
+// attach makes c the connection of its link. A connection that stood there is
+// closed: both ends agree that the newest one counts.
+func (s *Session) attach(c *conn) {
+	l := s.findLink(c.link.info)
+	c.link = l
+	if l.conn != nil {
+		s.closeConn(l.conn, ErrReplaced)
+	}
+	l.conn = c
+	l.attaches++
+	l.est.Renew()
+	if rtt := c.carrier.RTT(); rtt > 0 && !l.est.Measured() {
+		l.est.Ack(s.now, scheduler.Sample{RTT: rtt})
+	}
+	// The handshake that has just ended is proof of life.
+	c.heard, c.probed = s.now, time.Time{}
+	s.log.Info("link connected", "link", l.info.Name, "transport", l.info.Transport, "remote", l.info.Remote)
+	s.stepHealth(l)
+}
+
+func (s *Session) findLink(info LinkInfo) *link {
+	for _, l := range s.links {
+		if l.info.ID == info.ID {
+			l.info = info
+			return l
+		}
+	}
+	l := &link{info: info}
+	s.links = append(s.links, l)
+	return l
+}
+
+// closeConn ends a connection. Its log goes to other links at once; detach
+// follows when its goroutines have ended.
+func (s *Session) closeConn(c *conn, err error) {
+	if c.closed {
+		return
+	}
+	c.closed, c.err = true, err
+	c.link.lastErr = err
+	s.moveAway(c)
+	if c.link.conn == c {
+		c.link.conn = nil
+		s.stepHealth(c.link)
+	}
+	c.carrier.Close(err)
+}
+
+// detach cleans up after a connection whose goroutines have ended.
+func (s *Session) detach(c *conn, err error) {
+	if !c.closed {
+		s.log.Warn("link lost", "link", c.link.info.Name, "reason", err)
+	} else if !errors.Is(c.err, ErrReplaced) {
+		s.log.Warn("link closed", "link", c.link.info.Name, "reason", c.err)
+	}
+	s.closeConn(c, err)
+	for c.log.n > 0 {
+		if e := c.log.pop(); e.piece != nil {
+			e.piece.copies--
+		}
+	}
+	c.discard()
+}
+
+// moveAway queues everything that c has not had acknowledged for other links,
+// in order of offsets, so that what blocks a flow goes first.
+func (s *Session) moveAway(c *conn) {
+	for i := range c.log.n {
+		e := c.log.at(i)
+		if e.moved {
+			continue
+		}
+		e.moved = true
+		if e.ctrl != nil {
+			s.repeatCtrl(e.ctrl)
+			e.ctrl = nil
+		}
+		if p := e.piece; p != nil && p.state == sent && p.flow.send.enqueue(p) {
+			s.order.Activate(&p.flow.node)
+		}
+	}
+}
+
+// checkHealth judges all links and sends the probes that are due.
+func (s *Session) checkHealth() {
+	for _, l := range s.links {
+		s.stepHealth(l)
+		if c := l.conn; c != nil {
+			if due, _ := l.health.ProbeDue(s.now, c.evidence()); due {
+				s.probe(c)
+			}
+		}
+	}
+}
+
+// stepHealth lets the link's state machine judge, and obeys it.
+func (s *Session) stepHealth(l *link) {
+	was := l.health.State()
+	if !l.health.Step(s.now, l.conn.evidence(), &l.est) {
+		return
+	}
+	state := l.health.State()
+	s.log.Debug("link state", "link", l.info.Name, "from", was, "to", state)
+	switch {
+	case state == scheduler.Suspect:
+		s.moveAway(l.conn)
+		s.askRedial(l)
+	case state == scheduler.Down && l.conn != nil:
+		s.moveAway(l.conn)
+		s.askRedial(l)
+		s.log.Warn("link silent", "link", l.info.Name, "for", scheduler.Silence(s.now, l.conn.evidence()).Round(time.Millisecond))
+	case state == scheduler.Up && was != scheduler.Down:
+		s.log.Info("link is back", "link", l.info.Name)
+	}
+}
+
+func (s *Session) askRedial(l *link) {
+	if s.cfg.Redial != nil {
+		s.cfg.Redial(l.info.ID)
+	}
+}
+
+// probe sends a record that only asks for an answer.
+func (s *Session) probe(c *conn) {
+	b := c.batch()
+	if b == nil {
+		return // the transport takes nothing; what it holds is probe enough
+	}
+	c.commit(b, wire.AppendPing(c.block(b, s.now)), noSeg, entry{at: s.now})
+	c.flush()
+}
+
+// sayGoodbye tells the peer on all links that this side stops.
+func (s *Session) sayGoodbye() {
+	s.pump()
+	for _, l := range s.links {
+		c := l.conn
+		if c == nil || l.health.State() != scheduler.Up {
+			continue
+		}
+		if b := c.batch(); b != nil {
+			c.commit(b, wire.AppendStop(c.block(b, s.now), codeStopping), noSeg, entry{at: s.now})
+			c.flush()
+		}
+	}
+	s.awaitWriters(goodbyeTime)
+}
+
+// goodbyeTime bounds how long a stop waits for the transports.
+const goodbyeTime = 300 * time.Millisecond
+
+// awaitWriters waits until the writers have handed everything to the
+// transports, so that closing does not swallow the goodbye.
+func (s *Session) awaitWriters(limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for s.writing() {
+		select {
+		case <-s.box.wake:
+			s.drain(s.box.collect(mail{}))
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+func (s *Session) writing() bool {
+	for _, l := range s.links {
+		if l.conn != nil && l.health.State() == scheduler.Up && len(l.conn.free) < txBatches {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,239 @@
+package tunnel
+
+import (
+	"time"
+
+	"hawser/pkg/stream"
+	"hawser/pkg/wire"
+	"hawser/scheduler"
+)
+
+const codeStopping = uint8(stream.CodeStopping)
+
+// pump gives the links what they have room for: control frames first, then
+// flows' chunks in connection order, then acknowledgements that found no
+// company.
+func (s *Session) pump() {
+	s.sendCtrl()
+	s.refreshViews()
+	s.sendChunks()
+	for _, l := range s.links {
+		c := l.conn
+		if c == nil {
+			continue
+		}
+		if s.order.Len() == 0 {
+			c.rate.limited(c.inFlight)
+		}
+		if c.ackDue {
+			if b := c.batch(); b != nil {
+				c.seal(b, c.block(b, s.now), noSeg)
+			}
+		}
+		c.flush()
+	}
+}
+
+// sendCtrl sends queued control frames on the quickest link that is up.
+func (s *Session) sendCtrl() {
+	for len(s.ctrlEnds) > 0 {
+		c := s.quickest()
+		if c == nil {
+			return
+		}
+		b := c.batch()
+		blk := c.block(b, s.now)
+		n, sent := 0, 0
+		for n < len(s.ctrlEnds) && len(blk)+s.ctrlEnds[n]-sent <= ctrlMax {
+			blk = append(blk, s.ctrl[sent:s.ctrlEnds[n]]...)
+			sent = s.ctrlEnds[n]
+			n++
+		}
+		kept := append([]byte(nil), s.ctrl[:sent]...)
+		c.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
+		s.dropCtrl(n, sent)
+	}
+}
+
+// ctrlMax bounds a record of control frames, in bytes: it fits one packet.
+const ctrlMax = 1200
+
+func (s *Session) dropCtrl(n, bytes int) {
+	s.ctrl = s.ctrl[:copy(s.ctrl, s.ctrl[bytes:])]
+	s.ctrlEnds = s.ctrlEnds[:copy(s.ctrlEnds, s.ctrlEnds[n:])]
+	for i := range s.ctrlEnds {
+		s.ctrlEnds[i] -= bytes
+	}
+}
+
+// quickest is the connection with the shortest round trip among those that are
+// up and have space for a record.
+func (s *Session) quickest() *conn {
+	var best *conn
+	for _, l := range s.links {
+		if l.conn == nil || l.health.State() != scheduler.Up || l.conn.batch() == nil {
+			continue
+		}
+		if best == nil || l.est.SRTT() < best.link.est.SRTT() {
+			best = l.conn
+		}
+	}
+	return best
+}
+
+// refreshViews makes the values that policies judge by.
+func (s *Session) refreshViews() {
+	s.views = s.views[:0]
+	for i, l := range s.links {
+		v := scheduler.Link{
+			ID: i, State: l.health.State(), MinRTT: l.est.MinRTT(),
+			SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(),
+		}
+		if l.conn != nil {
+			v.InFlight, v.Room = l.conn.inFlight, l.conn.room()
+		}
+		s.views = append(s.views, v)
+	}
+}
+
+// sendChunks lets links pull chunks until none has room or nothing is left. A
+// flow that had better wait for a busy link ends its turn, so that a link never
+// idles while anybody has something to send.
+func (s *Session) sendChunks() {
+	waited := 0
+	for s.hasRoom() {
+		node := s.order.Next()
+		if node == nil || waited > s.order.Len() {
+			return
+		}
+		f := node.Flow
+		p := f.send.ready()
+		if p == nil {
+			s.order.Remove(node)
+			continue
+		}
+		i, ok := s.path.Pick(s.views, p.seg.Len(), max(f.send.left(), p.seg.Len()))
+		if !ok {
+			s.order.Rotate(node)
+			waited++
+			continue
+		}
+		waited = 0
+		s.order.Charge(node, s.sendPiece(s.links[i].conn, &s.views[i], p))
+	}
+}
+
+func (s *Session) hasRoom() bool {
+	for i := range s.views {
+		if s.views[i].State == scheduler.Up && s.views[i].Room > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// sendPiece puts a piece, cut to what suits the link, on a connection and
+// returns its size.
+func (s *Session) sendPiece(c *conn, v *scheduler.Link, p *piece) int {
+	again := p.state != unsent
+	p.flow.send.take(p, chunkSize(v.Rate))
+	n := p.seg.Len()
+	if again {
+		c.link.again += uint64(n)
+		s.count.BytesAgain += uint64(n)
+	} else {
+		s.count.BytesSent += uint64(n)
+	}
+	s.carry(c, v, p)
+	return max(n, 1)
+}
+
+// carry logs and sends one copy of a piece.
+func (s *Session) carry(c *conn, v *scheduler.Link, p *piece) {
+	b := c.batch()
+	n := p.seg.Len()
+	blk := wire.AppendData(c.block(b, s.now), uint64(p.flow.id), p.off, n, p.fin)
+	p.copies++
+	pred := v.ETA(n) + v.MinRTT/2
+	before := c.inFlight
+	c.commit(b, blk, p.seg.Share(), entry{at: s.now, piece: p, pred: pred})
+	v.InFlight = c.inFlight
+	v.Room -= c.inFlight - before
+	if c.batch() == nil {
+		c.flush()
+		if c.batch() == nil {
+			v.Room = 0
+		}
+	}
+}
+
+// chunkSize is how much one chunk may occupy a link: ten milliseconds, between
+// one packet and one sealed record.
+func chunkSize(rate float64) int {
+	return min(max(int(rate*chunkTime.Seconds()), chunkMin), wire.MaxBody)
+}
+
+const (
+	chunkTime = 10 * time.Millisecond
+	chunkMin  = 1200
+)
+
+// resendLate sends second copies of chunks that hold up their flows and are
+// overdue (scheduler.Overdue).
+func (s *Session) resendLate() {
+	if len(s.links) < 2 {
+		return
+	}
+	s.refreshViews()
+	for i, l := range s.links {
+		if c := l.conn; c != nil && l.health.State() == scheduler.Up {
+			s.resendLateOn(i, c)
+		}
+	}
+}
+
+func (s *Session) resendLateOn(i int, c *conn) {
+	rttvar := c.link.est.RTTVar()
+	for k := range min(c.log.n, lateScan) {
+		e := c.log.at(k)
+		age := s.now.Sub(e.at)
+		if age < lateFloor {
+			return // the log is in order of time
+		}
+		p := e.piece
+		if p == nil || e.moved || p.state != sent || p.copies > 1 || p.again || age < scheduler.Late(e.pred, rttvar) || !p.atHead() {
+			continue
+		}
+		j, ok := s.copies.Copy(s.views, i, p.seg.Len(), age, e.pred)
+		if !ok {
+			continue
+		}
+		n := p.seg.Len()
+		s.copies.Spend(n)
+		s.count.BytesAgain += uint64(n)
+		s.links[j].again += uint64(n)
+		e.moved = true
+		s.carry(s.links[j].conn, &s.views[j], p)
+	}
+}
+
+const (
+	lateScan  = 64 // entries examined per connection and turn
+	lateFloor = 40 * time.Millisecond
+	headSize  = 4 // pieces that count as a flow's head
+)
+
+// atHead reports whether p is among the first pieces that were not
+// acknowledged: those block the flow.
+func (p *piece) atHead() bool {
+	seen := 0
+	for q := p.flow.send.head; q != nil && seen < headSize; q = q.next {
+		if q == p {
+			return true
+		}
+		if q.state == sent {
+			seen++
+		}
+	}
+	return false
+}

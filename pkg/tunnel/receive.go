@@ -1,0 +1,218 @@
+package tunnel
+
+import (
+	"fmt"
+	"time"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/stream"
+	"hawser/pkg/wire"
+)
+
+var noSeg buffer.Seg
+
+// receive works through a batch and gives it back to its reader. A violation
+// ends the connection; what it brought before stays good.
+func (s *Session) receive(b *rxBatch) {
+	c := b.conn
+	for i := range b.recs {
+		r := &b.recs[i]
+		if c.closed {
+			break
+		}
+		if err := s.record(c, b.at, b.frames[r.from:r.to], r.body); err != nil {
+			s.count.Violations++
+			s.closeConn(c, err)
+		}
+		r.body = noSeg
+	}
+	b.release()
+	c.rx <- b // never blocks: rx has a slot for each batch
+}
+
+// record takes in one record. It owns body.
+func (s *Session) record(c *conn, at time.Time, frames []wire.Frame, body buffer.Seg) error {
+	c.recvSeq++
+	c.heard = at
+	c.link.gotBytes += uint64(body.Len()) + recordOverhead
+	for i := range frames {
+		f := &frames[i]
+		if f.Kind != wire.KindAck && !c.ackDue {
+			c.ackDue, c.recvAt = true, at
+		}
+		var seg buffer.Seg
+		if f.Kind == wire.KindData {
+			seg, body = body, noSeg
+		}
+		if err := s.frame(c, f, seg); err != nil {
+			body.Release()
+			return fmt.Errorf("%w: %w", ErrProtocol, err)
+		}
+	}
+	body.Release()
+	return nil
+}
+
+// frame obeys one frame. It owns seg.
+func (s *Session) frame(c *conn, f *wire.Frame, seg buffer.Seg) error {
+	switch f.Kind {
+	case wire.KindAck:
+		return s.acked(c, f.Seq, time.Duration(f.Delay)*time.Microsecond)
+	case wire.KindOpen:
+		return s.peerOpens(f)
+	case wire.KindData:
+		return s.data(c, f, seg)
+	case wire.KindStop:
+		s.stopped = fmt.Errorf("%w: %v", ErrPeerStop, stream.Code(f.Code))
+	case wire.KindAccepted, wire.KindCredit, wire.KindReset, wire.KindResend:
+		return s.flowFrame(f)
+	}
+	return nil
+}
+
+// flowFrame obeys a control frame of one flow. A frame for an unknown flow is
+// late news and ignored, but for a RESET that overtook its OPEN.
+func (s *Session) flowFrame(f *wire.Frame) error {
+	id := stream.ID(f.Flow)
+	fl := s.flows[id]
+	if fl == nil {
+		if f.Kind == wire.KindReset && !s.cfg.Edge {
+			s.used.add(id)
+		}
+		return nil
+	}
+	switch f.Kind {
+	case wire.KindAccepted:
+		s.emit(fl.worker, stream.Event{Kind: stream.EventAccepted, Flow: id})
+	case wire.KindReset:
+		s.countReset(stream.Code(f.Code))
+		s.used.add(id)
+		if fl.opened && !fl.done {
+			s.emit(fl.worker, stream.Event{Kind: stream.EventReset, Flow: id, Code: stream.Code(f.Code)})
+		}
+		s.dropFlow(fl)
+	case wire.KindResend:
+		fl.send.resendFrom(f.Offset)
+		s.order.Activate(&fl.node)
+	case wire.KindCredit:
+		return s.peerCredit(fl, f)
+	}
+	return nil
+}
+
+// peerCredit frees what the peer has opened and passes the limit on.
+func (s *Session) peerCredit(fl *flow, f *wire.Frame) error {
+	if f.Offset > fl.send.base && !fl.send.consumed(f.Offset) {
+		return fmt.Errorf("flow %d: consumed %d of %d sent", fl.id, f.Offset, fl.send.next)
+	}
+	if f.Limit > fl.peer {
+		fl.peer = f.Limit
+		if fl.opened && !fl.done {
+			s.emit(fl.worker, stream.Event{Kind: stream.EventCredit, Flow: fl.id, Limit: f.Limit})
+		}
+	}
+	s.retire(fl)
+	return nil
+}
+
+// peerOpens makes the flow known to a worker. Data may have come before.
+func (s *Session) peerOpens(f *wire.Frame) error {
+	if s.cfg.Edge {
+		return fmt.Errorf("flow %d opened by the cloud", f.Flow)
+	}
+	id := stream.ID(f.Flow)
+	if !s.used.add(id) {
+		return nil // a second copy of the OPEN
+	}
+	fl := s.embryo(id)
+	fl.opened = true
+	s.count.FlowsOpened++
+	s.emit(fl.worker, stream.Event{Kind: stream.EventOpen, Flow: id, Dst: f.Dst, Src: f.Src})
+	s.welcome(fl)
+	s.advance(fl)
+	return nil
+}
+
+// embryo returns the flow, made now if data came before its OPEN.
+func (s *Session) embryo(id stream.ID) *flow {
+	fl := s.flows[id]
+	if fl == nil {
+		fl = s.makeFlow(id, s.cfg.Sink.Place(id))
+		s.flows[id] = fl
+	}
+	return fl
+}
+
+// data takes in a chunk.
+func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
+	id := stream.ID(f.Flow)
+	fl := s.flows[id]
+	if fl == nil {
+		if s.cfg.Edge || s.used.has(id) {
+			s.count.Duplicates += uint64(seg.Len())
+			seg.Release()
+			return nil
+		}
+		fl = s.embryo(id)
+	}
+	if fl.done {
+		seg.Release()
+		s.markDirty(fl)
+		return nil
+	}
+	before, n := fl.heldIn(), uint64(seg.Len())
+	if err := fl.recv.Insert(f.Offset, seg, f.Flags&wire.FlagFin != 0, fl.credit.limit); err != nil {
+		return fmt.Errorf("flow %d: %w", id, err)
+	}
+	if n > 0 {
+		fl.note(c, f.Offset, f.Offset+n)
+	}
+	gained := fl.heldIn() - before
+	s.cfg.Budget.add(gained)
+	s.count.BytesReceived += uint64(gained)
+	s.advance(fl)
+	return nil
+}
+
+// advance hands what is in order to the worker.
+func (s *Session) advance(fl *flow) {
+	if !fl.opened {
+		return
+	}
+	for {
+		seg, ok := fl.recv.Next()
+		if !ok {
+			break
+		}
+		s.emit(fl.worker, stream.Event{Kind: stream.EventData, Flow: fl.id, Seg: seg})
+	}
+	if fl.recv.Ended() && !fl.finOut {
+		fl.finOut = true
+		s.emit(fl.worker, stream.Event{Kind: stream.EventFin, Flow: fl.id})
+		s.markDirty(fl)
+	}
+}
+
+// acked takes the records up to number seq off the connection's log.
+func (s *Session) acked(c *conn, seq uint64, delay time.Duration) error {
+	if seq > c.log.count {
+		return fmt.Errorf("acknowledges record %d of %d", seq, c.log.count)
+	}
+	var newest entry
+	for c.log.n > 0 && c.log.at(0).seq <= seq {
+		newest = c.log.pop()
+		c.inFlight -= newest.size
+		c.rate.delivered += uint64(newest.size)
+		if p := newest.piece; p != nil {
+			p.copies--
+			p.acked()
+			s.copies.Delivered(newest.size)
+		}
+	}
+	if newest.seq > 0 {
+		sample := c.rate.sample(s.now, newest, delay)
+		sample.InFlight = c.inFlight
+		c.link.est.Ack(s.now, sample)
+	}
+	return nil
+}

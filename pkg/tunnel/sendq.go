@@ -1,0 +1,198 @@
+package tunnel
+
+import (
+	"hawser/pkg/buffer"
+)
+
+// pieceState says where the bytes of a piece are.
+type pieceState uint8
+
+const (
+	unsent  pieceState = iota // never given to a link
+	sent                      // on at least one link, not acknowledged
+	arrived                   // a link's peer acknowledged it; kept until consumed
+	gone                      // consumed or dropped; only link logs still point here
+)
+
+// piece is a range of a flow's send stream that was never cut further. It
+// stays in the queue until the receiver's card has opened it (PROTOCOL.md
+// section 5.3), because only then is it certain that it need not be sent again.
+type piece struct {
+	off    uint64
+	seg    buffer.Seg
+	fin    bool
+	state  pieceState
+	again  bool // waits in the flow's resend list
+	copies int  // entries of link logs that point here
+	flow   *flow
+	next   *piece
+}
+
+func (p *piece) end() uint64 { return p.off + uint64(p.seg.Len()) }
+
+// sendQueue is the send side of one direction of a flow: everything from the
+// first byte that was not consumed yet to the last that the worker gave.
+type sendQueue struct {
+	head, tail *piece
+	first      *piece // first unsent piece
+	resend     []*piece
+	base, end  uint64 // offsets: consumed by the peer, given by the worker
+	next       uint64 // offset of the first unsent byte
+	held       int    // bytes kept
+	fin        bool   // the worker closed the stream
+	finSeen    bool   // the peer consumed the end
+}
+
+// add appends seg and owns it.
+func (q *sendQueue) add(f *flow, seg buffer.Seg) {
+	q.link(&piece{off: q.end, seg: seg, flow: f})
+	q.end += uint64(seg.Len())
+	q.held += seg.Len()
+}
+
+// close marks the end of the stream: on the last piece when that was not sent
+// yet, else on an empty one of its own.
+func (q *sendQueue) close(f *flow) {
+	if q.fin {
+		return
+	}
+	q.fin = true
+	if q.tail != nil && q.tail.state == unsent {
+		q.tail.fin = true
+		return
+	}
+	q.link(&piece{off: q.end, fin: true, flow: f})
+}
+
+func (q *sendQueue) link(p *piece) {
+	if q.tail == nil {
+		q.head = p
+	} else {
+		q.tail.next = p
+	}
+	q.tail = p
+	if q.first == nil {
+		q.first = p
+	}
+}
+
+// ready returns the piece to send next, or nil: what must be sent again first.
+func (q *sendQueue) ready() *piece {
+	for len(q.resend) > 0 {
+		p := q.resend[0]
+		if p.again && p.state != gone {
+			return p
+		}
+		q.resend = q.resend[1:]
+	}
+	q.resend = nil
+	return q.first
+}
+
+// left is the number of unsent bytes, as path choice wants it.
+func (q *sendQueue) left() int { return int(q.end - q.next) }
+
+// take marks p as sent, cutting it to n bytes first when it is longer.
+func (q *sendQueue) take(p *piece, n int) {
+	if n < p.seg.Len() {
+		q.cut(p, n)
+	}
+	if p.again {
+		p.again = false
+	} else {
+		q.first = p.next
+		q.next = p.end()
+	}
+	p.state = sent
+}
+
+// cut splits p after n bytes; the rest inherits p's place, state and fin.
+func (q *sendQueue) cut(p *piece, n int) {
+	head, tail := p.seg.Cut(n)
+	rest := &piece{off: p.off + uint64(n), seg: tail, fin: p.fin, state: p.state, flow: p.flow, next: p.next}
+	p.seg, p.fin, p.next = head, false, rest
+	if q.tail == p {
+		q.tail = rest
+	}
+	if p.again {
+		q.enqueue(rest)
+	}
+}
+
+// enqueue puts a piece that was sent back in line. Pieces go out in the order
+// of their offsets, because the first one blocks the flow.
+func (q *sendQueue) enqueue(p *piece) bool {
+	if p.again || p.state == gone || p.state == unsent {
+		return false
+	}
+	p.again = true
+	i := len(q.resend)
+	q.resend = append(q.resend, p)
+	for i > 0 && q.resend[i-1].off > p.off {
+		q.resend[i] = q.resend[i-1]
+		i--
+	}
+	q.resend[i] = p
+	return true
+}
+
+// acked notes that a link's peer has p.
+func (p *piece) acked() {
+	if p.state == sent {
+		p.state = arrived
+		p.again = false
+	}
+}
+
+// consumed frees everything below off; the end of the stream counts as one
+// more byte. It returns false when off lies beyond what was sent.
+func (q *sendQueue) consumed(off uint64) bool {
+	switch {
+	case off == q.end+1 && q.fin && q.first == nil:
+		q.finSeen = true
+	case off > q.next:
+		return false
+	}
+	for p := q.head; p != nil && p.state != unsent && p.end() <= off; p = q.head {
+		if p.fin && !q.finSeen {
+			break
+		}
+		q.pop()
+	}
+	q.base = max(q.base, min(off, q.end))
+	return true
+}
+
+func (q *sendQueue) pop() {
+	p := q.head
+	q.head = p.next
+	if q.head == nil {
+		q.tail = nil
+	}
+	q.held -= p.seg.Len()
+	p.drop()
+}
+
+func (p *piece) drop() {
+	p.seg.Release()
+	p.seg, p.state, p.again = buffer.Seg{}, gone, false
+}
+
+// resendFrom puts everything sent at or beyond off back in line: the receiver
+// has thrown it away (RESEND, PROTOCOL.md section 5.3).
+func (q *sendQueue) resendFrom(off uint64) {
+	for p := q.head; p != nil && p.state != unsent; p = p.next {
+		if p.end() > off || p.fin {
+			p.state = sent
+			q.enqueue(p)
+		}
+	}
+}
+
+// clear drops everything.
+func (q *sendQueue) clear() {
+	for q.head != nil {
+		q.pop()
+	}
+	q.first, q.resend = nil, nil
+}

@@ -1,0 +1,300 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"hawser/pkg/stream"
+	"hawser/scheduler"
+)
+
+// Errors; match with errors.Is.
+var (
+	ErrEnded    = errors.New("session has ended")
+	ErrLinger   = errors.New("no link lived for too long")
+	ErrPeerStop = errors.New("the peer has stopped")
+	ErrProtocol = errors.New("the peer broke the protocol")
+	ErrReplaced = errors.New("replaced by a newer connection of the same link")
+	ErrForged   = errors.New("the link brought a forged record")
+
+	errBody = fmt.Errorf("%w: body without its frame", ErrProtocol)
+)
+
+// Config makes a Session.
+type Config struct {
+	Peer   string                 // the peer's name, for logs and status
+	Edge   bool                   // this side opens flows
+	Secret []byte                 // 32 bytes, shared by both ends (PROTOCOL.md section 3)
+	Sink   stream.Sink            // takes the events
+	Path   scheduler.Path         // path choice; nil = earliest completion
+	Budget *Budget                // receive memory, shared by an agent's sessions
+	Linger time.Duration          // how long the session lives without any link; 0 = 90 s
+	Redial func(link int)         // told when a link went silent; must not block; nil = nobody
+	Log    *slog.Logger           // nil = slog.Default
+	Opened func(stream.ID, error) // tests; nil = nobody
+}
+
+// DefaultLinger is how long a session outlives its last link.
+const DefaultLinger = 90 * time.Second
+
+// Session is one edge-cloud pair's tunnel.
+type Session struct {
+	cfg    Config
+	log    *slog.Logger
+	box    *mailbox
+	ended  chan struct{}
+	nextID atomic.Uint64
+
+	// All below belongs to the loop.
+	now      time.Time
+	flows    map[stream.ID]*flow
+	used     idSet // flow IDs that the peer ever used
+	order    scheduler.DRR[*flow]
+	path     scheduler.Path
+	copies   scheduler.Overdue
+	links    []*link
+	views    []scheduler.Link
+	ctrl     []byte // control frames that wait for a link
+	ctrlEnds []int  // where each of them ends
+	dirty    []*flow
+	tellAt   time.Time
+	events   [][]stream.Event // by worker
+	lastLink time.Time        // when a link last lived
+	stopped  error
+	count    Counters
+}
+
+// Counters are a session's totals since its start.
+type Counters struct {
+	FlowsOpened   uint64 // by either side
+	FlowsReset    uint64 // by either side
+	FlowsRefused  uint64 // of those, because the server refused or was unreachable
+	BytesSent     uint64 // sealed payload, first transmissions
+	BytesReceived uint64 // sealed payload, each byte once
+	BytesAgain    uint64 // sealed payload sent again or twice
+	Duplicates    uint64 // sealed payload received again
+	Forged        uint64 // records that could not be authenticated
+	Violations    uint64 // connections ended because the peer broke the protocol
+}
+
+// New returns a session; Run makes it work.
+func New(cfg Config) *Session {
+	if cfg.Path == nil {
+		cfg.Path = scheduler.Earliest{}
+	}
+	if cfg.Linger == 0 {
+		cfg.Linger = DefaultLinger
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Session{
+		cfg: cfg, log: cfg.Log.With("peer", cfg.Peer), path: cfg.Path,
+		box: newMailbox(), ended: make(chan struct{}),
+		flows: map[stream.ID]*flow{}, copies: scheduler.NewOverdue(),
+	}
+}
+
+// Post implements stream.Tunnel.
+func (s *Session) Post(batch []stream.Command) {
+	if s.box.post(func(in *mail) { in.commands = append(in.commands, batch...) }) {
+		return
+	}
+	for i := range batch {
+		batch[i].Seg.Release()
+	}
+}
+
+// NewFlow implements stream.Tunnel.
+func (s *Session) NewFlow(worker int) stream.ID {
+	id := stream.ID(s.nextID.Add(1))
+	s.box.post(func(in *mail) { in.news = append(in.news, newFlow{id, worker}) })
+	return id
+}
+
+// Secret implements stream.Tunnel.
+func (s *Session) Secret() []byte { return s.cfg.Secret }
+
+// Tag implements stream.Tunnel.
+func (s *Session) Tag() string { return s.cfg.Peer }
+
+// Ended is closed when the session has ended.
+func (s *Session) Ended() <-chan struct{} { return s.ended }
+
+// Run is the loop. It returns why the session ended: the context's cause,
+// ErrLinger or ErrPeerStop. By then every flow was reset towards its worker and
+// all link connections are closed; the callers of Serve return soon after.
+func (s *Session) Run(ctx context.Context) error {
+	defer close(s.ended)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var spent mail
+	s.now = time.Now()
+	s.lastLink = s.now
+	for s.stopped == nil {
+		select {
+		case <-ctx.Done():
+			s.drain(s.box.collect(spent))
+			s.sayGoodbye()
+			s.stopped = context.Cause(ctx)
+			continue
+		case <-s.box.wake:
+		case <-timer.C:
+		}
+		s.now = time.Now()
+		spent = s.box.collect(spent)
+		s.drain(spent)
+		timer.Reset(s.turn())
+	}
+	s.shutdown()
+	return s.stopped
+}
+
+// drain works through one collection of mail.
+func (s *Session) drain(in mail) {
+	for _, c := range in.attached {
+		s.attach(c)
+	}
+	for _, n := range in.news {
+		s.flows[n.id] = s.makeFlow(n.id, n.worker)
+	}
+	for _, b := range in.room {
+		b.conn.returned(b)
+	}
+	for _, b := range in.received {
+		s.receive(b)
+	}
+	for i := range in.commands {
+		s.obey(&in.commands[i])
+	}
+	for _, l := range in.lost {
+		s.detach(l.conn, l.err)
+	}
+	for _, f := range in.calls {
+		f()
+	}
+}
+
+// turn does what is due and returns how long nothing else will be.
+func (s *Session) turn() time.Duration {
+	s.checkHealth()
+	s.tellCredit()
+	s.resendLate()
+	s.pump()
+	s.deliver()
+	return s.nextDeadline()
+}
+
+// nextDeadline is when turn must run again though nobody posts anything.
+func (s *Session) nextDeadline() time.Duration {
+	wait := time.Second
+	if len(s.dirty) > 0 {
+		wait = min(wait, max(s.tellAt.Sub(s.now), 0))
+	}
+	alive := false
+	for _, l := range s.links {
+		c := l.conn
+		if c == nil {
+			continue
+		}
+		alive = alive || l.health.State() == scheduler.Up
+		if c.inFlight > 0 {
+			wait = min(wait, busyTick)
+		}
+		_, next := l.health.ProbeDue(s.now, c.evidence())
+		wait = min(wait, next)
+	}
+	if alive {
+		s.lastLink = s.now
+	} else if s.now.Sub(s.lastLink) > s.cfg.Linger {
+		s.stopped = fmt.Errorf("%w: %v", ErrLinger, s.cfg.Linger)
+	}
+	return max(wait, time.Millisecond)
+}
+
+// busyTick is how often lateness and silence are judged while something is
+// outstanding.
+const busyTick = 5 * time.Millisecond
+
+// emit queues an event for a flow's worker.
+func (s *Session) emit(worker int, ev stream.Event) {
+	for len(s.events) <= worker {
+		s.events = append(s.events, nil)
+	}
+	ev.From = s
+	s.events[worker] = append(s.events[worker], ev)
+}
+
+// deliver hands the queued events over.
+func (s *Session) deliver() {
+	for w, batch := range s.events {
+		if len(batch) > 0 {
+			s.cfg.Sink.Deliver(w, batch)
+			clear(batch)
+			s.events[w] = batch[:0]
+		}
+	}
+}
+
+// shutdown resets all flows, closes all connections and refuses further mail.
+func (s *Session) shutdown() {
+	code := stream.CodeLost
+	if errors.Is(s.stopped, ErrPeerStop) {
+		code = stream.CodeStopping
+	}
+	s.drainLeft(s.box.close())
+	for _, f := range s.flows {
+		s.emit(f.worker, stream.Event{Kind: stream.EventReset, Flow: f.id, Code: code})
+		s.dropFlow(f)
+	}
+	s.deliver()
+	for _, l := range s.links {
+		if l.conn != nil {
+			s.closeConn(l.conn, ErrEnded)
+		}
+	}
+}
+
+// drainLeft releases what came too late to be worked on.
+func (s *Session) drainLeft(in mail) {
+	for _, c := range in.attached {
+		c.carrier.Close(ErrEnded)
+	}
+	for _, b := range in.received {
+		b.release()
+	}
+	for i := range in.commands {
+		in.commands[i].Seg.Release()
+	}
+	for _, f := range in.calls {
+		f()
+	}
+}
+
+// call runs f in the loop and waits for it; false when the session has ended.
+func (s *Session) call(f func()) bool {
+	done := make(chan struct{})
+	if !s.box.post(func(in *mail) {
+		in.calls = append(in.calls, func() { f(); close(done) })
+	}) {
+		return false
+	}
+	<-done
+	return true
+}
+
+// addCtrl queues one control frame for the best link.
+func (s *Session) addCtrl(frame func([]byte) []byte) {
+	s.ctrl = frame(s.ctrl)
+	s.ctrlEnds = append(s.ctrlEnds, len(s.ctrl))
+}
+
+// repeatCtrl queues control frames that were logged before once more.
+func (s *Session) repeatCtrl(frames []byte) {
+	s.ctrl = append(s.ctrl, frames...)
+	s.ctrlEnds = append(s.ctrlEnds, len(s.ctrl))
+}

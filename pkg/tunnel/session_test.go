@@ -1,0 +1,261 @@
+package tunnel
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hawser/pkg/simlink"
+	"hawser/pkg/stream"
+	"hawser/scheduler"
+)
+
+// run makes a test body run in virtual time.
+func run(t *testing.T, body func(*testing.T)) {
+	t.Helper()
+	synctest.Test(t, body)
+}
+
+func TestEcho(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond})
+		defer w.close()
+		w.serve(100_000)
+		u := w.open(50_000)
+		took := u.await(5 * time.Second)
+		if u.got != 100_000 || !u.accepted || u.reset != 0 {
+			t.Fatalf("got %d, accepted %v, reset %v", u.got, u.accepted, u.reset)
+		}
+		t.Logf("took %v", took)
+		w.gone()
+	})
+}
+
+// TestSmallObject: 10 KB on a new flow take one round trip of the quicker link.
+func TestSmallObject(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond},
+			simlink.Spec{Rate: 20 * mbit, Delay: 40 * time.Millisecond})
+		defer w.close()
+		w.serve(10_000)
+		for range 20 {
+			u := w.open(100)
+			if took := u.await(time.Second); took > 26*time.Millisecond {
+				t.Errorf("took %v", took)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		w.gone()
+	})
+}
+
+// TestGoodput: one flow uses the sum of the links, down and up.
+func TestGoodput(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		a, b simlink.Spec
+		want float64
+	}{
+		{"equal", simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond}, simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond}, 0.95},
+		{"unequal", simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond}, simlink.Spec{Rate: 20 * mbit, Delay: 40 * time.Millisecond}, 0.95},
+		{"satellite", simlink.Spec{Rate: 50 * mbit, Delay: 15 * time.Millisecond}, simlink.Spec{Rate: 50 * mbit, Delay: 300 * time.Millisecond}, 0.85},
+		{"thin and fat", simlink.Spec{Rate: 100 * mbit, Delay: 10 * time.Millisecond}, simlink.Spec{Rate: 2 * mbit, Delay: 10 * time.Millisecond}, 0.93},
+	} {
+		for _, up := range []bool{false, true} {
+			t.Run(c.name+map[bool]string{false: "/down", true: "/up"}[up], func(t *testing.T) {
+				run(t, func(t *testing.T) {
+					w := newWorld(t, c.a, c.b)
+					defer w.close()
+					size := int((c.a.Rate + c.b.Rate) * 10)
+					down, upload := size, 100
+					if up {
+						down, upload = 100, size
+					}
+					w.serve(down)
+					from := time.Now()
+					u := w.open(upload)
+					u.await(time.Minute)
+					w.peerOf(u).await(time.Minute)
+					took := time.Since(from).Seconds()
+					share := float64(size) / took / (c.a.Rate + c.b.Rate)
+					e, _ := w.edge.s.Status()
+					cl, _ := w.cloud.s.Status()
+					sender := cl
+					if up {
+						sender = e
+					}
+					again := float64(sender.Counts.BytesAgain) / float64(size)
+					t.Logf("%.3f of the sum, %.2f%% sent again", share, 100*again)
+					if share < c.want || again > 0.05 {
+						for _, l := range sender.Links {
+							t.Logf("%+v", l)
+						}
+						t.Errorf("share %.3f, want %.2f; again %.3f", share, c.want, again)
+					}
+					w.gone()
+				})
+			})
+		}
+	}
+}
+
+// TestSilentLink: a link that swallows everything stalls a flow for a moment
+// only, new flows hardly notice, and the link is used again when it is back.
+func TestSilentLink(t *testing.T) {
+	for dead := range 2 {
+		run(t, func(t *testing.T) {
+			w := newWorld(t, simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond},
+				simlink.Spec{Rate: 20 * mbit, Delay: 40 * time.Millisecond})
+			defer w.close()
+			w.serve(70 * mbit * 10)
+			u := w.open(100)
+			time.Sleep(3 * time.Second)
+			u.resetGap()
+			w.pairs[dead].Cut(true)
+			time.Sleep(2 * time.Second)
+			if w.edge.redials.Load()+w.cloud.redials.Load() == 0 {
+				t.Error("nobody asked for a new connection")
+			}
+			t.Logf("link %d dead: stall %v", dead, u.stall())
+			if u.stall() > 250*time.Millisecond {
+				t.Errorf("stall %v", u.stall())
+			}
+			w.pairs[dead].Cut(false)
+			u.await(time.Minute)
+			st, _ := w.edge.s.Status()
+			if st.Links[dead].State != scheduler.Up {
+				t.Errorf("link is %v after it came back", st.Links[dead].State)
+			}
+			w.gone()
+		})
+	}
+}
+
+// TestAllLinksGone: flows outlive 30 s without any link, byte for byte, with
+// the links' connections replaced meanwhile.
+func TestAllLinksGone(t *testing.T) {
+	run(t, func(t *testing.T) {
+		spec := simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond}
+		w := newWorld(t, spec, spec)
+		defer w.close()
+		w.serve(20e6)
+		u := w.open(1_000_000)
+		time.Sleep(time.Second)
+		for _, p := range w.pairs {
+			p.A.Close(errAny)
+		}
+		time.Sleep(30 * time.Second)
+		w.connect(0, spec)
+		w.connect(1, spec)
+		u.await(time.Minute)
+		if u.got != 20e6 {
+			t.Fatalf("got %d", u.got)
+		}
+		w.gone()
+	})
+}
+
+func TestLinger(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond})
+		u := w.open(0)
+		time.Sleep(time.Second)
+		w.pairs[0].A.Close(errAny)
+		time.Sleep(DefaultLinger + 5*time.Second)
+		if !errors.Is(w.edge.err, ErrLinger) || u.reset != stream.CodeLost {
+			t.Errorf("edge ended with %v, flow with %v", w.edge.err, u.reset)
+		}
+		w.close()
+	})
+}
+
+// TestReset: either side's reset reaches the other with its code.
+func TestReset(t *testing.T) {
+	for _, byEdge := range []bool{true, false} {
+		run(t, func(t *testing.T) {
+			w := newWorld(t, simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond})
+			defer w.close()
+			w.serve(50e6)
+			u := w.open(0)
+			time.Sleep(time.Second)
+			from, to := w.cloud, w.edge
+			if byEdge {
+				from, to = to, from
+			}
+			to.mu.Lock()
+			victim := to.flows[u.id]
+			to.mu.Unlock()
+			from.mu.Lock()
+			from.s.Post([]stream.Command{{Kind: stream.CmdReset, Code: stream.CodeRefused, Flow: u.id}})
+			from.flows[u.id].end()
+			from.mu.Unlock()
+			victim.await(time.Second)
+			if victim.reset != stream.CodeRefused {
+				t.Errorf("reset code %v", victim.reset)
+			}
+			w.gone()
+		})
+	}
+}
+
+// TestStop: a session that stops tells its peer at once.
+func TestStop(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond})
+		w.serve(50e6)
+		u := w.open(0)
+		time.Sleep(time.Second)
+		w.cancel()
+		u.await(time.Second)
+		w.close()
+	})
+}
+
+// TestForged: bytes that cannot be authenticated end the link that brought
+// them, and the flow goes on with good ones.
+func TestForged(t *testing.T) {
+	run(t, func(t *testing.T) {
+		spec := simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond}
+		w := newWorld(t, spec, spec)
+		defer w.close()
+		w.serve(5e6)
+		forged := false
+		u := w.open(100, func(u *user) {
+			u.forge = func(off uint64) bool {
+				if off < 1e6 || forged {
+					return false
+				}
+				forged = true
+				return true
+			}
+		})
+		u.await(time.Minute)
+		st, _ := w.edge.s.Status()
+		if u.got != 5e6 || st.Counts.Forged != 1 {
+			t.Fatalf("got %d, forged %d", u.got, st.Counts.Forged)
+		}
+		if st.Links[0].LastError == "" && st.Links[1].LastError == "" {
+			t.Error("no link was ended")
+		}
+		w.gone()
+	})
+}
+
+// TestStuckConsumer: a flow that nobody reads holds no more than its credit,
+// and others go on.
+func TestStuckConsumer(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond})
+		defer w.close()
+		w.serve(10e6)
+		w.open(0, func(u *user) { u.stuck = true })
+		took := w.open(0).await(10 * time.Second)
+		if share := 10e6 / took.Seconds() / (50 * mbit); share < 0.85 {
+			t.Errorf("the other flow got %.2f of the link", share)
+		}
+		if held := w.edge.s.cfg.Budget.Held(); held > openWindow {
+			t.Errorf("edge holds %d", held)
+		}
+	})
+}

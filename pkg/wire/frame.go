@@ -1,0 +1,244 @@
+// Package wire is the codec of everything that hawser's two ends say to each
+// other inside links: frames in a record's header block, and the handshake's
+// messages. PROTOCOL.md beside this file specifies every field; comments cite
+// its sections.
+//
+// All functions are pure. Decoders never panic, never allocate in proportion
+// to a length they were merely told, and reject what they do not know.
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Kind is a frame's type byte (PROTOCOL.md section 5).
+type Kind uint8
+
+// Frame kinds.
+const (
+	KindPad      Kind = 0x00
+	KindAck      Kind = 0x01
+	KindPing     Kind = 0x02
+	KindOpen     Kind = 0x10
+	KindAccepted Kind = 0x11
+	KindData     Kind = 0x12
+	KindCredit   Kind = 0x13
+	KindReset    Kind = 0x14
+	KindResend   Kind = 0x15
+	KindStop     Kind = 0x20
+)
+
+// FlagFin marks a DATA frame whose last byte is the last of the stream.
+const FlagFin = 0x01
+
+// Frame is one decoded frame; which fields count depends on Kind.
+type Frame struct {
+	Kind   Kind
+	Flags  uint8          // DATA
+	Code   uint8          // RESET, STOP
+	Length uint16         // DATA: bytes of the record's body
+	Delay  uint32         // ACK: microseconds between receipt and this ack
+	Flow   uint64         // all flow frames
+	Seq    uint64         // ACK: records received on this link connection so far
+	Offset uint64         // DATA: of the first byte; CREDIT: consumed; RESEND: from
+	Limit  uint64         // CREDIT
+	Dst    netip.AddrPort // OPEN: the server
+	Src    netip.AddrPort // OPEN: the client
+}
+
+// Decoding errors; match with errors.Is.
+var (
+	ErrShort   = errors.New("frame is cut short")
+	ErrUnknown = errors.New("unknown frame kind")
+	ErrField   = errors.New("field out of range")
+)
+
+// Sizes of the fixed frames in bytes, type byte included.
+const (
+	AckSize      = 1 + 8 + 4
+	AcceptedSize = 1 + 8
+	DataSize     = 1 + 8 + 8 + 2 + 1
+	CreditSize   = 1 + 8 + 8 + 8
+	ResetSize    = 1 + 8 + 1
+	ResendSize   = 1 + 8 + 8
+	OpenMaxSize  = 1 + 8 + 2*19
+)
+
+// maxOffset bounds stream offsets, so that sums with lengths cannot wrap.
+const maxOffset = 1 << 62
+
+var be = binary.BigEndian
+
+// AppendAck appends an ACK frame (section 5.1).
+func AppendAck(b []byte, seq uint64, delayMicros uint32) []byte {
+	b = append(b, byte(KindAck))
+	b = be.AppendUint64(b, seq)
+	return be.AppendUint32(b, delayMicros)
+}
+
+// AppendPing appends a PING frame (section 5.1).
+func AppendPing(b []byte) []byte { return append(b, byte(KindPing)) }
+
+// AppendPad appends n bytes of padding (section 5.1).
+func AppendPad(b []byte, n int) []byte {
+	for range n {
+		b = append(b, byte(KindPad))
+	}
+	return b
+}
+
+// AppendOpen appends an OPEN frame (section 5.2).
+func AppendOpen(b []byte, flow uint64, dst, src netip.AddrPort) []byte {
+	b = append(b, byte(KindOpen))
+	b = be.AppendUint64(b, flow)
+	return appendAddr(appendAddr(b, dst), src)
+}
+
+// AppendAccepted appends an ACCEPTED frame (section 5.2).
+func AppendAccepted(b []byte, flow uint64) []byte {
+	return be.AppendUint64(append(b, byte(KindAccepted)), flow)
+}
+
+// AppendData appends a DATA frame for a body of length bytes (section 5.3).
+func AppendData(b []byte, flow, offset uint64, length int, fin bool) []byte {
+	b = append(b, byte(KindData))
+	b = be.AppendUint64(b, flow)
+	b = be.AppendUint64(b, offset)
+	b = be.AppendUint16(b, uint16(length))
+	if fin {
+		return append(b, FlagFin)
+	}
+	return append(b, 0)
+}
+
+// AppendCredit appends a CREDIT frame (section 5.3).
+func AppendCredit(b []byte, flow, consumed, limit uint64) []byte {
+	b = be.AppendUint64(append(b, byte(KindCredit)), flow)
+	return be.AppendUint64(be.AppendUint64(b, consumed), limit)
+}
+
+// AppendReset appends a RESET frame (section 5.4).
+func AppendReset(b []byte, flow uint64, code uint8) []byte {
+	return append(be.AppendUint64(append(b, byte(KindReset)), flow), code)
+}
+
+// AppendResend appends a RESEND frame (section 5.3).
+func AppendResend(b []byte, flow, from uint64) []byte {
+	return be.AppendUint64(be.AppendUint64(append(b, byte(KindResend)), flow), from)
+}
+
+// AppendStop appends a STOP frame (section 5.5).
+func AppendStop(b []byte, code uint8) []byte { return append(b, byte(KindStop), code) }
+
+// appendAddr writes family (4 or 6), address, port.
+func appendAddr(b []byte, a netip.AddrPort) []byte {
+	ip := a.Addr().Unmap()
+	if ip.Is4() {
+		v := ip.As4()
+		b = append(append(b, 4), v[:]...)
+	} else {
+		v := ip.As16()
+		b = append(append(b, 6), v[:]...)
+	}
+	return be.AppendUint16(b, a.Port())
+}
+
+// Next decodes the first frame of block and returns the rest. Padding is
+// skipped; at the end of the block it returns a KindPad frame and no rest.
+func Next(block []byte) (Frame, []byte, error) {
+	for len(block) > 0 && Kind(block[0]) == KindPad {
+		block = block[1:]
+	}
+	if len(block) == 0 {
+		return Frame{}, nil, nil
+	}
+	f := Frame{Kind: Kind(block[0])}
+	r := reader{b: block[1:]}
+	switch f.Kind {
+	case KindPing:
+	case KindAck:
+		f.Seq, f.Delay = r.u64(), r.u32()
+	case KindOpen:
+		f.Flow, f.Dst, f.Src = r.flow(), r.addr(), r.addr()
+	case KindAccepted:
+		f.Flow = r.flow()
+	case KindData:
+		f.Flow, f.Offset, f.Length, f.Flags = r.flow(), r.offset(), r.u16(), r.u8()
+		if f.Flags&^FlagFin != 0 || int(f.Length) > MaxBody || f.Length == 0 && f.Flags == 0 {
+			r.bad = true
+		}
+	case KindCredit:
+		f.Flow, f.Offset, f.Limit = r.flow(), r.offset(), r.offset()
+	case KindReset:
+		f.Flow, f.Code = r.flow(), r.u8()
+	case KindResend:
+		f.Flow, f.Offset = r.flow(), r.offset()
+	case KindStop:
+		f.Code = r.u8()
+	default:
+		return Frame{}, nil, fmt.Errorf("%w 0x%02x", ErrUnknown, block[0])
+	}
+	return f, r.b, r.err(f.Kind)
+}
+
+// reader takes fixed-width fields off a block and remembers what went wrong.
+type reader struct {
+	b          []byte
+	short, bad bool
+}
+
+var zeros [16]byte
+
+func (r *reader) take(n int) []byte {
+	if len(r.b) < n {
+		r.short, r.b = true, nil
+		return zeros[:n]
+	}
+	p := r.b[:n]
+	r.b = r.b[n:]
+	return p
+}
+
+func (r *reader) u8() uint8   { return r.take(1)[0] }
+func (r *reader) u16() uint16 { return be.Uint16(r.take(2)) }
+func (r *reader) u32() uint32 { return be.Uint32(r.take(4)) }
+func (r *reader) u64() uint64 { return be.Uint64(r.take(8)) }
+
+func (r *reader) flow() uint64 {
+	v := r.u64()
+	r.bad = r.bad || v == 0 || v > maxOffset
+	return v
+}
+
+func (r *reader) offset() uint64 {
+	v := r.u64()
+	r.bad = r.bad || v > maxOffset
+	return v
+}
+
+func (r *reader) addr() netip.AddrPort {
+	var ip netip.Addr
+	switch r.u8() {
+	case 4:
+		ip = netip.AddrFrom4([4]byte(r.take(4)))
+	case 6:
+		ip = netip.AddrFrom16([16]byte(r.take(16)))
+		r.bad = r.bad || ip.Is4In6()
+	default:
+		r.bad = true
+	}
+	return netip.AddrPortFrom(ip, r.u16())
+}
+
+func (r *reader) err(k Kind) error {
+	switch {
+	case r.short:
+		return fmt.Errorf("%w: kind 0x%02x", ErrShort, byte(k))
+	case r.bad:
+		return fmt.Errorf("%w: kind 0x%02x", ErrField, byte(k))
+	}
+	return nil
+}

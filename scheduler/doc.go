@@ -1,0 +1,47 @@
+// Package scheduler decides, and does nothing else: which flow goes next
+// (connection order), which link takes a chunk (path choice), how much a link
+// may carry (Estimator), whether it is alive (Health), and when a chunk is
+// late (Overdue). Values go in, a decision comes out; now is an argument.
+//
+// Nothing here sends, locks, reads a clock or starts a goroutine, so that every
+// policy can be tested and compared alone.
+package scheduler
+
+import "time"
+
+// Link is what a path choice knows of one link at one instant.
+type Link struct {
+	ID       int
+	State    State
+	MinRTT   time.Duration
+	SRTT     time.Duration
+	RTTVar   time.Duration
+	Rate     float64 // predicted delivery rate, bytes per second
+	InFlight int     // bytes handed to the link and not acknowledged
+	Room     int     // bytes it may take now; <= 0: none
+}
+
+// ETA predicts how long n more bytes take to arrive at the other end:
+// eta(n) = max(minRTT/2, f/r - minRTT/2) + n/r. Bytes in flight beyond one
+// bandwidth-delay product wait in the uplink's queue, those within it do not.
+func (l Link) ETA(n int) time.Duration {
+	half := l.MinRTT / 2
+	queue := l.drain(l.InFlight) - half
+	return max(half, queue) + l.drain(n)
+}
+
+// drain is the time that n bytes take at the link's rate.
+func (l Link) drain(n int) time.Duration {
+	if l.Rate <= 0 {
+		return time.Hour
+	}
+	return time.Duration(float64(n) / l.Rate * float64(time.Second))
+}
+
+// Path chooses the link for the next chunk of a flow.
+type Path interface {
+	// Pick returns the index into links of the link that takes the next n
+	// bytes of a flow which has left unsent bytes (n included), or false when
+	// the flow had better wait for a link that has no room now.
+	Pick(links []Link, n, left int) (int, bool)
+}

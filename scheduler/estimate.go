@@ -1,0 +1,179 @@
+package scheduler
+
+import "time"
+
+// Constants of the estimator. Times are of the link, not of the flow.
+const (
+	minRTTWindow = 10 * time.Second
+	bwWindow     = 600 * time.Millisecond // at least; ten round trips when longer
+	capGain      = 1.25                   // of the bandwidth-delay product
+	startGain    = 3.0                    // while the link's rate is still unknown
+	capFloor     = 8 << 10                // bytes
+	startCap     = 32 << 10               // bytes before the first samples
+	slackMin     = 5 * time.Millisecond   // for the processing of both ends
+	slackMax     = 60 * time.Millisecond
+	initialRate  = 1.25e6 // bytes/s: 10 Mbit/s until something is measured
+	initialRTT   = 100 * time.Millisecond
+	fullRounds   = 3    // rounds without growth that end the start
+	fullGrowth   = 1.25 // growth that keeps it going
+)
+
+// Sample is what one acknowledgement says. It follows the delivery-rate
+// estimation of draft-cheng-iccrg-delivery-rate-estimation.
+type Sample struct {
+	RTT        time.Duration // 0: no round trip measured
+	Delivered  int           // bytes newly delivered between the sample's packet's sending and now
+	Interval   time.Duration // the time they took; the larger of the send and the ack interval
+	AppLimited bool          // the sender had nothing more to send
+	InFlight   int           // bytes in flight after this ack
+	Round      bool          // the first ack of a round trip
+}
+
+// Estimator keeps a link's round-trip times and rates.
+type Estimator struct {
+	minRTT    time.Duration
+	minRTTAt  time.Time
+	srtt      time.Duration
+	rttvar    time.Duration
+	rate      float64 // prediction
+	bw        float64 // window: the largest recent delivery rate
+	bwAt      time.Time
+	bwNext    float64 // the largest in the younger half of the window
+	lastRound float64 // bw when it last grew in the start
+	stale     int     // rounds without growth
+	full      bool    // the start is over
+}
+
+// Ack takes in one sample.
+func (e *Estimator) Ack(now time.Time, s Sample) {
+	if s.RTT > 0 {
+		e.addRTT(now, s.RTT)
+	}
+	// A link that had little to do looks slow without being so; a round trip
+	// far above the least shows that it had enough to do all the same.
+	queued := s.RTT-e.minRTT > max(10*time.Millisecond, e.minRTT/4)
+	limited := s.AppLimited && !queued
+	if s.Delivered > 0 && s.Interval > 0 {
+		r := float64(s.Delivered) / max(s.Interval, e.minRTT, 100*time.Microsecond).Seconds()
+		e.addWindowRate(now, r, limited)
+		e.addPrediction(r, limited, queued)
+	}
+	if s.Round && !limited {
+		e.checkFull()
+	}
+}
+
+// addRTT follows RFC 6298 section 2; the minimum is over ten seconds.
+func (e *Estimator) addRTT(now time.Time, rtt time.Duration) {
+	if e.srtt == 0 {
+		e.srtt, e.rttvar = rtt, rtt/4
+	} else {
+		d := e.srtt - rtt
+		e.rttvar += (d.Abs() - e.rttvar) / 4
+		e.srtt += (rtt - e.srtt) / 8
+	}
+	if e.minRTT == 0 || rtt <= e.minRTT || now.Sub(e.minRTTAt) > minRTTWindow {
+		e.minRTT, e.minRTTAt = rtt, now
+	}
+}
+
+// addWindowRate keeps the maximum of the window in two halves. A sample that
+// the application limited may raise it but never lets it fall.
+func (e *Estimator) addWindowRate(now time.Time, r float64, limited bool) {
+	if r >= e.bw {
+		e.bw, e.bwNext, e.bwAt = r, r, now
+		return
+	}
+	if limited {
+		return
+	}
+	e.bwNext = max(e.bwNext, r)
+	if half := max(bwWindow, 10*e.srtt) / 2; now.Sub(e.bwAt) > half {
+		// The old maximum has aged by half a window: the younger half takes over.
+		e.bw, e.bwNext, e.bwAt = max(e.bwNext, r), r, now
+	}
+}
+
+// addPrediction moves the predicted rate: up at once, down only when the
+// sample can be believed.
+func (e *Estimator) addPrediction(r float64, limited, queued bool) {
+	switch {
+	case limited && r <= e.Rate():
+	case e.rate == 0:
+		e.rate = r
+	case r > e.rate:
+		e.rate += (r - e.rate) / 2
+	case queued:
+		e.rate += (r - e.rate) / 4
+	default:
+		e.rate += (r - e.rate) / 16
+	}
+}
+
+// checkFull ends the start when the rate has not grown for three rounds, as
+// BBR's startup does (draft-ietf-ccwg-bbr section 5.3.1.2).
+func (e *Estimator) checkFull() {
+	if e.full {
+		return
+	}
+	if e.bw >= e.lastRound*fullGrowth {
+		e.lastRound, e.stale = e.bw, 0
+		return
+	}
+	if e.stale++; e.stale >= fullRounds {
+		e.full = true
+	}
+}
+
+// Cap is how many bytes may be in flight: a little over one bandwidth-delay
+// product, so that the uplink's buffer stays short, plus room for the ends'
+// own processing and for acknowledgements that losses delay.
+func (e *Estimator) Cap() int {
+	if e.bw == 0 || e.minRTT == 0 {
+		return startCap
+	}
+	bdp := e.bw * e.minRTT.Seconds()
+	slack := e.bw * min(max(4*e.rttvar, slackMin), slackMax).Seconds()
+	if !e.full {
+		return max(startCap, int(startGain*bdp+slack))
+	}
+	return max(capFloor, int(capGain*bdp+slack))
+}
+
+// Renew prepares for a new connection on the same uplink: the path may have
+// changed, so the rates are believed by half and the start is made again.
+func (e *Estimator) Renew() {
+	*e = Estimator{minRTT: e.minRTT, minRTTAt: e.minRTTAt, srtt: e.srtt, rttvar: e.rttvar, rate: e.rate / 2, bw: e.bw / 2}
+}
+
+// MinRTT is the smallest round trip of the last ten seconds.
+func (e *Estimator) MinRTT() time.Duration { return orElse(e.minRTT, initialRTT) }
+
+// SRTT is the smoothed round trip.
+func (e *Estimator) SRTT() time.Duration { return orElse(e.srtt, initialRTT) }
+
+// RTTVar is the smoothed deviation of the round trip.
+func (e *Estimator) RTTVar() time.Duration { return orElse(e.rttvar, initialRTT/2) }
+
+// Rate is the predicted delivery rate in bytes per second.
+func (e *Estimator) Rate() float64 {
+	if e.rate == 0 {
+		return initialRate
+	}
+	return e.rate
+}
+
+// Measured reports whether a round trip was measured yet.
+func (e *Estimator) Measured() bool { return e.srtt != 0 }
+
+// PTO is the probe time-out: srtt + max(4 rttvar, 10 ms) (RFC 9002 section 6.2.1).
+func (e *Estimator) PTO() time.Duration {
+	return e.SRTT() + max(4*e.RTTVar(), 10*time.Millisecond)
+}
+
+func orElse(d, other time.Duration) time.Duration {
+	if d == 0 {
+		return other
+	}
+	return d
+}

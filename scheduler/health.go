@@ -1,0 +1,136 @@
+package scheduler
+
+import "time"
+
+// State is a link's state of health.
+//
+// Down: no connection stands, or nothing was heard for so long that another
+// connection must be made. Nothing is sent but probes.
+//
+// Probing: a fresh connection that has not answered yet. It carries control
+// frames; the first answer makes it Up.
+//
+// Up: carries data.
+//
+// Suspect: something outstanding is overdue and nothing at all was heard since.
+// It gets no new data, what it holds is sent again elsewhere, and anything
+// heard makes it Up again at once.
+type State uint8
+
+// States of a link.
+const (
+	Down State = iota
+	Probing
+	Up
+	Suspect
+	stateCount
+)
+
+// String returns the state's word for status and logs.
+func (s State) String() string {
+	return [stateCount]string{"down", "probing", "up", "suspect"}[s]
+}
+
+// Bounds of the silence that makes a link suspect and down.
+const (
+	suspectMin = 60 * time.Millisecond
+	suspectMax = 500 * time.Millisecond
+	downMin    = time.Second
+	downMax    = 3 * time.Second
+	probeBusy  = 200 * time.Millisecond
+	probeIdle  = time.Second
+)
+
+// Evidence is what a link's owner knows when it asks.
+type Evidence struct {
+	Connected bool
+	Heard     time.Time // when the last byte came; zero: never on this connection
+	Oldest    time.Time // when the oldest unanswered record that asks for an answer was sent; zero: none
+	LastProbe time.Time // when something that asks for an answer was last sent
+}
+
+// Health is one link's state machine. Step is the only function that changes
+// the state.
+type Health struct {
+	state State
+	since time.Time
+	Moves [stateCount]uint64 // times each state was entered
+}
+
+// State returns the current state.
+func (h *Health) State() State { return h.state }
+
+// Since returns when the state was entered.
+func (h *Health) Since() time.Time { return h.since }
+
+// Step judges the evidence at now. It returns whether the state changed.
+func (h *Health) Step(now time.Time, ev Evidence, e *Estimator) bool {
+	next := h.judge(now, ev, e)
+	if next == h.state {
+		return false
+	}
+	h.state, h.since = next, now
+	h.Moves[next]++
+	return true
+}
+
+func (h *Health) judge(now time.Time, ev Evidence, e *Estimator) State {
+	if !ev.Connected {
+		return Down
+	}
+	silence := Silence(now, ev)
+	switch {
+	case ev.Heard.IsZero():
+		if silence > DownAfter(e) {
+			return Down
+		}
+		return Probing
+	case silence > DownAfter(e):
+		return Down
+	case silence > SuspectAfter(e):
+		if h.state == Down {
+			return Down
+		}
+		return Suspect
+	}
+	return Up
+}
+
+// Silence is how long the other end has failed to say anything although it
+// should have: since the later of the last byte heard and the oldest
+// unanswered record.
+func Silence(now time.Time, ev Evidence) time.Duration {
+	if ev.Oldest.IsZero() {
+		return 0
+	}
+	from := ev.Oldest
+	if ev.Heard.After(from) {
+		from = ev.Heard
+	}
+	return now.Sub(from)
+}
+
+// SuspectAfter is the silence that makes a link suspect: one and a half probe
+// time-outs. A wrong suspicion costs at most a window of copies, a late one
+// costs everybody a stall.
+func SuspectAfter(e *Estimator) time.Duration {
+	return min(max(e.PTO()*3/2, suspectMin), suspectMax)
+}
+
+// DownAfter is the silence after which another connection is made.
+func DownAfter(e *Estimator) time.Duration {
+	return min(max(3*e.PTO(), downMin), downMax)
+}
+
+// ProbeDue reports whether a probe should be sent, and when to ask again.
+func (h *Health) ProbeDue(now time.Time, ev Evidence) (bool, time.Duration) {
+	every := probeIdle
+	if h.state != Up || !ev.Oldest.IsZero() {
+		every = probeBusy
+	}
+	since := now.Sub(ev.LastProbe)
+	if since >= every {
+		return true, every
+	}
+	return false, every - since
+}
