@@ -171,7 +171,7 @@ func (l *lane) departed(p packet) {
 }
 
 // Receive implements tunnel.Carrier.
-func (e *End) Receive() ([]byte, buffer.Seg, error) {
+func (e *End) Receive() (wire.Record, error) {
 	select {
 	case p := <-e.rx.out:
 		if d := time.Until(p.at); d > 0 {
@@ -179,12 +179,12 @@ func (e *End) Receive() ([]byte, buffer.Seg, error) {
 			case <-time.After(d):
 			case <-e.rx.stop:
 				p.body.Release()
-				return nil, buffer.Seg{}, e.rx.reason()
+				return wire.Record{}, e.rx.reason()
 			}
 		}
-		return p.block, p.body, nil
+		return wire.Record{Block: p.block, Body: p.body}, nil
 	case <-e.rx.stop:
-		return nil, buffer.Seg{}, e.rx.reason()
+		return wire.Record{}, e.rx.reason()
 	}
 }
 

@@ -14,10 +14,11 @@ type Carrier interface {
 	// Send writes the records and returns when the transport has taken them:
 	// that is the room signal. It releases their bodies. One caller at a time.
 	Send(batch []wire.Record) error
-	// Receive returns the next record. block is valid until the next call, the
-	// body belongs to the caller. One caller at a time.
-	Receive() (block []byte, body buffer.Seg, err error)
-	// Buffered reports whether Receive would return at once.
+	// Receive returns the next record. Its block is valid until the next call,
+	// its body belongs to the caller. One caller at a time.
+	Receive() (wire.Record, error)
+	// Buffered reports whether Receive would return at once; Receive's caller
+	// asks.
 	Buffered() bool
 	// RTT is the transport's own measure, or 0.
 	RTT() time.Duration
@@ -137,9 +138,9 @@ func (c *conn) read(m *mailbox) error {
 func (b *rxBatch) fill(c Carrier) error {
 	b.recs, b.frames = b.recs[:0], b.frames[:0]
 	for len(b.recs) < rxRecords {
-		block, body, err := c.Receive()
+		r, err := c.Receive()
 		if err == nil {
-			err = b.decode(block, body)
+			err = b.decode(r.Block, r.Body)
 		}
 		if err != nil {
 			return err

@@ -19,12 +19,20 @@ const openWindow = 256 << 10
 type Budget struct {
 	limit int64
 	held  atomic.Int64
+	peak  atomic.Int64
 }
 
 // NewBudget returns a budget of limit bytes.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 
-func (b *Budget) add(n int) { b.held.Add(int64(n)) }
+func (b *Budget) add(n int) {
+	held := b.held.Add(int64(n))
+	for peak := b.peak.Load(); held > peak && !b.peak.CompareAndSwap(peak, held); peak = b.peak.Load() {
+	}
+}
+
+// Peak is the most that was ever held, in bytes.
+func (b *Budget) Peak() int64 { return b.peak.Load() }
 
 // Held is what is held now, in bytes.
 func (b *Budget) Held() int64 { return b.held.Load() }

@@ -90,7 +90,11 @@ func (w *world) newSide(edge bool) *side {
 	sd.s = New(Config{
 		Peer: "peer", Edge: edge, Secret: make([]byte, 32), Sink: sd,
 		Budget: NewBudget(64 << 20), Log: slog.New(slog.DiscardHandler),
-		Redial: func(int) { sd.redials.Add(1) },
+		Silent: func(_ int, silent bool) {
+			if silent {
+				sd.redials.Add(1)
+			}
+		},
 	})
 	return sd
 }

@@ -160,19 +160,20 @@ func (s *Session) stepHealth(l *link) {
 	switch {
 	case state == scheduler.Suspect:
 		s.moveAway(l.conn)
-		s.askRedial(l)
+		s.tellSilent(l, true)
 	case state == scheduler.Down && l.conn != nil:
 		s.moveAway(l.conn)
-		s.askRedial(l)
+		s.tellSilent(l, true)
 		s.log.Warn("link silent", "link", l.info.Name, "for", scheduler.Silence(s.now, l.conn.evidence()).Round(time.Millisecond))
-	case state == scheduler.Up && was != scheduler.Down:
-		s.log.Info("link is back", "link", l.info.Name)
+	case state == scheduler.Up:
+		s.tellSilent(l, false)
 	}
 }
 
-func (s *Session) askRedial(l *link) {
-	if s.cfg.Redial != nil {
-		s.cfg.Redial(l.info.ID)
+// tellSilent lets the agent race another connection on a silent uplink.
+func (s *Session) tellSilent(l *link, silent bool) {
+	if s.cfg.Silent != nil {
+		s.cfg.Silent(l.info.ID, silent)
 	}
 }
 

@@ -26,16 +26,15 @@ var (
 
 // Config makes a Session.
 type Config struct {
-	Peer   string                 // the peer's name, for logs and status
-	Edge   bool                   // this side opens flows
-	Secret []byte                 // 32 bytes, shared by both ends (PROTOCOL.md section 3)
-	Sink   stream.Sink            // takes the events
-	Path   scheduler.Path         // path choice; nil = earliest completion
-	Budget *Budget                // receive memory, shared by an agent's sessions
-	Linger time.Duration          // how long the session lives without any link; 0 = 90 s
-	Redial func(link int)         // told when a link went silent; must not block; nil = nobody
-	Log    *slog.Logger           // nil = slog.Default
-	Opened func(stream.ID, error) // tests; nil = nobody
+	Peer   string                      // the peer's name, for logs and status
+	Edge   bool                        // this side opens flows
+	Secret []byte                      // 32 bytes, shared by both ends (PROTOCOL.md section 3)
+	Sink   stream.Sink                 // takes the events
+	Path   scheduler.Path              // path choice; nil = earliest completion
+	Budget *Budget                     // receive memory, shared by an agent's sessions
+	Linger time.Duration               // how long the session lives without any link; 0 = 90 s
+	Silent func(link int, silent bool) // told when a link falls silent and when it speaks again; must not block; nil = nobody
+	Log    *slog.Logger                // nil = slog.Default
 }
 
 // DefaultLinger is how long a session outlives its last link.

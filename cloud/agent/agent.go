@@ -1,0 +1,150 @@
+// Package agent is the cloud: it wires the virtual host, the workers, the
+// listener with the edges' sessions and the control socket, and starts and
+// stops them in the right order.
+//
+// Goroutines: Run owns one each for the workers (box.Workers.Run), the
+// listener (link.Listener.Run), the host's routes (netns.Host.Watch) and the
+// control socket (admin.Server.Run); the sessions own theirs (see sessions).
+// Run returns after all have ended.
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"hawser/netns"
+	"hawser/pkg/admin"
+	"hawser/pkg/box"
+	"hawser/pkg/card"
+	"hawser/pkg/config"
+	"hawser/pkg/identity"
+	"hawser/pkg/link"
+	"hawser/pkg/tunnel"
+)
+
+// agent is a running cloud.
+type agent struct {
+	cfg     *config.Cloud
+	id      identity.Key
+	log     *slog.Logger
+	started time.Time
+
+	listener *link.Listener
+	host     *netns.Host // nil with egress by kernel sockets
+	workers  *box.Workers
+	sessions *sessions
+	budget   *tunnel.Budget
+	counters link.Counters
+	control  *admin.Server
+}
+
+// Run works until ctx ends (then it returns nil) or something fails for good.
+// Whatever it changed on the host is undone when it returns.
+func Run(ctx context.Context, cfg *config.Cloud, id identity.Key, log *slog.Logger) error {
+	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), budget: tunnel.NewBudget(int64(cfg.Memory))}
+	a.sessions = newSessions(cfg, a.budget, log)
+	a.control = &admin.Server{Path: cfg.Control, Source: a.status}
+	// Everything that can fail without touching the host comes first.
+	if err := a.listen(ctx); err != nil {
+		return err
+	}
+	defer a.listener.Close()
+	if err := a.control.Listen(); err != nil {
+		return err
+	}
+	if err := a.install(); err != nil {
+		a.control.Close()
+		return err
+	}
+	err := a.work(ctx)
+	if a.host != nil {
+		err = errors.Join(err, a.host.Close())
+	}
+	return err
+}
+
+// listen opens the sockets that edges connect to.
+func (a *agent) listen(ctx context.Context) error {
+	certificate, err := a.id.Certificate(a.started)
+	if err != nil {
+		return err
+	}
+	a.listener, err = link.Listen(ctx, link.ListenOptions{
+		Address: a.cfg.Listen.String(), Name: hostName(), Certificate: certificate, PeerKey: identity.PeerKey,
+		Admitter: a.sessions, Counters: &a.counters, Failed: a.sessions.failed,
+	})
+	return err
+}
+
+// hostName is what edges call this cloud.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil || len(name) > 64 {
+		return "cloud"
+	}
+	return name
+}
+
+// install changes the host and builds the workers; on failure nothing stays.
+func (a *agent) install() (err error) {
+	if a.cfg.Egress.Mode == config.EgressHub {
+		if a.host, err = netns.Install(plan(a.cfg), a.log); err != nil {
+			return err
+		}
+	}
+	a.workers, err = box.NewWorkers(box.Options{
+		Role: card.Cloud, Count: a.cfg.Workers, Host: a.host, Log: a.log,
+		Allow: a.cfg.Egress.Allows, NoCompress: a.cfg.Compress == config.CompressOff,
+	})
+	if err != nil && a.host != nil {
+		err = errors.Join(err, a.host.Close())
+	}
+	a.sessions.sink, a.sessions.ended = a.workers, a.workers.Forget
+	return err
+}
+
+func plan(cfg *config.Cloud) netns.Plan {
+	return netns.Plan{Role: netns.RoleCloud, Namespace: cfg.Namespace, Masquerade: true}
+}
+
+// work runs everything until ctx ends or a part fails. The order of the end:
+// no more connections, flows are reset, the sessions say goodbye, then the
+// stacks send their last resets.
+func (a *agent) work(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	parts, stopParts := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	errs := make(chan error, 4)
+	part := func(ctx context.Context, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil {
+				errs <- err
+				cancel(err)
+			}
+		})
+	}
+	part(parts, a.workers.Run)
+	part(parts, a.control.Run)
+	if a.host != nil {
+		part(parts, a.host.Watch)
+	}
+	part(ctx, a.listener.Run)
+	a.log.Info("cloud runs", "listen", a.listener.Addr(), "workers", a.workers.Count(), "key", a.id.String())
+	<-ctx.Done()
+	a.log.Info("cloud stops")
+	a.workers.StopFlows()
+	a.sessions.stop()
+	stopParts()
+	wg.Wait()
+	close(errs)
+	var err error
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	return err
+}

@@ -1,0 +1,168 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"hawser/pkg/box"
+	"hawser/pkg/config"
+	"hawser/pkg/link"
+	"hawser/pkg/stream"
+	"hawser/pkg/tunnel"
+	"hawser/pkg/wire"
+)
+
+// sessions keeps one session per edge and decides which connection joins
+// which. It implements link.Admitter.
+//
+// Goroutines, all ended when stop returns: per session runSession, per link
+// connection serve.
+type sessions struct {
+	cfg    *config.Cloud
+	log    *slog.Logger
+	budget *tunnel.Budget
+	sink   stream.Sink
+	ended  func(stream.Tunnel) // told of sessions that have ended
+	quiet  *quiet
+
+	mu      sync.Mutex
+	byEdge  map[[32]byte]*held
+	stopped bool
+	wg      sync.WaitGroup
+}
+
+// held is an edge's current session.
+type held struct {
+	edge    config.Client
+	id      [16]byte
+	secret  [32]byte
+	session *tunnel.Session
+	cancel  context.CancelCauseFunc
+	since   time.Time
+	version uint16
+}
+
+var (
+	errStopped  = errors.New("the cloud stops")
+	errReplaced = errors.New("the edge has begun a new session")
+)
+
+func newSessions(cfg *config.Cloud, budget *tunnel.Budget, log *slog.Logger) *sessions {
+	return &sessions{cfg: cfg, log: log, budget: budget, byEdge: map[[32]byte]*held{}, quiet: newQuiet(log)}
+}
+
+// Admit implements link.Admitter.
+func (s *sessions) Admit(r link.Request) (link.Admission, error) {
+	edge, ok := s.find(r.Key)
+	if !ok {
+		return link.Admission{}, link.ErrUnknownEdge
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return link.Admission{}, &link.Refusal{Status: wire.StatusStopping}
+	}
+	h := s.byEdge[r.Key]
+	known := h != nil && h.id == r.Hello.Session
+	switch {
+	case known:
+	case r.Hello.Resume:
+		return link.Admission{}, &link.Refusal{Status: wire.StatusNoSession}
+	default:
+		if h != nil {
+			h.cancel(errReplaced)
+		}
+		var err error
+		if h, err = s.begin(edge, r.Hello.Session); err != nil {
+			return link.Admission{}, err
+		}
+	}
+	return link.Admission{
+		Edge: edge.Name, Secret: h.secret, Resumed: known,
+		Attach: func(c *link.Conn) { s.attach(h, c) },
+	}, nil
+}
+
+func (s *sessions) find(key [32]byte) (config.Client, bool) {
+	for _, e := range s.cfg.Edges {
+		if e.Key == key {
+			return e, true
+		}
+	}
+	return config.Client{}, false
+}
+
+// begin makes the edge's session. The caller holds mu.
+func (s *sessions) begin(edge config.Client, id [16]byte) (*held, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	h := &held{edge: edge, id: id, cancel: cancel, since: time.Now()}
+	if _, err := io.ReadFull(rand.Reader, h.secret[:]); err != nil {
+		return nil, err
+	}
+	h.session = tunnel.New(tunnel.Config{
+		Peer: edge.Name, Secret: h.secret[:], Sink: s.sink, Budget: s.budget, Log: s.log,
+	})
+	s.byEdge[edge.Key] = h
+	s.wg.Go(func() { s.runSession(ctx, h) })
+	return h, nil
+}
+
+// runSession runs a session to its end.
+func (s *sessions) runSession(ctx context.Context, h *held) {
+	s.log.Info("session begins", "peer", h.edge.Name)
+	err := h.session.Run(ctx)
+	s.log.Info("session ends", "peer", h.edge.Name, "reason", err)
+	s.mu.Lock()
+	if s.byEdge[h.edge.Key] == h {
+		delete(s.byEdge, h.edge.Key)
+	}
+	s.mu.Unlock()
+	s.ended(h.session)
+}
+
+// attach serves a link connection until it ends.
+func (s *sessions) attach(h *held, c *link.Conn) {
+	info := c.Info()
+	s.mu.Lock()
+	h.version = info.Version
+	s.mu.Unlock()
+	s.wg.Go(func() {
+		// The session closes its connections when it ends, after its goodbye.
+		_ = h.session.Serve(context.Background(), tunnel.LinkInfo{
+			ID: int(info.Index), Name: info.Link, Transport: string(info.Transport), Remote: info.Remote.String(),
+		}, box.Carrier(c))
+	})
+}
+
+// stop ends all sessions and returns when they have ended.
+func (s *sessions) stop() {
+	s.mu.Lock()
+	s.stopped = true
+	for _, h := range s.byEdge {
+		h.cancel(errStopped)
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+// list returns the current sessions in the order of the configuration.
+func (s *sessions) list() []*held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*held
+	for _, e := range s.cfg.Edges {
+		if h := s.byEdge[e.Key]; h != nil {
+			copied := *h
+			out = append(out, &copied)
+		}
+	}
+	return out
+}
+
+// failed logs handshakes that failed; strangers cannot fill the log with it.
+func (s *sessions) failed(e *link.StepError) { s.quiet.warn(e) }

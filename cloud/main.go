@@ -1,0 +1,21 @@
+// Command hawser-cloud is the box near the servers. What it does is wired in
+// cloud/agent; its verbs are those of pkg/cli.
+package main
+
+import (
+	"os"
+
+	"hawser/cloud/agent"
+	"hawser/pkg/cli"
+	"hawser/pkg/config"
+)
+
+func main() {
+	os.Exit(cli.Main(cli.Role[*config.Cloud]{
+		Name:    "cloud",
+		Parse:   config.ParseCloud,
+		Run:     agent.Run,
+		Check:   agent.Check,
+		Cleanup: agent.Cleanup,
+	}))
+}

@@ -1,0 +1,255 @@
+// Package pair puts both agents into a lab: keys, configuration files, start,
+// status and stop, with the real binaries.
+//
+// Goroutines: none of its own; the lab owns the processes.
+package pair
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"hawser/e2e/lab"
+	"hawser/pkg/admin"
+	"hawser/pkg/identity"
+)
+
+// Port is where the cloud listens.
+const Port = 7443
+
+// DirectPort is a TCP port that the edge does not steer: what goes there takes
+// the direct path, which is the yardstick.
+const DirectPort = 8080
+
+// Options vary a Pair. The zero value is what most tests use.
+type Options struct {
+	Egress    string // "hub" (default) or "socket"
+	Transport string // of all links: "auto" (default), "tcp" or "quic"
+	IPv6Links bool   // links run over IPv6
+	Workers   int
+	Exclude   []string
+	Local     bool
+	LogLevel  string // default "info"
+	EdgeEnv   []string
+	CloudEnv  []string
+}
+
+// Pair is an edge and a cloud in a lab.
+type Pair struct {
+	Lab         *lab.Lab
+	Edge, Cloud *lab.Proc
+
+	opts                Options
+	spec                lab.Spec
+	edgeKey, cloudKey   identity.Key
+	edgeConf, cloudConf string
+}
+
+// New writes keys and configuration files into the lab's directory. It starts
+// nothing.
+func New(l *lab.Lab, spec lab.Spec, o Options) (*Pair, error) {
+	p := &Pair{Lab: l, opts: o, spec: spec}
+	var err error
+	if p.edgeKey, err = identity.Generate(rand.Reader); err != nil {
+		return nil, err
+	}
+	if p.cloudKey, err = identity.Generate(rand.Reader); err != nil {
+		return nil, err
+	}
+	for name, key := range map[string]identity.Key{"edge.key": p.edgeKey, "cloud.key": p.cloudKey} {
+		if err := os.WriteFile(p.path(name), key.Encode(), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	if p.edgeConf, err = l.WriteFile("edge.yaml", p.EdgeYAML()); err != nil {
+		return nil, err
+	}
+	p.cloudConf, err = l.WriteFile("cloud.yaml", p.CloudYAML())
+	return p, err
+}
+
+func (p *Pair) path(name string) string { return filepath.Join(p.Lab.Dir(), name) }
+
+// EdgeConf and CloudConf are the files' paths.
+func (p *Pair) EdgeConf() string { return p.edgeConf }
+
+// CloudConf is the cloud's configuration file.
+func (p *Pair) CloudConf() string { return p.cloudConf }
+
+// EdgeYAML is the edge's configuration.
+func (p *Pair) EdgeYAML() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "name: lab-edge\nidentity: %s\ncloud: {key: %q}\nlinks:\n", p.path("edge.key"), p.cloudKey.String())
+	family := lab.IPv4
+	if p.opts.IPv6Links {
+		family = lab.IPv6
+	}
+	cloud := netip.AddrPortFrom(p.Lab.Address("cloud", family), Port)
+	for _, u := range p.spec.Uplinks {
+		fmt.Fprintf(&b, "  - {name: %s, interface: %s, gateway: %q, cloud: %q, transport: %s}\n",
+			u.Name, p.Lab.Interface(u.Name), p.Lab.Gateway(u.Name, family), cloud, or(p.opts.Transport, "auto"))
+	}
+	fmt.Fprintf(&b, "steer:\n  interfaces: [lan0]\n  local: %v\n  exclude: [%s]\n  ports: [\"1-%d\", \"%d-65535\"]\n",
+		p.opts.Local, quoted(p.opts.Exclude), DirectPort-1, DirectPort+1)
+	p.shared(&b, "edge")
+	return b.String()
+}
+
+// CloudYAML is the cloud's configuration. The lab's origin has a unique local
+// IPv6 address, which must be allowed.
+func (p *Pair) CloudYAML() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "identity: %s\nlisten: \":%d\"\nedges:\n  - {name: lab-edge, key: %q}\n", p.path("cloud.key"), Port, p.edgeKey.String())
+	fmt.Fprintf(&b, "egress: {mode: %s, deny: [loopback, link-local, private], allow: [\"fd40::/64\"]}\n", or(p.opts.Egress, "hub"))
+	p.shared(&b, "cloud")
+	return b.String()
+}
+
+func (p *Pair) shared(b *strings.Builder, role string) {
+	fmt.Fprintf(b, "namespace: %s\ncontrol: %s\n", p.Namespace(role), p.Socket(role))
+	if p.opts.Workers > 0 {
+		fmt.Fprintf(b, "workers: %d\n", p.opts.Workers)
+	}
+}
+
+// Namespace is the network namespace that an agent makes.
+func (p *Pair) Namespace(role string) string { return p.Lab.Namespace(role + "hub") }
+
+// Socket is an agent's control socket.
+func (p *Pair) Socket(role string) string { return p.path(role + ".sock") }
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+func quoted(list []string) string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = fmt.Sprintf("%q", s)
+	}
+	return strings.Join(out, ", ")
+}
+
+// Start starts both agents and waits until all links are up.
+func (p *Pair) Start() error {
+	if err := p.StartCloud(); err != nil {
+		return err
+	}
+	if err := p.StartEdge(); err != nil {
+		return err
+	}
+	return p.WaitUp(len(p.spec.Uplinks), 15*time.Second)
+}
+
+// StartCloud starts the cloud and waits until it listens.
+func (p *Pair) StartCloud() (err error) {
+	if p.Cloud, err = p.start("cloud", p.cloudConf, p.opts.CloudEnv); err != nil {
+		return err
+	}
+	return p.Cloud.WaitFor("cloud runs", 10*time.Second)
+}
+
+// StartEdge starts the edge and waits until it works.
+func (p *Pair) StartEdge() (err error) {
+	if p.Edge, err = p.start("edge", p.edgeConf, p.opts.EdgeEnv); err != nil {
+		return err
+	}
+	return p.Edge.WaitFor("edge runs", 10*time.Second)
+}
+
+func (p *Pair) start(role, conf string, env []string) (*lab.Proc, error) {
+	bin, err := lab.Binary("hawser/" + role)
+	if err != nil {
+		return nil, err
+	}
+	argv := append([]string{"env"}, env...)
+	argv = append(argv, bin, "run", "-c", conf, "--log-level", or(p.opts.LogLevel, "info"))
+	return p.Lab.Start(role, argv...)
+}
+
+// Status asks an agent.
+func (p *Pair) Status(role string) (admin.Status, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	return admin.Fetch(ctx, p.Socket(role))
+}
+
+// Links returns the links of the edge's session by name.
+func (p *Pair) Links() (map[string]admin.Link, error) {
+	s, err := p.Status("edge")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]admin.Link{}
+	for _, l := range s.Sessions[0].Links {
+		out[l.Name] = l
+	}
+	return out, nil
+}
+
+// WaitUp waits until n links are up.
+func (p *Pair) WaitUp(n int, limit time.Duration) error {
+	deadline := time.Now().Add(limit)
+	for {
+		links, err := p.Links()
+		up := 0
+		for _, l := range links {
+			if l.State == "up" {
+				up++
+			}
+		}
+		if err == nil && up >= n {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d of %d links are up after %v: %+v %w\nedge: %s\ncloud: %s", up, n, limit, links, err, p.Edge.Output(), p.Cloud.Output())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// WaitIdle waits until neither agent has a flow.
+func (p *Pair) WaitIdle(limit time.Duration) error {
+	deadline := time.Now().Add(limit)
+	for {
+		var open uint64
+		for _, role := range []string{"edge", "cloud"} {
+			s, err := p.Status(role)
+			if err != nil {
+				return err
+			}
+			for _, session := range s.Sessions {
+				open += session.Flows.Open
+			}
+		}
+		if open == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d flows still open after %v", open, limit)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Stop stops both agents and reports how they ended.
+func (p *Pair) Stop() error {
+	var err error
+	for _, proc := range []*lab.Proc{p.Edge, p.Cloud} {
+		if proc == nil {
+			continue
+		}
+		if e := proc.Stop(); e != nil && err == nil {
+			err = fmt.Errorf("%w\n%s", e, proc.Output())
+		}
+	}
+	return err
+}

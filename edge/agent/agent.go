@@ -1,0 +1,158 @@
+// Package agent is the edge: it wires the virtual host, the workers, the
+// session with the cloud and the control socket, and starts and stops them in
+// the right order.
+//
+// Goroutines: Run owns one each for the workers (box.Workers.Run), the links
+// (tunnels.run), the host's routes (netns.Host.Watch) and the control socket
+// (admin.Server.Run), and returns after all have ended.
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"hawser/netns"
+	"hawser/pkg/admin"
+	"hawser/pkg/box"
+	"hawser/pkg/card"
+	"hawser/pkg/config"
+	"hawser/pkg/identity"
+	"hawser/pkg/link"
+	"hawser/pkg/stream"
+	"hawser/pkg/tunnel"
+)
+
+// agent is a running edge.
+type agent struct {
+	cfg     *config.Edge
+	id      identity.Key
+	log     *slog.Logger
+	started time.Time
+
+	plan     netns.Plan
+	host     *netns.Host
+	workers  *box.Workers
+	tunnels  *tunnels
+	budget   *tunnel.Budget
+	counters link.Counters
+	control  *admin.Server
+}
+
+// Run works until ctx ends (then it returns nil) or something fails for good.
+// Whatever it changed on the host is undone when it returns.
+func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logger) error {
+	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), budget: tunnel.NewBudget(int64(cfg.Memory))}
+	a.control = &admin.Server{Path: cfg.Control, Source: a.status}
+	// Everything that can fail without touching the host comes first.
+	var err error
+	if a.plan, err = plan(cfg); err != nil {
+		return err
+	}
+	if err := a.makeTunnels(); err != nil {
+		return err
+	}
+	if err := a.control.Listen(); err != nil {
+		return err
+	}
+	if err := a.install(); err != nil {
+		a.control.Close()
+		return err
+	}
+	err = a.work(ctx)
+	return errors.Join(err, a.host.Close())
+}
+
+// makeTunnels prepares the links.
+func (a *agent) makeTunnels() error {
+	a.tunnels = &tunnels{log: a.log, budget: a.budget}
+	for i, r := range a.plan.Links {
+		d, err := a.dialer(i, r)
+		if err != nil {
+			return err
+		}
+		a.tunnels.uplinks = append(a.tunnels.uplinks, &uplink{
+			id: i, name: r.Name, tunnels: a.tunnels, log: a.log.With("link", r.Name),
+			dial: d.Dial, kick: make(chan struct{}, 1),
+		})
+	}
+	return nil
+}
+
+// dialer makes link i's dialer.
+func (a *agent) dialer(i int, r netns.LinkRoute) (*link.Dialer, error) {
+	certificate, err := a.id.Certificate(a.started)
+	if err != nil {
+		return nil, err
+	}
+	return link.NewDialer(link.DialerOptions{
+		Link: r.Name, Index: uint16(i), Remote: r.Cloud, Interface: r.Interface, Mark: netns.BypassMark,
+		Transport:   link.Transport(a.cfg.Links[i].Transport.String()),
+		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters,
+	})
+}
+
+// install changes the host and builds the workers; on failure nothing stays.
+func (a *agent) install() error {
+	var err error
+	if a.host, err = netns.Install(a.plan, a.log); err != nil {
+		return err
+	}
+	a.workers, err = box.NewWorkers(box.Options{
+		Role: card.Edge, Count: a.cfg.Workers, Host: a.host, Log: a.log,
+		Session: a.session, NoCompress: a.cfg.Compress == config.CompressOff,
+	})
+	if err != nil {
+		return errors.Join(err, a.host.Close())
+	}
+	a.tunnels.sink, a.tunnels.ended = a.workers, a.workers.Forget
+	return nil
+}
+
+// session is the tunnel for a new client connection.
+func (a *agent) session() stream.Tunnel {
+	if s := a.tunnels.current(); s != nil {
+		return s
+	}
+	return nil
+}
+
+// work runs everything until ctx ends or a part fails. The order of the end:
+// flows are reset, the session says goodbye, then the stacks send their last
+// resets.
+func (a *agent) work(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	parts, stopParts := context.WithCancel(context.Background())
+	linksCtx, stopLinks := context.WithCancel(context.Background())
+	var wg, links sync.WaitGroup
+	errs := make(chan error, 3)
+	part := func(run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(parts); err != nil {
+				errs <- err
+				cancel(err)
+			}
+		})
+	}
+	part(a.workers.Run)
+	part(a.host.Watch)
+	part(a.control.Run)
+	links.Go(func() { a.tunnels.run(linksCtx) })
+	a.log.Info("edge runs", "links", len(a.cfg.Links), "workers", a.workers.Count(), "key", a.id.String())
+	<-ctx.Done()
+	a.log.Info("edge stops")
+	a.workers.StopFlows()
+	stopLinks()
+	links.Wait()
+	stopParts()
+	wg.Wait()
+	close(errs)
+	var err error
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	return err
+}

@@ -1,0 +1,75 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"hawser/netns"
+	"hawser/pkg/admin"
+	"hawser/pkg/box"
+	"hawser/pkg/config"
+	"hawser/pkg/identity"
+	"hawser/pkg/link"
+	"hawser/pkg/wire"
+)
+
+// checkTime bounds the attempt to reach the cloud over one link.
+const checkTime = 6 * time.Second
+
+// Check finds out whether Run would work: the host's side (netns.Check) and
+// whether the cloud answers and accepts this edge on every link. It changes
+// nothing.
+func Check(ctx context.Context, cfg *config.Edge, id identity.Key) []admin.Finding {
+	p, err := plan(cfg)
+	if err != nil {
+		return []admin.Finding{{Level: admin.LevelFail, What: err.Error(), Remedy: "give the cloud's address as a number, or make the resolver work"}}
+	}
+	findings := box.Findings(netns.Check(p))
+	if id.IsZero() {
+		return findings
+	}
+	a := &agent{cfg: cfg, id: id, started: time.Now()}
+	return append(findings, a.checkLinks(ctx, p)...)
+}
+
+// checkLinks tries all links at the same time.
+func (a *agent) checkLinks(ctx context.Context, p netns.Plan) []admin.Finding {
+	out := make([]admin.Finding, len(a.cfg.Links))
+	var wg sync.WaitGroup
+	for i := range a.cfg.Links {
+		wg.Go(func() { out[i] = a.checkLink(ctx, i, p.Links[i]) })
+	}
+	wg.Wait()
+	return out
+}
+
+// checkLink asks the cloud for a session that does not exist: the refusal that
+// follows shows that the cloud is there, knows this edge and is the right one.
+func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) admin.Finding {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	d, err := a.dialer(i, r)
+	if err != nil {
+		return admin.Finding{Level: admin.LevelFail, What: err.Error(), Remedy: "correct the link's entry"}
+	}
+	begin := time.Now()
+	conn, _, err := d.Dial(ctx, wire.Hello{Resume: true})
+	var refusal *link.Refusal
+	switch {
+	case err == nil:
+		conn.Close(nil)
+	case errors.As(err, &refusal) && refusal.Status == wire.StatusNoSession:
+	case errors.As(err, &refusal), errors.Is(err, link.ErrPeerKey), errors.Is(err, link.ErrVersion):
+		return admin.Finding{Level: admin.LevelFail, What: err.Error(), Remedy: "compare keys and versions of both ends: hawser-edge pubkey, hawser-cloud pubkey, version"}
+	default:
+		return admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "see that the uplink is up, that its gateway is right and that the cloud's TCP and UDP port are open; run goes on trying"}
+	}
+	took := time.Since(begin).Round(time.Millisecond)
+	return admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf("link %s: the cloud at %s answers and accepts this edge (%v)", r.Name, r.Cloud, took)}
+}
+
+// Cleanup removes what a crashed run left on the host.
+func Cleanup(namespace string) ([]string, error) { return netns.Cleanup(namespace, "") }

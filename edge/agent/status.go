@@ -1,0 +1,46 @@
+package agent
+
+import (
+	"hawser/pkg/admin"
+	"hawser/pkg/box"
+	"hawser/pkg/identity"
+	"hawser/pkg/wire"
+)
+
+// status is the document behind the control socket.
+func (a *agent) status() admin.Status {
+	s := a.workers.Describe(a.started, a.budget, &a.counters)
+	if a.cfg.Name != "" {
+		s.Name = a.cfg.Name
+	}
+	s.Key = a.id.String()
+	session := admin.Session{State: "down"}
+	if t := a.tunnels.current(); t != nil {
+		if st, ok := t.Status(); ok {
+			session = box.Session(st, true)
+			session.Protocol = wire.VersionMax
+		}
+	}
+	session.Key = identity.EncodePublic(a.cfg.Cloud.Key)
+	session.Links = a.links(session.Links)
+	s.Sessions = []admin.Session{session}
+	return s
+}
+
+// links lists all configured links, also those that never connected.
+func (a *agent) links(live []admin.Link) []admin.Link {
+	out := make([]admin.Link, len(a.cfg.Links))
+	for i, l := range a.cfg.Links {
+		out[i] = admin.Link{Name: l.Name, State: "connecting", Remote: l.Cloud.String()}
+		for _, found := range live {
+			if found.Name == l.Name {
+				out[i] = found
+			}
+		}
+		out[i].Interface = l.Interface
+		if err := a.tunnels.uplinks[i].lastError(); err != "" {
+			out[i].LastError = err
+		}
+	}
+	return out
+}

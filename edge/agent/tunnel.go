@@ -1,0 +1,140 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"hawser/pkg/stream"
+	"hawser/pkg/tunnel"
+	"hawser/pkg/wire"
+)
+
+// tunnels keeps the edge's session with its cloud: it makes one as soon as a
+// link is connected, and another when that one has ended.
+//
+// Goroutines, all ended when run returns: per link uplink.run, which owns the
+// dialling and one serve per connection; per session runSession.
+type tunnels struct {
+	log     *slog.Logger
+	sink    stream.Sink
+	budget  *tunnel.Budget
+	ended   func(stream.Tunnel) // told of sessions that have ended
+	uplinks []*uplink
+
+	mu     sync.Mutex
+	term   *term
+	cancel context.CancelCauseFunc // of the running session
+	wg     sync.WaitGroup
+}
+
+// term is one session's life, from the choice of its ID on.
+type term struct {
+	id      [16]byte
+	session *tunnel.Session // nil until the first link is connected
+}
+
+// newTerm draws a session ID.
+func newTerm() *term {
+	t := &term{}
+	_, _ = rand.Read(t.id[:]) // never fails (crypto/rand)
+	return t
+}
+
+// run works all links until ctx ends, then ends the session. Workers must have
+// reset their flows by then.
+func (t *tunnels) run(ctx context.Context) {
+	var links sync.WaitGroup
+	t.term = newTerm()
+	for _, u := range t.uplinks {
+		links.Go(func() { u.run(ctx) })
+	}
+	<-ctx.Done()
+	t.mu.Lock()
+	if t.cancel != nil {
+		t.cancel(context.Cause(ctx))
+	}
+	t.mu.Unlock()
+	links.Wait()
+	t.wg.Wait()
+}
+
+// hello says which session a link should join.
+func (t *tunnels) hello() (*term, wire.Hello) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.term, wire.Hello{Session: t.term.id, Resume: t.term.session != nil}
+}
+
+// join returns the term's session and makes it when w is the first welcome.
+// It returns nil when the term is over.
+func (t *tunnels) join(tm *term, w wire.Welcome) *tunnel.Session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if tm != t.term {
+		return nil
+	}
+	if tm.session == nil {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		tm.session = tunnel.New(tunnel.Config{
+			Peer: peerName(w), Edge: true, Secret: w.Secret[:], Sink: t.sink,
+			Budget: t.budget, Silent: t.silent, Log: t.log,
+		})
+		t.cancel = cancel
+		t.wg.Go(func() { t.runSession(ctx, tm) })
+	}
+	return tm.session
+}
+
+func peerName(w wire.Welcome) string {
+	if w.Name == "" {
+		return "cloud"
+	}
+	return w.Name
+}
+
+// runSession runs a session to its end and makes place for the next.
+func (t *tunnels) runSession(ctx context.Context, tm *term) {
+	err := tm.session.Run(ctx)
+	if ctx.Err() == nil {
+		t.log.Warn("session ended", "reason", err)
+	}
+	t.retire(tm)
+	t.ended(tm.session)
+}
+
+// retire ends a term: its session is over, or the cloud does not know it.
+func (t *tunnels) retire(tm *term) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if tm != t.term {
+		return
+	}
+	if t.cancel != nil {
+		t.cancel(errRetired)
+		t.cancel = nil
+	}
+	t.term = newTerm()
+}
+
+var errRetired = errors.New("the cloud no longer knows the session")
+
+// current returns the session that new flows use, or nil while there is none.
+func (t *tunnels) current() *tunnel.Session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.term.session
+}
+
+func (t *tunnels) silent(link int, silent bool) {
+	u := t.uplinks[link]
+	u.silent.Store(silent)
+	if silent {
+		select {
+		case u.kick <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,21 @@
+// Command hawser-edge is the box with the uplinks. What it does is wired in
+// edge/agent; its verbs are those of pkg/cli.
+package main
+
+import (
+	"os"
+
+	"hawser/edge/agent"
+	"hawser/pkg/cli"
+	"hawser/pkg/config"
+)
+
+func main() {
+	os.Exit(cli.Main(cli.Role[*config.Edge]{
+		Name:    "edge",
+		Parse:   config.ParseEdge,
+		Run:     agent.Run,
+		Check:   agent.Check,
+		Cleanup: agent.Cleanup,
+	}))
+}

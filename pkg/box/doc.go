@@ -1,0 +1,8 @@
+// Package box is what both agents are made of, whatever their role: the
+// workers with their user-space stacks, the way of a session's events to them,
+// the memory budget, and the conversion of figures for status.
+//
+// Goroutines: Workers.Run owns one per worker and one per stack and returns
+// after all of them have ended; StopFlows ends the workers, Run's context the
+// stacks.
+package box

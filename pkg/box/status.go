@@ -1,0 +1,113 @@
+package box
+
+import (
+	"os"
+	"time"
+
+	"hawser/pkg/admin"
+	"hawser/pkg/card"
+	"hawser/pkg/link"
+	"hawser/pkg/split"
+	"hawser/pkg/tunnel"
+	"hawser/pkg/wire"
+	"hawser/scheduler"
+)
+
+// Describe fills in what both roles' status documents begin with.
+func (w *Workers) Describe(started time.Time, budget *tunnel.Budget, links *link.Counters) admin.Status {
+	s := admin.Status{
+		Role: "edge", Version: admin.Release, Protocol: wire.VersionMax, Started: started,
+		Uptime: time.Since(started).Seconds(), Workers: len(w.workers),
+		Memory:   admin.Memory{Used: uint64(budget.Held()), Peak: uint64(budget.Peak()), Budget: uint64(budget.Limit())},
+		Counters: w.counters(links),
+	}
+	if w.opts.Role == card.Cloud {
+		s.Role = "cloud"
+	}
+	s.Name, _ = os.Hostname()
+	return s
+}
+
+// counters adds up what workers, stacks and links have counted.
+func (w *Workers) counters(links *link.Counters) map[string]uint64 {
+	c := map[string]uint64{}
+	for _, r := range w.RelayStatus() {
+		c["flows_started"] += r.Started
+		c["flows_done"] += r.Done
+		c["records_sealed"] += r.Sealed.Records
+		c["records_opened"] += r.Opened.Records
+		c["records_forged"] += r.Forged
+		c["plain_bytes_read"] += r.Sealed.Plain
+		c["plain_bytes_written"] += r.Opened.Plain
+		for code, n := range r.Resets {
+			c["resets_here_"+code] += n
+		}
+		for code, n := range r.PeerResets {
+			c["resets_there_"+code] += n
+		}
+	}
+	c["links_tampered"] = links.Tampered.Load()
+	c["links_oversize"] = links.Oversize.Load()
+	c["links_truncated"] = links.Truncated.Load()
+	c["links_refused"] = links.Refused.Load() + links.Failed.Load()
+	c["links_crowded"] = links.Crowded.Load()
+	for _, s := range w.StackStats() {
+		addStack(c, s)
+	}
+	return c
+}
+
+// addStack adds what one user-space stack has counted.
+func addStack(c map[string]uint64, s split.Stats) {
+	c["hub_frames_in"] += s.FramesIn
+	c["hub_frames_out"] += s.FramesOut
+	c["hub_overruns"] += s.Overruns
+	c["hub_bad_frames"] += s.BadChecksums + s.Malformed + s.Fragments + s.Foreign + s.Truncated
+	c["hub_send_drops"] += s.SendDrops + s.SendErrors
+	c["hub_accepted"] += s.Accepted
+	c["hub_handshake_drops"] += s.HandshakeDrops
+	c["hub_handshake_fails"] += s.HandshakeFails
+	c["hub_dialed"] += s.Dialed
+	c["hub_dial_fails"] += s.DialFails
+	c["hub_retransmits"] += s.Retransmits
+}
+
+// Session converts a session's figures. up says that "sent" is "up".
+func Session(st tunnel.Status, up bool) admin.Session {
+	out := admin.Session{
+		Peer: st.Peer, State: "down",
+		Flows: admin.Flows{Open: uint64(st.Flows), Opened: st.Counts.FlowsOpened, Refused: st.Counts.FlowsRefused, Reset: st.Counts.FlowsReset},
+		Counters: map[string]uint64{
+			"bytes_sent": st.Counts.BytesSent, "bytes_received": st.Counts.BytesReceived,
+			"bytes_sent_again": st.Counts.BytesAgain, "bytes_received_again": st.Counts.Duplicates,
+			"forged": st.Counts.Forged, "violations": st.Counts.Violations,
+		},
+	}
+	for _, l := range st.Links {
+		if l.State == scheduler.Up {
+			out.State = "up"
+		}
+		out.Links = append(out.Links, linkOf(l, up))
+	}
+	return out
+}
+
+func linkOf(l tunnel.LinkStatus, up bool) admin.Link {
+	out := admin.Link{
+		Name: l.Name, State: l.State.String(), Since: l.Since, Transport: l.Transport, Remote: l.Remote,
+		RTT: millis(l.SRTT), MinRTT: millis(l.MinRTT), InFlight: uint64(l.InFlight),
+		Losses: l.Moves[scheduler.Suspect], LastError: l.LastError,
+	}
+	if l.Connections > 0 {
+		out.Reconnects = l.Connections - 1
+	}
+	sent, got := uint64(8*l.RateSent), uint64(8*l.RateGot)
+	if up {
+		out.RateUp, out.RateDown, out.BytesUp, out.BytesDown = sent, got, l.BytesSent, l.BytesGot
+	} else {
+		out.RateUp, out.RateDown, out.BytesUp, out.BytesDown = got, sent, l.BytesGot, l.BytesSent
+	}
+	return out
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

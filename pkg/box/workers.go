@@ -1,0 +1,166 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime"
+
+	"hawser/netns"
+	"hawser/pkg/card"
+	"hawser/pkg/party"
+	"hawser/pkg/relay"
+	"hawser/pkg/sock"
+	"hawser/pkg/split"
+	"hawser/pkg/stream"
+)
+
+// Options make Workers.
+type Options struct {
+	Role  card.Role
+	Count int         // workers; 0 = one per CPU
+	Host  *netns.Host // nil: no hub, egress by kernel sockets
+	Log   *slog.Logger
+
+	// Session returns the tunnel that new client connections use, or nil while
+	// there is none; they are refused then. Edge only.
+	Session func() stream.Tunnel
+	// Allow is the egress check. Cloud only; nil allows all.
+	Allow func(netip.Addr) bool
+
+	NoCompress bool
+}
+
+// Workers are an agent's relay workers, each with its own poller, card
+// channel and, where there is a hub, user-space stack and raw socket.
+type Workers struct {
+	opts    Options
+	rings   *card.Rings
+	workers []*relay.Worker
+	pollers []*sock.Poller
+	stacks  []*split.Stack
+
+	flowsCtx  context.Context // ends with StopFlows
+	stopFlows context.CancelFunc
+	flowsDone chan struct{}
+}
+
+// NewWorkers opens the raw sockets and builds everything; Run starts it.
+func NewWorkers(o Options) (*Workers, error) {
+	if o.Count == 0 {
+		o.Count = runtime.GOMAXPROCS(0)
+	}
+	w := &Workers{opts: o, rings: card.NewRings(o.Role), flowsDone: make(chan struct{})}
+	w.flowsCtx, w.stopFlows = context.WithCancel(context.Background())
+	fds, err := w.capture()
+	if err != nil {
+		return nil, err
+	}
+	for i := range o.Count {
+		if err := w.add(i, fds); err != nil {
+			return nil, errors.Join(err, w.abandon(fds))
+		}
+	}
+	return w, nil
+}
+
+// capture opens a raw socket per worker.
+func (w *Workers) capture() ([]int, error) {
+	if w.opts.Host == nil {
+		return make([]int, w.opts.Count), nil
+	}
+	mode := netns.FanoutSource
+	if w.opts.Role == card.Cloud {
+		mode = netns.FanoutLocalPort
+	}
+	return w.opts.Host.Capture(w.opts.Count, mode)
+}
+
+// add builds worker i. The stack takes over its raw socket.
+func (w *Workers) add(i int, fds []int) error {
+	poller, err := sock.NewPoller()
+	if err != nil {
+		return fmt.Errorf("worker %d: %w", i, err)
+	}
+	channel, err := card.NewInline(cardDepth)
+	if err != nil {
+		return errors.Join(fmt.Errorf("worker %d: %w", i, err), poller.Close())
+	}
+	worker, err := relay.New(relay.Options{
+		Index: i, Poller: poller, Card: channel, Ring: w.rings.Get,
+		Dial: w.dialer(i, poller), Allow: w.allow(), Log: w.opts.Log,
+	})
+	if err != nil {
+		return errors.Join(err, poller.Close())
+	}
+	w.workers = append(w.workers, worker)
+	w.pollers = append(w.pollers, poller)
+	if w.opts.Host == nil {
+		return nil
+	}
+	stack, err := split.New(w.stackOptions(i, fds[i]), w.accepter(worker))
+	if err != nil {
+		return fmt.Errorf("worker %d: %w", i, err)
+	}
+	fds[i] = -1
+	w.stacks = append(w.stacks, stack)
+	return nil
+}
+
+func (w *Workers) stackOptions(i, fd int) split.Options {
+	hub := w.opts.Host.Hub()
+	return split.Options{
+		FD: fd, HubMAC: hub.HubMAC, HostMAC: hub.HostMAC, MTU: hub.MTU,
+		Hub4: hub.Hub4, Host4: hub.Host4, Hub6: hub.Hub6, Host6: hub.Host6,
+		Worker: i, Workers: w.opts.Count,
+	}
+}
+
+// accepter takes clients' connections at the edge. The cloud's stacks accept
+// nothing: who connects to them is refused.
+func (w *Workers) accepter(worker *relay.Worker) func(*split.Conn) {
+	if w.opts.Role == card.Cloud {
+		return nil
+	}
+	return func(c *split.Conn) {
+		t := w.opts.Session()
+		if t == nil {
+			c.Abort()
+			return
+		}
+		worker.Accept(c, c.Local(), c.Remote(), t)
+	}
+}
+
+// dialer makes connections to servers at the cloud.
+func (w *Workers) dialer(i int, poller *sock.Poller) func(dst, src netip.AddrPort) (party.Conn, error) {
+	switch {
+	case w.opts.Role == card.Edge:
+		return nil
+	case w.opts.Host == nil:
+		return func(dst, _ netip.AddrPort) (party.Conn, error) {
+			return orNil(sock.Dial(poller, dst, netns.BypassMark, ""))
+		}
+	}
+	return func(dst, _ netip.AddrPort) (party.Conn, error) { return orNil(w.stacks[i].Dial(dst)) }
+}
+
+// orNil keeps a nil pointer from becoming a non-nil interface.
+func orNil[C party.Conn](c C, err error) (party.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (w *Workers) allow() func(netip.AddrPort) bool {
+	if w.opts.Allow == nil {
+		return nil
+	}
+	return func(dst netip.AddrPort) bool { return w.opts.Allow(dst.Addr()) }
+}
+
+// cardDepth is the number of finished jobs that a worker's card may hold.
+const cardDepth = 64

@@ -1,0 +1,164 @@
+package tunnel
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/stream"
+)
+
+func TestIDSet(t *testing.T) {
+	var s idSet
+	r := rand.New(rand.NewPCG(1, 2))
+	ids := r.Perm(1000)
+	for i, n := range ids {
+		id := stream.ID(n + 1)
+		if s.has(id) || !s.add(id) || !s.has(id) || s.add(id) {
+			t.Fatalf("id %d, the %d.", id, i)
+		}
+	}
+	if len(s.spans) != 1 || s.spans[0] != (span{1, 1001}) {
+		t.Errorf("spans %v", s.spans)
+	}
+}
+
+// queueOf returns a send queue with n pieces of 1000 bytes.
+func queueOf(n int) (*flow, *sendQueue) {
+	f := &flow{id: 1}
+	for range n {
+		f.send.add(f, buffer.Copy(make([]byte, 1000)))
+	}
+	return f, &f.send
+}
+
+func sendAll(q *sendQueue, cut int) (ps []*piece) {
+	for p := q.ready(); p != nil; p = q.ready() {
+		q.take(p, cut)
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+func TestSendQueue(t *testing.T) {
+	before := buffer.Live()
+	f, q := queueOf(3)
+	q.close(f)
+	ps := sendAll(q, 400)
+	if len(ps) != 9 || !ps[8].fin || ps[8].end() != 3000 || q.left() != 0 {
+		t.Fatalf("%d pieces, the last %+v, %d left", len(ps), ps[8], q.left())
+	}
+	for i, off := range []uint64{0, 400, 800, 1000, 1400, 1800, 2000, 2400, 2800} {
+		if ps[i].off != off {
+			t.Errorf("piece %d at %d, want %d", i, ps[i].off, off)
+		}
+	}
+	q.enqueue(ps[4])
+	q.enqueue(ps[1])
+	q.enqueue(ps[1])
+	if p := q.ready(); p != ps[1] {
+		t.Errorf("first again: the piece at %d", p.off)
+	}
+	ps[1].acked()
+	if p := q.ready(); p != ps[4] {
+		t.Error("an acknowledged piece is sent again")
+	}
+	if !q.consumed(1400) || q.base != 1400 || q.held != 1600 {
+		t.Errorf("base %d, held %d", q.base, q.held)
+	}
+	if q.consumed(3002) {
+		t.Error("consumed more than there is")
+	}
+	if !q.consumed(3000) || q.finSeen || q.head == nil {
+		t.Error("the end must be kept until it was consumed")
+	}
+	if !q.consumed(3001) || !q.finSeen || q.head != nil {
+		t.Error("the end was consumed")
+	}
+	if d := buffer.Live() - before; d != 0 {
+		t.Errorf("%d bytes leaked", d)
+	}
+}
+
+func TestSendQueueConsumedUnsent(t *testing.T) {
+	_, q := queueOf(2)
+	q.take(q.ready(), 1000)
+	if q.consumed(1001) {
+		t.Error("bytes that were never sent cannot be consumed")
+	}
+	if !q.consumed(1000) || q.held != 1000 {
+		t.Errorf("held %d", q.held)
+	}
+	q.clear()
+}
+
+// TestSendQueueFinAlone: an end that comes after the last byte was sent gets a
+// piece of its own.
+func TestSendQueueFinAlone(t *testing.T) {
+	f, q := queueOf(1)
+	sendAll(q, 1000)
+	q.close(f)
+	ps := sendAll(q, 1000)
+	if len(ps) != 1 || !ps[0].fin || ps[0].seg.Len() != 0 || ps[0].off != 1000 {
+		t.Fatalf("%+v", ps)
+	}
+	if !q.consumed(1001) || q.head != nil {
+		t.Error("not all was freed")
+	}
+}
+
+func TestResendFrom(t *testing.T) {
+	_, q := queueOf(4)
+	ps := sendAll(q, 1000)
+	for _, p := range ps {
+		p.acked()
+	}
+	q.consumed(1000)
+	q.resendFrom(2500)
+	if got := sendAll(q, 1000); len(got) != 2 || got[0] != ps[2] || got[1] != ps[3] {
+		t.Errorf("%d pieces again", len(got))
+	}
+	q.clear()
+}
+
+func TestCredit(t *testing.T) {
+	b := NewBudget(64 << 20)
+	c := newCredit(b)
+	now := time.Unix(1000, 0)
+	if c.limit != InitialCredit || c.window != openWindow {
+		t.Fatalf("limit %d, window %d", c.limit, c.window)
+	}
+	for range 40 {
+		now = now.Add(time.Millisecond)
+		c.consume(64<<10, now, 20*time.Millisecond, b)
+		c.grant()
+	}
+	if c.window <= openWindow {
+		t.Errorf("window %d though the consumer keeps up", c.window)
+	}
+	wide := c.window
+	for range 40 {
+		now = now.Add(time.Second)
+		c.consume(64<<10, now, 20*time.Millisecond, b)
+	}
+	if c.window != wide {
+		t.Errorf("window %d though the consumer is slow, was %d", c.window, wide)
+	}
+}
+
+func TestCreditUnderPressure(t *testing.T) {
+	b := NewBudget(1 << 20)
+	b.add(1<<20 - 1000)
+	c := newCredit(b)
+	if c.window > InitialCredit {
+		t.Errorf("window %d while the budget is spent", c.window)
+	}
+	if _, limit := c.grant(); limit != InitialCredit {
+		t.Errorf("limit %d: it must not fall", limit)
+	}
+	b.add(-(1<<20 - 1000))
+	if b.Held() != 0 || b.Peak() != 1<<20-1000 {
+		t.Errorf("held %d, peak %d", b.Held(), b.Peak())
+	}
+}

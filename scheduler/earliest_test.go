@@ -1,0 +1,98 @@
+package scheduler
+
+import (
+	"testing"
+	"time"
+)
+
+const ms = time.Millisecond
+
+// up makes a link that is up: rate in Mbit/s.
+func up(minRTT time.Duration, mbit float64, inFlight, room int) Link {
+	return Link{State: Up, MinRTT: minRTT, SRTT: minRTT, Rate: mbit * 125_000, InFlight: inFlight, Room: room}
+}
+
+func TestETA(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		l    Link
+		n    int
+		want time.Duration
+	}{
+		{"idle: half a round trip and the bytes' own time", up(20*ms, 8, 0, 1), 1000, 11 * ms},
+		{"a full pipe adds nothing", up(20*ms, 8, 20_000, 1), 1000, 11 * ms},
+		{"what exceeds it waits", up(20*ms, 8, 40_000, 1), 1000, 31 * ms},
+		{"no rate: never", Link{State: Up}, 1, 2 * time.Hour},
+	} {
+		if got := c.l.ETA(c.n); (got - c.want).Abs() > ms/10 {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestEarliest(t *testing.T) {
+	suspect := up(5*ms, 100, 0, 1<<20)
+	suspect.State = Suspect
+	for _, c := range []struct {
+		name    string
+		links   []Link
+		n, left int
+		want    int // -1: wait
+	}{
+		{"the quicker of two idle links", []Link{up(80*ms, 20, 0, 1<<20), up(20*ms, 50, 0, 1<<20)}, 16000, 1 << 20, 1},
+		{"a queue turns it round", []Link{up(20*ms, 50, 600_000, 1<<20), up(80*ms, 20, 0, 1<<20)}, 16000, 1 << 20, 1},
+		{"the quicker one is full, much is left: the other", []Link{up(20*ms, 50, 125_000, 0), up(80*ms, 20, 0, 1<<20)}, 16000, 1 << 20, 1},
+		{"the quicker one is full, little is left: wait", []Link{up(20*ms, 50, 125_000, 0), up(200*ms, 20, 0, 1<<20)}, 16000, 16000, -1},
+		{"only links that are up", []Link{suspect, up(80*ms, 20, 0, 1<<20)}, 1000, 1000, 1},
+		{"none has room", []Link{up(20*ms, 50, 0, 0)}, 1000, 1000, -1},
+		{"none at all", nil, 1000, 1000, -1},
+	} {
+		i, ok := Earliest{}.Pick(c.links, c.n, c.left)
+		if !ok {
+			i = -1
+		}
+		if i != c.want {
+			t.Errorf("%s: link %d, want %d", c.name, i, c.want)
+		}
+	}
+}
+
+func TestOverdue(t *testing.T) {
+	links := []Link{up(20*ms, 50, 30_000, 1<<20), up(40*ms, 50, 0, 1<<20)}
+	o := NewOverdue()
+	if _, ok := o.Copy(links, 0, 16000, 30*ms, 25*ms); ok {
+		t.Error("a copy that arrives after the original is likely to")
+	}
+	if i, ok := o.Copy(links, 0, 16000, 120*ms, 25*ms); !ok || i != 1 {
+		t.Errorf("a chunk 95 ms late: link %d, %v", i, ok)
+	}
+	links[1].Room = 0
+	if _, ok := o.Copy(links, 0, 16000, 120*ms, 25*ms); ok {
+		t.Error("a copy on a link without room")
+	}
+	links[1].Room = 1 << 20
+	for range 5 {
+		o.Spend(16000)
+	}
+	if _, ok := o.Copy(links, 0, 16000, 120*ms, 25*ms); ok {
+		t.Error("a copy beyond the budget")
+	}
+	o.Delivered(1 << 20)
+	if _, ok := o.Copy(links, 0, 16000, 120*ms, 25*ms); !ok {
+		t.Error("no copy though a megabyte was delivered")
+	}
+}
+
+func TestLate(t *testing.T) {
+	for _, c := range []struct{ pred, rttvar, want time.Duration }{
+		{5 * ms, 0, 40 * ms},
+		{30 * ms, ms, 50 * ms},
+		{30 * ms, 10 * ms, 70 * ms},
+		{100 * ms, 200 * ms, 500 * ms},
+		{800 * ms, 0, 820 * ms},
+	} {
+		if got := Late(c.pred, c.rttvar); got != c.want {
+			t.Errorf("pred %v, var %v: %v, want %v", c.pred, c.rttvar, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package scheduler
+
+import (
+	"testing"
+	"time"
+)
+
+// path feeds an estimator with the samples that a link would give.
+type path struct {
+	e   Estimator
+	now time.Time
+}
+
+func newPath() *path { return &path{now: time.Unix(1000, 0)} }
+
+// deliver says that n bytes arrived over interval, with a round trip of rtt.
+func (p *path) deliver(n int, interval, rtt time.Duration, limited bool) {
+	p.now = p.now.Add(interval)
+	p.e.Ack(p.now, Sample{RTT: rtt, Delivered: n, Interval: interval, AppLimited: limited, Round: true})
+}
+
+func within(got, want, share float64) bool { return got > want*(1-share) && got < want*(1+share) }
+
+func TestEstimatorFindsTheRate(t *testing.T) {
+	p := newPath()
+	for range 30 {
+		p.deliver(125_000, 20*ms, 20*ms, false) // 50 Mbit/s
+	}
+	if !within(p.e.Rate(), 6.25e6, 0.01) {
+		t.Errorf("rate %.0f", p.e.Rate())
+	}
+	bdp := 125_000.0
+	if cap := float64(p.e.Cap()); cap < bdp*capGain || cap > bdp*capGain+6.25e6*0.010 {
+		t.Errorf("cap %.0f for a bandwidth-delay product of %.0f", cap, bdp)
+	}
+}
+
+func TestEstimatorIdleKeepsItsValue(t *testing.T) {
+	p := newPath()
+	for range 30 {
+		p.deliver(125_000, 20*ms, 20*ms, false)
+	}
+	rate, cap := p.e.Rate(), p.e.Cap()
+	for range 1000 {
+		p.deliver(100, 100*ms, 20*ms, true)
+	}
+	if p.e.Rate() != rate || p.e.Cap() < cap*9/10 {
+		t.Errorf("a trickle changed rate %.0f to %.0f, cap %d to %d", rate, p.e.Rate(), cap, p.e.Cap())
+	}
+}
+
+func TestEstimatorFollowsAFall(t *testing.T) {
+	p := newPath()
+	for range 30 {
+		p.deliver(125_000, 20*ms, 20*ms, false)
+	}
+	for range 60 {
+		p.deliver(12_500, 20*ms, 60*ms, false) // 5 Mbit/s with a queue
+	}
+	if !within(p.e.Rate(), 0.625e6, 0.2) {
+		t.Errorf("rate %.0f after a fall to 625000", p.e.Rate())
+	}
+	if !within(float64(p.e.Cap()), 0.625e6*(0.020*capGain+0.005), 1) {
+		t.Errorf("cap %d after the fall", p.e.Cap())
+	}
+}
+
+// TestEstimatorQueueIsEvidence: a small burst that meets a queue tells the
+// rate even though the sender had nothing more to send.
+func TestEstimatorQueueIsEvidence(t *testing.T) {
+	p := newPath()
+	p.deliver(100, 20*ms, 20*ms, true)
+	if p.e.Rate() != initialRate {
+		t.Errorf("a probe set the rate to %.0f", p.e.Rate())
+	}
+	for range 10 {
+		p.deliver(5_000, 20*ms, 200*ms, true) // 2 Mbit/s
+	}
+	if !within(p.e.Rate(), 250_000, 0.3) {
+		t.Errorf("rate %.0f, want about 250000", p.e.Rate())
+	}
+}
+
+func TestEstimatorStartGrows(t *testing.T) {
+	p := newPath()
+	if p.e.Cap() != startCap {
+		t.Fatalf("cap %d before any sample", p.e.Cap())
+	}
+	sent := startCap
+	for range 4 {
+		p.deliver(sent, 20*ms, 20*ms, false)
+		if p.e.Cap() < 2*sent {
+			t.Fatalf("cap %d after %d bytes a round", p.e.Cap(), sent)
+		}
+		sent = p.e.Cap()
+	}
+}
+
+func TestEstimatorRoundTrips(t *testing.T) {
+	p := newPath()
+	for range 50 {
+		p.deliver(1000, 20*ms, 30*ms, true)
+	}
+	p.deliver(1000, 20*ms, 20*ms, true)
+	if p.e.MinRTT() != 20*ms || p.e.SRTT() < 28*ms || p.e.SRTT() > 30*ms {
+		t.Errorf("min %v, smoothed %v", p.e.MinRTT(), p.e.SRTT())
+	}
+	for range 60 {
+		p.deliver(1000, 200*ms, 50*ms, true)
+	}
+	if p.e.MinRTT() != 50*ms {
+		t.Errorf("min %v though the path is longer for more than ten seconds", p.e.MinRTT())
+	}
+}

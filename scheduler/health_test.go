@@ -1,0 +1,113 @@
+package scheduler
+
+import (
+	"testing"
+	"time"
+)
+
+// patient is a link under observation.
+type patient struct {
+	t   *testing.T
+	h   Health
+	e   Estimator
+	now time.Time
+	ev  Evidence
+}
+
+func newPatient(t *testing.T, rtt time.Duration) *patient {
+	p := &patient{t: t, now: time.Unix(1000, 0)}
+	for range 20 {
+		p.e.Ack(p.now, Sample{RTT: rtt})
+	}
+	return p
+}
+
+func (p *patient) connect() { p.ev = Evidence{Connected: true, Heard: p.now}; p.step() }
+func (p *patient) send() {
+	if p.ev.Oldest.IsZero() {
+		p.ev.Oldest = p.now
+	}
+	p.ev.LastProbe = p.now
+	p.step()
+}
+func (p *patient) hear() { p.ev.Heard, p.ev.Oldest = p.now, time.Time{}; p.step() }
+func (p *patient) pass(d time.Duration) {
+	p.now = p.now.Add(d)
+	p.step()
+}
+func (p *patient) step() { p.h.Step(p.now, p.ev, &p.e) }
+func (p *patient) want(s State) {
+	p.t.Helper()
+	if p.h.State() != s {
+		p.t.Fatalf("%v, want %v", p.h.State(), s)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	p := newPatient(t, 20*ms)
+	p.want(Down)
+	p.connect()
+	p.want(Up)
+	p.pass(time.Hour) // nothing is outstanding: silence is no news
+	p.want(Up)
+	p.send()
+	p.pass(55 * ms)
+	p.want(Up)
+	p.pass(10 * ms)
+	p.want(Suspect)
+	p.hear()
+	p.want(Up)
+	p.send()
+	p.pass(500 * ms)
+	p.want(Suspect)
+	p.pass(600 * ms)
+	p.want(Down)
+	p.pass(time.Hour)
+	p.want(Down)
+	p.hear()
+	p.want(Up)
+	p.ev.Connected = false
+	p.step()
+	p.want(Down)
+	p.ev = Evidence{Connected: true, Oldest: p.now}
+	p.step()
+	p.want(Probing)
+	p.pass(2 * time.Second)
+	p.want(Down)
+	if p.h.Moves[Suspect] != 2 || p.h.Moves[Up] != 3 {
+		t.Errorf("moves %v", p.h.Moves)
+	}
+}
+
+// TestHealthBounds: quick links are not suspected in a blink, slow ones not
+// left for seconds.
+func TestHealthBounds(t *testing.T) {
+	for _, c := range []struct{ rtt, suspect, down time.Duration }{
+		{ms, suspectMin, downMin},
+		{20 * ms, 60 * ms, downMin},
+		{100 * ms, 165 * ms, downMin},
+		{600 * ms, suspectMax, 1830 * ms},
+		{3 * time.Second, suspectMax, downMax},
+	} {
+		p := newPatient(t, c.rtt)
+		if s, d := SuspectAfter(&p.e), DownAfter(&p.e); (s-c.suspect).Abs() > 5*ms || (d-c.down).Abs() > 10*ms {
+			t.Errorf("rtt %v: suspect after %v, down after %v; want %v, %v", c.rtt, s, d, c.suspect, c.down)
+		}
+	}
+}
+
+func TestProbes(t *testing.T) {
+	p := newPatient(t, 20*ms)
+	p.connect()
+	if due, _ := p.h.ProbeDue(p.now, p.ev); !due {
+		t.Error("a fresh connection is not probed")
+	}
+	p.send()
+	if due, next := p.h.ProbeDue(p.now, p.ev); due || next != probeBusy {
+		t.Errorf("while something is outstanding: due %v, next %v", due, next)
+	}
+	p.hear()
+	if _, next := p.h.ProbeDue(p.now, p.ev); next != probeIdle {
+		t.Errorf("idle: next %v", next)
+	}
+}
