@@ -1,0 +1,205 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"hawser/pkg/wire"
+)
+
+// incoming is an accepted connection before TLS.
+type incoming interface {
+	transport() Transport
+	remote() netip.AddrPort
+	// secure runs TLS. On failure it closes the connection.
+	secure(context.Context, *ListenOptions) (*secured, error)
+	drop()
+}
+
+// admit starts the handshake if the gate lets it in.
+func (l *Listener) admit(ctx context.Context, in incoming) {
+	if !l.gate.enter(in.remote().Addr()) {
+		l.options.Counters.Crowded.Add(1)
+		in.drop()
+		return
+	}
+	l.active.Add(1)
+	go l.handle(ctx, in)
+}
+
+// arrival is one connection on its way through the handshake.
+type arrival struct {
+	l       *Listener
+	s       *secured
+	hello   wire.Hello
+	message []byte    // hello as it was received
+	at      StepError // who, and how far it has come
+}
+
+// handle admits or refuses one connection.
+func (l *Listener) handle(ctx context.Context, in incoming) {
+	defer l.active.Done()
+	remote := in.remote()
+	defer l.gate.leave(remote.Addr())
+	ctx, cancel := context.WithTimeout(ctx, l.options.Timeout)
+	defer cancel()
+	a := &arrival{l: l, at: StepError{Transport: in.transport(), Remote: remote, Step: StepTLS}}
+	var err error
+	if a.s, err = in.secure(ctx, &l.options); err == nil {
+		err = a.greet(ctx)
+	}
+	l.tally(&a.at, err)
+}
+
+// tally counts how a handshake ended and tells of a failure.
+func (l *Listener) tally(at *StepError, err error) {
+	var refusal *Refusal
+	switch {
+	case err == nil:
+		l.options.Counters.Handshakes.Add(1)
+		return
+	case errors.As(err, &refusal):
+		l.options.Counters.Refused.Add(1)
+	default:
+		l.options.Counters.Failed.Add(1)
+	}
+	if l.options.Failed != nil {
+		at.Err = err
+		l.options.Failed(at)
+	}
+}
+
+// greet hears HELLO, asks the Admitter and answers. It hands the connection
+// over or closes it.
+func (a *arrival) greet(ctx context.Context) error {
+	conn, admission, err := a.talk(ctx)
+	if err != nil {
+		a.s.pipe.close(ErrClosed)
+		return plainError(err)
+	}
+	admission.Attach(conn)
+	return nil
+}
+
+func (a *arrival) talk(ctx context.Context) (*Conn, Admission, error) {
+	a.at.Step = StepHello
+	err := a.s.during(ctx, func() (err error) {
+		a.hello, a.message, err = a.s.hearHello()
+		return err
+	})
+	if err != nil {
+		if errors.Is(err, wire.ErrHello) && a.message != nil {
+			a.refuse(ctx, &Refusal{wire.StatusMalformed, "the cloud could not decode HELLO"})
+		}
+		return nil, Admission{}, err
+	}
+	a.at.Link, a.at.Step = a.hello.Name, StepWelcome
+	admission, version, err := a.decide()
+	if err != nil {
+		refusal := refusalOf(err, a.s.peer)
+		a.refuse(ctx, refusal)
+		if errors.As(err, new(*Refusal)) {
+			return nil, Admission{}, err
+		}
+		return nil, Admission{}, &refusedFor{refusal, err}
+	}
+	conn, err := a.welcome(ctx, admission, version)
+	return conn, admission, err
+}
+
+// decide chooses the version and asks the Admitter.
+func (a *arrival) decide() (Admission, uint16, error) {
+	lowest, highest := a.l.options.versions[0], a.l.options.versions[1]
+	version, ok := wire.ChooseVersion(a.hello, lowest, highest)
+	if !ok {
+		return Admission{}, 0, &Refusal{wire.StatusVersion, fmt.Sprintf(
+			"edge speaks protocol version %d to %d, cloud %d to %d: update the older one",
+			a.hello.VersionMin, a.hello.VersionMax, lowest, highest)}
+	}
+	r := Request{Key: a.s.peer, Hello: a.hello, Transport: a.at.Transport, Remote: a.at.Remote}
+	admission, err := a.l.options.Admitter.Admit(r)
+	return admission, version, err
+}
+
+func (a *arrival) answer() wire.Welcome {
+	v := a.l.options.versions
+	return wire.Welcome{Name: a.l.options.Name, VersionMin: v[0], VersionMax: v[1]}
+}
+
+// welcome tells the edge that it is admitted and makes the connection.
+func (a *arrival) welcome(ctx context.Context, admission Admission, version uint16) (*Conn, error) {
+	w := a.answer()
+	w.Version, w.Resumed, w.Secret = version, admission.Resumed, admission.Secret
+	var k keys
+	err := a.s.during(ctx, func() error {
+		sum, err := a.s.sayWelcome(a.message, w)
+		if err != nil {
+			return err
+		}
+		k, err = a.s.keys(sum, false)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	info := Info{
+		Transport: a.at.Transport, Link: a.hello.Name, Index: a.hello.Link,
+		Peer: admission.Edge, PeerKey: a.s.peer, Version: version, Session: a.hello.Session,
+		Resumed: admission.Resumed, Suite: tls.CipherSuiteName(a.s.state.CipherSuite),
+	}
+	return newConn(a.s.pipe, k, info, a.l.options.Counters), nil
+}
+
+// refuse tells the edge why, and gives it a moment to read that: closing at
+// once could overtake the answer. What fails here changes nothing.
+func (a *arrival) refuse(ctx context.Context, r *Refusal) {
+	ctx, cancel := context.WithTimeout(ctx, lingerTime)
+	defer cancel()
+	w := a.answer()
+	w.Status, w.Text = r.Status, r.Text
+	_ = a.s.during(ctx, func() error {
+		if _, err := a.s.sayWelcome(a.message, w); err != nil {
+			return err
+		}
+		if err := a.s.pipe.closeWrite(); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, io.LimitReader(a.s.stream, 64<<10))
+		return err
+	})
+}
+
+// tcpIncoming is an accepted TCP connection.
+type tcpIncoming struct{ conn *net.TCPConn }
+
+func (in *tcpIncoming) transport() Transport   { return TCP }
+func (in *tcpIncoming) remote() netip.AddrPort { return addrPort(in.conn.RemoteAddr()) }
+func (in *tcpIncoming) drop()                  { _ = in.conn.Close() }
+
+func (in *tcpIncoming) secure(ctx context.Context, o *ListenOptions) (*secured, error) {
+	v := &verdict{peerKey: o.PeerKey}
+	s, err := secureTCP(ctx, in.conn, tls.Server, v.config(o.Certificate))
+	if err != nil {
+		if v.err != nil {
+			in.linger()
+		}
+		in.drop()
+		return nil, v.explain(err, rejectsUs(err), edgeRejects)
+	}
+	s.peer = v.key
+	return s, nil
+}
+
+// linger gives the edge a moment to read the alert that says what is wrong: to
+// close while its HELLO is unread would reset the connection instead.
+func (in *tcpIncoming) linger() {
+	_ = in.conn.CloseWrite()
+	_ = in.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.Copy(io.Discard, io.LimitReader(in.conn, 64<<10))
+}

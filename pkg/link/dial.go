@@ -1,0 +1,207 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"hawser/pkg/wire"
+)
+
+// DefaultTimeout bounds one attempt to connect by one transport, and the
+// cloud's part of a handshake.
+const DefaultTimeout = 5 * time.Second
+
+// DialerOptions says what a link connects, and how.
+type DialerOptions struct {
+	Link      string         // name of the link, at most wire.MaxName bytes
+	Index     uint16         // its index in the configuration
+	Remote    netip.AddrPort // the cloud's address
+	Transport Transport      // TCP, QUIC or Auto; "" is Auto
+	Interface string         // network interface that the sockets are bound to; "" leaves it to the routes
+	Mark      uint32         // firewall mark of the sockets; 0 for none
+	Timeout   time.Duration  // per transport; 0 is DefaultTimeout
+
+	Certificate tls.Certificate                      // this edge's, over its Ed25519 key
+	PeerKey     func(raw [][]byte) ([32]byte, error) // reads the key out of the cloud's certificates (DER)
+	CloudKey    [32]byte                             // the only key that is accepted
+	Counters    *Counters                            // nil for counters of its own
+}
+
+// Dialer connects one link, again and again. It remembers which transport
+// succeeded last. Dial may be called concurrently.
+type Dialer struct {
+	options DialerOptions
+	last    atomic.Value // Transport
+}
+
+// NewDialer checks the options. It opens nothing.
+func NewDialer(o DialerOptions) (*Dialer, error) {
+	if o.Transport == "" {
+		o.Transport = Auto
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Counters == nil {
+		o.Counters = new(Counters)
+	}
+	switch {
+	case o.Link == "" || len(o.Link) > wire.MaxName:
+		return nil, fmt.Errorf("link %q: name has %d bytes, want 1 to %d", o.Link, len(o.Link), wire.MaxName)
+	case o.Transport != Auto && o.Transport != TCP && o.Transport != QUIC:
+		return nil, fmt.Errorf("link %s: transport %q, want auto, tcp or quic", o.Link, o.Transport)
+	case !o.Remote.IsValid() || o.Remote.Port() == 0:
+		return nil, fmt.Errorf("link %s: cloud address %q, want address:port", o.Link, o.Remote)
+	case o.PeerKey == nil || len(o.Certificate.Certificate) == 0:
+		return nil, fmt.Errorf("link %s: no certificate or no way to read the cloud's", o.Link)
+	}
+	return &Dialer{options: o}, nil
+}
+
+// Dial makes one connection and joins the session that hello names; the link's
+// name and index, and the versions where they are zero, are filled in. Each
+// transport that is tried takes at most Timeout. Auto tries the second one
+// unless the cloud itself has turned us away. Errors are a *StepError per
+// transport, in one line.
+func (d *Dialer) Dial(ctx context.Context, hello wire.Hello) (*Conn, wire.Welcome, error) {
+	hello.Link, hello.Name = d.options.Index, d.options.Link
+	if hello.VersionMin == 0 && hello.VersionMax == 0 {
+		hello.VersionMin, hello.VersionMax = wire.VersionMin, wire.VersionMax
+	}
+	var failed attemptsError
+	for _, t := range d.order() {
+		conn, welcome, err := d.attempt(ctx, t, hello)
+		if err == nil {
+			d.last.Store(t)
+			return conn, welcome, nil
+		}
+		failed = append(failed, err)
+		if ctx.Err() != nil || definite(err) {
+			break
+		}
+	}
+	if len(failed) == 1 {
+		return nil, wire.Welcome{}, failed[0]
+	}
+	return nil, wire.Welcome{}, failed
+}
+
+// order returns the transports to try.
+func (d *Dialer) order() []Transport {
+	switch {
+	case d.options.Transport != Auto:
+		return []Transport{d.options.Transport}
+	case d.last.Load() == QUIC:
+		return []Transport{QUIC, TCP}
+	}
+	return []Transport{TCP, QUIC}
+}
+
+// definite says whether another transport would only fail the same way: the
+// cloud refused, the keys differ, or this host's settings are wrong.
+func definite(err error) bool {
+	var refusal *Refusal
+	var setting *socketError
+	return errors.As(err, &refusal) || errors.As(err, &setting) || errors.Is(err, ErrPeerKey) || errors.Is(err, ErrVersion)
+}
+
+// attempt makes one connection by one transport.
+func (d *Dialer) attempt(ctx context.Context, t Transport, hello wire.Hello) (*Conn, wire.Welcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
+	defer cancel()
+	v := &verdict{peerKey: d.options.PeerKey, want: &d.options.CloudKey}
+	connect := d.connectTCP
+	if t == QUIC {
+		connect = d.connectQUIC
+	}
+	s, step, err := connect(ctx, v)
+	if err != nil {
+		return nil, wire.Welcome{}, d.failed(t, step, err)
+	}
+	var welcome wire.Welcome
+	var conn *Conn
+	err = s.during(ctx, func() error {
+		var sum []byte
+		var err error
+		if welcome, sum, err = s.sayHello(hello); err != nil {
+			return err
+		}
+		conn, err = d.establish(s, t, hello, welcome, sum)
+		return err
+	})
+	if err != nil {
+		s.pipe.close(ErrClosed)
+		return nil, wire.Welcome{}, d.failed(t, StepHello, v.explain(err, rejectsUs(err), cloudRejects))
+	}
+	return conn, welcome, nil
+}
+
+func (d *Dialer) failed(t Transport, step string, err error) error {
+	return &StepError{Link: d.options.Link, Transport: t, Remote: d.options.Remote, Step: step, Err: err}
+}
+
+// establish makes the connection out of a handshake that succeeded.
+func (d *Dialer) establish(s *secured, t Transport, hello wire.Hello, w wire.Welcome, sum []byte) (*Conn, error) {
+	k, err := s.keys(sum, true)
+	if err != nil {
+		return nil, err
+	}
+	info := Info{
+		Transport: t, Link: hello.Name, Index: hello.Link, Peer: w.Name, PeerKey: s.peer,
+		Version: w.Version, Session: hello.Session, Resumed: w.Resumed, Suite: tls.CipherSuiteName(s.state.CipherSuite),
+	}
+	return newConn(s.pipe, k, info, d.options.Counters), nil
+}
+
+// connectTCP connects and runs TLS. Its error comes with the step.
+func (d *Dialer) connectTCP(ctx context.Context, v *verdict) (*secured, string, error) {
+	dialer := net.Dialer{
+		Control:         socket{d.options.Interface, d.options.Mark}.control,
+		KeepAliveConfig: keepAlive(),
+	}
+	dialer.SetMultipathTCP(false)
+	conn, err := dialer.DialContext(ctx, "tcp", d.options.Remote.String())
+	if err != nil {
+		var setting *socketError
+		if errors.As(err, &setting) {
+			return nil, StepSocket, setting
+		}
+		return nil, StepConnect, plainError(err)
+	}
+	s, err := secureTCP(ctx, conn.(*net.TCPConn), tls.Client, v.config(d.options.Certificate))
+	if err != nil {
+		_ = conn.Close()
+		return nil, StepTLS, v.explain(err, rejectsUs(err), cloudRejects)
+	}
+	s.peer = v.key
+	return s, "", nil
+}
+
+// secureTCP runs TLS as either end. On failure conn is still the caller's.
+func secureTCP(ctx context.Context, conn *net.TCPConn, end func(net.Conn, *tls.Config) *tls.Conn, config *tls.Config) (*secured, error) {
+	p, err := newTCPPipe(conn)
+	if err != nil {
+		return nil, err
+	}
+	stream := end(&boundedConn{Conn: conn}, config)
+	if err := stream.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return &secured{pipe: p, stream: stream, state: stream.ConnectionState()}, nil
+}
+
+// rejectsUs says whether the peer ended TLS because of our certificate.
+// crypto/tls does not export the type of a received alert, only its text.
+func rejectsUs(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		return op.Err.Error() == "tls: bad certificate"
+	}
+	return quicRejectsUs(err)
+}

@@ -1,0 +1,31 @@
+// Package link makes, authenticates and runs the connections between an edge
+// and its cloud: one static link per uplink, over TCP or QUIC.
+//
+// A connection carries records and knows nothing of what is in them: a header
+// block, which the link seals, and at most one body, whose bytes the sender
+// has sealed already and which the link passes on as they are. PROTOCOL.md,
+// sections "Handshake" and "Link records", specifies every byte.
+//
+// # Handshake
+//
+// TLS 1.3 with both ends' Ed25519 keys: the edge accepts the one key of its
+// configuration, the cloud accepts any key that proves itself and lets the
+// [Admitter] decide, so that a refusal can be told in words. Inside TLS the
+// edge says HELLO, the cloud answers WELCOME. After that a TCP connection
+// leaves TLS: TLS records around sealed records would only cost CPU. QUIC
+// stays what it is and carries the same records on one stream.
+//
+// # Goroutines
+//
+// A [Conn] starts none. Its Send and its Receive block and belong to one
+// goroutine each; Close, from any goroutine, ends both.
+//
+// [Listener.Run] starts the following and returns after all have ended:
+//   - acceptTCP and acceptQUIC, one each, until Run's context ends;
+//   - handle, one per connection that is being admitted, bounded in number and
+//     by the handshake's deadline; it ends when the connection was handed over.
+//
+// The QUIC library runs goroutines of its own per socket and connection. They
+// end with Conn.Close at the edge, with Conn.Close and Listener.Close at the
+// cloud.
+package link

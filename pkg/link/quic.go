@@ -1,0 +1,306 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/apernet/quic-go"
+)
+
+// This file alone knows the QUIC library.
+
+const (
+	// quicWindow is the flow control window of the stream and of the
+	// connection, bytes. The tunnel controls its flows itself; a link's window
+	// must never be what stops it.
+	quicWindow = 16 << 20
+	// quicBuffer is what is handed to the library, and taken from it, at once,
+	// in bytes. Its calls cost more than copying.
+	quicBuffer = 32 << 10
+	// alertBadCertificate is the TLS alert (RFC 8446 section 6.2) as a QUIC
+	// error code (RFC 9001 section 4.8).
+	alertBadCertificate = 0x100 + 42
+)
+
+// Codes of CONNECTION_CLOSE.
+const (
+	quicClosed   quic.ApplicationErrorCode = 0 // without a fault
+	quicTampered quic.ApplicationErrorCode = 1 // a record could not be authenticated
+	quicFault    quic.ApplicationErrorCode = 2 // any other fault
+)
+
+func quicConfig() *quic.Config {
+	return &quic.Config{
+		HandshakeIdleTimeout:           2 * DefaultTimeout, // the context of a handshake is what bounds it
+		MaxIdleTimeout:                 userTimeout,
+		InitialStreamReceiveWindow:     quicWindow,
+		MaxStreamReceiveWindow:         quicWindow,
+		InitialConnectionReceiveWindow: quicWindow,
+		MaxConnectionReceiveWindow:     quicWindow,
+		MaxIncomingStreams:             1,
+		MaxIncomingUniStreams:          -1,
+	}
+}
+
+// quicPipe carries records on one bidirectional stream.
+type quicPipe struct {
+	conn   *quic.Conn
+	stream *quic.Stream
+	own    *quicSocket // the edge's socket, which serves this connection only; nil at the cloud
+
+	staging []byte // the writer's
+
+	in       []byte // the reader's; in[from:to] has been read and not taken
+	from, to int
+	inErr    error // follows in[from:to]
+}
+
+func newQUICPipe(conn *quic.Conn, stream *quic.Stream, own *quicSocket) *quicPipe {
+	return &quicPipe{
+		conn: conn, stream: stream, own: own,
+		staging: make([]byte, 0, quicBuffer), in: make([]byte, quicBuffer),
+	}
+}
+
+func (p *quicPipe) readv(bufs [][]byte, try bool) (int, error) {
+	if p.from == p.to {
+		if p.inErr == nil && try {
+			return 0, nil
+		}
+		if p.inErr == nil {
+			p.from = 0
+			p.to, p.inErr = p.stream.Read(p.in)
+			p.inErr = quicError(p.inErr)
+		}
+		if p.to == p.from && p.inErr != nil {
+			return 0, p.inErr
+		}
+	}
+	total := 0
+	for _, b := range bufs {
+		n := copy(b, p.in[p.from:p.to])
+		p.from += n
+		total += n
+	}
+	return total, nil
+}
+
+func (p *quicPipe) writev(bufs [][]byte) error {
+	for _, b := range bufs {
+		for len(b) > 0 {
+			n := min(len(b), cap(p.staging)-len(p.staging))
+			p.staging = append(p.staging, b[:n]...)
+			b = b[n:]
+			if len(p.staging) == cap(p.staging) {
+				if err := p.flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return p.flush()
+}
+
+func (p *quicPipe) flush() error {
+	if len(p.staging) == 0 {
+		return nil
+	}
+	_, err := p.stream.Write(p.staging)
+	p.staging = p.staging[:0]
+	return quicError(err)
+}
+
+func (p *quicPipe) closeWrite() error { return quicError(p.stream.Close()) }
+
+func (p *quicPipe) close(reason error) {
+	code := quicFault
+	switch {
+	case errors.Is(reason, ErrTampered):
+		code = quicTampered
+	case errors.Is(reason, ErrClosed):
+		code = quicClosed
+	}
+	_ = p.conn.CloseWithError(code, "")
+	if p.own != nil {
+		p.own.close()
+	}
+}
+
+func (p *quicPipe) sample(s *Stats) {
+	q := p.conn.ConnectionStats()
+	s.RTT, s.RTTVar, s.MinRTT = q.SmoothedRTT, q.MeanDeviation, q.MinRTT
+	s.Lost, s.PacketsIn = q.PacketsLost, q.PacketsReceived
+}
+
+func (p *quicPipe) describe(info *Info) {
+	info.Local, info.Remote = addrPort(p.conn.LocalAddr()), addrPort(p.conn.RemoteAddr())
+	info.Congestion = "newreno"
+	info.Offload = p.conn.ConnectionState().GSO
+}
+
+// quicError says in plain words why a QUIC connection failed. All of the
+// library's errors match net.ErrClosed, whoever closed.
+func quicError(err error) error {
+	var idle *quic.IdleTimeoutError
+	var slow *quic.HandshakeTimeoutError
+	var app *quic.ApplicationError
+	var reset *quic.StatelessResetError
+	var fault *quic.TransportError
+	switch {
+	case err == nil, err == io.EOF:
+		return err
+	case errors.As(err, &app) && !app.Remote:
+		return ErrClosed
+	case errors.As(err, &app) && app.ErrorCode == quicClosed:
+		return io.EOF
+	case errors.As(err, &app) && app.ErrorCode == quicTampered:
+		return errors.New("the peer could not authenticate a record")
+	case errors.As(err, &app):
+		return fmt.Errorf("the peer ended the connection with code %d", app.ErrorCode)
+	case errors.As(err, &idle):
+		return fmt.Errorf("peer silent for %v: %w", userTimeout, os.ErrDeadlineExceeded)
+	case errors.As(err, &slow):
+		return os.ErrDeadlineExceeded
+	case errors.As(err, &reset):
+		return errors.New("the peer does not know this connection any more")
+	case errors.As(err, &fault) && errors.Is(err, ErrPeerKey):
+		return fmt.Errorf("%w (%v)", ErrPeerKey, fault)
+	case errors.As(err, &fault):
+		return errors.New(fault.Error())
+	}
+	return err
+}
+
+// quicRejectsUs is rejectsUs for QUIC.
+func quicRejectsUs(err error) bool {
+	var fault *quic.TransportError
+	return errors.As(err, &fault) && fault.Remote && fault.ErrorCode == alertBadCertificate
+}
+
+// quicSocket is a UDP socket with the library's machinery on it.
+type quicSocket struct {
+	udp       net.PacketConn
+	transport *quic.Transport
+}
+
+func openQUIC(ctx context.Context, network, address string, s socket) (*quicSocket, error) {
+	listen := net.ListenConfig{Control: s.control}
+	udp, err := listen.ListenPacket(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &quicSocket{udp: udp, transport: &quic.Transport{Conn: udp}}, nil
+}
+
+// close ends all connections on the socket and waits for the library's
+// goroutines.
+func (s *quicSocket) close() {
+	_ = s.transport.Close()
+	_ = s.udp.Close()
+}
+
+// connectQUIC is connectTCP for QUIC.
+func (d *Dialer) connectQUIC(ctx context.Context, v *verdict) (*secured, string, error) {
+	network := "udp4"
+	if d.options.Remote.Addr().Is6() && !d.options.Remote.Addr().Is4In6() {
+		network = "udp6"
+	}
+	own, err := openQUIC(ctx, network, ":0", socket{d.options.Interface, d.options.Mark})
+	if err != nil {
+		var setting *socketError
+		if errors.As(err, &setting) {
+			return nil, StepSocket, setting
+		}
+		return nil, StepSocket, plainError(err)
+	}
+	remote := net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.options.Remote.Addr().Unmap(), d.options.Remote.Port()))
+	conn, err := own.transport.Dial(ctx, remote, v.config(d.options.Certificate), quicConfig())
+	if err != nil {
+		own.close()
+		return nil, StepTLS, v.explain(err, rejectsUs(err), cloudRejects)
+	}
+	stream, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		_ = conn.CloseWithError(quicClosed, "")
+		own.close()
+		return nil, StepHello, v.explain(err, rejectsUs(err), cloudRejects)
+	}
+	s := secureQUIC(conn, stream, own)
+	s.peer = v.key
+	return s, "", nil
+}
+
+func secureQUIC(conn *quic.Conn, stream *quic.Stream, own *quicSocket) *secured {
+	return &secured{pipe: newQUICPipe(conn, stream, own), stream: stream, state: conn.ConnectionState().TLS}
+}
+
+// quicListener accepts QUIC connections on one socket.
+type quicListener struct {
+	socket *quicSocket
+	early  *quic.EarlyListener
+}
+
+// newQUICListener takes over s. crowded says whether new addresses have to
+// prove first that they are not forged (RFC 9000 section 8.1).
+func newQUICListener(s *quicSocket, config *tls.Config, crowded func() bool) (*quicListener, error) {
+	s.transport.VerifySourceAddress = func(net.Addr) bool { return crowded() }
+	// Early: the connection is seen before its TLS handshake ends, so that a
+	// handshake that fails can be reported and counted.
+	early, err := s.transport.ListenEarly(config, quicConfig())
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return &quicListener{socket: s, early: early}, nil
+}
+
+func (l *quicListener) accept(ctx context.Context) (incoming, error) {
+	conn, err := l.early.Accept(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &quicIncoming{conn: conn}, nil
+}
+
+// quicIncoming is a connection at the cloud whose handshake is under way.
+type quicIncoming struct{ conn *quic.Conn }
+
+func (in *quicIncoming) transport() Transport   { return QUIC }
+func (in *quicIncoming) remote() netip.AddrPort { return addrPort(in.conn.RemoteAddr()) }
+func (in *quicIncoming) drop()                  { _ = in.conn.CloseWithError(quicClosed, "") }
+
+func (in *quicIncoming) secure(ctx context.Context, o *ListenOptions) (*secured, error) {
+	s, err := in.handshake(ctx, o)
+	if err != nil {
+		in.drop()
+	}
+	return s, err
+}
+
+func (in *quicIncoming) handshake(ctx context.Context, o *ListenOptions) (*secured, error) {
+	v := &verdict{peerKey: o.PeerKey}
+	select {
+	case <-in.conn.HandshakeComplete():
+	case <-in.conn.Context().Done():
+		err := context.Cause(in.conn.Context())
+		return nil, v.explain(err, rejectsUs(err), edgeRejects)
+	case <-ctx.Done():
+		return nil, plainError(context.Cause(ctx))
+	}
+	if err := v.verify(in.conn.ConnectionState().TLS); err != nil {
+		return nil, err
+	}
+	stream, err := in.conn.AcceptStream(ctx)
+	if err != nil {
+		return nil, plainError(err)
+	}
+	s := secureQUIC(in.conn, stream, nil)
+	s.peer = v.key
+	return s, nil
+}

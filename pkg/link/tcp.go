@@ -1,0 +1,212 @@
+package link
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Settings of a link's TCP sockets.
+const (
+	// congestionControl is asked for by name; where the kernel has no such
+	// module or forbids it the default stays. BBR holds its rate under random
+	// loss, where loss-based controllers fall to a tenth.
+	congestionControl = "bbr"
+	// notSentLowat bounds what waits in the kernel and was never sent, bytes.
+	// It makes a blocked write the signal for room: unset, a link holds
+	// hundreds of milliseconds of data that another could have taken.
+	notSentLowat = 16 << 10
+	// userTimeout ends a connection whose data is not acknowledged. The tunnel
+	// gives a silent link up within milliseconds; this one frees what is
+	// left of it, and outlasts the outages that a session survives.
+	userTimeout = 40 * time.Second
+)
+
+// keepAlive finds a peer that vanished while nothing was being sent.
+func keepAlive() net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: 20 * time.Second, Interval: 5 * time.Second, Count: 4}
+}
+
+// socket says what a link's sockets are bound to.
+type socket struct {
+	device string // SO_BINDTODEVICE; "" leaves it to the routes
+	mark   uint32 // SO_MARK; 0 for none
+}
+
+// control prepares a socket before it is bound or connected; it has the
+// signature of net.Dialer.Control.
+func (s socket) control(network, _ string, raw syscall.RawConn) error {
+	var err error
+	if ctlErr := raw.Control(func(fd uintptr) { err = s.prepare(int(fd), network) }); ctlErr != nil {
+		return ctlErr
+	}
+	return err
+}
+
+func (s socket) prepare(fd int, network string) error {
+	if s.device != "" {
+		if err := unix.BindToDevice(fd, s.device); err != nil {
+			return &socketError{"bind to interface " + s.device, err}
+		}
+	}
+	if s.mark != 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(s.mark)); err != nil {
+			return &socketError{fmt.Sprintf("set mark 0x%x", s.mark), err}
+		}
+	}
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+		return tuneTCP(fd)
+	}
+	return nil
+}
+
+// socketError is a setting that the kernel refused: no matter of the network,
+// so that another transport would not do better.
+type socketError struct {
+	setting string
+	err     error
+}
+
+func (e *socketError) Error() string { return e.setting + ": " + e.err.Error() }
+func (e *socketError) Unwrap() error { return e.err }
+
+// tuneTCP sets what is the same for dialled, listening and accepted sockets.
+func tuneTCP(fd int) error {
+	// Without the module, or without the right to use it, the default stays:
+	// Info.Congestion shows which one it is.
+	_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestionControl)
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLowat); err != nil {
+		return &socketError{"set TCP_NOTSENT_LOWAT", err}
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds())); err != nil {
+		return &socketError{"set TCP_USER_TIMEOUT", err}
+	}
+	return nil
+}
+
+// tcpPipe carries records on a TCP connection that has left TLS.
+type tcpPipe struct {
+	conn *net.TCPConn
+	raw  syscall.RawConn
+
+	// The writer's.
+	out net.Buffers
+
+	// The reader's: the arguments and the result of readOnce, which is kept as
+	// a function value so that a read allocates nothing.
+	in       [][]byte
+	try      bool
+	n        int
+	err      error
+	readOnce func(fd uintptr) bool
+}
+
+func newTCPPipe(conn *net.TCPConn) (*tcpPipe, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	p := &tcpPipe{conn: conn, raw: raw}
+	p.readOnce = p.read
+	return p, nil
+}
+
+func (p *tcpPipe) readv(bufs [][]byte, try bool) (int, error) {
+	p.in, p.try, p.n, p.err = bufs, try, 0, nil
+	err := p.raw.Read(p.readOnce)
+	p.in = nil
+	if err != nil {
+		return 0, err
+	}
+	return p.n, p.err
+}
+
+// read is one attempt; false asks to be called again when there is something
+// to read.
+func (p *tcpPipe) read(fd uintptr) bool {
+	for {
+		n, err := unix.Readv(int(fd), p.in)
+		switch err {
+		case nil:
+			p.n = n
+			if n == 0 {
+				p.err = io.EOF
+			}
+			return true
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return p.try
+		default:
+			p.err = err
+			return true
+		}
+	}
+}
+
+func (p *tcpPipe) writev(bufs [][]byte) error {
+	p.out = bufs
+	_, err := p.out.WriteTo(p.conn)
+	return err
+}
+
+func (p *tcpPipe) closeWrite() error { return p.conn.CloseWrite() }
+
+func (p *tcpPipe) close(error) { _ = p.conn.Close() }
+
+func (p *tcpPipe) describe(info *Info) {
+	info.Local, info.Remote = addrPort(p.conn.LocalAddr()), addrPort(p.conn.RemoteAddr())
+	_ = p.raw.Control(func(fd uintptr) {
+		info.Congestion, _ = unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+	})
+}
+
+func (p *tcpPipe) sample(s *Stats) {
+	_ = p.raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			s.fromKernel(info)
+		}
+	})
+}
+
+// fromKernel enters a TCP_INFO, see struct tcp_info in linux/tcp.h.
+func (s *Stats) fromKernel(info *unix.TCPInfo) {
+	mss := int64(info.Snd_mss)
+	s.RTT = time.Duration(info.Rtt) * time.Microsecond
+	s.RTTVar = time.Duration(info.Rttvar) * time.Microsecond
+	s.MinRTT = time.Duration(info.Min_rtt) * time.Microsecond
+	s.Window = int64(info.Snd_cwnd) * mss
+	inFlight := int64(info.Unacked) - int64(info.Sacked) - int64(info.Lost) + int64(info.Retrans)
+	s.InFlight = max(inFlight, 0) * mss
+	s.NotSent = int64(info.Notsent_bytes)
+	s.DeliveryRate = int64(info.Delivery_rate)
+	s.AppLimited = appLimited(info)
+	s.Lost = uint64(info.Total_retrans)
+	s.PacketsIn = uint64(info.Segs_in)
+}
+
+// appLimited reads the bit-field tcpi_delivery_rate_app_limited, the lowest
+// bit of the eighth byte, which the Go structure leaves out between Options
+// and Rto.
+func appLimited(info *unix.TCPInfo) bool {
+	const at = 7
+	return (*[unsafe.Sizeof(*info)]byte)(unsafe.Pointer(info))[at]&1 != 0
+}
+
+// addrPort returns the address of a TCP or UDP socket, IPv4 as such.
+func addrPort(a net.Addr) netip.AddrPort {
+	var ap netip.AddrPort
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		ap = a.AddrPort()
+	case *net.UDPAddr:
+		ap = a.AddrPort()
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
