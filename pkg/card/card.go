@@ -1,0 +1,101 @@
+// Package card holds the crypto cards: devices that compress and seal, or open
+// and decompress, one record per job.
+//
+// A worker speaks to its card through a Channel with a bounded input queue and
+// a bounded output queue, so that a card may work elsewhere (on other threads,
+// in the kernel, in hardware) while the worker goes on. Inline is the kind
+// that works in the worker's own goroutine and has each result at once.
+//
+// Records and keys are specified in PROTOCOL.md section 6.
+//
+// The package starts no goroutines. A Channel belongs to one worker; Keyring
+// and Rings may be used from any goroutine.
+package card
+
+import (
+	"errors"
+	"time"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/compress"
+	"hawser/pkg/stream"
+)
+
+// Errors of a Job; match with errors.Is. For the receiver of a record all of
+// the first three mean the same: these bytes are not what the peer sealed.
+var (
+	ErrForged    = errors.New("record is forged or corrupt")
+	ErrMalformed = errors.New("record is malformed")
+	ErrEpoch     = errors.New("record's key epoch is out of reach")
+	ErrJob       = errors.New("job is impossible") // the caller's mistake
+)
+
+// Op is what a Job asks for.
+type Op uint8
+
+// Operations.
+const (
+	Seal Op = iota + 1 // compress where worthwhile, then encrypt
+	Open               // authenticate and decrypt, then decompress
+)
+
+// Job is one operation on one record. The caller fills the first group of
+// fields and owns the Job again when TryGet returns it; a Job may be used any
+// number of times.
+type Job struct {
+	Op      Op
+	Codec   compress.Codec // Seal: the codec to try; None leaves the block as it is
+	Ring    *Keyring
+	Flow    stream.ID
+	Counter uint32 // of this record in its flow and direction; never used twice for Seal
+	Now     time.Time
+	Owner   any // the caller's own mark
+
+	// Slab and its only reference pass to the card. Seal: N plain bytes, 1 to
+	// buffer.Plain, at HeaderLen, with TagLen free behind them. Open: a whole
+	// record of N bytes at 0.
+	Slab *buffer.Buf
+	N    int
+	// In is a whole record, for Open when Slab is nil. Its reference passes to
+	// the card, which only reads the bytes.
+	In buffer.Seg
+
+	// Out is the result and belongs to whoever took the Job from TryGet:
+	// the record after Seal, the plain block after Open. Empty with Err.
+	Out  buffer.Seg
+	Used compress.Codec // the codec that the record has
+	Err  error
+
+	nonce [nonceLen]byte // here because it escapes through cipher.AEAD
+}
+
+// drop releases what a job holds.
+func (j *Job) drop() {
+	j.input()
+	j.Out.Release()
+	j.Out = buffer.Seg{}
+}
+
+// input releases what a job was given.
+func (j *Job) input() {
+	if j.Slab != nil {
+		j.Slab.Release()
+	}
+	j.In.Release()
+	j.Slab, j.In = nil, buffer.Seg{}
+}
+
+// Channel is a worker's way to a card. One goroutine puts and gets; nothing
+// blocks. Results leave in the order in which the jobs were put.
+type Channel interface {
+	// TryPut hands j over. It returns false when the input queue is full;
+	// then j stays the caller's, and a free place follows on a later TryGet.
+	TryPut(j *Job) bool
+	// TryGet returns the oldest finished job, or nil.
+	TryGet() *Job
+	// FD returns a descriptor that polls readable while TryGet has something,
+	// or -1 for a card whose result is there when TryPut returns.
+	FD() int
+	// Close ends the channel and releases what the jobs inside hold.
+	Close()
+}

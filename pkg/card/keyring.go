@@ -1,0 +1,270 @@
+package card
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Role says which end of a session a Keyring serves.
+type Role uint8
+
+// Roles.
+const (
+	Edge  Role = iota + 1 // seals edge to cloud, opens cloud to edge
+	Cloud                 // the reverse
+)
+
+// SecretLen is the length of a session's secret, in bytes.
+const SecretLen = 32
+
+// Labels of the derivations (PROTOCOL.md section 6.2).
+const (
+	labelUp   = "hawser 1 edge to cloud"
+	labelDown = "hawser 1 cloud to edge"
+	labelKey  = "hawser 1 record key"
+	labelNext = "hawser 1 next epoch"
+)
+
+// reach is how many epochs a receiver follows ahead, and keeps behind.
+const reach = 8
+
+// limits end an epoch of the sealing direction.
+type limits struct {
+	records int64
+	bytes   int64
+	age     time.Duration
+}
+
+// The AEAD's own bounds (RFC 5116 section 5.1, and NIST SP 800-38D section 8)
+// are far above these.
+const (
+	maxRecords = 1 << 28
+	maxBytes   = 1 << 36
+	maxAge     = time.Hour
+)
+
+// Keyring holds the sealing keys of one session, for both directions. All
+// workers of the session share it: epochs must not run apart.
+type Keyring struct {
+	seal sealRing
+	open openRing
+}
+
+// NewKeyring derives the keys of a session from its secret (SecretLen bytes).
+func NewKeyring(secret []byte, role Role) (*Keyring, error) {
+	if len(secret) != SecretLen {
+		return nil, fmt.Errorf("card: session secret has %d bytes, needs %d", len(secret), SecretLen)
+	}
+	labels := [...]string{labelUp, labelDown}
+	switch role {
+	case Edge:
+	case Cloud:
+		labels[0], labels[1] = labels[1], labels[0]
+	default:
+		return nil, fmt.Errorf("card: unknown role %d", role)
+	}
+	var first [2][]byte
+	for i, label := range labels {
+		s, err := hkdf.Key(sha256.New, secret, nil, label, SecretLen)
+		if err != nil {
+			return nil, fmt.Errorf("card: derive direction secret: %w", err)
+		}
+		first[i] = s
+	}
+	k := &Keyring{}
+	if err := k.seal.start(first[0]); err != nil {
+		return nil, err
+	}
+	if err := k.open.start(first[1]); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Epochs returns the epoch that is sealed with and the newest one in which a
+// record was opened. Both count from 0.
+func (k *Keyring) Epochs() (seal, open uint64) {
+	return k.seal.current.Load().number, k.open.view.Load().newest
+}
+
+// ratchet is a one-way chain of secrets, one per epoch.
+type ratchet struct {
+	secret [SecretLen]byte // of the epoch that step returns next
+}
+
+// step returns the key of the next epoch and forgets that epoch's secret.
+func (r *ratchet) step() (cipher.AEAD, error) {
+	key, err := hkdf.Expand(sha256.New, r.secret[:], labelKey, 32)
+	if err != nil {
+		return nil, fmt.Errorf("card: derive record key: %w", err)
+	}
+	next, err := hkdf.Expand(sha256.New, r.secret[:], labelNext, SecretLen)
+	if err != nil {
+		return nil, fmt.Errorf("card: derive next epoch: %w", err)
+	}
+	copy(r.secret[:], next)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("card: record key: %w", err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, fmt.Errorf("card: record key: %w", err)
+	}
+	return aead, nil
+}
+
+// epoch is one key of the sealing direction and what was sealed with it.
+type epoch struct {
+	aead    cipher.AEAD
+	number  uint64
+	started atomic.Int64 // unix ns of the first record; 0 before it
+	records atomic.Int64
+	bytes   atomic.Int64
+}
+
+// sealRing is the sealing direction: one current key, replaced when it has
+// served its volume or time.
+type sealRing struct {
+	limits  limits
+	current atomic.Pointer[epoch]
+
+	mu    sync.Mutex // serialises renewal
+	chain ratchet
+}
+
+func (r *sealRing) start(secret []byte) error {
+	r.limits = limits{records: maxRecords, bytes: maxBytes, age: maxAge}
+	copy(r.chain.secret[:], secret)
+	aead, err := r.chain.step()
+	if err != nil {
+		return err
+	}
+	r.current.Store(&epoch{aead: aead})
+	return nil
+}
+
+// take returns the key for one more record of n bytes. A renewal derives two
+// hashes and does not wait for the peer.
+func (r *sealRing) take(n int, now time.Time) (*epoch, error) {
+	e := r.current.Load()
+	if e.admit(n, now, r.limits) {
+		return e, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.current.Load(); e.admit(n, now, r.limits) {
+		return e, nil // another worker has renewed it meanwhile
+	}
+	aead, err := r.chain.step()
+	if err != nil {
+		return nil, err
+	}
+	next := &epoch{aead: aead, number: r.current.Load().number + 1}
+	next.admit(n, now, r.limits)
+	r.current.Store(next)
+	return next, nil
+}
+
+// admit counts a record of n bytes and reports whether the epoch may seal it.
+func (e *epoch) admit(n int, now time.Time, l limits) bool {
+	at := now.UnixNano()
+	started := e.started.Load()
+	if started == 0 {
+		e.started.CompareAndSwap(0, at)
+		started = e.started.Load()
+	}
+	return at-started < int64(l.age) && e.records.Add(1) <= l.records && e.bytes.Add(int64(n)) <= l.bytes
+}
+
+// keys is the opening direction at one moment: the keys of the epochs
+// newest-reach to newest+reach, nil where they are not derived or do not exist.
+type keys struct {
+	newest uint64
+	aead   [2*reach + 1]cipher.AEAD
+}
+
+// openRing is the opening direction. Readers use the view without a lock.
+type openRing struct {
+	view atomic.Pointer[keys]
+
+	mu      sync.Mutex // serialises changes of view
+	chain   ratchet
+	derived uint64 // epochs derived so far: the chain's next
+}
+
+func (r *openRing) start(secret []byte) error {
+	copy(r.chain.secret[:], secret)
+	aead, err := r.chain.step()
+	if err != nil {
+		return err
+	}
+	v := &keys{}
+	v.aead[reach] = aead
+	r.derived = 1
+	r.view.Store(v)
+	return nil
+}
+
+// find returns the key of the epoch whose low 8 bits are low, and its number.
+// The error matches ErrEpoch.
+func (r *openRing) find(low uint8) (cipher.AEAD, uint64, error) {
+	v := r.view.Load()
+	d := int(int8(low - uint8(v.newest)))
+	if d < -reach || d > reach || (d < 0 && uint64(-d) > v.newest) {
+		return nil, 0, fmt.Errorf("card: epoch %d (low 8 bits), newest is %d: %w", low, v.newest, ErrEpoch)
+	}
+	number := v.newest + uint64(d) // wraps as wanted for d < 0
+	if aead := v.aead[reach+d]; aead != nil {
+		return aead, number, nil
+	}
+	aead, err := r.derive(number)
+	return aead, number, err
+}
+
+// derive extends the chain to an epoch ahead. Nothing is given up for it, so a
+// forged header costs at most reach derivations, once.
+func (r *openRing) derive(number uint64) (cipher.AEAD, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := *r.view.Load()
+	for r.derived <= number {
+		aead, err := r.chain.step()
+		if err != nil {
+			return nil, err
+		}
+		if i := r.derived - v.newest + reach; i < uint64(len(v.aead)) {
+			v.aead[i] = aead
+		}
+		r.derived++
+	}
+	r.view.Store(&v)
+	i := number - v.newest + reach
+	if i >= uint64(len(v.aead)) || v.aead[i] == nil {
+		return nil, fmt.Errorf("card: epoch %d has just been passed: %w", number, ErrEpoch)
+	}
+	return v.aead[i], nil
+}
+
+// opened notes that a record of this epoch was authentic. Only that moves the
+// view on, and gives up the keys of more than reach epochs behind.
+func (r *openRing) opened(number uint64) {
+	if number <= r.view.Load().newest {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.view.Load()
+	if number <= v.newest {
+		return
+	}
+	moved := &keys{newest: number}
+	copy(moved.aead[:], v.aead[min(number-v.newest, uint64(len(v.aead))):])
+	r.view.Store(moved)
+}

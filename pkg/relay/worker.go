@@ -1,0 +1,288 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"hawser/pkg/compress"
+	"hawser/pkg/party"
+	"hawser/pkg/stream"
+)
+
+// Worker is one event loop. Deliver, Accept and Status may be called from any
+// goroutine, before Run too; everything else belongs to Run.
+type Worker struct {
+	o     Options
+	box   mailbox
+	stats counters
+	flows atomic.Int64 // with those that are still in the mailbox
+
+	debug    bool
+	now      time.Time // of this wake-up
+	mail     mail
+	sessions map[stream.Tunnel]*session
+	last     *session // found last
+	spare    *session
+	dirty    []*session
+	chooser  compress.Chooser
+	nodes    nodes
+	tasks    tasks
+	current  *flow // running now: need not be enlisted
+
+	runnable list // flows to run
+	waiting  list // flows that wait for the card, by behind
+}
+
+// New returns a Worker that Run sets going.
+func New(o Options) (*Worker, error) {
+	o, err := o.check()
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{o: o, sessions: map[stream.Tunnel]*session{}}
+	w.box.poller = o.Poller
+	w.debug = o.Log.Enabled(context.Background(), slog.LevelDebug)
+	return w, nil
+}
+
+// Deliver takes a session's events. It copies the slice, never blocks, and owns
+// the events' Segs from now on, also after the worker has ended.
+func (w *Worker) Deliver(events []stream.Event) { w.box.deliver(events) }
+
+// Accept takes a new client connection: src wanted dst, and t is to carry the
+// flow. Edge only. The worker owns conn from now on, and aborts it when it has
+// ended or has Options.Flows already.
+func (w *Worker) Accept(conn party.Conn, dst, src netip.AddrPort, t stream.Tunnel) {
+	if !w.reserve() {
+		conn.Abort()
+		return
+	}
+	if !w.box.accept(accept{conn: conn, dst: dst, src: src, tunnel: t}) {
+		w.flows.Add(-1)
+		conn.Abort()
+	}
+}
+
+// reserve counts one more flow, if there may be one.
+func (w *Worker) reserve() bool {
+	if w.flows.Add(1) > int64(w.o.Flows) {
+		w.flows.Add(-1)
+		w.stats.surplus.Add(1)
+		return false
+	}
+	return true
+}
+
+// Run moves the flows until ctx ends or the poller fails; only then it returns
+// an error. Before it returns all flows have been reset with CodeStopping,
+// their parties aborted, and the card closed.
+func (w *Worker) Run(ctx context.Context) error {
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { w.wake(woken) })
+	var err error
+	for ctx.Err() == nil && err == nil {
+		w.now = time.Now()
+		w.box.take(&w.mail)
+		w.handle(&w.mail)
+		w.collect()
+		w.work()
+		w.flush()
+		err = w.sleep()
+	}
+	if !stop() {
+		<-woken
+	}
+	w.close()
+	if err != nil {
+		return fmt.Errorf("relay: worker %d: poller: %w", w.o.Index, err)
+	}
+	return nil
+}
+
+// wake ends the worker's sleep when its context has ended.
+func (w *Worker) wake(woken chan<- struct{}) {
+	w.o.Poller.Wake()
+	close(woken)
+}
+
+// sleep parks the worker until there is something to do. While flows are
+// waiting for their turn it only looks at the descriptors.
+func (w *Worker) sleep() error {
+	if w.runnable.head != nil || !w.box.sleep() {
+		return w.o.Poller.Wait(0)
+	}
+	return w.o.Poller.Wait(-1)
+}
+
+// handle takes in the mail.
+func (w *Worker) handle(m *mail) {
+	for i := range m.events {
+		w.event(&m.events[i])
+	}
+	for i := range m.accepts {
+		w.admit(&m.accepts[i])
+	}
+	for _, f := range m.ready {
+		if w.latch(f) {
+			w.enlist(f)
+		}
+	}
+}
+
+// event takes in one event of a session.
+func (w *Worker) event(e *stream.Event) {
+	if e.Kind == stream.EventOpen {
+		w.openFlow(e)
+		return
+	}
+	f := w.find(e.From, e.Flow)
+	if f == nil {
+		e.Seg.Release()
+		return
+	}
+	switch e.Kind {
+	case stream.EventData:
+		f.down.data(&w.nodes, e.Seg)
+	case stream.EventFin:
+		f.down.ended()
+	case stream.EventCredit:
+		f.up.credit(e.Limit)
+	case stream.EventRewind:
+		f.down.rewound()
+	case stream.EventReset:
+		w.lost(f, e.Code)
+		return
+	default: // EventAccepted: nothing waits for it
+		return
+	}
+	w.enlist(f)
+}
+
+// openFlow dials the server of a flow that the peer has opened.
+func (w *Worker) openFlow(e *stream.Event) {
+	s, err := w.session(e.From)
+	if err != nil {
+		w.o.Log.Error("flow refused", "error", err)
+		w.refuse(e, stream.CodeLost)
+		return
+	}
+	s.touch(w)
+	if f := s.flows[e.Flow]; f != nil {
+		w.abort(f, stream.CodeProtocol)
+		return
+	}
+	if w.o.Dial == nil || w.o.Allow != nil && !w.o.Allow(e.Dst) {
+		w.refuse(e, stream.CodeDenied)
+		return
+	}
+	if !w.reserve() {
+		w.refuse(e, stream.CodeResources)
+		return
+	}
+	conn, err := w.o.Dial(e.Dst, e.Src)
+	if err != nil {
+		w.flows.Add(-1)
+		w.o.Log.Warn("cannot dial", "peer", e.From.Tag(), "to", e.Dst, "error", err)
+		w.refuse(e, dialCode(err, stream.CodeResources))
+		return
+	}
+	w.admitted(s, e.Flow, conn, connecting)
+}
+
+// refuse answers an EventOpen for which there will be no flow.
+func (w *Worker) refuse(e *stream.Event, code stream.Code) {
+	count(&w.stats.resets, code)
+	c := stream.Command{Kind: stream.CmdReset, Code: code, Flow: e.Flow}
+	if s := w.sessions[e.From]; s != nil {
+		s.post(w, c)
+		return
+	}
+	e.From.Post([]stream.Command{c})
+}
+
+// admit starts a flow for a client connection.
+func (w *Worker) admit(a *accept) {
+	s, err := w.session(a.tunnel)
+	if err != nil {
+		w.o.Log.Error("client refused", "client", a.src, "error", err)
+		a.conn.Abort()
+		w.flows.Add(-1)
+		return
+	}
+	id := a.tunnel.NewFlow(w.o.Index)
+	s.post(w, stream.Command{Kind: stream.CmdOpen, Flow: id, Dst: a.dst, Src: a.src})
+	w.admitted(s, id, a.conn, open)
+}
+
+// collect takes what the card has finished.
+func (w *Worker) collect() {
+	for j := w.o.Card.TryGet(); j != nil; j = w.o.Card.TryGet() {
+		w.finished(j.Owner.(*task))
+		w.unpark()
+	}
+}
+
+// finished hands a task back to its direction.
+func (w *Worker) finished(t *task) {
+	f := t.flow
+	if f.state == over {
+		w.tasks.drop(t)
+		return
+	}
+	h := &f.up.half
+	if t.opening() {
+		h = &f.down.half
+	}
+	h.m.Result()
+	if t.round == h.round {
+		h.done.push(t)
+	} else { // void: the stream was rejected meanwhile
+		w.tasks.drop(t)
+		h.m.Dropped()
+		f.down.ripen()
+	}
+	w.enlist(f)
+}
+
+// work runs each flow that is enlisted once. Those that could go on have
+// enlisted themselves for the next round.
+func (w *Worker) work() {
+	f := w.runnable.head
+	w.runnable = list{}
+	for f != nil {
+		next := f.next
+		f.next, f.listed = nil, false
+		if f.state != over {
+			w.run(f)
+		}
+		f = next
+	}
+}
+
+// close ends everything. What the card still holds is released by it.
+func (w *Worker) close() {
+	w.box.close(&w.mail)
+	for i := range w.mail.events {
+		e := &w.mail.events[i]
+		e.Seg.Release()
+		if e.Kind == stream.EventOpen {
+			w.refuse(e, stream.CodeStopping)
+		}
+	}
+	for _, a := range w.mail.accepts {
+		a.conn.Abort()
+		w.flows.Add(-1)
+	}
+	w.mail = mail{}
+	for _, s := range w.sessions {
+		for _, f := range s.flows {
+			w.abort(f, stream.CodeStopping)
+		}
+		s.flush()
+	}
+	w.o.Card.Close()
+}
