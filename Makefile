@@ -1,0 +1,80 @@
+# hawser: build, test, demonstrate, install. `make help` lists the targets.
+#
+#   sudo make demo     the lab, a download over two uplinks, one is cut half-way
+#   sudo make test     everything; without root the privileged tests are skipped
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+# Under sudo these may be missing: root's PATH often lacks Go's and sbin
+# directories, and Go wants a home for its caches.
+export PATH := $(PATH):/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin
+HOME ?= /root
+export HOME
+
+# Root may not be allowed to ask git about another user's clone; the build
+# then goes without the commit in `version`.
+ifneq ($(shell git status --porcelain --ignored=no >/dev/null 2>&1 && echo yes),yes)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+
+GO       ?= go
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+FUZZTIME ?= 10s
+
+SOURCE := cloud e2e edge netns pkg scheduler
+UNIT   := ./pkg/... ./scheduler/... ./netns/... ./edge/... ./cloud/...
+
+.PHONY: help build setup demo test vet unit e2e fuzz bench install uninstall clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: ## the programs, into bin/
+	$(GO) build -o bin/hawser-edge ./edge
+	$(GO) build -o bin/hawser-cloud ./cloud
+	$(GO) build -o bin/hawser-emu ./e2e/emu/hawser-emu
+
+setup: ## install what is missing on a Debian machine
+	@scripts/setup.sh
+
+demo: setup build ## the lab, a download over two uplinks, one is cut half-way
+	$(GO) run ./e2e/demo
+
+test: setup build vet unit e2e ## all tests
+
+vet: ## gofmt and go vet
+	@unformatted=$$(gofmt -l $(SOURCE)); \
+		[ -z "$$unformatted" ] || { echo "run gofmt -w on:" $$unformatted >&2; exit 1; }
+	$(GO) vet ./...
+
+unit: ## unit tests, with the race detector
+	$(GO) test -race -shuffle=on -timeout 10m $(UNIT)
+
+e2e: ## tests of the programs in the lab, one after the other
+	$(GO) test ./e2e/... -count=1 -timeout 20m -p 1
+
+fuzz: ## each fuzz target for FUZZTIME
+	@scripts/fuzz.sh $(FUZZTIME)
+
+bench: setup build ## Go benchmarks, then goodput and CPU cost in the lab
+	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)
+	$(GO) run ./e2e/bench
+
+install: build ## programs, examples and systemd units, below PREFIX
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/hawser-edge bin/hawser-cloud
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/hawser configs/edge.yaml configs/cloud.yaml
+	install -d -m 755 $(DESTDIR)/etc/hawser $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in hawser-edge hawser-cloud; do \
+		sed 's|/usr/local/bin|$(PREFIX)/bin|' configs/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; \
+	done
+
+uninstall: ## what install has put there, but /etc/hawser
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,hawser-edge hawser-cloud)
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,hawser-edge.service hawser-cloud.service)
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/hawser
+
+clean: ## what build has made
+	rm -rf bin

@@ -1,0 +1,149 @@
+package admin
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"hawser/pkg/unit"
+)
+
+// Render writes the status for people: a block for the box, one per session,
+// and in it a line per link.
+func Render(w io.Writer, s Status) error {
+	p := &printer{now: s.Started.Add(seconds(s.Uptime))}
+	p.box(s)
+	for _, session := range s.Sessions {
+		p.session(session)
+	}
+	_, err := io.WriteString(w, p.text.String())
+	return err
+}
+
+// printer collects the text. now is the agent's own clock, so that ages come
+// out right although the client's clock may be another's.
+type printer struct {
+	text strings.Builder
+	now  time.Time
+}
+
+func (p *printer) line(format string, args ...any) {
+	fmt.Fprintf(&p.text, format+"\n", args...)
+}
+
+func (p *printer) box(s Status) {
+	p.line("%s: %s", clean(s.Role), orDash(s.Name))
+	p.line("  public key: %s", orDash(s.Key))
+	p.line("  version: %s, protocol %d", clean(s.Version), s.Protocol)
+	p.line("  uptime: %s, since %s", age(seconds(s.Uptime)), s.Started.Format(time.DateTime))
+	p.line("  memory: %s of %s, peak %s", unit.Bytes(s.Memory.Used), unit.Bytes(s.Memory.Budget), unit.Bytes(s.Memory.Peak))
+	p.line("  workers: %d", s.Workers)
+	p.counters(s.Counters)
+	if len(s.Sessions) == 0 {
+		p.line("  sessions: none")
+	}
+}
+
+func (p *printer) session(s Session) {
+	var up, down unit.BitRate
+	for _, l := range s.Links {
+		up += unit.BitRate(l.RateUp)
+		down += unit.BitRate(l.RateDown)
+	}
+	p.line("")
+	p.line("session: %s", orDash(s.Peer))
+	p.line("  public key: %s", orDash(s.Key))
+	p.line("  state: %s%s", clean(s.State), p.since(s.Since))
+	p.line("  flows: %d open, %d opened, %d refused, %d reset", s.Flows.Open, s.Flows.Opened, s.Flows.Refused, s.Flows.Reset)
+	p.line("  rate: %s up, %s down", up, down)
+	p.counters(s.Counters)
+	if len(s.Links) == 0 {
+		p.line("  links: none")
+		return
+	}
+	p.line("  links:")
+	p.links(s.Links)
+}
+
+func (p *printer) links(links []Link) {
+	t := tabwriter.NewWriter(&p.text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "    NAME\tSTATE\tTRANSPORT\tINTERFACE\tREMOTE\tRTT\tMIN\tUP\tDOWN\tTOTAL UP\tTOTAL DOWN\tIN FLIGHT\tLOSSES\tRECONNECTS")
+	for _, l := range links {
+		fmt.Fprintf(t, "    %s\t%s%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n",
+			orDash(l.Name), clean(l.State), p.since(l.Since), orDash(l.Transport), orDash(l.Interface), orDash(l.Remote),
+			millis(l.RTT), millis(l.MinRTT), unit.BitRate(l.RateUp), unit.BitRate(l.RateDown),
+			unit.Bytes(l.BytesUp), unit.Bytes(l.BytesDown), unit.Bytes(l.InFlight), l.Losses, l.Reconnects)
+	}
+	_ = t.Flush() // writes to memory only
+	for _, l := range links {
+		if l.LastError != "" {
+			p.line("    %s: last error: %s", orDash(l.Name), clean(l.LastError))
+		}
+	}
+}
+
+func (p *printer) counters(counters map[string]uint64) {
+	for _, name := range slices.Sorted(maps.Keys(counters)) {
+		if n := counters[name]; n != 0 {
+			p.line("  %s: %d", clean(name), n)
+		}
+	}
+}
+
+func (p *printer) since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " for " + age(p.now.Sub(t))
+}
+
+func seconds(s float64) time.Duration {
+	return time.Duration(s * float64(time.Second))
+}
+
+// age writes a duration with its two largest units.
+func age(d time.Duration) string {
+	d = max(d, 0)
+	s := int64(d / time.Second)
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("%dm %ds", s/60, s%60)
+	case s < 86400:
+		return fmt.Sprintf("%dh %dm", s/3600, s/60%60)
+	}
+	return fmt.Sprintf("%dd %dh", s/86400, s/3600%24)
+}
+
+func millis(ms float64) string {
+	switch {
+	case ms <= 0:
+		return "-"
+	case ms < 10:
+		return fmt.Sprintf("%.2f ms", ms)
+	}
+	return fmt.Sprintf("%.1f ms", ms)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return clean(s)
+}
+
+// clean keeps what peers and the network said from steering the terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,76 @@
+package admin
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+const rendered = `edge: train-7
+  public key: AAEC=
+  version: 0.1.0, protocol 1
+  uptime: 1d 2h, since 2026-03-01 12:00:00
+  memory: 12.0 MiB of 256 MiB, peak 40.0 MiB
+  workers: 2
+  syn_dropped: 5
+
+session: cloud
+  public key: BBEC=
+  state: up for 1d 2h
+  flows: 3 open, 340 opened, 2 refused, 1 reset
+  rate: 1.20 Mbit/s up, 50.0 Mbit/s down
+  duplicates: 7
+  links:
+    NAME  STATE         TRANSPORT  INTERFACE  REMOTE             RTT      MIN      UP           DOWN         TOTAL UP  TOTAL DOWN  IN FLIGHT  LOSSES  RECONNECTS
+    wifi  up for 1h 3m  tcp        wlan0      203.0.113.10:7443  21.3 ms  9.88 ms  1.20 Mbit/s  45.1 Mbit/s  12.0 MiB  3.00 GiB    64.0 KiB   1       2
+    lte   down          -          wwan0      203.0.113.10:7443  -        -        0 bit/s      4.90 Mbit/s  0 B       0 B         0 B        0       0
+    lte: last error: dial:?[31m refused
+`
+
+func TestRender(t *testing.T) {
+	var b strings.Builder
+	if err := Render(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != rendered {
+		t.Errorf("got:\n%s\nwant:\n%s", b.String(), rendered)
+	}
+	b.Reset()
+	if err := Render(&b, Status{Role: "cloud", Sessions: []Session{{State: "down"}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"cloud: -\n", "session: -\n", "  state: down\n", "  links: none\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("an empty session renders as:\n%s\nwithout %q", b.String(), want)
+		}
+	}
+	b.Reset()
+	if err := Render(&b, Status{Role: "cloud"}); err != nil || !strings.Contains(b.String(), "  sessions: none\n") {
+		t.Errorf("no session renders as:\n%s (%v)", b.String(), err)
+	}
+	if err := Render(brokenWriter{}, Status{}); !errors.Is(err, errBroken) {
+		t.Errorf("a broken writer gives %v", err)
+	}
+}
+
+var errBroken = errors.New("broken")
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
+
+func TestAge(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second:               "0s",
+		999 * time.Millisecond:     "0s",
+		59 * time.Second:           "59s",
+		61 * time.Second:           "1m 1s",
+		time.Hour:                  "1h 0m",
+		26*time.Hour + time.Minute: "1d 2h",
+	} {
+		if got := age(d); got != want {
+			t.Errorf("age(%v) = %q, want %q", d, got, want)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+// Package admin is an agent's local control socket: a unix socket, open to the
+// agent's own user alone, on which a client sends one request line and gets
+// one line of JSON. It also holds the status document, how people are shown
+// it, and the findings of the verb check.
+//
+// Goroutines: Server.Run owns all that it starts. Its accept loop runs on the
+// caller's goroutine; Server.stop ends the loop when the context does; one
+// Server.serve per client, at most MaxClients, ends with its reply, with its
+// deadline, or with the context. Run returns after all of them.
+package admin
+
+import "time"
+
+// Release is the version of this tree.
+const Release = "0.1.0"
+
+// Rates and amounts are named by the direction of the payload: up is from edge
+// to cloud, down from cloud to edge, in the documents of both agents.
+
+// Status is the document that the verb status shows.
+type Status struct {
+	Role     string            `json:"role"`               // "edge" or "cloud"
+	Name     string            `json:"name"`               // the box's name
+	Key      string            `json:"key"`                // the box's public key, base64
+	Version  string            `json:"version"`            // of the program
+	Protocol int               `json:"protocol"`           // highest protocol version spoken
+	Started  time.Time         `json:"started"`            // by the box's clock
+	Uptime   float64           `json:"uptime_s"`           // seconds since the start
+	Workers  int               `json:"workers"`            // relay workers
+	Memory   Memory            `json:"memory"`             // payload of all flows
+	Sessions []Session         `json:"sessions"`           // the edge has one
+	Counters map[string]uint64 `json:"counters,omitempty"` // of the agent as a whole
+}
+
+// Memory says how much of the flow budget is in use, in bytes.
+type Memory struct {
+	Used   uint64 `json:"used"`
+	Peak   uint64 `json:"peak"`
+	Budget uint64 `json:"budget"`
+}
+
+// Session is the tunnel between this box and one peer.
+type Session struct {
+	Peer     string            `json:"peer"`     // the peer's name, or "" when it has none
+	Key      string            `json:"key"`      // the peer's public key, base64
+	State    string            `json:"state"`    // "up", or "down" while no link lives
+	Since    time.Time         `json:"since"`    // of the state; zero means never
+	Protocol int               `json:"protocol"` // version agreed upon; 0 before the first handshake
+	Links    []Link            `json:"links"`
+	Flows    Flows             `json:"flows"`
+	Counters map[string]uint64 `json:"counters,omitempty"`
+}
+
+// Link is one uplink of a session.
+type Link struct {
+	Name       string    `json:"name"`
+	Interface  string    `json:"interface,omitempty"` // edge only
+	State      string    `json:"state"`               // "up", "connecting", "suspect" or "down"
+	Since      time.Time `json:"since"`               // of the state; zero means never
+	Transport  string    `json:"transport"`           // "tcp", "quic", or "" before the first connection
+	Remote     string    `json:"remote"`              // the peer's address and port on this link
+	RTT        float64   `json:"rtt_ms"`              // smoothed; 0 means not measured
+	MinRTT     float64   `json:"min_rtt_ms"`          // 0 means not measured
+	RateUp     uint64    `json:"rate_up"`             // bit/s
+	RateDown   uint64    `json:"rate_down"`           // bit/s
+	BytesUp    uint64    `json:"bytes_up"`
+	BytesDown  uint64    `json:"bytes_down"`
+	InFlight   uint64    `json:"in_flight"`  // bytes sent and not yet acknowledged
+	Losses     uint64    `json:"losses"`     // times that the link died under way
+	Reconnects uint64    `json:"reconnects"` // connections made after the first
+	LastError  string    `json:"last_error,omitempty"`
+}
+
+// Flows counts the TCP connections that a session carries.
+type Flows struct {
+	Open    uint64 `json:"open"`    // now
+	Opened  uint64 `json:"opened"`  // since the start, as are the following
+	Refused uint64 `json:"refused"` // the server or the rules said no
+	Reset   uint64 `json:"reset"`   // ended before their end
+}
+
+// Level grades a finding.
+type Level string
+
+// Levels of a finding.
+const (
+	LevelOK   Level = "ok"
+	LevelWarn Level = "warn" // run works, but not as it could
+	LevelFail Level = "fail" // run would fail
+)
+
+// Finding is one thing that the verb check has looked at.
+type Finding struct {
+	Level  Level  `json:"level"`
+	What   string `json:"what"`             // one line
+	Remedy string `json:"remedy,omitempty"` // one line; what to do about it
+}

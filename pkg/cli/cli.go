@@ -1,0 +1,148 @@
+// Package cli is the command line that both binaries share: run, check,
+// genkey, pubkey, status, cleanup and version. What differs between the
+// binaries comes in a Role.
+//
+// Whatever goes wrong is one line on standard error. The exit code is 0 for
+// success, 1 when what was asked for failed, and 2 when the command line, the
+// configuration or the key is wrong.
+//
+// Goroutines: run starts one, program.watch, which turns signals into the end
+// of the context and ends with the verb.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hawser/pkg/admin"
+	"hawser/pkg/config"
+	"hawser/pkg/identity"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1 // what was asked for failed
+	exitUsage   = 2 // the command line, the configuration or the key is wrong
+)
+
+// Configuration is what the verbs need of a parsed configuration file.
+type Configuration interface {
+	Settings() *config.Box
+	Peers() [][32]byte // public keys of the other ends
+}
+
+// Role is what differs between the two binaries. All fields are needed.
+type Role[C Configuration] struct {
+	Name string // "edge" or "cloud"; names binary, files and socket
+
+	// Parse reads the contents of the configuration file called name.
+	Parse func(name string, data []byte) (C, error)
+
+	// Run is the agent. It returns nil after ctx has ended and all that it
+	// put on the host is gone, or the reason why it cannot go on.
+	Run func(ctx context.Context, cfg C, id identity.Key, log *slog.Logger) error
+
+	// Check looks for what would make Run fail and changes nothing. The
+	// identity is zero when the key cannot be read, which the command line
+	// itself reports, as it does configuration and control socket.
+	Check func(ctx context.Context, cfg C, id identity.Key) []admin.Finding
+
+	// Cleanup removes what a crashed run with that namespace left on the host
+	// and returns a line for each thing that it removed.
+	Cleanup func(namespace string) ([]string, error)
+}
+
+// Main runs the command line of the process and returns its exit code.
+func Main[C Configuration](role Role[C]) int {
+	p := &program[C]{role: role, in: os.Stdin, out: os.Stdout, err: os.Stderr, exit: os.Exit}
+	return p.execute(context.Background(), os.Args[1:])
+}
+
+// program is one invocation.
+type program[C Configuration] struct {
+	role     Role[C]
+	in       io.Reader
+	out, err io.Writer
+	exit     func(code int) // ends the process at the second signal
+}
+
+// failure is an error whose exit code is 1. All others are the user's, 2.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+func fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	return failure{err}
+}
+
+func (p *program[C]) binary() string     { return "hawser-" + p.role.Name }
+func (p *program[C]) configFile() string { return "/etc/hawser/" + p.role.Name + ".yaml" }
+func (p *program[C]) socket() string     { return "/run/hawser/" + p.role.Name + ".sock" }
+
+// execute runs the verb that args name.
+func (p *program[C]) execute(ctx context.Context, args []string) int {
+	root := p.command()
+	root.SetArgs(args)
+	root.SetIn(p.in)
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(p.err, "%s: %s\n", p.binary(), oneLine(err))
+	if errors.As(err, new(failure)) {
+		return exitFailure
+	}
+	return exitUsage
+}
+
+// oneLine joins the lines of errors that were joined, and of cobra's.
+func oneLine(err error) string {
+	var parts []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" {
+			parts = append(parts, line)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (p *program[C]) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           p.binary(),
+		Short:         "Several thin uplinks made into one strong line: the " + p.role.Name,
+		SilenceUsage:  true, // one line, not a page
+		SilenceErrors: true, // execute prints them
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return fmt.Errorf("no verb given: try %s --help", cmd.Name())
+		},
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.DisableSuggestions = true
+	for _, verb := range []*cobra.Command{
+		p.runCommand(), p.checkCommand(), p.genkeyCommand(), p.pubkeyCommand(),
+		p.statusCommand(), p.cleanupCommand(), p.versionCommand(),
+	} {
+		verb.Args = cobra.NoArgs
+		root.AddCommand(verb)
+	}
+	return root
+}
+
+// configFlag adds -c to a verb.
+func (p *program[C]) configFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().StringP("config", "c", p.configFile(), "configuration file")
+}

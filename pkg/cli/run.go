@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (p *program[C]) runCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "run", Short: "Run the agent until a signal ends it"}
+	path := p.configFlag(cmd)
+	level := cmd.Flags().String("log-level", "info", "least level that is logged: debug, info, warn or error")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return p.run(cmd.Context(), *path, *level)
+	}
+	return cmd
+}
+
+func (p *program[C]) run(ctx context.Context, path, level string) error {
+	log, err := p.logger(level)
+	if err != nil {
+		return err
+	}
+	cfg, err := p.load(path)
+	if err != nil {
+		return err
+	}
+	key, err := p.identity(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, done := p.signals(ctx, log)
+	defer done()
+	err = profiled(func() error { return p.role.Run(ctx, cfg, key, log) })
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = nil // it was told to end, and says so
+	}
+	return fail(err)
+}
+
+func (p *program[C]) logger(level string) (*slog.Logger, error) {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	l, ok := levels[level]
+	if !ok {
+		return nil, fmt.Errorf("--log-level: %q is not one of debug, info, warn, error", level)
+	}
+	return slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: l})), nil
+}
+
+// signals returns a context that the first signal ends. A second one,
+// a second later, ends the process at once: the agent may hang in its end.
+func (p *program[C]) signals(parent context.Context, log *slog.Logger) (ctx context.Context, done func()) {
+	ctx, cancel := context.WithCancel(parent)
+	got := make(chan os.Signal, 2)
+	ended := make(chan struct{})
+	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup means it
+		signal.Notify(got, syscall.SIGHUP) // the terminal went away: clean up too
+	}
+	go p.watch(got, ended, cancel, log)
+	return ctx, func() {
+		signal.Stop(got)
+		close(got)
+		<-ended
+		cancel()
+	}
+}
+
+// sameStop is how long further signals belong to the first one: timeout(1)
+// and others signal the program and then its process group.
+const sameStop = time.Second
+
+// watch ends when got is closed.
+func (p *program[C]) watch(got <-chan os.Signal, ended chan<- struct{}, cancel func(), log *slog.Logger) {
+	defer close(ended)
+	var first time.Time
+	for sig := range got {
+		switch {
+		case first.IsZero():
+			first = time.Now()
+			log.Info("stopping; a further signal ends the process at once", "signal", sig.String())
+			cancel()
+		case time.Since(first) >= sameStop:
+			log.Warn("ended by a further signal; `cleanup` removes what is left on the host", "signal", sig.String())
+			p.exit(exitFailure)
+		}
+	}
+}

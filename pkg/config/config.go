@@ -1,0 +1,160 @@
+// Package config reads the two configuration files of hawser, edge.yaml and
+// cloud.yaml. Their key names are a public contract.
+//
+// Reading is strict: an unknown key, a key given twice, a value of the wrong
+// type or a missing required key is an error of one line that names the file,
+// the line and the key, and says what to do:
+//
+//	edge.yaml:7: links[1].transport: "sctp" is not one of auto, tcp, quic
+//
+// The package works on bytes. It opens no file and looks at nothing on the
+// host, so whether an interface or a key file exists is not its matter. It
+// starts no goroutines.
+package config
+
+import (
+	"net/netip"
+
+	"hawser/pkg/unit"
+)
+
+// Defaults of keys that both files share. The default control socket is
+// /run/hawser/edge.sock at the edge and /run/hawser/cloud.sock at the cloud,
+// the default identity /etc/hawser/edge.key and /etc/hawser/cloud.key.
+const (
+	DefaultNamespace = "hawser"
+	DefaultMemory    = 256 * unit.MiB
+	DefaultPort      = 7443
+)
+
+// MinMemory is the smallest flow budget with which an agent can work.
+const MinMemory = 16 * unit.MiB
+
+// MaxWorkers is the largest number of workers: one PACKET_FANOUT group holds
+// no more members.
+const MaxWorkers = 256
+
+// MaxFile is the largest configuration file that is read, in bytes.
+const MaxFile = 256 << 10
+
+// Box is what the files of both roles say about the machine itself.
+type Box struct {
+	Identity  string      // path of the private key; absolute
+	Namespace string      // name of the network namespace, as `ip netns` shows it
+	Control   string      // path of the control socket; absolute
+	Workers   int         // relay workers; 0 means one per CPU
+	Memory    unit.Bytes  // budget for the payload of all flows; at least MinMemory
+	Compress  Compression // zero means CompressAuto
+}
+
+// Settings returns the settings that both roles share.
+func (b *Box) Settings() *Box { return b }
+
+// Edge is a parsed edge.yaml.
+type Edge struct {
+	Box
+	Name  string // what status calls this box; "" means the host's name
+	Cloud Peer   // the cloud that all links lead to
+	Links []Link // at least one; names are unique
+	Steer Steer
+}
+
+// Peers returns the public keys that the file names.
+func (e *Edge) Peers() [][32]byte { return [][32]byte{e.Cloud.Key} }
+
+// Peer names the other end of the links.
+type Peer struct {
+	Key [32]byte // Ed25519 public key
+}
+
+// Link is one uplink of the edge.
+type Link struct {
+	Name      string     // unique within the file
+	Interface string     // network interface that the link is bound to
+	Gateway   netip.Addr // next hop; invalid means that the host's routes decide
+	Cloud     Endpoint   // where the cloud is reached over this link
+	Transport Transport  // zero means TransportAuto
+}
+
+// Steer says which connections go through the tunnel. The zero value steers
+// none and is refused in a file.
+type Steer struct {
+	Interfaces []string       // where clients are
+	Local      bool           // also connections that this host opens itself
+	Exclude    []netip.Prefix // destinations left alone
+	Ports      []PortRange    // destination ports; empty means all
+}
+
+// Cloud is a parsed cloud.yaml.
+type Cloud struct {
+	Box
+	Listen Endpoint // TCP and UDP; Host "" means every address, IPv4 and IPv6
+	Edges  []Client // at least one; names and keys are unique
+	Egress Egress
+}
+
+// Peers returns the public keys that the file names.
+func (c *Cloud) Peers() [][32]byte {
+	keys := make([][32]byte, len(c.Edges))
+	for i, edge := range c.Edges {
+		keys[i] = edge.Key
+	}
+	return keys
+}
+
+// Client is one edge that the cloud serves.
+type Client struct {
+	Name string
+	Key  [32]byte // Ed25519 public key
+}
+
+// Transport says what carries a link.
+type Transport uint8
+
+// Transports of a link.
+const (
+	TransportAuto Transport = iota // TCP first, QUIC when TCP cannot connect
+	TransportTCP
+	TransportQUIC
+)
+
+// String returns the word that stands in the file.
+func (t Transport) String() string { return word(transports[:], uint8(t)) }
+
+// Compression says whether payload is compressed before it is sealed.
+type Compression uint8
+
+// Compression modes.
+const (
+	CompressAuto Compression = iota // when a sample of the payload shows that it pays
+	CompressOff
+)
+
+// String returns the word that stands in the file.
+func (c Compression) String() string { return word(compressions[:], uint8(c)) }
+
+// EgressMode says how the cloud dials servers.
+type EgressMode uint8
+
+// Egress modes.
+const (
+	EgressHub    EgressMode = iota // user-space TCP through the hub, masqueraded by the host
+	EgressSocket                   // kernel sockets of the cloud host
+)
+
+// String returns the word that stands in the file.
+func (m EgressMode) String() string { return word(egressModes[:], uint8(m)) }
+
+// The words of each enumeration, in the order of its constants.
+var (
+	transports   = [...]string{"auto", "tcp", "quic"}
+	compressions = [...]string{"auto", "off"}
+	egressModes  = [...]string{"hub", "socket"}
+)
+
+func word(words []string, i uint8) string {
+	if int(i) < len(words) {
+		return words[i]
+	}
+	return "invalid"
+}

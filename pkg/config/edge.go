@@ -1,0 +1,130 @@
+package config
+
+import "fmt"
+
+// ParseEdge reads the bytes of an edge.yaml. The name stands in errors, which
+// are one line each; the first mistake found is returned.
+func ParseEdge(name string, data []byte) (*Edge, error) {
+	e := &Edge{}
+	d := &document{name: name, lines: map[string]int{}}
+	if err := d.read(data, e.schema()); err != nil {
+		return nil, err
+	}
+	if err := e.fill(d); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Edge) schema() setter {
+	return object(e.Box.with(fields{
+		"name":  parsed(&e.Name, parseName),
+		"cloud": object(fields{"key": parsed(&e.Cloud.Key, parseKey)}),
+		"links": sequence(&e.Links, (*Link).schema),
+		"steer": object(fields{
+			"interfaces": sequence(&e.Steer.Interfaces, func(s *string) setter { return parsed(s, parseInterface) }),
+			"local":      flag(&e.Steer.Local),
+			"exclude":    sequence(&e.Steer.Exclude, one(parsePrefix)),
+			"ports":      sequence(&e.Steer.Ports, one(parsePorts)),
+		}),
+	}))
+}
+
+func (l *Link) schema() setter {
+	return object(fields{
+		"name":      parsed(&l.Name, parseName),
+		"interface": parsed(&l.Interface, parseInterface),
+		"gateway":   parsed(&l.Gateway, parseGateway),
+		"cloud":     parsed(&l.Cloud, parseRemote),
+		"transport": enum(&l.Transport, transports[:]),
+	})
+}
+
+// with adds the keys that both files share.
+func (b *Box) with(own fields) fields {
+	own["identity"] = parsed(&b.Identity, parsePath)
+	own["namespace"] = parsed(&b.Namespace, parseName)
+	own["control"] = parsed(&b.Control, parseSocket)
+	own["workers"] = parsed(&b.Workers, parseWorkers)
+	own["memory"] = parsed(&b.Memory, parseMemory)
+	own["compress"] = enum(&b.Compress, compressions[:])
+	return own
+}
+
+// one makes a sequence's element setter from a parse function.
+func one[T any](parse func(string) (T, error)) func(*T) setter {
+	return func(dst *T) setter { return parsed(dst, parse) }
+}
+
+// fill sets the defaults of what the file leaves out, then checks what no
+// single value shows.
+func (e *Edge) fill(d *document) error {
+	e.Box.fill("edge")
+	if !d.has("cloud.key") {
+		return d.fail("cloud.key", "missing: paste what `hawser-cloud pubkey` prints on the cloud")
+	}
+	if len(e.Links) == 0 {
+		return d.fail("links", "missing: list at least one uplink, such as {name: lte, interface: wwan0, cloud: \"203.0.113.10:%d\"}", DefaultPort)
+	}
+	for i := range e.Links {
+		if err := e.checkLink(d, i); err != nil {
+			return err
+		}
+	}
+	return e.checkSteer(d)
+}
+
+func (b *Box) fill(role string) {
+	if b.Identity == "" {
+		b.Identity = "/etc/hawser/" + role + ".key"
+	}
+	if b.Namespace == "" {
+		b.Namespace = DefaultNamespace
+	}
+	if b.Control == "" {
+		b.Control = "/run/hawser/" + role + ".sock"
+	}
+	if b.Memory == 0 {
+		b.Memory = DefaultMemory
+	}
+}
+
+func (e *Edge) checkLink(d *document, i int) error {
+	path := fmt.Sprintf("links[%d]", i)
+	l := &e.Links[i]
+	switch {
+	case l.Name == "":
+		return d.fail(path+".name", "missing: give the link a name of its own, such as lte")
+	case l.Interface == "":
+		return d.fail(path+".interface", "missing: name the link's network interface, such as wwan0")
+	case l.Cloud == Endpoint{}:
+		return d.fail(path+".cloud", "missing: give the cloud's address, such as \"203.0.113.10:%d\"", DefaultPort)
+	}
+	if l.Gateway.IsValid() && l.Cloud.Addr.IsValid() && l.Gateway.Is4() != l.Cloud.Addr.Is4() {
+		return d.fail(path+".gateway", "%s and the link's cloud %s are not of one IP version", l.Gateway, l.Cloud)
+	}
+	for j, other := range e.Links[:i] {
+		if other.Name == l.Name {
+			return d.fail(path+".name", "%q is already the name of links[%d]: give each link its own", l.Name, j)
+		}
+		other.Name = l.Name
+		if other == *l {
+			return d.fail(path, "the same as links[%d] but for its name: remove one", j)
+		}
+	}
+	return nil
+}
+
+func (e *Edge) checkSteer(d *document) error {
+	if len(e.Steer.Interfaces) == 0 && !e.Steer.Local {
+		return d.fail("steer", "steers nothing: name the clients' interfaces in steer.interfaces, or set steer.local: true")
+	}
+	for i, name := range e.Steer.Interfaces {
+		for j, other := range e.Steer.Interfaces[:i] {
+			if name == other {
+				return d.fail(fmt.Sprintf("steer.interfaces[%d]", i), "%q is already steer.interfaces[%d]: remove one", name, j)
+			}
+		}
+	}
+	return nil
+}
