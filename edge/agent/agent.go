@@ -75,6 +75,7 @@ func (a *agent) makeTunnels() error {
 		}
 		a.tunnels.uplinks = append(a.tunnels.uplinks, &uplink{
 			id: i, name: r.Name, tunnels: a.tunnels, log: a.log.With("link", r.Name),
+			auto: a.cfg.Links[i].Transport == config.TransportAuto,
 			dial: d.Dial, kick: make(chan struct{}, 1),
 		})
 	}

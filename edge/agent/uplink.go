@@ -24,6 +24,7 @@ type uplink struct {
 	name    string
 	tunnels *tunnels
 	log     *slog.Logger
+	auto    bool // the transport is chosen automatically
 	dial    func(context.Context, wire.Hello) (*link.Conn, wire.Welcome, error)
 
 	silent atomic.Bool
@@ -136,6 +137,7 @@ func (u *uplink) race(ctx context.Context) (attempt, error) {
 			running--
 			if a.err == nil {
 				u.note(nil)
+				a, running = u.preferTCP(ctx, a, results, running)
 				return a, nil
 			}
 			if u.failed(ctx, a) {
@@ -144,6 +146,39 @@ func (u *uplink) race(ctx context.Context) (attempt, error) {
 		}
 	}
 }
+
+// preferTCP lets a QUIC connection that has won an automatic choice wait for
+// one more attempt: a cloud that is only just starting refuses TCP and answers
+// the QUIC packets that were waiting, and TCP is the cheaper transport.
+func (u *uplink) preferTCP(ctx context.Context, won attempt, results chan attempt, running int) (attempt, int) {
+	if !u.auto || won.conn.Info().Transport != link.QUIC {
+		return won, running
+	}
+	go u.try(ctx, results)
+	running++
+	grace := time.NewTimer(tcpGrace)
+	defer grace.Stop()
+	for running > 0 {
+		select {
+		case <-grace.C:
+			return won, running
+		case a := <-results:
+			running--
+			switch {
+			case a.err != nil:
+			case a.conn.Info().Transport == link.TCP:
+				won.conn.Close(errLostRace)
+				return a, running
+			default:
+				a.conn.Close(errLostRace)
+			}
+		}
+	}
+	return won, running
+}
+
+// tcpGrace is how long a QUIC connection waits for a TCP one.
+const tcpGrace = time.Second
 
 var errLostRace = errors.New("another connection of the link was quicker")
 

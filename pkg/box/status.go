@@ -2,6 +2,7 @@ package box
 
 import (
 	"os"
+	"runtime"
 	"time"
 
 	"hawser/pkg/admin"
@@ -30,7 +31,7 @@ func (w *Workers) Describe(started time.Time, budget *tunnel.Budget, links *link
 
 // counters adds up what workers, stacks and links have counted.
 func (w *Workers) counters(links *link.Counters) map[string]uint64 {
-	c := map[string]uint64{}
+	c := map[string]uint64{"goroutines": uint64(runtime.NumGoroutine())}
 	for _, r := range w.RelayStatus() {
 		c["flows_started"] += r.Started
 		c["flows_done"] += r.Done

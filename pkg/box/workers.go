@@ -113,7 +113,7 @@ func (w *Workers) stackOptions(i, fd int) split.Options {
 	hub := w.opts.Host.Hub()
 	return split.Options{
 		FD: fd, HubMAC: hub.HubMAC, HostMAC: hub.HostMAC, MTU: hub.MTU,
-		Hub4: hub.Hub4, Host4: hub.Host4, Hub6: hub.Hub6, Host6: hub.Host6,
+		Hub4: hub.Hub4, Hub6: hub.Hub6,
 		Worker: i, Workers: w.opts.Count,
 	}
 }

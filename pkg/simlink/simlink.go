@@ -192,7 +192,7 @@ func (e *End) Receive() (wire.Record, error) {
 func (e *End) Buffered() bool { return false }
 
 // RTT implements tunnel.Carrier.
-func (e *End) RTT() time.Duration { return 0 }
+func (e *End) RTT() time.Duration { return 2 * e.tx.spec.Delay }
 
 // Close implements tunnel.Carrier: it ends both directions for both ends.
 func (e *End) Close(err error) {

@@ -41,10 +41,12 @@ const (
 // conn is one connection of a link. The loop owns all fields but those that
 // are said to be the reader's or the writer's.
 type conn struct {
-	link    *link
-	carrier Carrier
-	closed  bool
-	err     error // why the loop closed it
+	link      *link
+	info      LinkInfo
+	carrier   Carrier
+	candidate bool // waits for its first record (cloud)
+	closed    bool
+	err       error // why the loop closed it
 
 	log      sentLog
 	heard    time.Time

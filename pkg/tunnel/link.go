@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"hawser/pkg/wire"
@@ -54,34 +55,52 @@ func (s *Session) Serve(ctx context.Context, info LinkInfo, carrier Carrier) err
 	return err
 }
 
-// attach makes c the connection of its link. A connection that stood there is
-// closed: both ends agree that the newest one counts.
+// attach takes a new connection in. The edge has chosen it and uses it at once.
+// The cloud waits for its first record: the edge may have raced several
+// connections, of which only the one that it uses speaks.
 func (s *Session) attach(c *conn) {
-	l := s.findLink(c.link.info)
-	c.link = l
+	c.info = c.link.info
+	c.link = s.findLink(c.info.ID)
+	c.heard = s.now // the handshake that has just ended is proof of life
+	if s.cfg.Edge {
+		s.promote(c)
+		return
+	}
+	c.candidate = true
+	s.candidates = append(s.candidates, c)
+}
+
+// promote makes c the connection of its link. A connection that stood there is
+// closed: both ends agree that the newest one counts.
+func (s *Session) promote(c *conn) {
+	s.dismiss(c)
+	l := c.link
 	if l.conn != nil {
 		s.closeConn(l.conn, ErrReplaced)
 	}
-	l.conn = c
+	l.conn, l.info = c, c.info
 	l.attaches++
 	l.est.Renew()
 	if rtt := c.carrier.RTT(); rtt > 0 && !l.est.Measured() {
 		l.est.Ack(s.now, scheduler.Sample{RTT: rtt})
 	}
-	// The handshake that has just ended is proof of life.
-	c.heard, c.probed = s.now, time.Time{}
 	s.log.Info("link connected", "link", l.info.Name, "transport", l.info.Transport, "remote", l.info.Remote)
 	s.stepHealth(l)
 }
 
-func (s *Session) findLink(info LinkInfo) *link {
+// dismiss takes c off the candidates.
+func (s *Session) dismiss(c *conn) {
+	c.candidate = false
+	s.candidates = slices.DeleteFunc(s.candidates, func(other *conn) bool { return other == c })
+}
+
+func (s *Session) findLink(id int) *link {
 	for _, l := range s.links {
-		if l.info.ID == info.ID {
-			l.info = info
+		if l.info.ID == id {
 			return l
 		}
 	}
-	l := &link{info: info}
+	l := &link{info: LinkInfo{ID: id}}
 	s.links = append(s.links, l)
 	return l
 }
@@ -93,6 +112,11 @@ func (s *Session) closeConn(c *conn, err error) {
 		return
 	}
 	c.closed, c.err = true, err
+	if c.candidate {
+		s.dismiss(c)
+		c.carrier.Close(err)
+		return
+	}
 	c.link.lastErr = err
 	s.moveAway(c)
 	if c.link.conn == c {
@@ -104,7 +128,9 @@ func (s *Session) closeConn(c *conn, err error) {
 
 // detach cleans up after a connection whose goroutines have ended.
 func (s *Session) detach(c *conn, err error) {
-	if !c.closed {
+	if s.leaving || c.candidate {
+		s.log.Debug("link closed", "link", c.link.info.Name)
+	} else if !c.closed {
 		s.log.Warn("link lost", "link", c.link.info.Name, "reason", err)
 	} else if !errors.Is(c.err, ErrReplaced) {
 		s.log.Warn("link closed", "link", c.link.info.Name, "reason", c.err)
@@ -187,9 +213,13 @@ func (s *Session) probe(c *conn) {
 	c.flush()
 }
 
-// sayGoodbye tells the peer on all links that this side stops.
+// sayGoodbye tells the peer on all links that this side stops, and waits for
+// the peer to close them: a close with unread bytes would be a reset, which can
+// overtake the goodbye.
 func (s *Session) sayGoodbye() {
+	s.leaving = true
 	s.pump()
+	told := false
 	for _, l := range s.links {
 		c := l.conn
 		if c == nil || l.health.State() != scheduler.Up {
@@ -198,22 +228,15 @@ func (s *Session) sayGoodbye() {
 		if b := c.batch(); b != nil {
 			c.commit(b, wire.AppendStop(c.block(b, s.now), codeStopping), noSeg, entry{at: s.now})
 			c.flush()
+			told = true
 		}
 	}
-	s.awaitWriters(goodbyeTime)
-}
-
-// goodbyeTime bounds how long a stop waits for the transports.
-const goodbyeTime = 300 * time.Millisecond
-
-// awaitWriters waits until the writers have handed everything to the
-// transports, so that closing does not swallow the goodbye.
-func (s *Session) awaitWriters(limit time.Duration) {
-	timer := time.NewTimer(limit)
+	timer := time.NewTimer(goodbyeTime)
 	defer timer.Stop()
-	for s.writing() {
+	for told && s.connected() {
 		select {
 		case <-s.box.wake:
+			s.now = time.Now()
 			s.drain(s.box.collect(mail{}))
 		case <-timer.C:
 			return
@@ -221,9 +244,13 @@ func (s *Session) awaitWriters(limit time.Duration) {
 	}
 }
 
-func (s *Session) writing() bool {
+// goodbyeTime bounds how long a stop waits for the peer.
+const goodbyeTime = 500 * time.Millisecond
+
+// connected reports whether any link that is up still has its connection.
+func (s *Session) connected() bool {
 	for _, l := range s.links {
-		if l.conn != nil && l.health.State() == scheduler.Up && len(l.conn.free) < txBatches {
+		if l.conn != nil && l.health.State() == scheduler.Up {
 			return true
 		}
 	}

@@ -15,6 +15,9 @@ var noSeg buffer.Seg
 // ends the connection; what it brought before stays good.
 func (s *Session) receive(b *rxBatch) {
 	c := b.conn
+	if c.candidate && !c.closed {
+		s.promote(c)
+	}
 	for i := range b.recs {
 		r := &b.recs[i]
 		if c.closed {

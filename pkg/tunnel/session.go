@@ -49,22 +49,24 @@ type Session struct {
 	nextID atomic.Uint64
 
 	// All below belongs to the loop.
-	now      time.Time
-	flows    map[stream.ID]*flow
-	used     idSet // flow IDs that the peer ever used
-	order    scheduler.DRR[*flow]
-	path     scheduler.Path
-	copies   scheduler.Overdue
-	links    []*link
-	views    []scheduler.Link
-	ctrl     []byte // control frames that wait for a link
-	ctrlEnds []int  // where each of them ends
-	dirty    []*flow
-	tellAt   time.Time
-	events   [][]stream.Event // by worker
-	lastLink time.Time        // when a link last lived
-	stopped  error
-	count    Counters
+	now        time.Time
+	flows      map[stream.ID]*flow
+	used       idSet // flow IDs that the peer ever used
+	order      scheduler.DRR[*flow]
+	path       scheduler.Path
+	copies     scheduler.Overdue
+	links      []*link
+	views      []scheduler.Link
+	candidates []*conn // connections that have not spoken yet (cloud)
+	ctrl       []byte  // control frames that wait for a link
+	ctrlEnds   []int   // where each of them ends
+	dirty      []*flow
+	tellAt     time.Time
+	events     [][]stream.Event // by worker
+	lastLink   time.Time        // when a link last lived
+	leaving    bool             // the goodbye is being said
+	stopped    error            // why the loop ends
+	count      Counters
 }
 
 // Counters are a session's totals since its start.
@@ -256,6 +258,9 @@ func (s *Session) shutdown() {
 			s.closeConn(l.conn, ErrEnded)
 		}
 	}
+	for len(s.candidates) > 0 {
+		s.closeConn(s.candidates[0], ErrEnded)
+	}
 }
 
 // drainLeft releases what came too late to be worked on.
@@ -265,6 +270,7 @@ func (s *Session) drainLeft(in mail) {
 	}
 	for _, b := range in.received {
 		b.release()
+		b.conn.rx <- b // its reader may wait for one
 	}
 	for i := range in.commands {
 		in.commands[i].Seg.Release()
