@@ -253,3 +253,14 @@ func (p *Pair) Stop() error {
 	}
 	return err
 }
+
+// ReplaceKey changes the peer's key in a configuration file, edge.yaml or
+// cloud.yaml.
+func (p *Pair) ReplaceKey(file, key string) error {
+	text, old := p.EdgeYAML(), p.cloudKey.String()
+	if file == "cloud.yaml" {
+		text, old = p.CloudYAML(), p.edgeKey.String()
+	}
+	_, err := p.Lab.WriteFile(file, strings.ReplaceAll(text, old, key))
+	return err
+}

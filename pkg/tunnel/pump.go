@@ -156,7 +156,7 @@ func (s *Session) carry(c *conn, v *scheduler.Link, p *piece) {
 	p.copies++
 	pred := v.ETA(n) + v.MinRTT/2
 	before := c.inFlight
-	c.commit(b, blk, p.seg.Share(), entry{at: s.now, piece: p, pred: pred})
+	c.commit(b, blk, p.seg.Share(), entry{at: s.now, piece: p, turn: p.turn, pred: pred})
 	v.InFlight = c.inFlight
 	v.Room -= c.inFlight - before
 	if c.batch() == nil {

@@ -208,7 +208,7 @@ func (s *Session) acked(c *conn, seq uint64, delay time.Duration) error {
 		c.rate.delivered += uint64(newest.size)
 		if p := newest.piece; p != nil {
 			p.copies--
-			p.acked()
+			p.acked(newest.turn)
 			s.copies.Delivered(newest.size)
 		}
 	}

@@ -24,6 +24,7 @@ type piece struct {
 	state  pieceState
 	again  bool // waits in the flow's resend list
 	copies int  // entries of link logs that point here
+	turn   int  // raised when the receiver threw it away: older copies no longer count
 	flow   *flow
 	next   *piece
 }
@@ -109,7 +110,7 @@ func (q *sendQueue) take(p *piece, n int) {
 // cut splits p after n bytes; the rest inherits p's place, state and fin.
 func (q *sendQueue) cut(p *piece, n int) {
 	head, tail := p.seg.Cut(n)
-	rest := &piece{off: p.off + uint64(n), seg: tail, fin: p.fin, state: p.state, flow: p.flow, next: p.next}
+	rest := &piece{off: p.off + uint64(n), seg: tail, fin: p.fin, state: p.state, turn: p.turn, flow: p.flow, next: p.next}
 	p.seg, p.fin, p.next = head, false, rest
 	if q.tail == p {
 		q.tail = rest
@@ -136,9 +137,9 @@ func (q *sendQueue) enqueue(p *piece) bool {
 	return true
 }
 
-// acked notes that a link's peer has p.
-func (p *piece) acked() {
-	if p.state == sent {
+// acked notes that a link's peer has the copy of p that was sent in a turn.
+func (p *piece) acked(turn int) {
+	if p.state == sent && p.turn == turn {
 		p.state = arrived
 		p.again = false
 	}
@@ -184,6 +185,7 @@ func (q *sendQueue) resendFrom(off uint64) {
 	for p := q.head; p != nil && p.state != unsent; p = p.next {
 		if p.end() > off || p.fin {
 			p.state = sent
+			p.turn++ // an ack of an earlier copy may still be under way
 			q.enqueue(p)
 		}
 	}

@@ -12,6 +12,7 @@ type entry struct {
 	at         time.Time
 	size       int
 	piece      *piece // the chunk it carries, or nil
+	turn       int    // of the piece when it was sent
 	ctrl       []byte // control frames that must reach the peer, or nil
 	pred       time.Duration
 	moved      bool // its contents were queued again elsewhere

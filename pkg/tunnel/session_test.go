@@ -221,19 +221,29 @@ func TestForged(t *testing.T) {
 		w := newWorld(t, spec, spec)
 		defer w.close()
 		w.serve(5e6)
-		forged := false
+		forged := uint64(0)
 		u := w.open(100, func(u *user) {
 			u.forge = func(off uint64) bool {
-				if off < 1e6 || forged {
+				if off < forged*1e6 || forged == 4 {
 					return false
 				}
-				forged = true
+				forged++
 				return true
 			}
 		})
+		for range 20 { // closed links are connected again
+			time.Sleep(300 * time.Millisecond)
+			if st, ok := w.edge.s.Status(); ok {
+				for _, l := range st.Links {
+					if l.State == scheduler.Down {
+						w.connect(l.ID, spec)
+					}
+				}
+			}
+		}
 		u.await(time.Minute)
 		st, _ := w.edge.s.Status()
-		if u.got != 5e6 || st.Counts.Forged != 1 {
+		if u.got != 5e6 || st.Counts.Forged != 4 {
 			t.Fatalf("got %d, forged %d", u.got, st.Counts.Forged)
 		}
 		if st.Links[0].LastError == "" && st.Links[1].LastError == "" {
