@@ -1,0 +1,227 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Level grades a Finding.
+type Level string
+
+// Levels. Install would fail where a finding is LevelFail.
+const (
+	LevelOK   Level = "ok"
+	LevelWarn Level = "warn"
+	LevelFail Level = "fail"
+)
+
+// Finding is one result of Check: what was found, and what to do about it (""
+// when nothing is to be done).
+type Finding struct {
+	Level  Level
+	What   string
+	Remedy string
+}
+
+// checker collects findings.
+type checker struct{ findings []Finding }
+
+func (c *checker) ok(format string, args ...any) {
+	c.findings = append(c.findings, Finding{Level: LevelOK, What: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) warn(remedy, format string, args ...any) {
+	c.findings = append(c.findings, Finding{Level: LevelWarn, What: fmt.Sprintf(format, args...), Remedy: remedy})
+}
+
+func (c *checker) fail(remedy, format string, args ...any) {
+	c.findings = append(c.findings, Finding{Level: LevelFail, What: fmt.Sprintf(format, args...), Remedy: remedy})
+}
+
+// Check finds out whether Install(p) would work, from the calling thread's
+// network namespace. Kernel features are tried in a network namespace without
+// a name that is gone afterwards; the host itself is only read.
+func Check(p Plan) []Finding {
+	c := &checker{}
+	p, err := p.prepared()
+	if err != nil {
+		c.fail("correct the configuration", "%v", err)
+		return c.findings
+	}
+	rootful := true
+	if err := privileged(); err != nil {
+		c.fail("run as root", "privileges: %v", err)
+		rootful = false
+	} else {
+		c.ok("privileges: CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN")
+	}
+	c.interfaces(p)
+	commands := c.commands()
+	if rootful {
+		c.place(p)
+		c.kernel(p, commands)
+	}
+	return c.findings
+}
+
+func (c *checker) interfaces(p Plan) {
+	for _, name := range p.Clients {
+		c.device("client", "steer.interfaces", name)
+	}
+	for _, l := range p.Links {
+		c.device("uplink", "link "+l.Name, l.Interface)
+	}
+	if ipv6Usable() {
+		c.ok("IPv6 is available")
+	} else {
+		c.warn("set net.ipv6.conf.all.disable_ipv6 to 0 if IPv6 is wanted", "IPv6 is off: only IPv4 is carried")
+	}
+}
+
+func (c *checker) device(kind, field, name string) {
+	l, err := netlink.LinkByName(name)
+	switch {
+	case err != nil:
+		c.fail("correct the name (ip link shows the interfaces) or create it", "%s: interface %s: %v", field, name, plainLinkError(err))
+	case l.Attrs().RawFlags&unix.IFF_UP == 0:
+		c.warn("ip link set "+name+" up", "%s: interface %s is down", field, name)
+	case l.Attrs().RawFlags&unix.IFF_RUNNING == 0:
+		c.warn("check the cable or the radio", "%s: interface %s has no carrier", field, name)
+	default:
+		c.ok("%s: %s interface %s is up", field, kind, name)
+	}
+}
+
+// commands returns the families whose iptables command is there.
+func (c *checker) commands() []int {
+	families := []int{4}
+	if ipv6Usable() {
+		families = append(families, 6)
+	}
+	return slices.DeleteFunc(families, func(family int) bool {
+		name := commandOf(family)
+		path, err := exec.LookPath(name)
+		if err != nil {
+			c.fail("install the package iptables", "%s is not installed", name)
+			return true
+		}
+		if resolved, err := filepath.EvalSymlinks(path); err == nil {
+			path = resolved
+		}
+		c.ok("%s is %s", name, path)
+		return false
+	})
+}
+
+// place looks for what is in the way on the host.
+func (c *checker) place(p Plan) {
+	j, err := openJournal(p.RunDir, p.Namespace, false)
+	if err != nil {
+		c.fail("stop the process that is named, or choose another namespace", "%v", err)
+		return
+	}
+	n := namesOf(p.Role, p.Namespace)
+	if j != nil {
+		if len(j.entries) > 0 {
+			c.warn("nothing: the next start removes it; cleanup does it now", "a crashed run left %d things to undo in %s", len(j.entries), j.path)
+		}
+		j.file.Close()
+	}
+	if _, err := spaceByName(n); err != nil {
+		c.fail("choose another namespace or remove that one", "%v", err)
+	}
+	if mine, err := hubIsMine(n); err != nil || !mine {
+		c.fail("remove it, or stop the hawser that owns it", "interface %s exists and does not belong to namespace %s", hubHost, p.Namespace)
+		return
+	}
+	for _, table := range tablesOf(p) {
+		if owner, err := foreignRoute(table); err != nil || owner != "" {
+			c.fail("move these routes to another table", "routing table %d is in use: %s", table, owner)
+		}
+	}
+}
+
+// kernel tries every feature that the plan needs in a namespace of its own.
+func (c *checker) kernel(p Plan, families []int) {
+	var index int
+	err := insideFresh(func() error {
+		if err := c.tryHubs(&index); err != nil {
+			return nil
+		}
+		c.tryCapture(index)
+		for _, family := range families {
+			c.tryFirewall(p, family)
+		}
+		return nil
+	})
+	if err != nil {
+		c.fail("use a kernel with CONFIG_NET_NS", "network namespaces: %v", err)
+		return
+	}
+	if len(families) > 1 && !sysctlExists(confPath(6, "all", "force_forwarding")) {
+		if on, err := readSysctl(confPath(6, "all", "forwarding")); err == nil && on != "1" {
+			c.warn("", "IPv6: this kernel (before 6.17) forwards on all interfaces or none: the host becomes an IPv6 router while hawser runs; other traffic is still not forwarded")
+		}
+	}
+}
+
+func (c *checker) tryHubs(index *int) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = hubHost
+	err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: hubInner})
+	var l netlink.Link
+	if err == nil {
+		l, err = netlink.LinkByName(hubInner)
+	}
+	if err != nil {
+		c.fail("load the module veth or use a kernel that has it", "veth interfaces: %v", err)
+		return err
+	}
+	*index = l.Attrs().Index
+	c.ok("kernel: network namespaces and veth interfaces")
+	return nil
+}
+
+func (c *checker) tryCapture(index int) {
+	fds, err := openCapture(index, 2, FanoutSource)
+	if err != nil {
+		c.fail("load the module af_packet or use a kernel (5.11 or newer) that has it", "raw capture with virtio headers and fanout: %v", err)
+		return
+	}
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+	c.ok("kernel: packet sockets with virtio headers and fanout")
+}
+
+// tryFirewall puts the plan's own chains into the empty namespace.
+func (c *checker) tryFirewall(p Plan, family int) {
+	fw, err := openFirewall(family)
+	if err != nil {
+		c.fail("install the package iptables", "%v", err)
+		return
+	}
+	b := &builder{plan: p, names: namesOf(p.Role, p.Namespace), families: []*firewall{fw}, guarded: map[int][]string{}}
+	err = errors.Join(fw.fill("filter", "FWD", b.forwardRules(family)),
+		oneLine(fw.Append("raw", "PREROUTING", words("-p tcp -j DROP")...)))
+	tables := "raw and filter"
+	if p.Role == RoleEdge {
+		tables = "raw, filter and mangle"
+		err = errors.Join(err, fw.fill("mangle", b.names.chain("MARK"), markRules()),
+			fw.fill("mangle", "PRE", b.clientRules(family)), fw.fill("mangle", "OUT", b.localRules(family)))
+	} else if p.Masquerade {
+		tables = "raw, filter and nat"
+		err = errors.Join(err, oneLine(fw.Append("nat", "POSTROUTING", words("-j MASQUERADE")...)))
+	}
+	if err != nil {
+		c.fail("load the missing netfilter modules or use a kernel that has them", "%s: %v", commandOf(family), err)
+		return
+	}
+	c.ok("%s: tables %s with all matches that are needed", commandOf(family), tables)
+}

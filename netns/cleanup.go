@@ -1,0 +1,193 @@
+package netns
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	nsh "github.com/vishvananda/netns"
+)
+
+// Cleanup removes what a crashed run left in the calling thread's network
+// namespace: first what its journal says, then what is recognisably ours by
+// name, address or tag, should the journal be lost. (Without a journal the
+// host's former sysctl values are not known; they stay as the run set them.)
+// It reports in words what it removed. An owner that still runs is an error.
+// Empty arguments take the defaults.
+func Cleanup(namespace, runDir string) (done []string, err error) {
+	p, err := Plan{Role: RoleCloud, Namespace: namespace, RunDir: runDir}.prepared()
+	if err != nil {
+		return nil, err
+	}
+	if err := privileged(); err != nil {
+		return nil, err
+	}
+	home, err := nsh.Get()
+	if err != nil {
+		return nil, fmt.Errorf("open this thread's network namespace: %w", err)
+	}
+	defer home.Close()
+	err = inside(home, func() error {
+		j, err := openJournal(p.RunDir, p.Namespace, false)
+		if err != nil {
+			return err
+		}
+		var undoErr error
+		if j != nil {
+			done, undoErr = j.rewind()
+			undoErr = errors.Join(undoErr, j.finish())
+		}
+		named, err := removeByName(namesOf(p.Role, p.Namespace))
+		done = append(done, named...)
+		return errors.Join(undoErr, err)
+	})
+	return done, err
+}
+
+// removeByName removes everything of the namespace's name that can be told to
+// be ours without a journal, in the order in which Close does it.
+func removeByName(n names) (done []string, err error) {
+	entries, err := chainsByName(n)
+	errs := []error{err}
+	mine, err := hubIsMine(n)
+	errs = append(errs, err)
+	if mine {
+		tagged, err := taggedRules()
+		errs = append(errs, err)
+		entries = append(entries, tagged...)
+		entries = append(entries, entry{Do: undoRoutes, Family: 4}, entry{Do: undoRoutes, Family: 6},
+			entry{Do: undoLink, Name: hubHost, MAC: n.hostMAC().String()})
+	}
+	there, err := spaceByName(n)
+	errs = append(errs, err)
+	if there {
+		entries = append(entries, entry{Do: undoSpace, Name: n.space})
+	}
+	u := newUndoer()
+	for _, e := range entries {
+		what, err := u.undo(e)
+		errs = append(errs, err)
+		if what != "" {
+			done = append(done, what)
+		}
+	}
+	return done, errors.Join(errs...)
+}
+
+// chainsByName finds our chains and the rules that jump to them. The chain that
+// marks comes last: the others jump to it.
+func chainsByName(n names) ([]entry, error) {
+	places := []struct{ table, base, part string }{
+		{"mangle", "OUTPUT", "OUT"}, {"mangle", "PREROUTING", "PRE"}, {"mangle", "PREROUTING", "MARK"},
+		{"nat", "POSTROUTING", "NAT"}, {"filter", "FORWARD", "FWD"},
+	}
+	u := newUndoer()
+	var found []entry
+	for _, family := range []int{4, 6} {
+		fw, err := u.firewall(family)
+		if err != nil {
+			return found, err
+		}
+		if fw == nil {
+			continue
+		}
+		for _, p := range places {
+			e, err := fw.chainByName(p.table, p.base, n.chain(p.part))
+			if err != nil {
+				return found, err
+			}
+			found = append(found, e...)
+		}
+	}
+	return found, nil
+}
+
+func (f *firewall) chainByName(table, base, chain string) ([]entry, error) {
+	if there, err := f.reachable(table); err != nil || !there {
+		return nil, err
+	}
+	if there, err := f.ChainExists(table, chain); err != nil || !there {
+		return nil, oneLine(err)
+	}
+	jumps, err := f.jumpsTo(table, base, chain)
+	if err != nil {
+		return nil, err
+	}
+	var found []entry
+	for _, rule := range jumps {
+		found = append(found, entry{Do: undoJump, Family: f.family, Table: table, Chain: base, Rule: rule})
+	}
+	return append(found, entry{Do: undoChain, Family: f.family, Table: table, Chain: chain}), nil
+}
+
+// hubIsMine is false when hub0 belongs to another namespace's host, because
+// then the tagged rules and routes are that one's.
+func hubIsMine(n names) (bool, error) {
+	l, err := netlink.LinkByName(hubHost)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("interface %s: %w", hubHost, err)
+	}
+	return bytes.Equal(l.Attrs().HardwareAddr, n.hostMAC()), nil
+}
+
+// taggedRules finds the ip rules that carry our tag.
+func taggedRules() ([]entry, error) {
+	var found []entry
+	for _, family := range []int{4, 6} {
+		rules, err := netlink.RuleList(netlinkFamily(family))
+		if absentIsFine(err) != nil {
+			return found, fmt.Errorf("list rules: %w", err)
+		}
+		for _, r := range rules {
+			if r.Protocol != routeTag || r.Mask == nil || *r.Mask != MarkMask {
+				continue
+			}
+			p := policy{Family: family, Preference: r.Priority, Table: r.Table, Mark: r.Mark, In: r.IifName, Out: r.OifName}
+			if r.Src != nil {
+				p.From = r.Src.IP.String()
+			}
+			found = append(found, entry{Do: undoRule, Policy: &p})
+		}
+	}
+	return found, nil
+}
+
+// spaceByName tells whether a namespace of ours has the name. One of somebody
+// else is an error.
+func spaceByName(n names) (bool, error) {
+	path := filepath.Join(namespaceDir, n.space)
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !spaceMounted(path) {
+		if info.Mode().IsRegular() && info.Size() == 0 {
+			return true, nil // the file was made, the mount was not, or it has gone with its mount namespace
+		}
+		return false, fmt.Errorf("%s is not a network namespace: move it away or choose another namespace", path)
+	}
+	space, err := nsh.GetFromPath(path)
+	if err != nil {
+		return false, fmt.Errorf("network namespace %s: %w", n.space, err)
+	}
+	defer space.Close()
+	mine := false
+	err = inside(space, func() error {
+		lo, err := netlink.LinkByName("lo")
+		mine = err == nil && lo.Attrs().Alias == spaceAlias
+		return err
+	})
+	if err == nil && !mine {
+		err = fmt.Errorf("network namespace %s exists and is not hawser's: remove it (ip netns del %s) or choose another namespace", n.space, n.space)
+	}
+	return mine, err
+}

@@ -1,0 +1,49 @@
+// Package netns installs the virtual host that carries steered TCP between
+// this machine and the user-space stack, and removes it without a trace.
+//
+// # What stands on the host
+//
+// A named network namespace and a veth pair: hub0 on the host, hub1 inside.
+// The user-space stack is the only speaker on hub1 and reaches it through raw
+// packet sockets (Capture). Towards the stack the host has:
+//
+//   - edge: a chain in mangle/PREROUTING that marks TCP opened by clients, and
+//     a policy rule that routes the mark to hub0. With Plan.Local the same in
+//     mangle/OUTPUT for connections that the host itself opens. Per link the
+//     routes of its own uplink.
+//   - cloud: masquerade for connections that the stack opens.
+//   - both: an accept chain in filter/FORWARD, forwarding where it is missing,
+//     and the per-hub settings that the packets need.
+//
+// # What is left alone
+//
+// Only connections whose first SYN passed the chain while it was in place are
+// steered; the decision is kept in the connection's conntrack mark. So
+// connections that were open before Install go on untouched, and so do the
+// answers of servers among the clients or on the host itself. Packets that the
+// host does not track (NOTRACK) are decided one by one instead.
+//
+// Where an interface did not forward before, it forwards only to hub0: a drop
+// rule keeps the rest as it was. Filter rules of the host do not see steered
+// connections, because the accept chain comes first: clients are to be blocked
+// in the raw or mangle table, or by Plan.Exclude.
+//
+// What cannot be helped from here: nftables rules of others that drop forwarded
+// packets still drop them, and so does a reverse path filter for IPv6
+// (firewalld's IPv6_rpfilter=strict), because answers come from hub0 with the
+// servers' addresses. A rule of the host that overwrites the whole packet mark
+// (MARK --set-mark without a mask) on the client interfaces undoes steering.
+//
+// # Order and undo
+//
+// Install is one list of steps. How to undo a step is written to the journal
+// before the step runs, so a crash at any point can be undone by the next
+// Install or by Cleanup. An undo that finds nothing to do succeeds.
+//
+// # Goroutines
+//
+// Kernel calls are made from a short-lived goroutine bound to a thread in the
+// right namespace; it ends before the call returns. Watch is the only
+// long-running call: it owns the two netlink readers, stops them when its
+// context ends and returns after both have ended.
+package netns

@@ -1,0 +1,194 @@
+package netns
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-iptables/iptables"
+)
+
+// lockWait is how long, in seconds, a command waits for the iptables lock.
+const lockWait = 10
+
+var errNoIptables = errors.New("is not installed: install the package iptables")
+
+// firewall is the iptables of one address family in the thread's namespace.
+type firewall struct {
+	*iptables.IPTables
+	family int
+	nft    bool // kernel side is nf_tables
+}
+
+func commandOf(family int) string {
+	if family == 6 {
+		return "ip6tables"
+	}
+	return "iptables"
+}
+
+func openFirewall(family int) (*firewall, error) {
+	name := commandOf(family)
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s %w", name, errNoIptables)
+	}
+	version, err := exec.Command(path, "--version").Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s --version: %w", path, err)
+	}
+	proto := iptables.ProtocolIPv4
+	if family == 6 {
+		proto = iptables.ProtocolIPv6
+	}
+	t, err := iptables.New(iptables.IPFamily(proto), iptables.Timeout(lockWait), iptables.Path(path))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &firewall{IPTables: t, family: family, nft: bytes.Contains(version, []byte("nf_tables"))}, nil
+}
+
+// reachable tells whether the table can be listed without creating it. The old
+// tables come into being when they are looked at.
+func (f *firewall) reachable(table string) (bool, error) {
+	if f.nft {
+		return true, nil
+	}
+	return f.inUse(table)
+}
+
+// inUse tells whether the kernel has this table in the thread's namespace.
+func (f *firewall) inUse(table string) (bool, error) {
+	if !f.nft {
+		names, err := os.ReadFile("/proc/thread-self/net/" + strings.TrimSuffix(commandOf(f.family), "tables") + "_tables_names")
+		if err != nil { // the module is not loaded
+			return false, nil
+		}
+		return slices.Contains(strings.Fields(string(names)), table), nil
+	}
+	// With -t it would print the table whether it is there or not.
+	out, err := exec.Command(commandOf(f.family) + "-save").Output()
+	if err != nil {
+		return false, fmt.Errorf("%s-save: %w", commandOf(f.family), err)
+	}
+	return bytes.Contains(append([]byte{'\n'}, out...), []byte("\n*"+table+"\n")), nil
+}
+
+// fill appends rules to a new chain.
+func (f *firewall) fill(table, chain string, rules [][]string) error {
+	if err := f.NewChain(table, chain); err != nil {
+		return oneLine(err)
+	}
+	for _, r := range rules {
+		if err := f.Append(table, chain, r...); err != nil {
+			return oneLine(err)
+		}
+	}
+	return nil
+}
+
+func (f *firewall) removeChain(table, chain string) (bool, error) {
+	if there, err := f.reachable(table); err != nil || !there {
+		return false, err
+	}
+	there, err := f.ChainExists(table, chain)
+	if err != nil || !there {
+		return false, oneLine(err)
+	}
+	return true, oneLine(f.ClearAndDeleteChain(table, chain))
+}
+
+// removeRule deletes rule as often as it is there.
+func (f *firewall) removeRule(table, chain string, rule []string) (bool, error) {
+	if there, err := f.reachable(table); err != nil || !there {
+		return false, err
+	}
+	if there, err := f.ChainExists(table, rule[len(rule)-1]); err != nil || !there {
+		return false, oneLine(err) // a chain that is jumped to cannot be missing
+	}
+	for done := false; ; done = true {
+		there, err := f.Exists(table, chain, rule...)
+		if err != nil || !there {
+			return done, oneLine(err)
+		}
+		if err := f.Delete(table, chain, rule...); err != nil {
+			return done, oneLine(err)
+		}
+	}
+}
+
+// removeBuiltins takes empty built-in chains, and so their hooks, out of a
+// table that did not exist before us. Only nf_tables can do it, and it refuses
+// for chains that have a rule or a policy; that is no error.
+func (f *firewall) removeBuiltins(table string) {
+	if !f.nft {
+		return
+	}
+	for _, chain := range []string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"} {
+		if rules, err := f.List(table, chain); err == nil && len(rules) == 1 && strings.HasSuffix(rules[0], " ACCEPT") {
+			_ = f.DeleteChain(table, chain)
+		}
+	}
+}
+
+// jumpsTo finds the rules of a chain that jump to one of ours.
+func (f *firewall) jumpsTo(table, chain, target string) ([][]string, error) {
+	lines, err := f.List(table, chain)
+	if err != nil {
+		return nil, oneLine(err)
+	}
+	var found [][]string
+	for _, line := range lines {
+		words := strings.Fields(strings.ReplaceAll(line, `"`, ""))
+		if len(words) > 3 && words[0] == "-A" && words[len(words)-2] == "-j" && words[len(words)-1] == target {
+			found = append(found, words[2:])
+		}
+	}
+	return found, nil
+}
+
+// oneLine makes one line of the error of an iptables command.
+func oneLine(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s", strings.Join(strings.Fields(err.Error()), " "))
+}
+
+// chainStep makes and fills a chain of ours.
+func chainStep(f *firewall, table, chain string, rules [][]string) step {
+	return step{
+		what: fmt.Sprintf("IPv%d chain %s in table %s", f.family, chain, table),
+		undo: []entry{{Do: undoChain, Family: f.family, Table: table, Chain: chain}},
+		do:   func() error { return f.fill(table, chain, rules) },
+	}
+}
+
+// jumpStep puts a rule at the top of a chain of the host. Its last word is the
+// chain of ours that it jumps to.
+func jumpStep(f *firewall, table, chain string, rule []string) step {
+	return step{
+		what: fmt.Sprintf("IPv%d rule in %s/%s: %s", f.family, table, chain, strings.Join(rule, " ")),
+		undo: []entry{{Do: undoJump, Family: f.family, Table: table, Chain: chain, Rule: rule}},
+		do:   func() error { return oneLine(f.Insert(table, chain, 1, rule...)) },
+	}
+}
+
+// tableStep remembers to clear a table away that is not in use yet.
+func tableStep(f *firewall, table string) (step, bool, error) {
+	used, err := f.inUse(table)
+	if err != nil || used {
+		return step{}, false, err
+	}
+	return step{
+		what: fmt.Sprintf("IPv%d table %s", f.family, table),
+		undo: []entry{{Do: undoTable, Family: f.family, Table: table}},
+		do:   func() error { return nil },
+	}, true, nil
+}
+
+func words(s string) []string { return strings.Fields(s) }

@@ -1,0 +1,229 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	nsh "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Hub is what the user-space stack must know of the veth pair.
+type Hub struct {
+	Index   int              // interface index of hub1 inside the namespace
+	HostMAC net.HardwareAddr // hub0, where all frames of the stack go
+	HubMAC  net.HardwareAddr // hub1, the stack's own
+	Host4   netip.Addr       // hub0's address
+	Hub4    netip.Addr       // the stack's address
+	Host6   netip.Addr       // invalid, as Hub6, when the host has no IPv6
+	Hub6    netip.Addr
+	MTU     int // bytes of an IP packet
+}
+
+// Host is an installed virtual host. Its methods may be called from any
+// goroutine; each call works in the network namespace that Install was called
+// from.
+type Host struct {
+	plan    Plan
+	names   names
+	log     *slog.Logger
+	variant variant
+	hub     Hub
+	home    nsh.NsHandle // the namespace of the host
+	space   nsh.NsHandle // the namespace of hub1
+
+	mu      sync.Mutex // guards journal and closed
+	journal *journal
+	closed  bool
+}
+
+// Install puts the plan in place in the calling thread's network namespace.
+// Leftovers of a run that crashed are removed first; a running owner of the
+// same namespace is an error that names its pid. When a step fails, all that
+// was done is undone and the error names the step. Needs CAP_NET_ADMIN,
+// CAP_NET_RAW and CAP_SYS_ADMIN, and the iptables commands.
+func Install(p Plan, log *slog.Logger) (*Host, error) {
+	return install(p, log, variant{})
+}
+
+// variant is how tests make an installation differ.
+type variant struct {
+	change  func([]step) []step // the list of steps before the first is taken
+	noForce bool                // as if the kernel had no force_forwarding
+}
+
+func install(p Plan, log *slog.Logger, v variant) (*Host, error) {
+	p, err := p.prepared()
+	if err != nil {
+		return nil, err
+	}
+	if err := privileged(); err != nil {
+		return nil, err
+	}
+	home, err := nsh.Get()
+	if err != nil {
+		return nil, fmt.Errorf("open this thread's network namespace: %w", err)
+	}
+	h := &Host{plan: p, names: namesOf(p.Role, p.Namespace), log: log, variant: v, home: home, space: nsh.None()}
+	if err := inside(home, h.install); err != nil {
+		h.closeHandles()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *Host) install() error {
+	j, err := openJournal(h.plan.RunDir, h.plan.Namespace, true)
+	if err != nil {
+		return err
+	}
+	h.journal = j
+	if err := h.clear(); err != nil {
+		return errors.Join(err, j.finish())
+	}
+	if err := h.build(); err != nil {
+		_, undoErr := j.rewind()
+		return errors.Join(err, undoErr, j.finish())
+	}
+	h.log.Info("virtual host installed", "namespace", h.plan.Namespace, "role", h.plan.Role, "undo entries", len(j.entries))
+	return nil
+}
+
+// clear removes what an earlier owner of the journal left.
+func (h *Host) clear() error {
+	done, err := h.journal.rewind()
+	if err != nil {
+		err = fmt.Errorf("leftovers of an earlier run: %w", err)
+	} else {
+		var named []string
+		named, err = removeByName(h.names)
+		done = append(done, named...)
+	}
+	for _, what := range done {
+		h.log.Warn("removed a leftover of an earlier run", "what", what)
+	}
+	if err != nil {
+		return err
+	}
+	return h.journal.begin(h.plan.Role)
+}
+
+func (h *Host) build() error {
+	if err := checkPlace(h.plan); err != nil {
+		return err
+	}
+	steps, err := h.steps()
+	if err != nil {
+		return err
+	}
+	if h.variant.change != nil {
+		steps = h.variant.change(steps)
+	}
+	for _, s := range steps {
+		if err := h.take(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take writes the undo of a step to the journal, then takes it.
+func (h *Host) take(s step) error {
+	for _, e := range s.undo {
+		if err := h.journal.record(e); err != nil {
+			return err
+		}
+	}
+	h.log.Debug("install", "step", s.what)
+	if err := s.do(); err != nil {
+		return fmt.Errorf("%s: %w", s.what, err)
+	}
+	return nil
+}
+
+// Hub describes the veth pair.
+func (h *Host) Hub() Hub { return h.hub }
+
+// Close undoes everything in reverse and returns the joined errors. What could
+// not be undone stays in the journal; a second Close or Cleanup tries again.
+// After success Close does nothing.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil
+	}
+	err := inside(h.home, func() error {
+		_, err := h.journal.rewind()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("virtual host %s is not fully removed: %w", h.plan.Namespace, err)
+	}
+	h.closed = true
+	h.closeHandles()
+	return h.journal.finish()
+}
+
+func (h *Host) closeHandles() {
+	for _, ns := range []*nsh.NsHandle{&h.home, &h.space} {
+		if ns.IsOpen() {
+			ns.Close()
+		}
+	}
+}
+
+// checkPlace refuses plans whose interfaces are missing and places that are
+// taken by somebody else.
+func checkPlace(p Plan) error {
+	for _, name := range p.Clients {
+		if _, err := netlink.LinkByName(name); err != nil {
+			return fmt.Errorf("steer.interfaces: interface %s: %w", name, plainLinkError(err))
+		}
+	}
+	for _, l := range p.Links {
+		if _, err := netlink.LinkByName(l.Interface); err != nil {
+			return fmt.Errorf("link %s: interface %s: %w", l.Name, l.Interface, plainLinkError(err))
+		}
+	}
+	hub, err := netlink.LinkByName(hubHost)
+	if err == nil {
+		return fmt.Errorf("interface %s (%s) exists and does not belong to namespace %s: remove it, or stop the hawser that owns it", hubHost, hub.Attrs().HardwareAddr, p.Namespace)
+	}
+	for _, table := range tablesOf(p) {
+		if owner, err := foreignRoute(table); err != nil || owner != "" {
+			return errors.Join(err, fmt.Errorf("routing table %d is in use (%s): hawser needs it for itself", table, owner))
+		}
+	}
+	return nil
+}
+
+func plainLinkError(err error) error {
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return errors.New("there is no such interface")
+	}
+	return err
+}
+
+// privileged names the first capability that is missing.
+func privileged() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
+	}
+	for _, c := range []struct {
+		bit  int
+		name string
+	}{{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"}, {unix.CAP_NET_RAW, "CAP_NET_RAW"}, {unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN"}} {
+		if data[c.bit/32].Effective&(1<<(c.bit%32)) == 0 {
+			return fmt.Errorf("%s is missing: run as root", c.name)
+		}
+	}
+	return nil
+}

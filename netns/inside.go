@@ -1,0 +1,106 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	nsh "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// inside runs f on a thread in namespace ns and returns f's error. Sockets,
+// sysctl files and child processes of f belong to ns. The caller's thread is
+// not touched.
+func inside(ns nsh.NsHandle, f func() error) error {
+	done := make(chan error, 1)
+	go visit(ns, f, done)
+	return <-done
+}
+
+// insideFresh is inside with a new namespace that nothing else holds: it is
+// gone when f has returned and closed its sockets.
+func insideFresh(f func() error) error {
+	home, err := nsh.Get()
+	if err != nil {
+		return fmt.Errorf("open this thread's network namespace: %w", err)
+	}
+	defer home.Close()
+	return inside(home, func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("create a network namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// visit leaves its thread locked when the way back fails: the runtime then
+// ends the thread with the goroutine instead of giving it to another one.
+func visit(ns nsh.NsHandle, f func() error, done chan<- error) {
+	runtime.LockOSThread()
+	home, err := nsh.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		done <- fmt.Errorf("open this thread's network namespace: %w", err)
+		return
+	}
+	defer home.Close()
+	if err := nsh.Set(ns); err != nil {
+		runtime.UnlockOSThread()
+		done <- fmt.Errorf("enter the network namespace: %w", err)
+		return
+	}
+	err = f()
+	if nsh.Set(home) == nil {
+		runtime.UnlockOSThread()
+	}
+	done <- err
+}
+
+// createSpace makes the named namespace as `ip netns add` does. The alias is
+// set before the name appears, so a named namespace of ours is never unmarked.
+func createSpace(name string) error {
+	if err := os.MkdirAll(namespaceDir, 0o755); err != nil {
+		return err
+	}
+	path := filepath.Join(namespaceDir, name)
+	return insideFresh(func() error {
+		if err := markSpace(); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
+		if err != nil {
+			return err
+		}
+		f.Close()
+		self := fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
+		if err := unix.Mount(self, path, "none", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+// removeSpace takes the name away; the namespace goes when its last socket is
+// closed. done is false when there was nothing.
+func removeSpace(name string) (done bool, err error) {
+	path := filepath.Join(namespaceDir, name)
+	if _, err := os.Lstat(path); os.IsNotExist(err) {
+		return false, nil
+	}
+	// EINVAL: not a mount point, a start ended between file and mount.
+	if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL {
+		return false, fmt.Errorf("unmount %s: %w", path, err)
+	}
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return false, err
+	}
+	return true, nil
+}
+
+// spaceMounted tells whether path is a namespace and not just its empty file.
+func spaceMounted(path string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(path, &fs) == nil && fs.Type == unix.NSFS_MAGIC
+}

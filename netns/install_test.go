@@ -1,0 +1,308 @@
+package netns
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	nsh "github.com/vishvananda/netns"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// kinds are the hosts that Install meets: plain, a router, a strict one, and a
+// kernel that forwards IPv6 everywhere or nowhere.
+var kinds = []struct {
+	name    string
+	sysctls []string
+	variant variant
+}{
+	{name: "not forwarding"},
+	{name: "router", sysctls: []string{"net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"}},
+	{name: "strict", sysctls: []string{"net/ipv4/conf/all/rp_filter=1", "net/ipv4/conf/default/rp_filter=1", "net/ipv4/conf/all/src_valid_mark=1"}},
+	{name: "no force_forwarding", variant: variant{noForce: true}},
+}
+
+func TestCloseLeavesTheHostAsItWas(t *testing.T) {
+	for _, k := range kinds {
+		for _, role := range []string{RoleEdge, RoleCloud} {
+			t.Run(k.name+"/"+role, func(t *testing.T) {
+				w := newWorld(t, k.sysctls...)
+				w.useAllTables()
+				w.run("echo 0 > /proc/sys/net/ipv6/conf/wan1/accept_ra", "echo 1 > /proc/sys/net/ipv6/conf/oth0/forwarding")
+				p := w.plan
+				if role == RoleCloud {
+					p = w.cloudPlan()
+				}
+				before := w.snapshot()
+				h, err := install(p, quiet, k.variant)
+				must(t, err)
+				if len(differences(before, w.snapshot())) < 10 {
+					t.Error("Install changed next to nothing: this test compares the wrong things")
+				}
+				must(t, h.Close())
+				w.unchanged(before, "after Close")
+				must(t, h.Close())
+			})
+		}
+	}
+}
+
+func TestUnusedTablesAreLeftEmpty(t *testing.T) {
+	w := newWorld(t)
+	if out := output(t, "iptables-save; ip6tables-save"); out != "" {
+		t.Fatalf("the host has tables already: %s", out)
+	}
+	must(t, w.install(w.plan).Close())
+	for _, command := range []string{"iptables-save", "ip6tables-save"} {
+		for line := range strings.Lines(output(t, command)) {
+			if strings.HasPrefix(line, "-A") || strings.Contains(line, "HAWSER") {
+				t.Errorf("%s: left over: %s", command, line)
+			}
+		}
+	}
+	if _, err := exec.LookPath("nft"); err == nil {
+		if out := output(t, "nft list ruleset"); strings.Contains(out, "chain") {
+			t.Errorf("hooks are left over:\n%s", out)
+		}
+	}
+}
+
+func TestLegacyIptables(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"iptables", "ip6tables"} {
+		path, err := exec.LookPath(name + "-legacy")
+		if err != nil {
+			t.Skip("needs iptables-legacy")
+		}
+		must(t, os.Symlink(path, filepath.Join(dir, name)))
+		must(t, os.Symlink(path+"-save", filepath.Join(dir, name+"-save")))
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	w := newWorld(t)
+	w.useAllTables()
+	before := w.snapshot()
+	h := w.install(w.plan)
+	if out := output(t, "iptables-legacy -t mangle -S"); !strings.Contains(out, "HAWSER") {
+		t.Errorf("no chain in the legacy tables:\n%s", out)
+	}
+	must(t, h.Close())
+	w.unchanged(before, "after Close")
+}
+
+// partial takes the first steps of a plan as Install does and then leaves the
+// host like a process that was killed: with whole, after step k has run, else
+// when only its journal entries are written.
+func partial(t *testing.T, p Plan, k int, whole bool) (steps int) {
+	t.Helper()
+	p, err := p.prepared()
+	must(t, err)
+	home, err := nsh.Get()
+	must(t, err)
+	h := &Host{plan: p, names: namesOf(p.Role, p.Namespace), log: quiet, home: home, space: nsh.None()}
+	defer h.closeHandles()
+	h.journal, err = openJournal(p.RunDir, p.Namespace, true)
+	must(t, err)
+	defer h.journal.file.Close()
+	must(t, h.clear())
+	list, err := h.steps()
+	must(t, err)
+	for i, s := range list[:min(k+1, len(list))] {
+		if i == k && !whole {
+			s.do = func() error { return nil }
+		}
+		must(t, h.take(s))
+	}
+	return len(list)
+}
+
+// stride is 1: every step; with -short it is every seventh.
+func stride() int {
+	if testing.Short() {
+		return 7
+	}
+	return 1
+}
+
+func TestCrashAtEveryStep(t *testing.T) {
+	for _, role := range []string{RoleEdge, RoleCloud} {
+		t.Run(role, func(t *testing.T) {
+			w := newWorld(t)
+			w.useAllTables()
+			p := w.plan
+			if role == RoleCloud {
+				p = w.cloudPlan()
+			}
+			before := w.snapshot()
+			for k, steps := 0, 1; k < steps; k += stride() {
+				steps = partial(t, p, k, false)
+				partial(t, p, k, true) // over the leftovers, as a second start does
+				if k%8 == 0 {
+					h, err := Install(p, quiet)
+					must(t, err)
+					must(t, h.Close())
+				} else {
+					_, err := Cleanup(p.Namespace, p.RunDir)
+					must(t, err)
+				}
+				w.unchanged(before, "after two crashes")
+				if t.Failed() {
+					t.Fatalf("at step %d of %d", k, steps)
+				}
+			}
+		})
+	}
+}
+
+func TestCleanupWithoutJournal(t *testing.T) {
+	for _, role := range []string{RoleEdge, RoleCloud} {
+		t.Run(role, func(t *testing.T) {
+			// All values that cannot be known without the journal are already set.
+			w := newWorld(t, "net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")
+			w.useAllTables()
+			p := w.plan
+			if role == RoleCloud {
+				p = w.cloudPlan()
+			}
+			before := w.snapshot()
+			for k, steps := 0, 1; k < steps; k += 3 {
+				steps = partial(t, p, k, true)
+				must(t, os.Remove(journalPath(p.RunDir, p.Namespace)))
+				_, err := Cleanup(p.Namespace, p.RunDir)
+				must(t, err)
+				w.unchanged(before, "after Cleanup")
+				if t.Failed() {
+					t.Fatalf("at step %d of %d", k, steps)
+				}
+			}
+			partial(t, p, 1000, true)
+			must(t, os.Remove(journalPath(p.RunDir, p.Namespace)))
+			done, err := Cleanup(p.Namespace, p.RunDir)
+			must(t, err)
+			for _, want := range []string{"namespace ", "interface hub0", "chain HAWSER-"} {
+				if !strings.Contains(strings.Join(done, "\n"), want) {
+					t.Errorf("Cleanup does not tell that it removed %q: %q", want, done)
+				}
+			}
+			done, err = Cleanup(p.Namespace, p.RunDir)
+			if len(done) > 0 || err != nil {
+				t.Errorf("second Cleanup: %q, %v", done, err)
+			}
+		})
+	}
+}
+
+func TestFailingStepRollsBack(t *testing.T) {
+	broken := errors.New("broken on purpose")
+	for _, role := range []string{RoleEdge, RoleCloud} {
+		t.Run(role, func(t *testing.T) {
+			w := newWorld(t)
+			w.useAllTables()
+			p := w.plan
+			if role == RoleCloud {
+				p = w.cloudPlan()
+			}
+			before := w.snapshot()
+			for k, steps := 0, 1; k < steps; k += stride() {
+				what := ""
+				_, err := install(p, quiet, variant{change: func(list []step) []step {
+					steps, what = len(list), list[k].what
+					do := list[k].do
+					list[k].do = func() error { // the step is done in part or whole, then fails
+						if k%2 == 0 {
+							must(t, do())
+						}
+						return broken
+					}
+					return list
+				}})
+				if !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), what) {
+					t.Fatalf("step %d %q: error %v", k, what, err)
+				}
+				w.unchanged(before, "after step "+what)
+				if t.Failed() {
+					t.FailNow()
+				}
+			}
+		})
+	}
+}
+
+func TestOwnerIsAlive(t *testing.T) {
+	w := newWorld(t)
+	w.install(w.plan)
+	for name, try := range map[string]func() error{
+		"Install": func() error { _, err := Install(w.plan, quiet); return err },
+		"Cleanup": func() error { _, err := Cleanup(w.plan.Namespace, w.plan.RunDir); return err },
+	} {
+		err := try()
+		if err == nil || !strings.Contains(err.Error(), "running hawser-edge with pid "+pidText()) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s beside a running owner: %v", name, err)
+		}
+	}
+}
+
+func TestPlaceIsTaken(t *testing.T) {
+	tests := []struct {
+		name, setup, undo, want string
+		change                  func(*Plan)
+	}{
+		{name: "client interface missing", change: func(p *Plan) { p.Clients = []string{"br-lan"} }, want: "steer.interfaces: interface br-lan: there is no such interface"},
+		{name: "uplink missing", change: func(p *Plan) { p.Links[1].Interface = "wwan7" }, want: "link lte: interface wwan7: there is no such interface"},
+		{name: "foreign hub0", setup: "ip link add hub0 type bridge", undo: "ip link del hub0", want: "interface hub0 ("},
+		{name: "table in use", setup: "ip route add 203.0.113.0/24 via 198.18.2.1 table 26743", undo: "ip route flush table 26743", want: "routing table 26743 is in use"},
+		{name: "foreign namespace", setup: "ip netns add NAME", undo: "ip netns del NAME", want: "exists and is not hawser's"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.useAllTables()
+			p := w.plan
+			if tt.change != nil {
+				tt.change(&p)
+			}
+			w.run(strings.ReplaceAll(tt.setup, "NAME", p.Namespace))
+			before := w.snapshot()
+			_, err := Install(p, quiet)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("Install: %v, want %q", err, tt.want)
+			}
+			failed := false
+			for _, f := range Check(p) {
+				failed = failed || f.Level == LevelFail && f.Remedy != ""
+			}
+			if !failed {
+				t.Errorf("Check finds nothing: %+v", Check(p))
+			}
+			w.unchanged(before, "after the failed Install")
+			w.run(strings.ReplaceAll(tt.undo, "NAME", p.Namespace))
+		})
+	}
+}
+
+// TestOtherHawserIsLeftAlone: cleaning up after one namespace on a host where
+// another one runs must not hurt it.
+func TestOtherHawserIsLeftAlone(t *testing.T) {
+	w := newWorld(t)
+	w.install(w.plan)
+	before := w.snapshot()
+	done, err := Cleanup(w.plan.Namespace+"b", t.TempDir())
+	if err != nil || len(done) > 0 {
+		t.Errorf("Cleanup removed %q, error %v", done, err)
+	}
+	w.unchanged(before, "after Cleanup of another namespace")
+}
+
+func TestDockerStartsMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	h := w.install(w.plan)
+	must(t, writeSysctl("net/ipv4/ip_forward", "1"))
+	must(t, h.Close())
+	if v, _ := readSysctl(confPath(4, "lan0", "forwarding")); v != "1" {
+		t.Error("Close turned forwarding off that somebody else had turned on for all interfaces")
+	}
+}

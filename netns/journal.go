@@ -1,0 +1,232 @@
+package netns
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// journal is the list of undo entries of one virtual host, kept in
+// RunDir/NAMESPACE.undo: a header line, then one JSON object per line. Its
+// owner holds a lock (flock) on the file, which the kernel drops when the owner
+// dies; so a journal that can be locked belongs to nobody alive.
+type journal struct {
+	file    *os.File
+	path    string
+	entries []entry
+}
+
+// header names the owner. Boot tells journals of an earlier boot, whose
+// entries have gone with the kernel they were made in.
+type header struct {
+	PID   int    `json:"pid"`
+	Start string `json:"start"` // process start time in ticks since boot, /proc/PID/stat field 22
+	Boot  string `json:"boot"`
+	Net   string `json:"net"` // the network namespace that was worked on
+	Role  string `json:"role"`
+}
+
+func journalPath(runDir, space string) string {
+	return filepath.Join(runDir, space+".undo")
+}
+
+// openJournal locks the journal and reads what an earlier owner left in it.
+// Without create a missing journal gives nil.
+func openJournal(runDir, space string, create bool) (*journal, error) {
+	path := journalPath(runDir, space)
+	flags := os.O_RDWR | os.O_APPEND
+	if create {
+		if err := os.MkdirAll(runDir, 0o755); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		flags |= os.O_CREATE
+	}
+	for {
+		f, err := os.OpenFile(path, flags, 0o644)
+		if errors.Is(err, os.ErrNotExist) && !create {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			defer f.Close()
+			return nil, lockedError(f, space, err)
+		}
+		if !sameFile(f, path) { // removed by its owner between open and lock
+			f.Close()
+			continue
+		}
+		j := &journal{file: f, path: path}
+		if err := j.load(); err != nil {
+			f.Close()
+			return nil, err
+		}
+		return j, nil
+	}
+}
+
+func sameFile(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+func lockedError(f *os.File, space string, err error) error {
+	if !errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("journal %s: lock: %w", f.Name(), err)
+	}
+	data := make([]byte, 4096)
+	n, _ := f.ReadAt(data, 0)
+	line, _, _ := bytes.Cut(data[:n], []byte("\n"))
+	var h header
+	if json.Unmarshal(line, &h) != nil || h.Start == "" || h.Start != startTime(h.PID) {
+		return fmt.Errorf("namespace %s is in use by a process that holds %s: stop it first", space, f.Name())
+	}
+	return fmt.Errorf("namespace %s is in use by the running hawser-%s with pid %d: stop it first", space, h.Role, h.PID)
+}
+
+// load reads the entries of a dead owner. A line that does not parse can only
+// be the last one, cut by a crash before its step ran; it is left out. So are
+// entries made in another network namespace: applied here they would do harm.
+func (j *journal) load() error {
+	data, err := os.ReadFile(j.path)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	first, rest, _ := bytes.Cut(data, []byte("\n"))
+	var h header
+	if json.Unmarshal(first, &h) != nil || h.Boot != bootID() {
+		return nil
+	}
+	here := networkID()
+	for line := range bytes.SplitSeq(rest, []byte("\n")) {
+		var e entry
+		if json.Unmarshal(line, &e) != nil || e.Do == "" {
+			continue
+		}
+		if h.Net == here || e.Do == undoSpace {
+			j.entries = append(j.entries, e)
+		}
+	}
+	return nil
+}
+
+// begin empties the journal and makes this process its owner.
+func (j *journal) begin(role string) error {
+	if err := j.file.Truncate(0); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	j.entries = nil
+	pid := os.Getpid()
+	return j.line(header{PID: pid, Start: startTime(pid), Boot: bootID(), Net: networkID(), Role: role})
+}
+
+// record writes e; only afterwards may the step be taken.
+func (j *journal) record(e entry) error {
+	if err := j.line(e); err != nil {
+		return err
+	}
+	j.entries = append(j.entries, e)
+	return nil
+}
+
+func (j *journal) line(v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if _, err := j.file.Write(append(data, '\n')); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+// rewind undoes all entries, the newest first. Entries that fail stay, so that
+// a later call can try again.
+func (j *journal) rewind() (done []string, err error) {
+	var failed []entry
+	var errs []error
+	u := newUndoer()
+	for i := len(j.entries) - 1; i >= 0; i-- {
+		what, err := u.undo(j.entries[i])
+		if err != nil {
+			failed = append([]entry{j.entries[i]}, failed...)
+			errs = append(errs, err)
+		} else if what != "" {
+			done = append(done, what)
+		}
+	}
+	j.entries = failed
+	return done, errors.Join(errs...)
+}
+
+// finish removes the journal when nothing is left to undo and releases it.
+func (j *journal) finish() error {
+	var err error
+	if len(j.entries) == 0 {
+		if err = os.Remove(j.path); errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+	}
+	return errors.Join(err, j.file.Close())
+}
+
+// startTime returns field 22 of /proc/PID/stat, "" when there is no such
+// process. The name in field 2 may hold blanks and brackets.
+func startTime(pid int) string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	text := string(data)
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	if len(fields) < 20 {
+		return ""
+	}
+	return fields[19]
+}
+
+// networkID tells the thread's network namespace from every other of this boot.
+// Kernels before 5.14 have no cookie; their inode numbers may be used again.
+func networkID() string {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		if cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err == nil {
+			return fmt.Sprint("cookie ", cookie)
+		}
+	}
+	var st unix.Stat_t
+	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
+		return ""
+	}
+	return fmt.Sprint("inode ", st.Ino)
+}
+
+func bootID() string {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// holds tells whether rule p is in the journal.
+func (j *journal) holds(p policy) bool {
+	for _, e := range j.entries {
+		if e.Policy != nil && *e.Policy == p {
+			return true
+		}
+	}
+	return false
+}

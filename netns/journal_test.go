@@ -1,0 +1,146 @@
+package netns
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func pidText() string { return fmt.Sprint(os.Getpid()) }
+
+const childPlan = "HAWSER_TEST_PLAN"
+
+// TestKilledOwner installs in a process of its own and kills it.
+func TestKilledOwner(t *testing.T) {
+	if text := os.Getenv(childPlan); text != "" {
+		var p Plan
+		must(t, json.Unmarshal([]byte(text), &p))
+		_, err := Install(p, quiet)
+		must(t, err)
+		fmt.Println("installed")
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the parent kills us
+		return
+	}
+	w := newWorld(t)
+	w.useAllTables()
+	before := w.snapshot()
+	for _, first := range []string{"Install", "Cleanup"} {
+		child := startOwner(t, w.plan)
+		_, err := Install(w.plan, quiet)
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("with pid %d:", child.Process.Pid)) {
+			t.Errorf("Install beside a running owner: %v", err)
+		}
+		must(t, child.Process.Kill())
+		_ = child.Wait()
+		if first == "Install" {
+			h, err := Install(w.plan, quiet)
+			must(t, err)
+			must(t, h.Close())
+		} else {
+			done, err := Cleanup(w.plan.Namespace, w.plan.RunDir)
+			if err != nil || len(done) < 20 {
+				t.Errorf("Cleanup after kill: %q, %v", done, err)
+			}
+		}
+		w.unchanged(before, "after "+first)
+	}
+}
+
+func startOwner(t *testing.T, p Plan) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(p)
+	must(t, err)
+	child := exec.Command(os.Args[0], "-test.run=^TestKilledOwner$", "-test.v")
+	child.Env = append(os.Environ(), childPlan+"="+string(text))
+	_, err = child.StdinPipe()
+	must(t, err)
+	out, err := child.StdoutPipe()
+	must(t, err)
+	must(t, child.Start())
+	scan := bufio.NewScanner(out)
+	for scan.Scan() {
+		if scan.Text() == "installed" {
+			return child
+		}
+		t.Log("child: ", scan.Text())
+	}
+	t.Fatal("the child did not install")
+	return nil
+}
+
+func TestJournalOfAnotherBootOrNamespace(t *testing.T) {
+	w := newWorld(t)
+	pid := os.Getpid()
+	sysctl := entry{Do: undoSysctl, Path: "net/ipv4/conf/lan0/log_martians", Was: "0", Set: "1"}
+	must(t, writeSysctl(sysctl.Path, "1"))
+	tests := []struct {
+		name string
+		head header
+		want string
+	}{
+		{"another boot", header{PID: pid, Boot: "x", Net: networkID()}, "1"},
+		{"another namespace", header{PID: pid, Boot: bootID(), Net: "cookie 1"}, "1"},
+		{"this one", header{PID: pid, Boot: bootID(), Net: networkID()}, "0"},
+	}
+	for _, tt := range tests {
+		path := journalPath(w.plan.RunDir, w.plan.Namespace)
+		must(t, os.WriteFile(path, append(append(jsonLine(t, tt.head), jsonLine(t, sysctl)...), `{"do":"inter`...), 0o644))
+		_, err := Cleanup(w.plan.Namespace, w.plan.RunDir)
+		must(t, err)
+		if v, _ := readSysctl(sysctl.Path); v != tt.want {
+			t.Errorf("%s: value is %s, want %s", tt.name, v, tt.want)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("%s: the journal is still there: %v", tt.name, err)
+		}
+	}
+}
+
+func jsonLine(t *testing.T, v any) []byte {
+	data, err := json.Marshal(v)
+	must(t, err)
+	return append(data, '\n')
+}
+
+func TestJournalPathUnusable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(file, nil, 0o600))
+	if _, err := openJournal(filepath.Join(file, "dir"), "x", true); err == nil || !strings.HasPrefix(err.Error(), "journal: ") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestStartTime(t *testing.T) {
+	if a := startTime(os.Getpid()); a == "" || a != startTime(os.Getpid()) {
+		t.Errorf("own start time is %q", a)
+	}
+	if s := startTime(1 << 30); s != "" {
+		t.Errorf("start time of no process is %q", s)
+	}
+}
+
+// FuzzJournal: whatever stands in a journal, reading it does not panic and
+// keeps only entries that say what they are.
+func FuzzJournal(f *testing.F) {
+	f.Add([]byte("{\"boot\":\"x\"}\n{\"do\":\"rule\"}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(t.TempDir(), "x.undo")
+		head := jsonLine(t, header{Boot: bootID(), Net: networkID()})
+		must(t, os.WriteFile(path, append(head, data...), 0o600))
+		j := &journal{path: path}
+		if err := j.load(); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range j.entries {
+			if e.Do == "" {
+				t.Fatalf("entry without a kind: %+v", e)
+			}
+		}
+	})
+}

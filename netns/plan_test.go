@@ -1,0 +1,143 @@
+package netns
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func edgePlan() Plan {
+	return Plan{Role: RoleEdge, Clients: []string{"lan0"}, Links: []LinkRoute{
+		{Name: "wifi", Interface: "wlan0", Cloud: netip.MustParseAddrPort("[::ffff:198.18.0.1]:7443"), Gateway: netip.MustParseAddr("::ffff:198.18.3.1")}}}
+}
+
+func TestPreparedPlan(t *testing.T) {
+	p, err := edgePlan().prepared()
+	must(t, err)
+	if p.Namespace != DefaultNamespace || p.RunDir != DefaultRunDir {
+		t.Errorf("defaults: %+v", p)
+	}
+	if l := p.Links[0]; !l.Gateway.Is4() || !l.Cloud.Addr().Is4() {
+		t.Errorf("IPv4 in IPv6 form is not made plain: %+v", l)
+	}
+}
+
+func TestBadPlans(t *testing.T) {
+	tests := []struct {
+		want   string
+		change func(*Plan)
+	}{
+		{`role "x"`, func(p *Plan) { p.Role = "x" }},
+		{`namespace "a/b"`, func(p *Plan) { p.Namespace = "a/b" }},
+		{`namespace ".."`, func(p *Plan) { p.Namespace = ".." }},
+		{"steer.interfaces: the interface name is missing", func(p *Plan) { p.Clients = []string{""} }},
+		{`steer.interfaces: "sixteencharacter"`, func(p *Plan) { p.Clients = []string{"sixteencharacter"} }},
+		{"steer.interfaces: lan0 is listed twice", func(p *Plan) { p.Clients = []string{"lan0", "lan0"} }},
+		{"steer.interfaces: interface hub0 cannot", func(p *Plan) { p.Clients = []string{"hub0"} }},
+		{"steer.exclude: entry 1", func(p *Plan) { p.Exclude = []netip.Prefix{{}} }},
+		{"steer.ports: 9-8", func(p *Plan) { p.Ports = []PortRange{{9, 8}} }},
+		{"steer.ports: 0-8", func(p *Plan) { p.Ports = []PortRange{{0, 8}} }},
+		{"link wifi: \"a b\"", func(p *Plan) { p.Links[0].Interface = "a b" }},
+		{"link wifi: interface lan0 is also in steer.interfaces", func(p *Plan) { p.Links[0].Interface = "lan0" }},
+		{"link wifi: the cloud's address", func(p *Plan) { p.Links[0].Cloud = netip.AddrPort{} }},
+		{"link wifi: gateway fd00::1 and cloud", func(p *Plan) { p.Links[0].Gateway = netip.MustParseAddr("fd00::1") }},
+		{"masquerade belongs to the cloud", func(p *Plan) { p.Masquerade = true }},
+		{"belong to the edge", func(p *Plan) { p.Role = RoleCloud }},
+	}
+	for _, tt := range tests {
+		p := edgePlan()
+		tt.change(&p)
+		_, err := Install(p, quiet)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("error %v, want %q", err, tt.want)
+		}
+		if found := Check(p); len(found) != 1 || found[0].Level != LevelFail || found[0].What != err.Error() {
+			t.Errorf("Check: %+v, want only %v", found, err)
+		}
+	}
+}
+
+func TestPortGroups(t *testing.T) {
+	var single, ranges []PortRange
+	for p := uint16(1); p <= 16; p++ {
+		single = append(single, PortRange{p, p})
+		ranges = append(ranges, PortRange{p * 10, p*10 + 5})
+	}
+	tests := []struct {
+		ports []PortRange
+		want  []string
+	}{
+		{nil, nil},
+		{single[:15], []string{"1,2,3,4,5,6,7,8,9,10,11,12,13,14,15"}},
+		{single, []string{"1,2,3,4,5,6,7,8,9,10,11,12,13,14,15", "16"}},
+		{ranges[:8], []string{"10:15,20:25,30:35,40:45,50:55,60:65,70:75", "80:85"}},
+	}
+	for _, tt := range tests {
+		if got := portGroups(tt.ports); !slices.Equal(got, tt.want) {
+			t.Errorf("portGroups(%v) = %q, want %q", tt.ports, got, tt.want)
+		}
+	}
+}
+
+func TestNamesFitTheKernel(t *testing.T) {
+	a, b := namesOf(RoleEdge, "hawser"), namesOf(RoleEdge, "hawser2")
+	if a.chain("PRE") == b.chain("PRE") || a.hostMAC().String() == b.hostMAC().String() {
+		t.Error("two namespaces have the same names")
+	}
+	if len(a.chain("MARK")) > 28 {
+		t.Errorf("chain name %s is too long", a.chain("MARK"))
+	}
+	if m := a.hostMAC(); m[0]&3 != 2 {
+		t.Errorf("%s is not a locally administered unicast address", m)
+	}
+	if MarkMask&(BypassMark|steerMark) != BypassMark|steerMark || BypassMark&steerMark != 0 {
+		t.Error("the marks overlap or leave the mask")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	w := newWorld(t)
+	w.useAllTables()
+	before := w.snapshot()
+	for _, p := range []Plan{w.plan, w.cloudPlan()} {
+		text := ""
+		for _, f := range Check(p) {
+			text += string(f.Level) + " " + f.What + "\n"
+			if f.Level != LevelOK {
+				t.Errorf("%s: %+v", p.Role, f)
+			}
+		}
+		for _, want := range []string{"privileges", "veth", "packet sockets", "iptables: tables raw", "ip6tables: tables raw", "IPv6"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: nothing about %s in:\n%s", p.Role, want, text)
+			}
+		}
+		w.unchanged(before, "after Check")
+	}
+	w.run("ip link set wan1 down")
+	warned := slices.ContainsFunc(Check(w.plan), func(f Finding) bool {
+		return f.Level == LevelWarn && strings.Contains(f.What, "interface wan1 is down") && f.Remedy == "ip link set wan1 up"
+	})
+	if !warned {
+		t.Error("no warning of an interface that is down")
+	}
+	t.Setenv("PATH", t.TempDir())
+	missing := slices.ContainsFunc(Check(w.plan), func(f Finding) bool {
+		return f.Level == LevelFail && f.What == "iptables is not installed" && f.Remedy != ""
+	})
+	if _, err := Install(w.plan, quiet); !missing || err == nil || !strings.Contains(err.Error(), "iptables is not installed: install the package iptables") {
+		t.Errorf("without iptables: Check tells = %v, Install: %v", missing, err)
+	}
+}
+
+func TestWithoutPrivileges(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("needs a user without privileges")
+	}
+	_, err := Install(edgePlan(), quiet)
+	if err == nil || !strings.HasSuffix(err.Error(), "is missing: run as root") {
+		t.Errorf("error %v", err)
+	}
+}

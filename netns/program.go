@@ -1,0 +1,117 @@
+package netns
+
+import (
+	"slices"
+
+	"golang.org/x/net/bpf"
+)
+
+// Classic BPF programs. The socket filter sees a frame from its Ethernet
+// header on, the fanout program from its IP header on.
+
+const (
+	protoICMP = 1
+	protoTCP  = 6
+	protoIP6I = 58 // ICMPv6
+
+	etherLen = 14
+	// wholeFrame is more than a frame can have: nothing is cut.
+	wholeFrame = 1 << 18
+	// scratchKey is the scratch word that holds the client's address.
+	scratchKey = 0
+)
+
+type program = []bpf.Instruction
+
+// when runs yes if the accumulator is value, else no. Both must return.
+func when(value uint32, yes, no program) program {
+	jump := bpf.JumpIf{Cond: bpf.JumpEqual, Val: value, SkipFalse: uint8(len(yes))}
+	return slices.Concat(program{jump}, yes, no)
+}
+
+func load(offset uint32, size int) bpf.Instruction {
+	return bpf.LoadAbsolute{Off: offset, Size: size}
+}
+
+func loadX(offset uint32, size int) bpf.Instruction {
+	return bpf.LoadIndirect{Off: offset, Size: size}
+}
+
+// captureFilter passes what Capture promises.
+func captureFilter() program {
+	drop, pass := program{bpf.RetConstant{Val: 0}}, program{bpf.RetConstant{Val: wholeFrame}}
+	ifTCP := when(protoTCP, pass, drop)
+
+	// Destination unreachable (3) that quotes TCP; X is the length of the outer
+	// IP header, the quoted one follows 8 bytes of ICMP.
+	error4 := slices.Concat(program{bpf.LoadMemShift{Off: etherLen}, loadX(etherLen, 1)},
+		when(3, append(program{loadX(etherLen+8+9, 1)}, ifTCP...), drop))
+	v4 := slices.Concat(
+		program{load(etherLen+6, 2), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipFalse: 1}}, drop,
+		program{load(etherLen+9, 1)},
+		when(protoTCP, pass, when(protoICMP, error4, drop)))
+
+	// Types 1 to 4 are the errors of ICMPv6 (RFC 4443 section 2.1).
+	error6 := slices.Concat(program{load(etherLen+40, 1),
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: 4, SkipTrue: 1}}, drop,
+		program{load(etherLen+40+8+6, 1)}, ifTCP)
+	v6 := append(program{load(etherLen+6, 1)}, when(protoTCP, pass, when(protoIP6I, error6, drop))...)
+
+	return append(program{load(12, 2)}, when(0x0800, v4, when(0x86dd, v6, drop))...)
+}
+
+// fanoutProgram returns the number of the worker, below n, that a frame is for.
+// An ICMP error quotes a packet of ours, so there the ends are exchanged.
+func fanoutProgram(mode FanoutMode, n int) program {
+	end := slices.Concat(mixing(mode), program{bpf.ALUOpConstant{Op: bpf.ALUOpMod, Val: uint32(n)}, bpf.RetA{}})
+	port := uint32(0) // offset of the client's port in TCP that arrives
+	if mode == FanoutLocalPort {
+		port = 2
+	}
+	quoted := 2 - port
+	store := bpf.StoreScratch{Src: bpf.RegA, N: scratchKey}
+
+	tcp4 := program{load(12, 4), store, bpf.LoadMemShift{Off: 0}, loadX(port, 2)}
+	// The quoted header starts at X+8. Its length is added to X.
+	icmp4 := program{bpf.LoadMemShift{Off: 0}, loadX(8+16, 4), store, loadX(8, 1),
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0f}, bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 2},
+		bpf.ALUOpX{Op: bpf.ALUOpAdd}, bpf.TAX{}, loadX(8+quoted, 2)}
+	tcp6 := slices.Concat(fold(8), program{store, load(40+port, 2)})
+	icmp6 := slices.Concat(fold(40+8+24), program{store, load(40+8+40+quoted, 2)})
+
+	v4 := append(program{load(9, 1)}, when(protoICMP, slices.Concat(icmp4, end), slices.Concat(tcp4, end))...)
+	v6 := append(program{load(6, 1)}, when(protoIP6I, slices.Concat(icmp6, end), slices.Concat(tcp6, end))...)
+	version := program{load(0, 1), bpf.ALUOpConstant{Op: bpf.ALUOpShiftRight, Val: 4}}
+	return append(version, when(4, v4, v6)...)
+}
+
+// fold xors the four words of an IPv6 address into the accumulator.
+func fold(offset uint32) program {
+	p := program{load(offset, 4)}
+	for i := uint32(4); i < 16; i += 4 {
+		p = append(p, bpf.TAX{}, load(offset+i, 4), bpf.ALUOpX{Op: bpf.ALUOpXor})
+	}
+	return p
+}
+
+// mixing hashes the port in the accumulator and the address in the scratch
+// word. Neighbouring and even-only ports must not fall on few workers, hence
+// the two rounds of multiply and xor-shift (the finish of MurmurHash3).
+func mixing(mode FanoutMode) program {
+	if mode == FanoutLocalPort {
+		return nil
+	}
+	p := program{
+		bpf.StoreScratch{Src: bpf.RegA, N: scratchKey + 1},
+		bpf.LoadScratch{Dst: bpf.RegA, N: scratchKey},
+		bpf.ALUOpConstant{Op: bpf.ALUOpMul, Val: 0x9e3779b1},
+		bpf.LoadScratch{Dst: bpf.RegX, N: scratchKey + 1},
+		bpf.ALUOpX{Op: bpf.ALUOpAdd},
+	}
+	for _, round := range []struct{ shift, factor uint32 }{{16, 0x85ebca6b}, {13, 0xc2b2ae35}, {16, 1}} {
+		p = append(p, bpf.TAX{}, bpf.ALUOpConstant{Op: bpf.ALUOpShiftRight, Val: round.shift}, bpf.ALUOpX{Op: bpf.ALUOpXor},
+			bpf.ALUOpConstant{Op: bpf.ALUOpMul, Val: round.factor})
+	}
+	return p
+}

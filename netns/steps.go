@@ -1,0 +1,80 @@
+package netns
+
+// step is one change of the host. What undoes it is known before it is made.
+type step struct {
+	what string
+	undo []entry // written to the journal before do runs
+	do   func() error
+}
+
+// builder collects the steps of one plan. It only reads the host.
+type builder struct {
+	host     *Host
+	plan     Plan
+	names    names
+	families []*firewall // IPv4, and IPv6 where the host has it
+	steps    []step
+	// guarded are, per family, the interfaces that start to forward only
+	// because of us. everything stands for all.
+	guarded map[int][]string
+}
+
+const everything = "*"
+
+// steps lists what Install does, in order. Steering comes last: nothing is sent
+// to the hub before the hub can take it.
+func (h *Host) steps() ([]step, error) {
+	b := &builder{host: h, plan: h.plan, names: h.names, guarded: map[int][]string{}}
+	for _, family := range []int{4, 6} {
+		if family == 6 && !ipv6Usable() {
+			h.log.Warn("IPv6 is off on this host: only IPv4 is steered")
+			continue
+		}
+		fw, err := openFirewall(family)
+		if err != nil {
+			return nil, err
+		}
+		b.families = append(b.families, fw)
+	}
+	parts := []func() error{b.hubs, b.unusedTables, b.forwarding}
+	if b.plan.Role == RoleEdge {
+		parts = append(parts, b.keepAddresses, b.uplinks, b.steering)
+	} else {
+		parts = append(parts, b.egress)
+	}
+	for _, part := range parts {
+		if err := part(); err != nil {
+			return nil, err
+		}
+	}
+	return b.steps, nil
+}
+
+func (b *builder) add(s ...step) { b.steps = append(b.steps, s...) }
+
+// addIf takes the results of the functions that find out whether a step is
+// needed.
+func (b *builder) addIf(s step, needed bool, err error) error {
+	if needed && err == nil {
+		b.add(s)
+	}
+	return err
+}
+
+// unusedTables come before all chains, so they are undone after them.
+func (b *builder) unusedTables() error {
+	tables := []string{"filter"}
+	if b.plan.Role == RoleEdge {
+		tables = append(tables, "mangle")
+	} else if b.plan.Masquerade {
+		tables = append(tables, "nat")
+	}
+	for _, fw := range b.families {
+		for _, table := range tables {
+			if err := b.addIf(tableStep(fw, table)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

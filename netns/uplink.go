@@ -1,0 +1,266 @@
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// tablesOf lists the routing tables that a plan fills.
+func tablesOf(p Plan) []int {
+	if p.Role != RoleEdge {
+		return nil
+	}
+	tables := []int{tableSteer}
+	for i, l := range p.Links {
+		if l.Gateway.IsValid() {
+			tables = append(tables, uplinkTable(i))
+		}
+	}
+	return tables
+}
+
+func uplinkTable(link int) int { return tableSteer + 1 + link }
+
+// foreignRoute returns a route of the table that is not ours, "" when there is
+// none.
+func foreignRoute(table int) (string, error) {
+	for _, family := range []int{4, 6} {
+		routes, err := netlink.RouteListFiltered(netlinkFamily(family), &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+		if absentIsFine(err) != nil {
+			return "", fmt.Errorf("list routes: %w", err)
+		}
+		for _, r := range routes {
+			if r.Protocol != routeTag {
+				return r.String(), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// uplinks gives each link with a gateway a table of its own, used only by
+// sockets with BypassMark that are bound to the uplink or to its address.
+func (b *builder) uplinks() error {
+	loosened := map[string]bool{}
+	for i, l := range b.plan.Links {
+		if !loosened[l.Interface] {
+			loosened[l.Interface] = true
+			if err := b.addIf(looseStep(l.Interface)); err != nil {
+				return fmt.Errorf("link %s: %w", l.Name, err)
+			}
+		}
+		if !l.Gateway.IsValid() {
+			continue
+		}
+		table, family := uplinkTable(i), familyOf(l.Gateway)
+		b.add(step{
+			what: fmt.Sprintf("link %s: route by %s to %s in table %d", l.Name, l.Interface, l.Gateway, table),
+			undo: []entry{{Do: undoRoutes, Family: family, Number: table}},
+			do:   func() error { return b.host.routeUplink(l, table) },
+		}, ruleStep(policy{Family: family, Preference: prefUplink, Table: table, Mark: BypassMark, Out: l.Interface}))
+		sources, err := sourcePolicies(l, table)
+		if err != nil {
+			return err
+		}
+		for _, p := range sources {
+			b.add(ruleStep(p))
+		}
+	}
+	return nil
+}
+
+// looseStep relaxes a strict reverse path check of an uplink: what the cloud
+// sends to the second uplink comes from an address whose route is the first.
+func looseStep(device string) (step, bool, error) {
+	path := confPath(4, device, "rp_filter")
+	all, err := readSysctl(confPath(4, "all", "rp_filter"))
+	if err != nil {
+		return step{}, false, err
+	}
+	own, err := readSysctl(path)
+	if err != nil {
+		return step{}, false, err
+	}
+	if max(all, own) != "1" { // the kernel uses the greater value: 0 off, 1 strict, 2 loose
+		return step{}, false, nil
+	}
+	return sysctlStep(path, "2")
+}
+
+// sourcePolicies lets sockets that are bound to an address of the uplink, and
+// not to its interface, leave by it as well.
+func sourcePolicies(l LinkRoute, table int) ([]policy, error) {
+	device, err := netlink.LinkByName(l.Interface)
+	if err != nil {
+		return nil, fmt.Errorf("link %s: interface %s: %w", l.Name, l.Interface, plainLinkError(err))
+	}
+	family := familyOf(l.Gateway)
+	addrs, err := netlink.AddrList(device, netlinkFamily(family))
+	if err != nil {
+		return nil, fmt.Errorf("link %s: addresses of %s: %w", l.Name, l.Interface, err)
+	}
+	var found []policy
+	for _, a := range addrs {
+		if a.Scope != unix.RT_SCOPE_UNIVERSE {
+			continue
+		}
+		found = append(found, policy{Family: family, Preference: prefSource, Table: table, Mark: BypassMark, From: a.IP.String()})
+	}
+	return found, nil
+}
+
+// routeUplink sets the default route of a link's table. An uplink that is down
+// gets it from Watch when it is up.
+func (h *Host) routeUplink(l LinkRoute, table int) error {
+	device, err := netlink.LinkByName(l.Interface)
+	if err != nil {
+		return plainLinkError(err)
+	}
+	if device.Attrs().RawFlags&unix.IFF_UP == 0 {
+		h.log.Warn("uplink is down: its route follows when it is up", "link", l.Name, "interface", l.Interface)
+		return nil
+	}
+	route := defaultRoute(device, l.Gateway, table)
+	if !onSubnet(device, l.Gateway) {
+		route.Flags = int(netlink.FLAG_ONLINK)
+	}
+	return netlink.RouteReplace(route)
+}
+
+// onSubnet tells whether the gateway is in a subnet of the interface. Otherwise
+// the kernel takes it only when told that it is there all the same.
+func onSubnet(device netlink.Link, gateway netip.Addr) bool {
+	addrs, err := netlink.AddrList(device, netlinkFamily(familyOf(gateway)))
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if a.Contains(gateway.AsSlice()) || a.Peer != nil && a.Peer.Contains(gateway.AsSlice()) {
+			return true
+		}
+	}
+	return gateway.Is6() && gateway.IsLinkLocalUnicast()
+}
+
+// rewatch is the pause before broken netlink readers are started again.
+const rewatch = time.Second
+
+// Watch keeps the routes of the links while their interfaces go down, come up
+// and change address; the kernel drops the routes of an interface that goes
+// down. It returns nil when ctx ends, after its netlink readers have ended; an
+// error only when they cannot be started. End it before Close.
+func (h *Host) Watch(ctx context.Context) error {
+	for {
+		again, err := h.watchOnce(ctx)
+		if err != nil || !again {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rewatch):
+		}
+	}
+}
+
+// watchOnce returns true when a reader broke; a burst of events that overflows
+// its socket does that.
+func (h *Host) watchOnce(ctx context.Context) (again bool, err error) {
+	done := make(chan struct{})
+	links, addrs, err := h.subscribe(done)
+	defer func() {
+		close(done)
+		for range links {
+		}
+		for range addrs {
+		}
+	}()
+	if err != nil {
+		return false, fmt.Errorf("watch the uplinks: %w", err)
+	}
+	h.refresh("") // what changed before the readers were there
+	for {
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case u, ok := <-links:
+			if !ok {
+				return true, nil
+			}
+			h.refresh(u.Attrs().Name)
+		case u, ok := <-addrs:
+			if !ok {
+				return true, nil
+			}
+			if u.NewAddr {
+				h.refresh("")
+			}
+		}
+	}
+}
+
+// subscribe starts the readers; each closes its channel when it ends. Channels
+// without a reader are closed at once.
+func (h *Host) subscribe(done <-chan struct{}) (<-chan netlink.LinkUpdate, <-chan netlink.AddrUpdate, error) {
+	links, addrs := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	report := func(err error) { h.log.Debug("netlink reader", "error", err) }
+	err := errors.New("the virtual host is closed")
+	if !h.closed {
+		err = netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{Namespace: &h.home, ErrorCallback: report})
+	}
+	if err != nil {
+		close(links)
+		close(addrs)
+		return links, addrs, err
+	}
+	if err = netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{Namespace: &h.home, ErrorCallback: report}); err != nil {
+		close(addrs)
+	}
+	return links, addrs, err
+}
+
+// refresh makes the routes of the links on one interface true again; "" stands
+// for all interfaces.
+func (h *Host) refresh(device string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	for i, l := range h.plan.Links {
+		if !l.Gateway.IsValid() || device != "" && device != l.Interface {
+			continue
+		}
+		if err := inside(h.home, func() error { return h.renew(l, uplinkTable(i)) }); err != nil {
+			h.log.Warn("uplink has no route now", "link", l.Name, "interface", l.Interface, "error", err)
+		}
+	}
+}
+
+// renew repeats what uplinks did. Rules that are there already stay.
+func (h *Host) renew(l LinkRoute, table int) error {
+	if err := h.routeUplink(l, table); err != nil {
+		return err
+	}
+	policies, err := sourcePolicies(l, table)
+	if err != nil {
+		return err
+	}
+	for _, p := range policies {
+		if h.journal.holds(p) {
+			continue
+		}
+		if err := h.take(ruleStep(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package netns
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// strictServer accepts a packet only by the interface that its source is
+// reached by, and answers ARP only for that interface's own addresses. So a
+// packet that left by the wrong uplink, or without the gateway, is lost.
+func (w *world) strictServer() {
+	w.in(w.server, "echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter",
+		"echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore",
+		"ip6tables -t raw -A PREROUTING -m rpfilter --invert -j DROP",
+		"ip -6 route add fd00:3::2/128 dev s1", "ip -6 neigh flush all")
+	w.serve(w.server, "cloud", 7443)
+}
+
+// TestLinksLeaveByTheirUplink: main's default route is wan0 throughout.
+func TestLinksLeaveByTheirUplink(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			w := newWorld(t, k.sysctls...)
+			w.strictServer()
+			links := []struct {
+				name string
+				b    bound
+				addr string
+				want string
+			}{
+				{"first by interface", bound{BypassMark, "wan0", ""}, "198.18.100.9:7443", "cloud 198.18.2.2"},
+				{"second by interface", bound{BypassMark, "wan1", ""}, "198.18.100.9:7443", "cloud 198.18.3.2"},
+				{"second by address", bound{BypassMark, "", "198.18.3.2"}, "198.18.100.9:7443", "cloud 198.18.3.2"},
+				{"IPv6 by interface", bound{BypassMark, "wan1", ""}, "[fd00:64::9]:7443", "cloud fd00:3::2"},
+				{"IPv6 by address", bound{BypassMark, "", "fd00:3::2"}, "[fd00:64::9]:7443", "cloud fd00:3::2"},
+				{"unbound", bound{mark: BypassMark}, "198.18.100.9:7443", "cloud 198.18.2.2"},
+			}
+			w.patience = impatient
+			for _, l := range links[1:5] {
+				w.asks(l.name+" before", here, l.b, l.addr, nobody)
+			}
+			h, err := install(w.plan, quiet, k.variant)
+			must(t, err)
+			defer h.Close()
+			w.patience = patient
+			for _, l := range links {
+				w.asks(l.name, here, l.b, l.addr, l.want)
+			}
+			// Sockets of others do not use the links' tables.
+			w.patience = impatient
+			w.asks("no mark", here, bound{device: "wan1"}, "198.18.100.8:7443", nobody)
+		})
+	}
+}
+
+func TestGatewayOutsideTheSubnet(t *testing.T) {
+	w := newWorld(t)
+	w.in(w.server, "ip addr add 198.18.7.1/32 dev s1")
+	w.strictServer()
+	w.plan.Links[1].Gateway = netip.MustParseAddr("198.18.7.1")
+	w.install(w.plan)
+	w.asks("second", here, bound{BypassMark, "wan1", ""}, "198.18.100.9:7443", "cloud 198.18.3.2")
+}
+
+// TestWatch: the kernel forgets the routes of an interface that goes down.
+func TestWatch(t *testing.T) {
+	w := newWorld(t)
+	w.useAllTables()
+	w.strictServer()
+	w.run("ip link set wan1 down")
+	before := w.snapshot()
+	h := w.install(w.plan)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Watch(ctx) }()
+	up := func() {
+		t.Helper()
+		w.run("ip link set wan1 up", "ip addr replace fd00:3::2/64 dev wan1 nodad", "ip addr replace 198.18.3.9/24 dev wan1")
+		eventually(t, "the route of the uplink", func() bool {
+			routes := output(t, "ip route show table 26745; ip -6 route show table 26746; ip rule")
+			return strings.Contains(routes, "default via 198.18.3.1 dev wan1") && strings.Contains(routes, "default via fd00:3::1 dev wan1") &&
+				strings.Contains(routes, "from 198.18.3.9")
+		})
+		w.asks("second", here, bound{BypassMark, "wan1", ""}, "198.18.100.9:7443", "cloud 198.18.3.2")
+		w.asks("second by new address", here, bound{BypassMark, "", "198.18.3.9"}, "198.18.100.9:7443", "cloud 198.18.3.9")
+	}
+	up()
+	w.run("ip link set wan1 down")
+	if routes := output(t, "ip route show table 26745"); routes != "" {
+		t.Errorf("the kernel keeps routes now: %s", routes)
+	}
+	up()
+	cancel()
+	select {
+	case err := <-ended:
+		must(t, err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("Watch does not end with its context")
+	}
+	must(t, h.Close())
+	w.run("ip addr del 198.18.3.9/24 dev wan1", "ip link set wan1 down")
+	w.unchanged(before, "after Close")
+	if err := h.Watch(context.Background()); err == nil || !strings.Contains(err.Error(), "is closed") {
+		t.Errorf("Watch of a closed host: %v", err)
+	}
+}
