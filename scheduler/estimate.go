@@ -7,12 +7,14 @@ const (
 	minRTTWindow = 10 * time.Second
 	bwWindow     = 600 * time.Millisecond // at least; ten round trips when longer
 	capGain      = 1.25                   // of the bandwidth-delay product
-	startGain    = 3.0                    // while the link's rate is still unknown
+	startGain    = 2.5                    // while the link's rate is still unknown
 	capFloor     = 8 << 10                // bytes
 	startCap     = 32 << 10               // bytes before the first samples
 	slackMin     = 5 * time.Millisecond   // for the processing of both ends
-	slackMax     = 60 * time.Millisecond
-	initialRate  = 1.25e6 // bytes/s: 10 Mbit/s until something is measured
+	paceGain     = 1.3                    // of the window rate; headers take some of it
+	paceFloor    = 64 << 10               // bytes per second
+	drainGain    = 0.5                    // of the product while the least round trip is measured anew
+	initialRate  = 1.25e6                 // bytes/s: 10 Mbit/s until something is measured
 	initialRTT   = 100 * time.Millisecond
 	fullRounds   = 3    // rounds without growth that end the start
 	fullGrowth   = 1.25 // growth that keeps it going
@@ -22,6 +24,7 @@ const (
 // estimation of draft-cheng-iccrg-delivery-rate-estimation.
 type Sample struct {
 	RTT        time.Duration // 0: no round trip measured
+	Path       time.Duration // the transport's own measure, asked for by WantsPath; 0: unknown
 	Delivered  int           // bytes newly delivered between the sample's packet's sending and now
 	Interval   time.Duration // the time they took; the larger of the send and the ack interval
 	AppLimited bool          // the sender had nothing more to send
@@ -33,6 +36,8 @@ type Sample struct {
 type Estimator struct {
 	minRTT    time.Duration
 	minRTTAt  time.Time
+	drainTo   time.Time     // while set, the least round trip is measured anew
+	drained   time.Duration // the least since then
 	srtt      time.Duration
 	rttvar    time.Duration
 	rate      float64 // prediction
@@ -47,24 +52,31 @@ type Estimator struct {
 // Ack takes in one sample.
 func (e *Estimator) Ack(now time.Time, s Sample) {
 	if s.RTT > 0 {
-		e.addRTT(now, s.RTT)
+		e.addRTT(now, s)
 	}
 	// A link that had little to do looks slow without being so; a round trip
 	// far above the least shows that it had enough to do all the same.
-	queued := s.RTT-e.minRTT > max(10*time.Millisecond, e.minRTT/4)
+	queued := e.queues(s.RTT)
 	limited := s.AppLimited && !queued
 	if s.Delivered > 0 && s.Interval > 0 {
 		r := float64(s.Delivered) / max(s.Interval, e.minRTT, 100*time.Microsecond).Seconds()
 		e.addWindowRate(now, r, limited)
 		e.addPrediction(r, limited, queued)
 	}
-	if s.Round && !limited {
+	if s.Path > 0 && e.queues(s.Path) {
+		e.full = true // the queue says that the pipe is (HyStart++, RFC 9406)
+	} else if s.Round && !limited {
 		e.checkFull()
 	}
 }
 
-// addRTT follows RFC 6298 section 2; the minimum is over ten seconds.
-func (e *Estimator) addRTT(now time.Time, rtt time.Duration) {
+// addRTT follows RFC 6298 section 2. The least round trip is believed for ten
+// seconds. After that the link is drained for two round trips to measure it
+// anew (BBR's ProbeRTT, draft-ietf-ccwg-bbr section 5.3.4): without that a
+// standing queue of our own would count as distance, allow more in flight, and
+// grow for ever.
+func (e *Estimator) addRTT(now time.Time, s Sample) {
+	rtt := s.RTT
 	if e.srtt == 0 {
 		e.srtt, e.rttvar = rtt, rtt/4
 	} else {
@@ -72,9 +84,43 @@ func (e *Estimator) addRTT(now time.Time, rtt time.Duration) {
 		e.rttvar += (d.Abs() - e.rttvar) / 4
 		e.srtt += (rtt - e.srtt) / 8
 	}
-	if e.minRTT == 0 || rtt <= e.minRTT || now.Sub(e.minRTTAt) > minRTTWindow {
-		e.minRTT, e.minRTTAt = rtt, now
+	switch {
+	case e.minRTT == 0 || rtt <= e.minRTT:
+		e.minRTT, e.minRTTAt, e.drainTo = rtt, now, time.Time{}
+	case e.drainTo.IsZero() && now.Sub(e.minRTTAt) > minRTTWindow:
+		e.drainTo, e.drained = now.Add(2*e.srtt+slackMin), rtt
+	case !e.drainTo.IsZero():
+		e.drained = min(e.drained, rtt)
+		if s.Path > 0 { // without the time that chunks wait at the sender
+			e.drained = min(e.drained, s.Path)
+		}
+		if now.After(e.drainTo) {
+			e.minRTT, e.minRTTAt, e.drainTo = e.drained, now, time.Time{}
+		}
 	}
+}
+
+// queues reports whether a round trip shows a queue.
+func (e *Estimator) queues(rtt time.Duration) bool {
+	return rtt-e.minRTT > max(10*time.Millisecond, e.minRTT/4)
+}
+
+// WantsPath reports whether the next sample should carry the transport's own
+// measure. In the start chunks wait for the transport's window and not in a
+// queue; and at the end of a drain the transport may have held chunks back
+// meanwhile to measure for itself.
+func (e *Estimator) WantsPath(now time.Time) bool {
+	return !e.full || !e.drainTo.IsZero() && now.After(e.drainTo)
+}
+
+// Pace is the rate in bytes per second beyond which a connection should not
+// burst, or 0 for no limit. The transport's own idea of it may be far too high:
+// a sender that is held to its cap always looks as if it had more to give.
+func (e *Estimator) Pace() float64 {
+	if !e.full || e.bw == 0 {
+		return 0
+	}
+	return max(paceGain*e.bw, paceFloor)
 }
 
 // addWindowRate keeps the maximum of the window in two halves. A sample that
@@ -133,7 +179,10 @@ func (e *Estimator) Cap() int {
 		return startCap
 	}
 	bdp := e.bw * e.minRTT.Seconds()
-	slack := e.bw * min(max(4*e.rttvar, slackMin), slackMax).Seconds()
+	slack := e.bw * min(max(4*e.rttvar, slackMin), slackMin+e.minRTT/4).Seconds()
+	if !e.drainTo.IsZero() {
+		return max(capFloor, int(drainGain*bdp))
+	}
 	if !e.full {
 		return max(startCap, int(startGain*bdp+slack))
 	}

@@ -105,10 +105,59 @@ func TestEstimatorRoundTrips(t *testing.T) {
 	if p.e.MinRTT() != 20*ms || p.e.SRTT() < 28*ms || p.e.SRTT() > 30*ms {
 		t.Errorf("min %v, smoothed %v", p.e.MinRTT(), p.e.SRTT())
 	}
-	for range 60 {
+	for range 70 {
 		p.deliver(1000, 200*ms, 50*ms, true)
 	}
 	if p.e.MinRTT() != 50*ms {
 		t.Errorf("min %v though the path is longer for more than ten seconds", p.e.MinRTT())
+	}
+}
+
+// TestEstimatorDrains: a standing queue of our own does not pass for distance.
+func TestEstimatorDrains(t *testing.T) {
+	p := newPath()
+	p.deliver(125_000, 20*ms, 20*ms, false)
+	for range 3000 { // a minute
+		queue := time.Duration(float64(p.e.Cap()-125_000) / 6.25e6 * 1e9)
+		p.deliver(125_000, 20*ms, 20*ms+max(queue, 0), false)
+	}
+	if p.e.MinRTT() > 22*ms {
+		t.Errorf("least round trip %v after a minute with a queue, the path has 20 ms", p.e.MinRTT())
+	}
+}
+
+// TestEstimatorAsksTheTransport: chunks that the transport held back while the
+// link was drained do not pass for a longer path.
+func TestEstimatorAsksTheTransport(t *testing.T) {
+	p := newPath()
+	p.deliver(125_000, 20*ms, 20*ms, false)
+	for range 800 {
+		rtt := 30 * ms
+		if !p.e.drainTo.IsZero() {
+			rtt = 150 * ms
+		}
+		s := Sample{RTT: rtt, Delivered: 125_000, Interval: 20 * ms}
+		p.now = p.now.Add(20 * ms)
+		if p.e.WantsPath(p.now) {
+			s.Path = 21 * ms
+		}
+		p.e.Ack(p.now, s)
+		if p.e.MinRTT() > 21*ms {
+			t.Fatalf("least round trip %v", p.e.MinRTT())
+		}
+	}
+}
+
+func TestEstimatorPace(t *testing.T) {
+	p := newPath()
+	p.deliver(125_000, 20*ms, 20*ms, false)
+	if p.e.Pace() != 0 {
+		t.Error("the start is paced")
+	}
+	for range 10 {
+		p.deliver(125_000, 20*ms, 20*ms, false)
+	}
+	if !within(p.e.Pace(), 6.25e6*paceGain, 0.01) {
+		t.Errorf("pace %.0f", p.e.Pace())
 	}
 }

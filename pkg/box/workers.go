@@ -90,7 +90,7 @@ func (w *Workers) add(i int, fds []int) error {
 	}
 	worker, err := relay.New(relay.Options{
 		Index: i, Poller: poller, Card: channel, Ring: w.rings.Get,
-		Dial: w.dialer(i, poller), Allow: w.allow(), Log: w.opts.Log,
+		Dial: w.dialer(i, poller), Allow: w.allow(), Plain: w.opts.NoCompress, Log: w.opts.Log,
 	})
 	if err != nil {
 		return errors.Join(err, poller.Close())

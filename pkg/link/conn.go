@@ -82,6 +82,8 @@ type pipe interface {
 	// close ends both directions at once and gives everything back. The reason
 	// is told to the peer where the transport can.
 	close(reason error)
+	// pace limits the rate of sending, in bytes per second; 0 = no limit.
+	pace(rate float64)
 	// sample enters the transport's figures.
 	sample(*Stats)
 	// describe enters what the transport knows.
@@ -249,6 +251,10 @@ func (c *Conn) Close(err error) {
 	}
 	c.finish(fmt.Errorf("%w: %w", ErrClosed, err))
 }
+
+// Pace asks the transport not to send faster than rate bytes per second, also
+// in bursts; 0 lifts the limit. QUIC paces by its own controller and ignores it.
+func (c *Conn) Pace(rate float64) { c.pipe.pace(rate) }
 
 // Stats samples the connection's figures. It costs one system call on TCP.
 func (c *Conn) Stats() Stats {

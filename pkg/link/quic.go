@@ -132,6 +132,8 @@ func (p *quicPipe) close(reason error) {
 	}
 }
 
+func (p *quicPipe) pace(float64) {}
+
 func (p *quicPipe) sample(s *Stats) {
 	q := p.conn.ConnectionStats()
 	s.RTT, s.RTTVar, s.MinRTT = q.SmoothedRTT, q.MeanDeviation, q.MinRTT

@@ -3,6 +3,7 @@ package link
 import (
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"syscall"
@@ -154,6 +155,19 @@ func (p *tcpPipe) writev(bufs [][]byte) error {
 	p.out = bufs
 	_, err := p.out.WriteTo(p.conn)
 	return err
+}
+
+// pace sets SO_MAX_PACING_RATE, which bounds what BBR computes: BBR on a
+// connection that is always a little short of data never leaves its start and
+// bursts at three times the rate.
+func (p *tcpPipe) pace(rate float64) {
+	value := -1 // the kernel's word for no limit
+	if rate > 0 {
+		value = int(int32(min(rate, math.MaxInt32)))
+	}
+	_ = p.raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, value)
+	})
 }
 
 func (p *tcpPipe) closeWrite() error { return p.conn.CloseWrite() }

@@ -61,6 +61,7 @@ type Options struct {
 	Window int          // blocks in flight per direction of a flow, 1 to 255; 0 is DefaultWindow
 	Budget int          // bytes a flow may move before others have their turn; 0 is DefaultBudget
 	Flows  int          // most flows at a time; 0 is DefaultFlows
+	Plain  bool         // never compress
 	Log    *slog.Logger // nil logs nothing
 }
 

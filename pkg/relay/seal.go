@@ -89,7 +89,7 @@ func (w *Worker) sealBlock(f *flow, slab *buffer.Buf, n int) {
 	j.Op, j.Ring, j.Flow, j.Counter, j.Now = card.Seal, f.session.ring, f.id, u.counter, w.now
 	j.Slab, j.N = slab, n
 	j.Codec = compress.None
-	if n >= compress.Least && u.memory.Try() {
+	if !w.o.Plain && n >= compress.Least && u.memory.Try() {
 		w.chooser.Note(w.now, n)
 		j.Codec = w.chooser.Codec()
 	}

@@ -194,6 +194,9 @@ func (e *End) Buffered() bool { return false }
 // RTT implements tunnel.Carrier.
 func (e *End) RTT() time.Duration { return 2 * e.tx.spec.Delay }
 
+// Pace implements tunnel.Carrier. A simulated link has no bursts to smooth.
+func (e *End) Pace(float64) {}
+
 // Close implements tunnel.Carrier: it ends both directions for both ends.
 func (e *End) Close(err error) {
 	e.pair.once.Do(func() {

@@ -22,6 +22,9 @@ type Carrier interface {
 	Buffered() bool
 	// RTT is the transport's own measure, or 0.
 	RTT() time.Duration
+	// Pace asks the transport not to send faster than rate bytes per second,
+	// also in bursts; 0 = no limit.
+	Pace(rate float64)
 	// Close ends both directions at once; Send and Receive return err.
 	Close(err error)
 }
@@ -53,9 +56,10 @@ type conn struct {
 	probed   time.Time
 	recvSeq  uint64    // records received
 	ackDue   bool      // the peer waits for an acknowledgement
-	recvAt   time.Time // when the oldest record that waits for it came
+	recvAt   time.Time // when the newest record that waits for it came
 	inFlight int
 	rate     rateState
+	paced    float64 // what the transport was last asked
 
 	filling *txBatch
 	free    []*txBatch
@@ -253,6 +257,16 @@ func (c *conn) seal(b *txBatch, blk []byte, body buffer.Seg) int {
 // recordOverhead is a link record's prefix and tag, in bytes (PROTOCOL.md
 // section 4).
 const recordOverhead = 4 + 16
+
+// pace tells the transport of the link's rate when that has moved.
+func (c *conn) pace() {
+	want := c.link.est.Pace()
+	if want > c.paced*0.95 && want < c.paced*1.05 || want == c.paced {
+		return
+	}
+	c.paced = want
+	c.carrier.Pace(want)
+}
 
 // flush hands the filled batch to the writer.
 func (c *conn) flush() {

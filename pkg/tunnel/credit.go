@@ -11,7 +11,7 @@ const InitialCredit = 32 << 10
 
 // openWindow is the window that a new flow is given when memory allows, so
 // that an object of this size needs no second round trip for credit.
-const openWindow = 256 << 10
+const openWindow = 512 << 10
 
 // Budget is the memory that an agent's sessions may together hold for the
 // receive sides of flows, in bytes. Sessions share it; all methods may be

@@ -47,6 +47,20 @@ func (f *flow) note(c *conn, from, to uint64) {
 	f.via = append(f.via, via{from, to, c})
 }
 
+// left is the number of bytes that wait to be sent, as path choice wants it. A
+// flow that has used up its credit has more than what is here.
+func (f *flow) left() int {
+	if !f.send.fin && f.send.end+creditEdge > f.peer {
+		return f.send.left() + bulkLeft
+	}
+	return f.send.left()
+}
+
+const (
+	creditEdge = 32 << 10 // bytes of credit below which a flow counts as held by it
+	bulkLeft   = 1 << 20  // bytes that such a flow is taken to have behind it
+)
+
 // forget drops what was consumed.
 func (f *flow) forget() {
 	f.via = slices.DeleteFunc(f.via, func(v via) bool { return v.to <= f.credit.consumed })

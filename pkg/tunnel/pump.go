@@ -112,7 +112,7 @@ func (s *Session) sendChunks() {
 			s.order.Remove(node)
 			continue
 		}
-		i, ok := s.path.Pick(s.views, p.seg.Len(), max(f.send.left(), p.seg.Len()))
+		i, ok := s.path.Pick(s.views, p.seg.Len(), max(f.left(), p.seg.Len()))
 		if !ok {
 			s.order.Rotate(node)
 			waited++

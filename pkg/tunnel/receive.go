@@ -40,7 +40,7 @@ func (s *Session) record(c *conn, at time.Time, frames []wire.Frame, body buffer
 	c.link.gotBytes += uint64(body.Len()) + recordOverhead
 	for i := range frames {
 		f := &frames[i]
-		if f.Kind != wire.KindAck && !c.ackDue {
+		if f.Kind != wire.KindAck {
 			c.ackDue, c.recvAt = true, at
 		}
 		var seg buffer.Seg
@@ -215,7 +215,11 @@ func (s *Session) acked(c *conn, seq uint64, delay time.Duration) error {
 	if newest.seq > 0 {
 		sample := c.rate.sample(s.now, newest, delay)
 		sample.InFlight = c.inFlight
+		if c.link.est.WantsPath(s.now) {
+			sample.Path = c.carrier.RTT()
+		}
 		c.link.est.Ack(s.now, sample)
+		c.pace()
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func TestGoodput(t *testing.T) {
 	}{
 		{"equal", simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond}, simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond}, 10, 0.95},
 		{"unequal", simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond}, simlink.Spec{Rate: 20 * mbit, Delay: 40 * time.Millisecond}, 10, 0.95},
-		{"satellite", simlink.Spec{Rate: 50 * mbit, Delay: 15 * time.Millisecond}, simlink.Spec{Rate: 50 * mbit, Delay: 300 * time.Millisecond}, 20, 0.90},
+		{"satellite", simlink.Spec{Rate: 50 * mbit, Delay: 15 * time.Millisecond}, simlink.Spec{Rate: 50 * mbit, Delay: 300 * time.Millisecond}, 30, 0.90},
 		{"thin and fat", simlink.Spec{Rate: 100 * mbit, Delay: 10 * time.Millisecond}, simlink.Spec{Rate: 2 * mbit, Delay: 10 * time.Millisecond}, 10, 0.93},
 	} {
 		for _, up := range []bool{false, true} {
