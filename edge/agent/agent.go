@@ -114,7 +114,7 @@ func (a *agent) install() error {
 
 // session is the tunnel for a new client connection.
 func (a *agent) session() stream.Tunnel {
-	if s := a.tunnels.current(); s != nil {
+	if s, _ := a.tunnels.current(); s != nil {
 		return s
 	}
 	return nil

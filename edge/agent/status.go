@@ -15,10 +15,10 @@ func (a *agent) status() admin.Status {
 	}
 	s.Key = a.id.String()
 	session := admin.Session{State: "down"}
-	if t := a.tunnels.current(); t != nil {
+	if t, since := a.tunnels.current(); t != nil {
 		if st, ok := t.Status(); ok {
 			session = box.Session(st, true)
-			session.Protocol = wire.VersionMax
+			session.Since, session.Protocol = since, wire.VersionMax
 		}
 	}
 	session.Key = identity.EncodePublic(a.cfg.Cloud.Key)

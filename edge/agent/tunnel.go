@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
@@ -34,6 +35,7 @@ type tunnels struct {
 type term struct {
 	id      [16]byte
 	session *tunnel.Session // nil until the first link is connected
+	since   time.Time       // when it was made
 }
 
 // newTerm draws a session ID.
@@ -78,6 +80,7 @@ func (t *tunnels) join(tm *term, w wire.Welcome) *tunnel.Session {
 	}
 	if tm.session == nil {
 		ctx, cancel := context.WithCancelCause(context.Background())
+		tm.since = time.Now()
 		tm.session = tunnel.New(tunnel.Config{
 			Peer: peerName(w), Edge: true, Secret: w.Secret[:], Sink: t.sink,
 			Budget: t.budget, Silent: t.silent, Log: t.log,
@@ -121,11 +124,12 @@ func (t *tunnels) retire(tm *term) {
 
 var errRetired = errors.New("the cloud no longer knows the session")
 
-// current returns the session that new flows use, or nil while there is none.
-func (t *tunnels) current() *tunnel.Session {
+// current returns the session that new flows use and since when it is there,
+// or nil while there is none.
+func (t *tunnels) current() (*tunnel.Session, time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.term.session
+	return t.term.session, t.term.since
 }
 
 func (t *tunnels) silent(link int, silent bool) {

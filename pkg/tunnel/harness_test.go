@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -66,8 +67,20 @@ type user struct {
 	rejected bool                  // waits for the rewind
 }
 
-// pattern is the byte at an offset of every stream.
-func pattern(off uint64) byte { return byte(off*7 + off>>8 + off>>16) }
+// patternLen is prime, so that no cut of a stream looks like another.
+const patternLen = 65521
+
+// pattern is what every stream repeats, with room to read any 64 KiB at once.
+var pattern = func() []byte {
+	p := make([]byte, 2*patternLen)
+	for i := range p {
+		p[i] = byte(i%patternLen*7 + i%patternLen>>8)
+	}
+	return p
+}()
+
+// patternAt returns the n bytes at an offset of every stream.
+func patternAt(off uint64, n int) []byte { return pattern[off%patternLen:][:n] }
 
 func newWorld(t *testing.T, specs ...simlink.Spec) *world {
 	w := &world{t: t}
@@ -206,10 +219,8 @@ func (u *user) work() (out []stream.Command) {
 			u.rejected = true
 			return append(out, stream.Command{Kind: stream.CmdReject, Flow: u.id})
 		}
-		for i, b := range seg.P {
-			if b != pattern(u.got+uint64(i)) {
-				u.side.w.t.Fatalf("flow %d: wrong byte at %d", u.id, u.got+uint64(i))
-			}
+		if !bytes.Equal(seg.P, patternAt(u.got, seg.Len())) {
+			u.side.w.t.Errorf("flow %d: wrong bytes at %d", u.id, u.got)
 		}
 		u.got += uint64(seg.Len())
 		out = append(out, stream.Command{Kind: stream.CmdConsumed, Flow: u.id, Bytes: seg.Len()})
@@ -219,9 +230,7 @@ func (u *user) work() (out []stream.Command) {
 	for u.left > 0 && u.sent < u.limit {
 		n := min(u.left, int(u.limit-u.sent), 16000)
 		b := buffer.Get(n)
-		for i := range n {
-			b.Bytes()[i] = pattern(u.sent + uint64(i))
-		}
+		copy(b.Bytes(), patternAt(u.sent, n))
 		out = append(out, stream.Command{Kind: stream.CmdSend, Flow: u.id, Seg: b.Seg(0, n)})
 		u.sent += uint64(n)
 		u.left -= n
@@ -299,6 +308,20 @@ func (u *user) resetGap() {
 	u.side.mu.Lock()
 	defer u.side.mu.Unlock()
 	u.gap, u.lastGot = 0, time.Now()
+}
+
+// resetCode is how the flow was reset, if it was.
+func (u *user) resetCode() stream.Code {
+	u.side.mu.Lock()
+	defer u.side.mu.Unlock()
+	return u.reset
+}
+
+// total is how many bytes have come.
+func (u *user) total() uint64 {
+	u.side.mu.Lock()
+	defer u.side.mu.Unlock()
+	return u.got
 }
 
 func (u *user) stall() time.Duration {

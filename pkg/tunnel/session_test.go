@@ -24,8 +24,8 @@ func TestEcho(t *testing.T) {
 		w.serve(100_000)
 		u := w.open(50_000)
 		took := u.await(5 * time.Second)
-		if u.got != 100_000 || !u.accepted || u.reset != 0 {
-			t.Fatalf("got %d, accepted %v, reset %v", u.got, u.accepted, u.reset)
+		if u.total() != 100_000 || !u.accepted || u.resetCode() != 0 {
+			t.Fatalf("got %d, accepted %v, reset %v", u.total(), u.accepted, u.resetCode())
 		}
 		t.Logf("took %v", took)
 		w.gone()
@@ -150,8 +150,8 @@ func TestAllLinksGone(t *testing.T) {
 		w.connect(0, spec)
 		w.connect(1, spec)
 		u.await(time.Minute)
-		if u.got != 20e6 {
-			t.Fatalf("got %d", u.got)
+		if u.total() != 20e6 {
+			t.Fatalf("got %d", u.total())
 		}
 		w.gone()
 	})
@@ -164,10 +164,10 @@ func TestLinger(t *testing.T) {
 		time.Sleep(time.Second)
 		w.pairs[0].A.Close(errAny)
 		time.Sleep(DefaultLinger + 5*time.Second)
-		if !errors.Is(w.edge.err, ErrLinger) || u.reset != stream.CodeLost {
-			t.Errorf("edge ended with %v, flow with %v", w.edge.err, u.reset)
-		}
 		w.close()
+		if !errors.Is(w.edge.err, ErrLinger) || u.resetCode() != stream.CodeLost {
+			t.Errorf("edge ended with %v, flow with %v", w.edge.err, u.resetCode())
+		}
 	})
 }
 
@@ -192,8 +192,8 @@ func TestReset(t *testing.T) {
 			from.flows[u.id].end()
 			from.mu.Unlock()
 			victim.await(time.Second)
-			if victim.reset != stream.CodeRefused {
-				t.Errorf("reset code %v", victim.reset)
+			if victim.resetCode() != stream.CodeRefused {
+				t.Errorf("reset code %v", victim.resetCode())
 			}
 			w.gone()
 		})
@@ -243,8 +243,8 @@ func TestForged(t *testing.T) {
 		}
 		u.await(time.Minute)
 		st, _ := w.edge.s.Status()
-		if u.got != 5e6 || st.Counts.Forged != 4 {
-			t.Fatalf("got %d, forged %d", u.got, st.Counts.Forged)
+		if u.total() != 5e6 || st.Counts.Forged != 4 {
+			t.Fatalf("got %d, forged %d", u.total(), st.Counts.Forged)
 		}
 		if st.Links[0].LastError == "" && st.Links[1].LastError == "" {
 			t.Error("no link was ended")
