@@ -131,7 +131,7 @@ func (s *Session) Ended() <-chan struct{} { return s.ended }
 // all link connections are closed; the callers of Serve return soon after.
 func (s *Session) Run(ctx context.Context) error {
 	defer close(s.ended)
-	timer := time.NewTimer(time.Hour)
+	timer := time.NewTimer(0) // the first turn finds the first deadline
 	defer timer.Stop()
 	var spent mail
 	s.now = time.Now()

@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hawser/pkg/config"
+	"hawser/pkg/link"
+	"hawser/pkg/stream"
+	"hawser/pkg/tunnel"
+	"hawser/pkg/wire"
+)
+
+// nowhere is a sink for sessions that have no flows.
+type nowhere struct{}
+
+func (nowhere) Deliver(int, []stream.Event) {}
+func (nowhere) Place(stream.ID) int         { return 0 }
+
+func testSessions() *sessions {
+	cfg := &config.Cloud{Edges: []config.Client{{Name: "train", Key: [32]byte{1}}, {Name: "bus", Key: [32]byte{2}}}}
+	s := newSessions(cfg, tunnel.NewBudget(1<<20), slog.New(slog.DiscardHandler))
+	s.sink, s.ended = nowhere{}, func(stream.Tunnel) {}
+	return s
+}
+
+func hello(key, session byte, resume bool) link.Request {
+	return link.Request{Key: [32]byte{key}, Hello: wire.Hello{Session: [16]byte{session}, Resume: resume, Name: "lte"}}
+}
+
+// TestAdmit follows edges through what they may ask for (PROTOCOL.md section 3).
+func TestAdmit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSessions()
+		defer s.stop()
+		first, err := s.Admit(hello(1, 7, false))
+		if err != nil || first.Resumed || first.Edge != "train" || first.Secret == [32]byte{} {
+			t.Fatalf("a new session: %+v, %v", first, err)
+		}
+		second, err := s.Admit(hello(1, 7, false))
+		if err != nil || !second.Resumed || second.Secret != first.Secret {
+			t.Errorf("the second link of a new session: %+v, %v", second, err)
+		}
+		if again, err := s.Admit(hello(1, 7, true)); err != nil || again.Secret != first.Secret {
+			t.Errorf("a link that comes back: %v", err)
+		}
+		other, err := s.Admit(hello(2, 7, false))
+		if err != nil || other.Resumed || other.Secret == first.Secret {
+			t.Errorf("another edge with the same session ID must get its own: %+v, %v", other, err)
+		}
+		wantStatus(t, s, hello(1, 8, true), wire.StatusNoSession)
+		if _, err := s.Admit(hello(3, 7, false)); !errors.Is(err, link.ErrUnknownEdge) {
+			t.Errorf("an edge that is not configured: %v", err)
+		}
+		if fresh, err := s.Admit(hello(1, 9, false)); err != nil || fresh.Resumed || fresh.Secret == first.Secret {
+			t.Errorf("an edge that was started anew: %+v, %v", fresh, err)
+		}
+		wantStatus(t, s, hello(1, 7, true), wire.StatusNoSession)
+		synctest.Wait()
+		if n := len(s.list()); n != 2 {
+			t.Errorf("%d sessions, want one per edge", n)
+		}
+	})
+}
+
+// TestSessionExpires: a session without links ends and is no longer known.
+func TestSessionExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSessions()
+		defer s.stop()
+		if _, err := s.Admit(hello(1, 7, false)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(tunnel.DefaultLinger + 5*time.Second)
+		wantStatus(t, s, hello(1, 7, true), wire.StatusNoSession)
+	})
+}
+
+func TestAdmitWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSessions()
+		s.stop()
+		wantStatus(t, s, hello(1, 7, false), wire.StatusStopping)
+	})
+}
+
+func wantStatus(t *testing.T, s *sessions, r link.Request, want wire.Status) {
+	t.Helper()
+	_, err := s.Admit(r)
+	var refusal *link.Refusal
+	if !errors.As(err, &refusal) || refusal.Status != want {
+		t.Errorf("session %d: %v, want %v", r.Hello.Session[0], err, want)
+	}
+}
+
+// TestQuiet: strangers cannot fill the log.
+func TestQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		q := newQuiet(slog.New(slog.NewTextHandler(&out, nil)))
+		for range 1000 {
+			q.warn(errors.New("bad"))
+		}
+		if n := strings.Count(out.String(), "\n"); n != quietMost {
+			t.Errorf("%d lines for 1000 failures", n)
+		}
+		time.Sleep(quietInterval + time.Second)
+		q.warn(errors.New("bad"))
+		if !strings.Contains(out.String(), "count=980") {
+			t.Errorf("what was left out is not counted:\n%s", out.String())
+		}
+	})
+}

@@ -1,0 +1,229 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hawser/pkg/box"
+	"hawser/pkg/identity"
+	"hawser/pkg/link"
+	"hawser/pkg/stream"
+	"hawser/pkg/tunnel"
+	"hawser/pkg/wire"
+)
+
+// nowhere is a sink for sessions that have no flows.
+type nowhere struct{}
+
+func (nowhere) Deliver(int, []stream.Event) {}
+func (nowhere) Place(stream.ID) int         { return 0 }
+
+// rig is a cloud's listener on the loopback and an edge's links to it.
+type rig struct {
+	t        *testing.T
+	ctx      context.Context // of the cloud's side
+	edge     identity.Key
+	cloud    identity.Key
+	listener *link.Listener
+	tunnels  *tunnels
+
+	mu      sync.Mutex
+	refuse  wire.Status // what Admit answers, if not StatusOK
+	hellos  []wire.Hello
+	conns   []*link.Conn
+	clouds  map[[16]byte]*tunnel.Session
+	running sync.WaitGroup
+	attempt atomic.Int32
+}
+
+func newRig(t *testing.T, links int) *rig {
+	r := &rig{t: t, clouds: map[[16]byte]*tunnel.Session{}}
+	var err error
+	if r.edge, err = identity.Generate(rand.Reader); err == nil {
+		r.cloud, err = identity.Generate(rand.Reader)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, _ := r.cloud.Certificate(time.Now())
+	r.listener, err = link.Listen(t.Context(), link.ListenOptions{
+		Address: "127.0.0.1:0", Name: "cloud", Certificate: certificate, PeerKey: identity.PeerKey, Admitter: r,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.ctx = ctx
+	r.running.Go(func() { _ = r.listener.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		r.running.Wait()
+		r.listener.Close()
+	})
+	r.tunnels = &tunnels{
+		log: slog.New(slog.DiscardHandler), sink: nowhere{}, budget: tunnel.NewBudget(1 << 20), ended: func(stream.Tunnel) {},
+	}
+	for i := range links {
+		r.tunnels.uplinks = append(r.tunnels.uplinks, r.uplink(i))
+	}
+	return r
+}
+
+func (r *rig) uplink(i int) *uplink {
+	certificate, _ := r.edge.Certificate(time.Now())
+	name := string(rune('a' + i))
+	d, err := link.NewDialer(link.DialerOptions{
+		Link: name, Index: uint16(i), Remote: r.listener.Addr(), Transport: link.TCP,
+		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: r.cloud.Public(),
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	dial := func(ctx context.Context, h wire.Hello) (*link.Conn, wire.Welcome, error) {
+		r.attempt.Add(1)
+		return d.Dial(ctx, h)
+	}
+	return &uplink{id: i, name: name, tunnels: r.tunnels, log: r.tunnels.log, dial: dial, kick: make(chan struct{}, 1)}
+}
+
+// Admit implements link.Admitter.
+func (r *rig) Admit(q link.Request) (link.Admission, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refuse != wire.StatusOK {
+		return link.Admission{}, &link.Refusal{Status: r.refuse}
+	}
+	r.hellos = append(r.hellos, q.Hello)
+	s := r.clouds[q.Hello.Session]
+	if s == nil {
+		s = tunnel.New(tunnel.Config{
+			Peer: "edge", Secret: make([]byte, 32), Sink: nowhere{}, Budget: tunnel.NewBudget(1 << 20),
+			Log: slog.New(slog.DiscardHandler),
+		})
+		r.clouds[q.Hello.Session] = s
+		r.running.Go(func() { _ = s.Run(r.ctx) })
+	}
+	return link.Admission{Edge: "edge", Attach: func(c *link.Conn) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.conns = append(r.conns, c)
+		r.running.Go(func() { _ = s.Serve(r.ctx, tunnel.LinkInfo{ID: int(q.Hello.Link)}, box.Carrier(c)) })
+	}}, nil
+}
+
+func (r *rig) answer(s wire.Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refuse = s
+}
+
+// dropAll closes the cloud's ends of n connections, once they are there.
+func (r *rig) dropAll(n int) {
+	r.t.Helper()
+	r.eventually("connections to drop", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.conns) >= n
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.conns {
+		c.Close(errors.New("dropped by the test"))
+	}
+	r.conns = nil
+}
+
+func (r *rig) admitted() []wire.Hello {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]wire.Hello(nil), r.hellos...)
+}
+
+// eventually waits for a condition on real sockets.
+func (r *rig) eventually(what string, ok func() bool) {
+	r.t.Helper()
+	for range 500 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.t.Fatalf("%s: not within 5 s", what)
+}
+
+// TestLinksShareASession: all links join one session, come back to it when
+// they are lost, and begin another when the cloud has forgotten it.
+func TestLinksShareASession(t *testing.T) {
+	r := newRig(t, 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.tunnels.run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+
+	r.eventually("both links", func() bool { return len(r.admitted()) >= 2 })
+	h := r.admitted()
+	if h[0].Session != h[1].Session || h[0].Resume {
+		t.Errorf("hellos %+v", h)
+	}
+	r.eventually("a session", func() bool { s, since := r.tunnels.current(); return s != nil && !since.IsZero() })
+	first, _ := r.tunnels.current()
+	r.dropAll(2)
+	r.eventually("both links again", func() bool { return len(r.admitted()) >= 4 })
+	for _, again := range r.admitted()[2:] {
+		if !again.Resume || again.Session != h[0].Session {
+			t.Errorf("a lost link asks for %+v", again)
+		}
+	}
+	r.answer(wire.StatusNoSession)
+	r.dropAll(2)
+	r.eventually("the session given up", func() bool { s, _ := r.tunnels.current(); return s != first })
+	r.answer(wire.StatusOK)
+	r.eventually("another session", func() bool { s, _ := r.tunnels.current(); return s != nil && s != first })
+	last := r.admitted()
+	if got := last[len(last)-1]; got.Session == h[0].Session {
+		t.Error("the old session was asked for again")
+	}
+}
+
+// TestSilentLinkIsRaced: a link that falls silent gets another connection,
+// unless it speaks again within the grace.
+func TestSilentLinkIsRaced(t *testing.T) {
+	r := newRig(t, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.tunnels.run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	r.eventually("the link", func() bool { return len(r.admitted()) == 1 })
+
+	r.tunnels.silent(0, true)
+	r.tunnels.silent(0, false)
+	time.Sleep(silenceGrace + 200*time.Millisecond)
+	if n := len(r.admitted()); n != 1 {
+		t.Errorf("%d connections though the link spoke again", n)
+	}
+	r.tunnels.silent(0, true)
+	r.eventually("a second connection", func() bool { return len(r.admitted()) == 2 })
+}
+
+// TestLastError: status says why a link does not connect.
+func TestLastError(t *testing.T) {
+	r := newRig(t, 1)
+	r.answer(wire.StatusBusy)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.tunnels.run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	u := r.tunnels.uplinks[0]
+	r.eventually("an error", func() bool { return u.lastError() != "" })
+	r.answer(wire.StatusOK)
+	r.eventually("the error gone", func() bool { return u.lastError() == "" })
+	if r.attempt.Load() < 2 {
+		t.Error("one attempt only")
+	}
+}
