@@ -1,0 +1,399 @@
+package sock
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"hawser/pkg/party"
+)
+
+// DialTimeout bounds the time that a server may take to answer.
+const DialTimeout = 10 * time.Second
+
+// Probes of a silent party: after keepIdle seconds, then keepCount times every
+// keepInterval seconds.
+const (
+	keepIdle     = 600
+	keepInterval = 150
+	keepCount    = 4
+)
+
+// Conn is a TCP connection of the kernel's. See party.Conn for its methods;
+// only the goroutine of its Poller may call them. Watch functions are called
+// by Poller.Wait, and once by Watch.
+type Conn struct {
+	poller   *Poller
+	fd       int // -1 after Close or Abort
+	notify   func(party.Ready)
+	reported party.Ready // and not yet taken back by ErrAgain
+	early    party.Ready // came before Watch
+
+	connecting    bool
+	deadline      time.Time // of a dial
+	broken        error     // why the kernel hung up; what has arrived is read first
+	failure       error     // what every operation returns from now on
+	local, remote netip.AddrPort
+}
+
+var _ party.Conn = (*Conn)(nil)
+
+// Dial starts a connection to dst and returns at once. Conn.Watch reports
+// Writable when the outcome is known, Conn.Connected says what it is. A mark
+// other than 0 is set on the socket (SO_MARK); a device other than "" binds it
+// (SO_BINDTODEVICE). An error that a route or a policy causes at once wraps
+// party.ErrUnreachable.
+func Dial(p *Poller, dst netip.AddrPort, mark uint32, device string) (*Conn, error) {
+	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	fd, err := socket(dst.Addr())
+	if err != nil {
+		return nil, fmt.Errorf("sock: dial %v: %w", dst, err)
+	}
+	c := &Conn{poller: p, fd: fd, remote: dst, connecting: true, deadline: time.Now().Add(DialTimeout)}
+	if err := c.start(mark, device); err != nil {
+		c.release()
+		return nil, fmt.Errorf("sock: dial %v: %w", dst, err)
+	}
+	p.dials.conns = append(p.dials.conns, c)
+	return c, nil
+}
+
+// socket opens a TCP socket of a's family.
+func socket(a netip.Addr) (int, error) {
+	family := unix.AF_INET6
+	if a.Is4() {
+		family = unix.AF_INET
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open socket: %w", err)
+	}
+	return fd, nil
+}
+
+// start sets the dial's options and sends the SYN.
+func (c *Conn) start(mark uint32, device string) error {
+	if mark != 0 {
+		if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+			return fmt.Errorf("set mark %#x (needs CAP_NET_ADMIN): %w", mark, err)
+		}
+	}
+	if device != "" {
+		if err := unix.SetsockoptString(c.fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, device); err != nil {
+			return fmt.Errorf("bind to device %s: %w", device, err)
+		}
+	}
+	if err := c.tune(); err != nil {
+		return err
+	}
+	if err := unix.Connect(c.fd, sockaddr(c.remote)); err != nil && err != unix.EINPROGRESS {
+		return fmt.Errorf("%w (%w)", partyError(err), err)
+	}
+	return c.poller.add(c.fd, c.handle)
+}
+
+// tune sets what all connections need: no waiting for full segments, and
+// probes of a party that may have vanished.
+func (c *Conn) tune() error {
+	for _, o := range []struct{ level, name, value int }{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount},
+	} {
+		if err := unix.SetsockoptInt(c.fd, o.level, o.name, o.value); err != nil {
+			return fmt.Errorf("set socket option %d/%d: %w", o.level, o.name, err)
+		}
+	}
+	return nil
+}
+
+// handle takes an epoll event.
+func (c *Conn) handle(events uint32) {
+	if c.connecting {
+		// Any event ends it: the kernel raises EPOLLOUT, with EPOLLERR on
+		// failure. A server that speaks first may have raised EPOLLIN with it.
+		c.settled(c.outcome())
+		if c.connecting || c.failure != nil {
+			return
+		}
+	}
+	var bits party.Ready
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
+		bits |= party.Readable
+	}
+	if events&unix.EPOLLOUT != 0 {
+		bits |= party.Writable
+	}
+	// EPOLLHUP alone means that both sides have closed well.
+	if events&unix.EPOLLERR != 0 {
+		bits |= party.Hangup | party.Readable | party.Writable
+		c.hangup()
+	}
+	c.report(bits)
+}
+
+// hangup takes the reason. The kernel gives it once, and after a FIN not by
+// read at all.
+func (c *Conn) hangup() {
+	c.broken = party.ErrReset
+	if errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
+		c.broken = partyError(unix.Errno(errno))
+	}
+}
+
+// outcome returns nil if the dial has succeeded, or why not.
+func (c *Conn) outcome() error {
+	errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return fmt.Errorf("%w (%w)", party.ErrReset, err)
+	}
+	if errno != 0 {
+		return partyError(unix.Errno(errno))
+	}
+	if _, err := unix.Getpeername(c.fd); err != nil {
+		return party.ErrAgain // the event said that it is still unconnected
+	}
+	return nil
+}
+
+// settled notes how the dial ended.
+func (c *Conn) settled(err error) {
+	if errors.Is(err, party.ErrAgain) {
+		return
+	}
+	c.connecting = false
+	if err != nil {
+		c.failure = err
+		c.report(party.Readable | party.Writable | party.Hangup)
+		return
+	}
+	c.report(party.Writable)
+}
+
+// report tells the worker the bits that it has not been told yet.
+func (c *Conn) report(bits party.Ready) {
+	fresh := bits &^ c.reported
+	if fresh == 0 {
+		return
+	}
+	if c.notify == nil {
+		c.early |= fresh
+		return
+	}
+	c.reported |= fresh
+	c.notify(fresh)
+}
+
+// Watch implements party.Conn.
+func (c *Conn) Watch(fn func(party.Ready)) {
+	c.notify = fn
+	early := c.early
+	c.early = 0
+	c.report(early)
+}
+
+// Connected implements party.Conn.
+func (c *Conn) Connected() error {
+	if c.connecting {
+		c.reported &^= party.Writable
+		return party.ErrAgain
+	}
+	return c.failure
+}
+
+// Read implements party.Conn.
+func (c *Conn) Read(p []byte) (int, error) {
+	if err := c.usable(); err != nil || len(p) == 0 {
+		return 0, err
+	}
+	for {
+		n, err := unix.Read(c.fd, p)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			c.reported &^= party.Readable
+			return 0, party.ErrAgain
+		case err != nil:
+			return 0, c.failed(err)
+		case n == 0 && c.broken != nil:
+			return 0, c.failed(c.broken)
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
+
+// Write implements party.Conn.
+func (c *Conn) Write(p []byte) (int, error) {
+	if err := c.usable(); err != nil {
+		return 0, err
+	}
+	done := 0
+	for done < len(p) {
+		n, err := unix.Write(c.fd, p[done:])
+		done += max(n, 0)
+		switch {
+		case err == nil, err == unix.EINTR:
+		case err == unix.EAGAIN:
+			c.reported &^= party.Writable
+			return done, party.ErrAgain
+		default:
+			return done, c.failed(err)
+		}
+	}
+	return done, nil
+}
+
+// Writev is Write for several pieces with one system call for up to 1024 of
+// them.
+func (c *Conn) Writev(bufs [][]byte) (int, error) {
+	if err := c.usable(); err != nil {
+		return 0, err
+	}
+	done, skip := 0, 0
+	for {
+		for len(bufs) > 0 && skip >= len(bufs[0]) {
+			skip -= len(bufs[0])
+			bufs = bufs[1:]
+		}
+		if len(bufs) == 0 {
+			return done, nil
+		}
+		if skip > 0 { // in the middle of a piece
+			n, err := c.Write(bufs[0][skip:])
+			done += n
+			if err != nil {
+				return done, err
+			}
+			skip += n
+			continue
+		}
+		n, err := unix.Writev(c.fd, bufs[:min(len(bufs), 1024)])
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			c.reported &^= party.Writable
+			return done, party.ErrAgain
+		case err != nil:
+			return done, c.failed(err)
+		default:
+			done += n
+			skip = n
+		}
+	}
+}
+
+// usable returns why the connection cannot be used, nil if it can.
+func (c *Conn) usable() error {
+	switch {
+	case c.failure != nil:
+		return c.failure
+	case c.connecting:
+		return party.ErrAgain
+	case c.fd < 0:
+		return party.ErrReset
+	}
+	return nil
+}
+
+// failed remembers the first reason, because the kernel forgets it.
+func (c *Conn) failed(err error) error {
+	switch {
+	case c.failure != nil:
+	case c.broken != nil:
+		c.failure = c.broken
+	default:
+		c.failure = partyError(err)
+	}
+	return c.failure
+}
+
+// CloseWrite implements party.Conn.
+func (c *Conn) CloseWrite() error {
+	if err := c.usable(); err != nil {
+		return err
+	}
+	if err := unix.Shutdown(c.fd, unix.SHUT_WR); err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// Abort implements party.Conn. After Close the kernel owns the connection and
+// Abort does nothing.
+func (c *Conn) Abort() {
+	if c.fd < 0 {
+		return
+	}
+	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // cannot fail
+	c.release()
+}
+
+// Close implements party.Conn.
+func (c *Conn) Close() {
+	if c.fd >= 0 {
+		c.release()
+	}
+}
+
+// release closes the socket and forgets it.
+func (c *Conn) release() {
+	c.poller.remove(c.fd)
+	unix.Close(c.fd)
+	c.fd = -1
+	c.connecting = false
+}
+
+// Local returns our end's address; the zero AddrPort if the kernel has none.
+func (c *Conn) Local() netip.AddrPort {
+	if !c.local.IsValid() && c.fd >= 0 {
+		if sa, err := unix.Getsockname(c.fd); err == nil {
+			c.local = addrPort(sa)
+		}
+	}
+	return c.local
+}
+
+// Remote implements party.Conn.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// partyError returns the party error that a kernel error stands for.
+func partyError(err error) error {
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED):
+		return party.ErrRefused
+	case errors.Is(err, unix.ETIMEDOUT), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH),
+		errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.EHOSTDOWN), errors.Is(err, unix.EADDRNOTAVAIL),
+		errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL):
+		return party.ErrUnreachable // a blackhole or prohibit route answers with the last three
+	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNABORTED):
+		return party.ErrReset
+	}
+	return fmt.Errorf("%w (%w)", party.ErrReset, err)
+}
+
+// sockaddr converts a to the kernel's form. A zone must be a number.
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// addrPort converts a from the kernel's form.
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}

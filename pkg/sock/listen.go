@@ -1,0 +1,120 @@
+package sock
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// backlog is how many connections the kernel may complete ahead of us.
+	backlog = 4096
+	// acceptBatch bounds the connections of one event, so that a flood of
+	// them does not starve those that stand.
+	acceptBatch = 256
+)
+
+// Listener accepts TCP connections for one worker. Only the goroutine of its
+// Poller may use it.
+type Listener struct {
+	poller *Poller
+	fd     int
+	addr   netip.AddrPort
+	accept func(*Conn)
+}
+
+// Listen accepts connections to addr. Workers listen on the same address side
+// by side (SO_REUSEPORT) and the kernel spreads connections over them. With
+// transparent it also takes connections to other addresses that a TPROXY rule
+// sends here (IP_TRANSPARENT); Conn.Local is then the address that the client
+// wanted. accept is called by Poller.Wait with each connection.
+func Listen(p *Poller, addr netip.AddrPort, transparent bool, accept func(*Conn)) (*Listener, error) {
+	fd, err := socket(addr.Addr())
+	if err != nil {
+		return nil, fmt.Errorf("sock: listen on %v: %w", addr, err)
+	}
+	l := &Listener{poller: p, fd: fd, accept: accept}
+	if err := l.start(addr, transparent); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("sock: listen on %v: %w", addr, err)
+	}
+	return l, nil
+}
+
+// start binds and listens.
+func (l *Listener) start(addr netip.AddrPort, transparent bool) error {
+	options := []struct{ level, name int }{
+		{unix.SOL_SOCKET, unix.SO_REUSEADDR},
+		{unix.SOL_SOCKET, unix.SO_REUSEPORT},
+	}
+	if transparent && addr.Addr().Is4() {
+		options = append(options, struct{ level, name int }{unix.IPPROTO_IP, unix.IP_TRANSPARENT})
+	} else if transparent {
+		options = append(options, struct{ level, name int }{unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT})
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(l.fd, o.level, o.name, 1); err != nil {
+			return fmt.Errorf("set socket option %d/%d: %w", o.level, o.name, err)
+		}
+	}
+	if err := unix.Bind(l.fd, sockaddr(addr)); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	if err := unix.Listen(l.fd, backlog); err != nil {
+		return err
+	}
+	sa, err := unix.Getsockname(l.fd)
+	if err != nil {
+		return err
+	}
+	l.addr = addrPort(sa)
+	return l.poller.add(l.fd, l.handle)
+}
+
+// Addr returns the address that the kernel has given.
+func (l *Listener) Addr() netip.AddrPort { return l.addr }
+
+// Close stops listening. Connections that were accepted live on.
+func (l *Listener) Close() {
+	if l.fd < 0 {
+		return
+	}
+	l.poller.remove(l.fd)
+	unix.Close(l.fd)
+	l.fd = -1
+}
+
+// handle accepts what waits.
+func (l *Listener) handle(uint32) {
+	for range acceptBatch {
+		if l.fd < 0 { // accept has closed us
+			return
+		}
+		fd, sa, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch {
+		case err == nil:
+			l.take(fd, sa)
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		default:
+			// EAGAIN: none left. EMFILE and the like: the connections wait in
+			// the backlog until the next one raises an event.
+			return
+		}
+	}
+	// There may be more, and the edge is used up: raise it anew.
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(l.fd), Pad: l.poller.watched[int32(l.fd)].round}
+	_ = unix.EpollCtl(l.poller.epoll, unix.EPOLL_CTL_MOD, l.fd, &ev) // cannot fail: fd is registered
+}
+
+// take makes a connection of an accepted socket.
+func (l *Listener) take(fd int, sa unix.Sockaddr) {
+	c := &Conn{poller: l.poller, fd: fd, remote: addrPort(sa)}
+	if c.tune() != nil || l.poller.add(fd, c.handle) != nil {
+		c.release() // the client vanished, or the kernel is out of memory
+		return
+	}
+	c.Local()
+	l.accept(c)
+}

@@ -1,0 +1,287 @@
+// Package sock makes party connections of kernel sockets, and gives each relay
+// worker the Poller that its event loop waits in.
+//
+// A Poller is an epoll instance that is itself registered with the runtime's
+// netpoller: a waiting worker parks its goroutine and holds no thread, which
+// is faster than a blocking epoll_wait where cores are few.
+//
+// Wake moves the descriptor's read deadline into the past, which makes the
+// worker runnable at once. An eventfd would go through the netpoller, which
+// busy processors look at only every 10 ms.
+//
+// The package starts no goroutines.
+package sock
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"hawser/pkg/party"
+)
+
+const (
+	// eventBatch is how many events one epoll_wait takes.
+	eventBatch = 256
+	// contendedTime is how long the processors must be busy with others for a
+	// call of the scheduler to count as contended. Less would let several
+	// pollers that only look at their sockets keep each other awake.
+	contendedTime = 20 * time.Microsecond
+)
+
+// past returns a deadline that is over.
+func past() time.Time { return time.Unix(1, 0) }
+
+// Poller is one worker's readiness. Only Wake may be called by others than
+// the worker's goroutine.
+type Poller struct {
+	file  *os.File // the epoll descriptor
+	raw   syscall.RawConn
+	epoll int
+
+	woken  atomic.Bool // Wake was called since the last Wait returned
+	asleep atomic.Bool // the worker is parked, or about to be
+
+	watched map[int32]watched
+	round   int32 // counts registrations; tells a reused descriptor from its predecessor
+	armed   time.Time
+	dials   dialQueue
+	events  [eventBatch]unix.EpollEvent
+	got     int
+	err     error
+}
+
+// watched is what gets a descriptor's events.
+type watched struct {
+	round  int32
+	handle func(events uint32)
+}
+
+// NewPoller opens a poller. Close gives it back.
+func NewPoller() (*Poller, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("sock: open epoll instance: %w", err)
+	}
+	if err := unix.SetNonblock(epoll, true); err != nil { // else os.NewFile leaves the netpoller out
+		unix.Close(epoll)
+		return nil, fmt.Errorf("sock: set epoll instance non-blocking: %w", err)
+	}
+	p := &Poller{epoll: epoll, watched: make(map[int32]watched), file: os.NewFile(uintptr(epoll), "epoll")}
+	if err := p.file.SetReadDeadline(time.Time{}); err != nil {
+		p.file.Close()
+		return nil, fmt.Errorf("sock: the netpoller takes no epoll instance: %w", err)
+	}
+	if p.raw, err = p.file.SyscallConn(); err != nil {
+		p.file.Close()
+		return nil, fmt.Errorf("sock: set up epoll instance: %w", err)
+	}
+	return p, nil
+}
+
+// Close gives the poller back. Connections that use it must be closed before,
+// and nobody may call Wake any more.
+func (p *Poller) Close() error { return p.file.Close() }
+
+// Wake makes the present Wait return, or the next one if none is under way.
+// Any goroutine may call it; it is cheap when the worker does not
+// sleep.
+func (p *Poller) Wake() {
+	p.woken.Store(true)
+	if p.asleep.CompareAndSwap(true, false) {
+		_ = p.file.SetReadDeadline(past()) // fails only after Close
+	}
+}
+
+// Wait delivers the events of the poller's sockets to their Watch functions.
+// If there are none and Wake was not called it waits for either, at most for
+// timeout; a negative timeout has no end. It may return early without cause.
+func (p *Poller) Wait(timeout time.Duration) error {
+	if err := p.collect(); err != nil {
+		return err
+	}
+	if p.got == 0 && timeout != 0 && !p.woken.Load() {
+		if err := p.sleep(timeout); err != nil {
+			return err
+		}
+	}
+	p.woken.Store(false)
+	p.dispatch()
+	return nil
+}
+
+// collect takes the events there are without waiting.
+func (p *Poller) collect() error {
+	for {
+		n, err := unix.EpollWait(p.epoll, p.events[:], 0)
+		switch {
+		case err == nil:
+			p.got = n
+			return nil
+		case err != unix.EINTR:
+			p.got = 0
+			return fmt.Errorf("sock: epoll_wait: %w", err)
+		}
+	}
+}
+
+// poll takes events; false makes the caller park until there are some.
+//
+// While all processors are busy the runtime looks at its netpoller only every
+// 10 ms, so parking then would hold every event up for as long. Instead poll
+// lets the others run and looks again. Wake needs none of this.
+func (p *Poller) poll(uintptr) bool {
+	for {
+		p.err = p.collect()
+		if p.got > 0 || p.err != nil || p.woken.Load() {
+			return true
+		}
+		if len(p.watched) == 0 || !p.contended() {
+			return false
+		}
+	}
+}
+
+// contended lets other goroutines run. It says whether they had much to do and
+// there is time left to wait.
+func (p *Poller) contended() bool {
+	start := time.Now()
+	runtime.Gosched()
+	now := time.Now()
+	return now.Sub(start) > contendedTime && (p.armed.IsZero() || now.Before(p.armed))
+}
+
+// sleep parks until there are events, Wake is called or the time is over.
+func (p *Poller) sleep(timeout time.Duration) error {
+	now := time.Now()
+	until := time.Time{}
+	if timeout > 0 {
+		until = now.Add(timeout)
+	}
+	if d, ok := p.dials.deadline(); ok && (until.IsZero() || d.Before(until)) {
+		until = d
+	}
+	if err := p.arm(now, until); err != nil {
+		return err
+	}
+	p.asleep.Store(true)
+	err := p.raw.Read(p.poll)
+	over := errors.Is(err, os.ErrDeadlineExceeded)
+	if !p.asleep.CompareAndSwap(true, false) || over {
+		// A Wake has moved the deadline or is about to. One that comes too
+		// late for this sleep ends the next one early; that does no harm.
+		p.armed = past()
+	}
+	if over {
+		p.got = 0
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("sock: wait for events: %w", err)
+	}
+	return p.err
+}
+
+// arm sets the time at which the netpoller ends the wait. Moving it costs more
+// than a spurious return, so a deadline that is earlier than needed but still
+// to come stays.
+func (p *Poller) arm(now, until time.Time) error {
+	if p.armed.After(now) && (until.IsZero() || !until.Before(p.armed)) || p.armed.IsZero() && until.IsZero() {
+		return nil
+	}
+	p.armed = until
+	if err := p.file.SetReadDeadline(until); err != nil {
+		return fmt.Errorf("sock: set deadline: %w", err)
+	}
+	return nil
+}
+
+// dispatch hands the events of the last batch to those they are for, and ends
+// dials whose time is over.
+func (p *Poller) dispatch() {
+	for i := range p.got {
+		ev := &p.events[i]
+		// A handler may have closed a later event's descriptor, and another
+		// may have got its number.
+		if w, ok := p.watched[ev.Fd]; ok && w.round == ev.Pad {
+			w.handle(ev.Events)
+		}
+	}
+	p.got = 0
+	if !p.dials.empty() {
+		p.dials.expire(time.Now())
+	}
+}
+
+// Attach makes Wait return when fd becomes readable: an asynchronous card's
+// descriptor. Who waits looks at it then, until it is dry. fd stays the
+// caller's.
+func (p *Poller) Attach(fd int) error {
+	if err := p.add(fd, func(uint32) {}); err != nil {
+		return fmt.Errorf("sock: %w", err)
+	}
+	return nil
+}
+
+// Detach ends Attach; it comes before the close of fd.
+func (p *Poller) Detach(fd int) error {
+	p.remove(fd)
+	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, fd, nil); err != nil {
+		return fmt.Errorf("sock: stop watching descriptor: %w", err)
+	}
+	return nil
+}
+
+// add watches fd for good: edge-triggered, in both directions.
+func (p *Poller) add(fd int, handle func(events uint32)) error {
+	p.round++
+	ev := unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+		Fd:     int32(fd),
+		Pad:    p.round,
+	}
+	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("watch socket: %w", err)
+	}
+	p.watched[int32(fd)] = watched{round: p.round, handle: handle}
+	return nil
+}
+
+// remove forgets fd, which the caller closes: that takes it out of epoll.
+func (p *Poller) remove(fd int) { delete(p.watched, int32(fd)) }
+
+// dialQueue holds dials under way in the order of their deadlines, which is
+// the order of their start: all have the same time.
+type dialQueue struct{ conns []*Conn }
+
+func (q *dialQueue) empty() bool { return len(q.conns) == 0 }
+
+// deadline returns the first one.
+func (q *dialQueue) deadline() (time.Time, bool) {
+	q.settle()
+	if q.empty() {
+		return time.Time{}, false
+	}
+	return q.conns[0].deadline, true
+}
+
+// settle drops what no longer waits from the front.
+func (q *dialQueue) settle() {
+	for len(q.conns) > 0 && !q.conns[0].connecting {
+		q.conns[0] = nil
+		q.conns = q.conns[1:]
+	}
+}
+
+// expire ends the dials whose deadline has passed.
+func (q *dialQueue) expire(now time.Time) {
+	for q.settle(); len(q.conns) > 0 && !now.Before(q.conns[0].deadline); q.settle() {
+		c := q.conns[0]
+		c.settled(party.ErrUnreachable)
+	}
+}

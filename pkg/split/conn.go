@@ -1,0 +1,345 @@
+package split
+
+import (
+	"io"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+	"hawser/pkg/party"
+)
+
+const (
+	// events are what a Conn wants to hear of from netstack.
+	events = waiter.ReadableEvents | waiter.WritableEvents | waiter.EventHUp | waiter.EventErr
+	// missedShift moves a readiness bit to where Conn.ready notes that it was
+	// raised while it counted as reported.
+	missedShift = 8
+	// moderateAfter is how many bytes are read before netstack is asked to
+	// tune the receive buffer: that takes the endpoint's lock.
+	moderateAfter = 16 << 10
+	// orphanTime bounds how long netstack goes on sending to a party that no
+	// longer acknowledges, after Close.
+	orphanTime = 2 * time.Minute
+)
+
+// Conn is a user-space TCP connection. See party.Conn for its methods: the
+// worker that owns it calls them, one at a time.
+type Conn struct {
+	stack         *Stack
+	ep            tcpip.Endpoint
+	queue         waiter.Queue
+	entry         waiter.Entry
+	notify        func(party.Ready)
+	local, remote netip.AddrPort
+	deadline      *time.Timer // of a dial; nil otherwise
+	failure       error       // the first error netstack gave; it gives it once
+
+	// ready holds the readiness bits that were reported and not yet taken back
+	// by ErrAgain, and, shifted by missedShift, those of them that were raised
+	// once more since the present operation began.
+	ready   atomic.Uint32
+	watched atomic.Bool // notify is set
+	expired atomic.Bool // the dial's time is over
+	finSent atomic.Bool
+
+	dialed     bool
+	gone       bool // Close or Abort was called
+	unmoderate int  // bytes read since the receive buffer was last tuned
+	to         tcpip.SliceWriter
+	from       payload
+	one        [1][]byte
+}
+
+// Watch implements party.Conn.
+func (c *Conn) Watch(fn func(party.Ready)) {
+	c.notify = fn
+	c.watched.Store(true)
+	c.entry.Init(c, events)
+	c.queue.EventRegister(&c.entry)
+	c.NotifyEvent(c.ep.Readiness(events))
+	if c.expired.Load() {
+		c.report(party.Writable)
+	}
+}
+
+// NotifyEvent implements waiter.EventListener. netstack calls it on its own
+// goroutines, with locks held.
+func (c *Conn) NotifyEvent(mask waiter.EventMask) {
+	var bits party.Ready
+	if mask&waiter.ReadableEvents != 0 {
+		bits |= party.Readable
+	}
+	if mask&waiter.WritableEvents != 0 {
+		bits |= party.Writable
+	}
+	if c.broken() {
+		bits |= party.Hangup | party.Readable | party.Writable
+	}
+	c.report(bits)
+}
+
+// report tells the worker the bits it has not been told yet.
+func (c *Conn) report(bits party.Ready) {
+	for bits != 0 {
+		old := c.ready.Load()
+		fresh := uint32(bits) &^ old
+		again := uint32(bits) & old
+		if !c.ready.CompareAndSwap(old, old|fresh|again<<missedShift) {
+			continue
+		}
+		if fresh != 0 {
+			c.notify(party.Ready(fresh))
+		}
+		return
+	}
+}
+
+// begin forgets what was raised before an operation: the operation sees it.
+func (c *Conn) begin(bit party.Ready) {
+	if c.ready.Load()&(uint32(bit)<<missedShift) != 0 {
+		c.ready.And(^(uint32(bit) << missedShift))
+	}
+}
+
+// rearm takes back a reported bit after an operation would have blocked. False
+// means that the bit was raised meanwhile: the caller tries again.
+func (c *Conn) rearm(bit party.Ready) bool {
+	for {
+		old := c.ready.Load()
+		if old&(uint32(bit)<<missedShift) != 0 {
+			c.ready.And(^(uint32(bit) << missedShift))
+			return false
+		}
+		if c.ready.CompareAndSwap(old, old&^uint32(bit)) {
+			return true
+		}
+	}
+}
+
+// broken says that the connection ended other than by both sides' FINs.
+func (c *Conn) broken() bool {
+	switch tcp.EndpointState(c.ep.State()) {
+	case tcp.StateError:
+		return true
+	case tcp.StateClose: // also where a RST after the party's FIN leads to
+		return !c.finSent.Load()
+	}
+	return false
+}
+
+// expire ends a dial that has had no answer. The runtime calls it.
+func (c *Conn) expire() {
+	c.expired.Store(true)
+	if c.watched.Load() {
+		c.report(party.Writable)
+	}
+}
+
+// Connected implements party.Conn.
+func (c *Conn) Connected() error {
+	if !c.dialed {
+		return nil
+	}
+	for {
+		c.begin(party.Writable)
+		switch state := tcp.EndpointState(c.ep.State()); state {
+		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
+		case tcp.StateError, tcp.StateClose, tcp.StateInitial, tcp.StateBound:
+			c.deadline.Stop()
+			return c.failed(c.ep.LastError())
+		default:
+			c.deadline.Stop()
+			return nil
+		}
+		if c.failure == nil && c.expired.Load() {
+			c.failure = party.ErrUnreachable
+			c.stack.count.dialFails.Add(1)
+			c.ep.Abort()
+		}
+		if c.failure != nil {
+			return c.failure
+		}
+		if c.rearm(party.Writable) {
+			return party.ErrAgain
+		}
+	}
+}
+
+// failed remembers the first reason that netstack gives, and returns it.
+func (c *Conn) failed(err tcpip.Error) error {
+	if c.failure == nil {
+		c.failure = party.ErrReset
+		if err != nil {
+			c.failure = partyError(err)
+		}
+	}
+	return c.failure
+}
+
+// Read implements party.Conn.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		c.begin(party.Readable)
+		c.to = p
+		res, err := c.ep.Read(&c.to, tcpip.ReadOptions{})
+		c.to = nil
+		if err == nil {
+			c.moderate(res.Count)
+			return res.Count, nil
+		}
+		switch err.(type) {
+		case *tcpip.ErrWouldBlock:
+			if c.rearm(party.Readable) {
+				return 0, party.ErrAgain
+			}
+		case *tcpip.ErrClosedForReceive:
+			if c.failure == nil && !c.broken() {
+				return 0, io.EOF
+			}
+			return 0, c.failed(nil)
+		default:
+			return 0, c.failed(err)
+		}
+	}
+}
+
+// moderate lets netstack grow the receive buffer to what is read in a round
+// trip.
+func (c *Conn) moderate(n int) {
+	c.unmoderate += n
+	if c.unmoderate >= moderateAfter {
+		c.ep.ModerateRecvBuf(c.unmoderate)
+		c.unmoderate = 0
+	}
+}
+
+// Write implements party.Conn.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.one[0] = p
+	n, err := c.Writev(c.one[:])
+	c.one[0] = nil
+	return n, err
+}
+
+// Writev is Write for several pieces at once. netstack sends what it gets in
+// one call as one frame of up to 64 KB, so a worker that has several pieces
+// saves most of a frame's cost for each but the first.
+func (c *Conn) Writev(bufs [][]byte) (int, error) {
+	c.from.set(bufs)
+	defer c.from.set(nil)
+	done := 0
+	for c.from.Len() > 0 {
+		c.begin(party.Writable)
+		n, err := c.ep.Write(&c.from, tcpip.WriteOptions{Atomic: true})
+		done += int(n)
+		switch err.(type) {
+		case nil:
+		case *tcpip.ErrWouldBlock:
+			if c.rearm(party.Writable) {
+				return done, party.ErrAgain
+			}
+		case *tcpip.ErrClosedForSend:
+			return done, c.failed(nil)
+		default:
+			return done, c.failed(err)
+		}
+	}
+	return done, nil
+}
+
+// CloseWrite implements party.Conn.
+func (c *Conn) CloseWrite() error {
+	if c.broken() {
+		return c.failed(nil)
+	}
+	c.finSent.Store(true)
+	if err := c.ep.Shutdown(tcpip.ShutdownWrite); err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// Abort implements party.Conn.
+func (c *Conn) Abort() {
+	c.forget()
+	if c.ep.State() == uint32(tcp.StateTimeWait) {
+		c.ep.Close() // both FINs are acknowledged: there is nothing to reset
+		return
+	}
+	c.ep.Abort()
+}
+
+// Close implements party.Conn.
+func (c *Conn) Close() {
+	if c.gone {
+		return
+	}
+	c.forget()
+	patience := tcpip.TCPUserTimeoutOption(orphanTime)
+	_ = c.ep.SetSockOpt(&patience) // cannot fail
+	c.ep.Close()
+}
+
+// forget stops all callbacks.
+func (c *Conn) forget() {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	if c.deadline != nil {
+		c.deadline.Stop()
+	}
+	if c.watched.Load() {
+		c.queue.EventUnregister(&c.entry)
+	}
+}
+
+// Local returns our end: at the edge the address that the client wanted, at
+// the cloud the hub's address and the local port.
+func (c *Conn) Local() netip.AddrPort { return c.local }
+
+// Remote implements party.Conn.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// payload is the bytes of one write as netstack wants them.
+type payload struct {
+	bufs [][]byte
+	off  int // in bufs[0]
+	left int // bytes in all
+}
+
+// set starts over with bufs, which it does not change.
+func (s *payload) set(bufs [][]byte) {
+	*s = payload{bufs: bufs}
+	for _, p := range bufs {
+		s.left += len(p)
+	}
+}
+
+// Len implements tcpip.Payloader.
+func (s *payload) Len() int { return s.left }
+
+// Read implements io.Reader. It fills p as long as there are bytes.
+func (s *payload) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	done := 0
+	for done < len(p) && len(s.bufs) > 0 {
+		n := copy(p[done:], s.bufs[0][s.off:])
+		done += n
+		s.off += n
+		if s.off == len(s.bufs[0]) {
+			s.bufs, s.off = s.bufs[1:], 0
+		}
+	}
+	s.left -= done
+	return done, nil
+}

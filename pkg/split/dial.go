@@ -1,0 +1,110 @@
+package split
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"hawser/pkg/party"
+)
+
+const (
+	// firstPort is the lowest local port. The hub's address is ours alone, so
+	// nothing but custom keeps us from all above the well-known ones.
+	firstPort = 1024
+	// portSteps bounds the random step from one local port to the next, in
+	// ports of this worker (RFC 6056 section 3.3.5, random increments).
+	portSteps = 64
+	// portTries is how many local ports a dial tries before it gives up. A
+	// port is only taken if the same server port was dialled from it.
+	portTries = 256
+)
+
+// ports hands out local ports p with p % workers == worker. The answers to
+// them come to this worker's socket.
+type ports struct {
+	worker, workers, count uint32
+	next                   *atomic.Uint32 // index of a port
+}
+
+func newPorts(worker, workers int) ports {
+	p := ports{worker: uint32(worker), workers: uint32(workers), next: new(atomic.Uint32)}
+	p.count = (65536 - firstPort) / p.workers
+	p.next.Store(rand.Uint32N(p.count))
+	return p
+}
+
+// take returns a port; steps says how far it may be from the last one.
+func (p ports) take(steps uint32) uint16 {
+	i := p.next.Add(1+rand.Uint32N(steps)) % p.count
+	base := uint32(firstPort) + (p.worker+p.workers-firstPort%p.workers)%p.workers
+	port := base + i*p.workers
+	if port > 65535 {
+		port = base
+	}
+	return uint16(port)
+}
+
+// Dial starts a connection from the hub's address to dst and returns at once.
+// Conn.Watch reports Writable when the outcome is known, Conn.Connected says
+// what it is. An error means that the attempt could not be made; it wraps
+// party.ErrUnreachable.
+func (s *Stack) Dial(dst netip.AddrPort) (*Conn, error) {
+	if !s.door.enterDial() {
+		return nil, fmt.Errorf("%w (%w)", ErrNotRunning, party.ErrUnreachable)
+	}
+	defer s.door.leaveDial()
+	dst = netip.AddrPortFrom(dst.Addr().Unmap().WithZone(""), dst.Port())
+	from := s.opts.Hub6
+	if dst.Addr().Is4() {
+		from = s.opts.Hub4
+	}
+	if !from.IsValid() {
+		s.count.dialFails.Add(1)
+		return nil, fmt.Errorf("split: dial %v: the hub has no address of that family (%w)", dst, party.ErrUnreachable)
+	}
+	steps := uint32(portSteps)
+	var last tcpip.Error
+	for range portTries {
+		c := &Conn{stack: s, dialed: true, local: netip.AddrPortFrom(from, s.ports.take(steps)), remote: dst}
+		if last = c.connect(); last == nil {
+			s.count.dialed.Add(1)
+			return c, nil
+		}
+		if _, taken := last.(*tcpip.ErrBadLocalAddress); !taken {
+			break
+		}
+		steps = 1
+	}
+	s.count.dialFails.Add(1)
+	return nil, fmt.Errorf("split: dial %v: %s (%w)", dst, last, party.ErrUnreachable)
+}
+
+// connect sends the first SYN. netstack answers a local port that is taken for
+// this server with ErrBadLocalAddress.
+func (c *Conn) connect() tcpip.Error {
+	ns := c.stack.net.Load()
+	ep, err := ns.NewEndpoint(tcp.ProtocolNumber, protocolOf(c.remote.Addr()), &c.queue)
+	if err != nil {
+		return err
+	}
+	c.ep = ep
+	// Connections to different servers may share a local port.
+	ep.SocketOptions().SetReuseAddress(true)
+	c.stack.keepAlive(ep)
+	if err := ep.Bind(tcpip.FullAddress{NIC: nic, Addr: address(c.local.Addr()), Port: c.local.Port()}); err != nil {
+		ep.Close()
+		return err
+	}
+	err = ep.Connect(tcpip.FullAddress{NIC: nic, Addr: address(c.remote.Addr()), Port: c.remote.Port()})
+	if _, started := err.(*tcpip.ErrConnectStarted); !started {
+		ep.Close()
+		return err
+	}
+	c.deadline = time.AfterFunc(c.stack.opts.DialTimeout, c.expire)
+	return nil
+}

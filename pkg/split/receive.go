@@ -1,0 +1,213 @@
+package split
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	// headRoom is how much of a frame goes to the slot's own memory, in bytes.
+	// It holds the headers of all but the strangest frames, so that what
+	// follows is pure payload and can go to netstack without a copy. It is a
+	// multiple of two: checksums are summed in two parts.
+	headRoom = 128
+	// tailRoom is the length of a slot's payload view in bytes: with headRoom
+	// it holds the longest frame (64 KB of IP and the Ethernet header).
+	tailRoom = 64 << 10
+	// copyMax is the longest payload, in bytes, that is copied to a view of
+	// its own size. Above it the slot's view goes to netstack as it is. Small
+	// payloads must not pin 64 KB, and a fresh view costs zeroing 64 KB.
+	copyMax = 24 << 10
+	// slots is how many frames one system call can receive.
+	slots = 16
+	// contendedTime is how long the processors must be busy with others for a
+	// call of the scheduler to count as contended. Less would let several
+	// receivers that only look at their sockets keep each other awake.
+	contendedTime = 20 * time.Microsecond
+)
+
+// slot is room for one received frame.
+type slot struct {
+	vnet [vnetLen]byte
+	head [headRoom]byte
+	tail *buffer.View // nil after its bytes went to netstack
+	iovs [3]unix.Iovec
+}
+
+// receiver reads frames from the packet socket and hands them to netstack.
+type receiver struct {
+	raw   syscall.RawConn
+	link  *link
+	guard guard // nil: frames pass
+	shut  *shutWindows
+	count *counters
+	slots [slots]slot
+	msgs  [slots]mmsghdr
+	got   int
+	errno unix.Errno
+
+	stopped atomic.Bool // set by stop
+}
+
+// newReceiver returns a receiver whose slots are empty.
+func newReceiver(raw syscall.RawConn, l *link, count *counters) *receiver {
+	r := &receiver{raw: raw, link: l, shut: &l.out.shut, count: count}
+	for i := range r.slots {
+		s := &r.slots[i]
+		s.iovs[0] = iovec(s.vnet[:])
+		s.iovs[1] = iovec(s.head[:])
+		r.msgs[i].point(s.iovs[:])
+	}
+	return r
+}
+
+// loop receives until stop was called and the socket's read deadline has passed
+// (nil), or the socket fails.
+func (r *receiver) loop() error {
+	defer r.release()
+	for {
+		r.refill()
+		if err := r.raw.Read(r.poll); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) {
+				return nil
+			}
+			return fmt.Errorf("wait for frames on the hub: %w", err)
+		}
+		if r.errno != 0 {
+			return fmt.Errorf("receive frames from the hub (is its interface up?): %w", r.errno)
+		}
+		for i := range r.got {
+			r.deliver(&r.slots[i], &r.msgs[i])
+		}
+	}
+}
+
+// stop makes loop return: the socket's read deadline must have passed, too.
+func (r *receiver) stop() { r.stopped.Store(true) }
+
+// poll receives one batch; false makes the caller park until there is one.
+//
+// While all processors are busy the runtime looks at its netpoller only every
+// 10 ms, so parking then would hold every frame up for as long. Instead poll
+// lets the others run and looks again.
+func (r *receiver) poll(fd uintptr) bool {
+	for {
+		r.got, r.errno = recvmmsg(fd, r.msgs[:])
+		if r.errno != unix.EAGAIN {
+			return true
+		}
+		if r.stopped.Load() || !contended() {
+			return false
+		}
+	}
+}
+
+// contended lets other goroutines run, and says whether they had much to do.
+func contended() bool {
+	start := time.Now()
+	runtime.Gosched()
+	return time.Since(start) > contendedTime
+}
+
+// refill gives slots whose view went to netstack a fresh one.
+func (r *receiver) refill() {
+	for i := range r.slots {
+		s := &r.slots[i]
+		if s.tail == nil {
+			s.tail = buffer.NewViewSize(tailRoom)
+			s.iovs[2] = iovec(s.tail.AsSlice())
+		}
+	}
+}
+
+// release gives the views back.
+func (r *receiver) release() {
+	for i := range r.slots {
+		if v := r.slots[i].tail; v != nil {
+			v.Release()
+			r.slots[i].tail = nil
+		}
+	}
+}
+
+// deliver judges one received frame and hands it to netstack.
+func (r *receiver) deliver(s *slot, m *mmsghdr) {
+	size := int(m.len) - vnetLen
+	r.count.framesIn.Add(1)
+	r.count.bytesIn.Add(uint64(max(size, 0)))
+	v, err := parseVnet(s.vnet[:min(int(m.len), vnetLen)])
+	if err != nil {
+		r.count.dropped[verdictMalformed].Add(1)
+		return
+	}
+	if m.msg.Flags&unix.MSG_TRUNC != 0 {
+		r.count.dropped[verdictTruncated].Add(1)
+		return
+	}
+	frame := s.head[:min(size, headRoom)]
+	p, verdict := parseFrame(frame, size, r.link.hub)
+	if verdict == verdictPass {
+		verdict = r.admit(s, p, frame, v, size)
+	}
+	if verdict != verdictPass {
+		r.count.dropped[verdict].Add(1)
+		return
+	}
+	if v.gso() {
+		r.count.gsoIn.Add(1)
+	}
+	if extra := r.shut.inbound(p, frame[etherLen:]); extra != nil {
+		r.count.shutAcks.Add(1)
+		r.hand(p, stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(extra)}))
+	}
+	r.hand(p, r.build(s, p, frame[etherLen:]))
+}
+
+// hand gives a packet to netstack.
+func (r *receiver) hand(p packet, pkt *stack.PacketBuffer) {
+	r.link.dispatcher.DeliverNetworkPacket(p.network, pkt)
+	pkt.DecRef()
+}
+
+// admit verifies what the kernel does not vouch for and asks the guard.
+func (r *receiver) admit(s *slot, p packet, frame []byte, v vnetHeader, size int) verdict {
+	ip := frame[etherLen:]
+	if !v.trusted() && !p.verify(ip, s.tail.AsSlice()[:size-len(frame)]) {
+		return verdictChecksum
+	}
+	if r.guard != nil && !r.guard.inbound(ip[:min(len(ip), p.end)]) {
+		return verdictGuard
+	}
+	return verdictPass
+}
+
+// build makes netstack's packet: the headers are copied, long payload changes
+// hands.
+func (r *receiver) build(s *slot, p packet, ip []byte) *stack.PacketBuffer {
+	var buf buffer.Buffer
+	first := ip[:min(len(ip), p.end)]
+	head := buffer.NewView(len(first))
+	_, _ = head.Write(first) // cannot fail: the view has room
+	_ = buf.Append(head)
+	switch rest := p.end - len(first); {
+	case rest == 0:
+	case rest <= copyMax:
+		tail := buffer.NewView(rest)
+		_, _ = tail.Write(s.tail.AsSlice()[:rest])
+		_ = buf.Append(tail)
+	default:
+		s.tail.CapLength(rest)
+		_ = buf.Append(s.tail)
+		s.tail = nil
+	}
+	return stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buf})
+}

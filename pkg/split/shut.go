@@ -1,0 +1,142 @@
+package split
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	// shutStale is after how long without a segment from us a shut window is
+	// forgotten. A party probes it at least every two minutes.
+	shutStale = 10 * time.Minute
+	// shutSweep is how many shut windows there must be to look for stale ones.
+	shutSweep = 1024
+)
+
+// shutWindows lets netstack hear acknowledgements while its receive window is
+// shut.
+//
+// netstack rounds a window down when it scales it, so that one of less than a
+// unit becomes zero, although the party was told a right edge beyond that
+// before and may have sent up to it. (Linux rounds up in that case, see
+// tcp_select_window.) From then on all of the party's segments carry a sequence
+// number that netstack refuses, and it ignores their acknowledgements: a party
+// whose upload waits for credit would stop its download as well, and a flow
+// whose directions wait for each other would stop for good.
+//
+// So while a window is shut, the acknowledgement of a segment that lies
+// slightly beyond it is delivered a second time, as a segment of its own with
+// the sequence number that netstack expects. The segment itself comes after
+// it; netstack refuses and answers it as before.
+type shutWindows struct {
+	// slack is how far beyond a shut window a party may have sent, in bytes:
+	// less than the unit of our windows (RFC 7323 section 2.3).
+	slack seqnum.Size
+	count atomic.Int32 // of flows: a look without the lock
+
+	mu    sync.Mutex
+	flows map[stack.TransportEndpointID]shutWindow
+}
+
+// shutWindow is one flow's.
+type shutWindow struct {
+	next seqnum.Value // the sequence number that netstack expects
+	seen time.Time
+}
+
+// outbound notes whether a packet of netstack's shuts or opens a window.
+func (s *shutWindows) outbound(pkt *stack.PacketBuffer) {
+	h := header.TCP(pkt.TransportHeader().Slice())
+	if len(h) < header.TCPMinimumSize {
+		return
+	}
+	shuts := h.WindowSize() == 0 && !h.Flags().Intersects(header.TCPFlagSyn|header.TCPFlagRst)
+	if !shuts && s.count.Load() == 0 {
+		return
+	}
+	id := stack.TransportEndpointID{LocalPort: h.SourcePort(), RemotePort: h.DestinationPort()}
+	id.LocalAddress, id.RemoteAddress = addresses(pkt.NetworkProtocolNumber, pkt.NetworkHeader().Slice())
+	s.note(id, shuts, seqnum.Value(h.AckNumber()))
+}
+
+// note keeps or forgets one flow's window.
+func (s *shutWindows) note(id stack.TransportEndpointID, shuts bool, next seqnum.Value) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !shuts {
+		delete(s.flows, id)
+	} else {
+		if s.flows == nil {
+			s.flows = make(map[stack.TransportEndpointID]shutWindow)
+		}
+		now := time.Now()
+		if len(s.flows) >= shutSweep && len(s.flows)&(len(s.flows)-1) == 0 {
+			s.sweep(now)
+		}
+		s.flows[id] = shutWindow{next, now}
+	}
+	s.count.Store(int32(len(s.flows)))
+}
+
+// sweep forgets stale windows: flows may end without a word.
+func (s *shutWindows) sweep(now time.Time) {
+	for id, w := range s.flows {
+		if now.Sub(w.seen) > shutStale {
+			delete(s.flows, id)
+		}
+	}
+}
+
+// inbound returns the headers of the extra segment for the packet p, which
+// begins with ip; nil if it needs none, as nearly always.
+func (s *shutWindows) inbound(p packet, ip []byte) []byte {
+	if s.count.Load() == 0 || p.transport != uint8(header.TCPProtocolNumber) || p.start+header.TCPMinimumSize > len(ip) {
+		return nil
+	}
+	h := header.TCP(ip[p.start:])
+	end := p.start + int(h.DataOffset())
+	if h.Flags().Contains(header.TCPFlagSyn) || end < p.start+header.TCPMinimumSize || end > min(len(ip), p.end) {
+		return nil
+	}
+	id := stack.TransportEndpointID{LocalPort: h.DestinationPort(), RemotePort: h.SourcePort()}
+	id.RemoteAddress, id.LocalAddress = addresses(p.network, ip)
+	s.mu.Lock()
+	w, shut := s.flows[id]
+	s.mu.Unlock()
+	beyond := w.next.Size(seqnum.Value(h.SequenceNumber()))
+	if !shut || beyond > s.slack || beyond == 0 && end == p.end && !h.Flags().Contains(header.TCPFlagFin) {
+		return nil // what lies at the edge and has no length is accepted
+	}
+	return acknowledgement(p, ip[:end], w.next)
+}
+
+// acknowledgement returns a copy of headers as those of a segment without
+// payload at seq. Checksums are not set: they have been verified.
+func acknowledgement(p packet, headers []byte, seq seqnum.Value) []byte {
+	c := append(make([]byte, 0, len(headers)), headers...)
+	h := header.TCP(c[p.start:])
+	h.SetSequenceNumber(uint32(seq))
+	h.SetFlags(uint8(h.Flags() &^ header.TCPFlagFin))
+	if p.network == header.IPv4ProtocolNumber {
+		header.IPv4(c).SetTotalLength(uint16(len(c)))
+	} else {
+		header.IPv6(c).SetPayloadLength(uint16(len(c) - header.IPv6MinimumSize))
+	}
+	return c
+}
+
+// addresses returns the source and destination of an IP header.
+func addresses(network tcpip.NetworkProtocolNumber, ip []byte) (src, dst tcpip.Address) {
+	if network == header.IPv4ProtocolNumber {
+		h := header.IPv4(ip)
+		return h.SourceAddress(), h.DestinationAddress()
+	}
+	h := header.IPv6(ip)
+	return h.SourceAddress(), h.DestinationAddress()
+}

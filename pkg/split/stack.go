@@ -1,0 +1,315 @@
+// Package split ends the TCP connections of plain parties in user space: it
+// feeds gVisor's netstack from a packet socket on the hub and hands its
+// endpoints out as non-blocking party connections.
+//
+// One Stack serves one worker. At the edge it accepts connections to any
+// address and port; at the cloud it dials servers from the hub's address.
+//
+//	hub1 --packet socket--> receiver (checks, guard) --> netstack --> Conn
+//	hub1 <--packet socket-- outbox <-- (guard) <-- netstack <-- Conn
+//
+// Frames of up to 64 KB cross the socket in both directions (virtio headers,
+// PACKET_VNET_HDR); without that the speed is a tenth.
+//
+// Goroutines, all ended when Run returns:
+//   - receiver.loop, one, stopped by receiver.stop and the socket's
+//     read deadline
+//   - outbox.loop, one, stopped by outbox.Close after the last frame
+//   - netstack's segment processors, GOMAXPROCS many, stopped by its Close
+//   - Stack.handshake, one per passive handshake under way (netstack starts
+//     it), stopped by aborting the endpoint
+//
+// Timer functions (netstack's, Conn.expire) run on short goroutines of the
+// runtime's; those that fire later find an ended connection and do nothing.
+package split
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"hawser/pkg/party"
+)
+
+const (
+	// nic is the only network interface's number.
+	nic = tcpip.NICID(1)
+	// timeWait is how long a connection that we closed first keeps its ports.
+	// Both its ends are on one machine or one LAN, where late segments do not
+	// live for minutes.
+	timeWait = 2 * time.Second
+	// flushTime bounds the sending of the last resets when Run ends.
+	flushTime = time.Second
+)
+
+// ErrNotRunning is what Dial wraps before Run has begun or after it has ended.
+var ErrNotRunning = errors.New("split: stack is not running")
+
+// Stack is the user-space TCP of one worker.
+type Stack struct {
+	opts   Options
+	accept func(*Conn)
+	file   *os.File
+	raw    syscall.RawConn
+	count  counters
+	door   door
+	ports  ports
+	link   *link
+	in     *receiver
+	out    *outbox
+	net    atomic.Pointer[stack.Stack] // set by Run
+	ran    atomic.Bool
+}
+
+// New makes a stack and takes over o.FD, unless it returns an error. It starts
+// nothing. accept is called with every connection that a client has
+// established; it must not block, and may refuse by Conn.Abort. It may be
+// called on several goroutines at the same time. With a nil accept every
+// connection is refused.
+func New(o Options, accept func(*Conn)) (*Stack, error) {
+	o = o.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	// Our own frames must not come back to us.
+	if err := unix.SetsockoptInt(o.FD, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+		return nil, fmt.Errorf("split: FD %d is not a packet socket, or the kernel is older than 4.20: %w", o.FD, err)
+	}
+	if err := unix.SetNonblock(o.FD, true); err != nil {
+		return nil, fmt.Errorf("split: FD %d: set non-blocking: %w", o.FD, err)
+	}
+	s := &Stack{opts: o, accept: accept}
+	s.file = os.NewFile(uintptr(o.FD), "hub1")
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("split: FD %d: %w", o.FD, err)
+	}
+	s.raw = raw
+	s.door.limit = o.MaxHandshakes
+	s.ports = newPorts(o.Worker, o.Workers)
+	s.out = newOutbox(raw, &s.count)
+	s.out.shut.slack = 1<<tcp.FindWndScale(seqnum.Size(o.MaxBuffer)) - 1
+	s.link = &link{
+		mtu:  uint32(o.MTU),
+		hub:  tcpip.LinkAddress(o.HubMAC),
+		host: tcpip.LinkAddress(o.HostMAC),
+		out:  s.out,
+	}
+	s.in = newReceiver(raw, s.link, &s.count)
+	return s, nil
+}
+
+// Run serves until ctx is done or the hub fails. Then it resets every
+// connection that still stands, sends the resets, waits for all goroutines and
+// closes the socket. It returns nil after ctx, and must be called once.
+func (s *Stack) Run(ctx context.Context) error {
+	if s.ran.Swap(true) {
+		return errors.New("split: Run called twice")
+	}
+	defer s.file.Close()
+	var wg sync.WaitGroup
+	wg.Go(s.out.loop)
+	ns, err := s.build()
+	if err != nil {
+		s.out.Close()
+		wg.Wait()
+		return err
+	}
+	s.net.Store(ns)
+	failed := make(chan error, 1)
+	wg.Go(func() { s.receive(failed) })
+	s.door.open()
+	select {
+	case <-ctx.Done():
+		s.in.stop()
+		_ = s.file.SetReadDeadline(time.Unix(1, 0))
+		err = <-failed
+	case err = <-failed:
+	}
+	s.shut(ns)
+	wg.Wait()
+	return err
+}
+
+// receive runs the receive loop and tells Run how it ended.
+func (s *Stack) receive(failed chan<- error) { failed <- s.in.loop() }
+
+// shut ends every connection and netstack. The receive loop has ended, so
+// nothing new comes in but what is already on its way: those are waited for.
+func (s *Stack) shut(ns *stack.Stack) {
+	s.door.shut()
+	for {
+		for _, ep := range ns.RegisteredEndpoints() {
+			ep.Abort()
+		}
+		if s.door.empty() {
+			break
+		}
+		// Rare and short: a handshake or dial was between its check of the
+		// door and the registration of its endpoint.
+		time.Sleep(time.Millisecond)
+	}
+	ns.Close() // aborts what was registered last
+	_ = s.file.SetWriteDeadline(time.Now().Add(flushTime))
+	s.out.Close()
+	ns.Wait()
+}
+
+// build makes the netstack with its interface, routes and options.
+func (s *Stack) build() (*stack.Stack, error) {
+	ns := stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
+	})
+	if err := s.configure(ns); err != nil {
+		ns.Close()
+		s.out.Close()
+		ns.Wait()
+		return nil, fmt.Errorf("split: set up netstack: %w", err)
+	}
+	return ns, nil
+}
+
+// configure sets ns up; every error names its step.
+func (s *Stack) configure(ns *stack.Stack) error {
+	for _, o := range s.tcpOptions() {
+		if err := ns.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			return fmt.Errorf("option %T: %s", o, err)
+		}
+	}
+	if err := ns.CreateNICWithOptions(nic, s.link, stack.NICOptions{Name: "hub1", QDisc: s.out}); err != nil {
+		return fmt.Errorf("interface: %s", err)
+	}
+	// The stack answers for every address that clients want to reach.
+	if err := ns.SetPromiscuousMode(nic, true); err != nil {
+		return fmt.Errorf("promiscuous mode: %s", err)
+	}
+	if err := ns.SetSpoofing(nic, true); err != nil {
+		return fmt.Errorf("spoofing: %s", err)
+	}
+	for _, a := range []netip.Addr{s.opts.Hub4, s.opts.Hub6} {
+		if !a.IsValid() {
+			continue
+		}
+		full := tcpip.ProtocolAddress{Protocol: protocolOf(a), AddressWithPrefix: address(a).WithPrefix()}
+		if err := ns.AddProtocolAddress(nic, full, stack.AddressProperties{}); err != nil {
+			return fmt.Errorf("address %v: %s", a, err)
+		}
+	}
+	ns.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic}})
+	if s.accept != nil {
+		f := tcp.NewForwarder(ns, s.opts.Buffer, s.opts.MaxHandshakes+1, s.handshake)
+		ns.SetTransportProtocolHandler(tcp.ProtocolNumber, s.knock(f))
+	}
+	return nil
+}
+
+// tcpOptions returns netstack's settings for all connections.
+func (s *Stack) tcpOptions() []tcpip.SettableTransportProtocolOption {
+	sack := tcpip.TCPSACKEnabled(true)
+	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	congestion := tcpip.CongestionControlOption(s.opts.Congestion)
+	minRTO := tcpip.TCPMinRTOOption(s.opts.MinRTO)
+	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
+	return []tcpip.SettableTransportProtocolOption{
+		&sack, &moderate, &congestion, &minRTO, &wait,
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: s.opts.Buffer, Max: s.opts.MaxBuffer},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: s.opts.Buffer, Max: s.opts.MaxBuffer},
+	}
+}
+
+// knock returns netstack's handler of segments that belong to no endpoint. It
+// runs on the receive loop. SYNs go to f while there is room; netstack answers
+// everything else with a reset.
+func (s *Stack) knock(f *tcp.Forwarder) func(stack.TransportEndpointID, *stack.PacketBuffer) bool {
+	return func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+		flags := header.TCP(pkt.TransportHeader().Slice()).Flags()
+		if !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck) {
+			return false
+		}
+		switch s.door.enter(id) {
+		case doorKnown:
+			return true // a SYN sent again; the SYN-ACK will be, too
+		case doorFull:
+			s.count.handshakeDrops.Add(1)
+			return true
+		case doorShut:
+			return true
+		}
+		if !f.HandlePacket(id, pkt) {
+			s.door.leave(id)
+			return false
+		}
+		return true
+	}
+}
+
+// handshake completes the handshake of one client and hands the connection to
+// accept. netstack starts it, and it ends with the handshake.
+func (s *Stack) handshake(r *tcp.ForwarderRequest) {
+	id := r.ID()
+	defer s.door.leave(id)
+	c := &Conn{
+		stack:  s,
+		local:  netip.AddrPortFrom(netAddr(id.LocalAddress), id.LocalPort),
+		remote: netip.AddrPortFrom(netAddr(id.RemoteAddress), id.RemotePort),
+	}
+	ep, err := r.CreateEndpoint(&c.queue)
+	r.Complete(false)
+	if err != nil {
+		s.count.handshakeFails.Add(1)
+		return
+	}
+	c.ep = ep
+	s.keepAlive(ep)
+	s.count.accepted.Add(1)
+	s.accept(c)
+}
+
+// keepAlive turns on probes, so that a party that vanished silently does not
+// hold its connection for ever.
+func (s *Stack) keepAlive(ep tcpip.Endpoint) {
+	if s.opts.KeepAlive < 0 {
+		return
+	}
+	idle := tcpip.KeepaliveIdleOption(s.opts.KeepAlive)
+	interval := tcpip.KeepaliveIntervalOption(s.opts.KeepAlive / 4)
+	// None of these can fail: the options exist and the values are in range.
+	_ = ep.SetSockOpt(&idle)
+	_ = ep.SetSockOpt(&interval)
+	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, 4)
+	ep.SocketOptions().SetKeepAlive(true)
+}
+
+// address converts a to netstack's form.
+func address(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
+
+// netAddr converts a from netstack's form.
+func netAddr(a tcpip.Address) netip.Addr {
+	r, _ := netip.AddrFromSlice(a.AsSlice())
+	return r
+}
+
+// protocolOf returns the network protocol of a.
+func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
+}
+
+var _ party.Conn = (*Conn)(nil)

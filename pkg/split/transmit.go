@@ -1,0 +1,215 @@
+package split
+
+import (
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+const (
+	// sendBatch is the most frames that one system call sends.
+	sendBatch = 64
+	// outboxMax bounds the frames that wait to be sent. Beyond it frames are
+	// dropped, as a full device queue does, and TCP sends them again.
+	outboxMax = 4096
+)
+
+// outbox queues netstack's packets and sends them from a goroutine of its own.
+// Sending inline would hold the endpoint's lock in the system call, which on a
+// veth includes the receiver's work, while netstack's processor spins on it.
+// It is netstack's queueing discipline: first in, first out.
+type outbox struct {
+	raw   syscall.RawConn
+	guard guard // nil: packets pass
+	shut  shutWindows
+	count *counters
+
+	mu     sync.Mutex
+	ready  sync.Cond
+	queue  []*stack.PacketBuffer // guarded by mu
+	closed bool                  // guarded by mu
+
+	done chan struct{} // closed when loop has ended
+	tx   sender        // owned by loop
+}
+
+// newOutbox returns an empty outbox that sends to raw.
+func newOutbox(raw syscall.RawConn, count *counters) *outbox {
+	o := &outbox{raw: raw, count: count, done: make(chan struct{})}
+	o.ready.L = &o.mu
+	o.tx.write = o.tx.attempt
+	return o
+}
+
+// WritePacket implements stack.QueueingDiscipline.
+func (o *outbox) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
+	o.shut.outbound(pkt)
+	if o.guard != nil && !o.guard.outbound(pkt) {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return &tcpip.ErrClosedForSend{}
+	}
+	if len(o.queue) >= outboxMax {
+		o.count.sendDrops.Add(1)
+		return &tcpip.ErrNoBufferSpace{}
+	}
+	o.queue = append(o.queue, pkt.IncRef())
+	if len(o.queue) == 1 {
+		o.ready.Signal()
+	}
+	return nil
+}
+
+// Close implements stack.QueueingDiscipline: it takes no more packets and
+// returns after those that wait have been sent and loop has ended.
+func (o *outbox) Close() {
+	o.mu.Lock()
+	o.closed = true
+	o.ready.Signal()
+	o.mu.Unlock()
+	<-o.done
+}
+
+// loop sends what is queued until Close.
+func (o *outbox) loop() {
+	defer close(o.done)
+	var spare []*stack.PacketBuffer
+	for {
+		batch, ok := o.take(spare)
+		if !ok {
+			return
+		}
+		for from := 0; from < len(batch); from += sendBatch {
+			o.send(batch[from:min(from+sendBatch, len(batch))])
+		}
+		clear(batch)
+		spare = batch[:0]
+	}
+}
+
+// take waits for packets and returns all there are; spare becomes the queue.
+// It returns false when the outbox is closed and empty.
+func (o *outbox) take(spare []*stack.PacketBuffer) ([]*stack.PacketBuffer, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.queue) == 0 {
+		if o.closed {
+			return nil, false
+		}
+		o.ready.Wait()
+	}
+	batch := o.queue
+	o.queue = spare
+	return batch, true
+}
+
+// send sends at most sendBatch packets and gives them back.
+func (o *outbox) send(pkts []*stack.PacketBuffer) {
+	o.tx.prepare(pkts, o.count)
+	for o.tx.next < len(pkts) {
+		if err := o.raw.Write(o.tx.write); err != nil {
+			break // the socket is closing, or the last deadline has passed
+		}
+		if o.tx.errno != 0 { // this frame cannot be sent; the next may
+			o.count.sendErrors.Add(1)
+			o.tx.next++
+		}
+	}
+	o.count.framesOut.Add(uint64(len(pkts)))
+	for _, pkt := range pkts {
+		pkt.DecRef()
+	}
+}
+
+// sender holds the system call's arrays of one batch.
+type sender struct {
+	vnets [sendBatch][vnetLen]byte
+	iovs  []unix.Iovec
+	first [sendBatch + 1]int // where each frame's iovecs begin
+	msgs  [sendBatch]mmsghdr
+	count int
+	next  int // frame to be sent next
+	errno unix.Errno
+	write func(fd uintptr) bool
+}
+
+// prepare describes pkts to the kernel.
+func (t *sender) prepare(pkts []*stack.PacketBuffer, count *counters) {
+	t.iovs = t.iovs[:0]
+	t.next, t.count, t.errno = 0, len(pkts), 0
+	bytes, gso := 0, 0
+	for i, pkt := range pkts {
+		h := outgoing(pkt)
+		h.put(t.vnets[i][:])
+		if h.gso() {
+			gso++
+		}
+		t.first[i] = len(t.iovs)
+		t.iovs = append(t.iovs, iovec(t.vnets[i][:]))
+		t.iovs = appendViews(t.iovs, pkt)
+		bytes += pkt.Size()
+	}
+	t.first[len(pkts)] = len(t.iovs)
+	for i := range pkts { // after the last append: iovs does not move any more
+		t.msgs[i].point(t.iovs[t.first[i]:t.first[i+1]])
+	}
+	count.bytesOut.Add(uint64(bytes))
+	count.gsoOut.Add(uint64(gso))
+}
+
+// attempt sends from t.next on; false makes the caller park until the socket
+// has room.
+func (t *sender) attempt(fd uintptr) bool {
+	for t.next < t.count {
+		n, errno := sendmmsg(fd, t.msgs[t.next:t.count])
+		t.errno = errno
+		if errno != 0 {
+			return errno != unix.EAGAIN
+		}
+		t.next += n
+	}
+	return true
+}
+
+// outgoing returns the virtio header of a packet of netstack's.
+func outgoing(pkt *stack.PacketBuffer) vnetHeader {
+	g := pkt.GSOOptions
+	if g.Type == stack.GSONone {
+		return vnetHeader{}
+	}
+	h := vnetHeader{headerLen: uint16(pkt.HeaderSize())}
+	if g.NeedsCsum {
+		h.flags = vnetNeedsCsum
+		h.csumStart = etherLen + g.L3HdrLen
+		h.csumOffset = g.CsumOffset
+	}
+	if pkt.Data().Size() > int(g.MSS) {
+		h.gsoSize = g.MSS
+		h.gsoType = vnetGSOTCPv4
+		if g.Type == stack.GSOTCPv6 {
+			h.gsoType = vnetGSOTCPv6
+		}
+	}
+	return h
+}
+
+// appendViews appends the bytes of pkt from its Ethernet header on.
+func appendViews(iovs []unix.Iovec, pkt *stack.PacketBuffer) []unix.Iovec {
+	views, skip := pkt.AsViewList()
+	for v := views.Front(); v != nil; v = v.Next() {
+		p := v.AsSlice()
+		if skip >= len(p) {
+			skip -= len(p)
+			continue
+		}
+		iovs = append(iovs, iovec(p[skip:]))
+		skip = 0
+	}
+	return iovs
+}
