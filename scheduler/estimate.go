@@ -11,6 +11,8 @@ const (
 	capFloor     = 8 << 10                // bytes
 	startCap     = 32 << 10               // bytes before the first samples
 	slackMin     = 5 * time.Millisecond   // for the processing of both ends
+	slackFast    = 15 * time.Millisecond  // more of it at fastRate and above
+	fastRate     = 62.5e6                 // bytes per second: 500 Mbit/s
 	paceGain     = 1.3                    // of the window rate; headers take some of it
 	paceFloor    = 64 << 10               // bytes per second
 	drainGain    = 0.5                    // of the product while the least round trip is measured anew
@@ -179,7 +181,7 @@ func (e *Estimator) Cap() int {
 		return startCap
 	}
 	bdp := e.bw * e.minRTT.Seconds()
-	slack := e.bw * min(max(4*e.rttvar, slackMin), slackMin+e.minRTT/4).Seconds()
+	slack := e.bw * min(max(4*e.rttvar, e.slack()), e.slack()+e.minRTT/4).Seconds()
 	if !e.drainTo.IsZero() {
 		return max(capFloor, int(drainGain*bdp))
 	}
@@ -187,6 +189,13 @@ func (e *Estimator) Cap() int {
 		return max(startCap, int(startGain*bdp+slack))
 	}
 	return max(capFloor, int(capGain*bdp+slack))
+}
+
+// slack is the time that the ends' own processing takes. On a slow line it is
+// little, and what is in flight for it waits in the uplink's queue. On a fast
+// one the ends are what is slow, and there is no queue.
+func (e *Estimator) slack() time.Duration {
+	return slackMin + time.Duration(float64(slackFast)*min(1, e.bw/fastRate))
 }
 
 // Renew prepares for a new connection on the same uplink: the path may have

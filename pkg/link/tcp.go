@@ -2,6 +2,7 @@ package link
 
 import (
 	"fmt"
+	"hawser/pkg/park"
 	"io"
 	"math"
 	"net"
@@ -97,8 +98,11 @@ type tcpPipe struct {
 	conn *net.TCPConn
 	raw  syscall.RawConn
 
-	// The writer's.
-	out net.Buffers
+	// The writer's: the arguments and the result of writeOnce.
+	out       [][]byte
+	sent      int
+	failed    error
+	writeOnce func(fd uintptr) bool
 
 	// The reader's: the arguments and the result of readOnce, which is kept as
 	// a function value so that a read allocates nothing.
@@ -115,7 +119,7 @@ func newTCPPipe(conn *net.TCPConn) (*tcpPipe, error) {
 		return nil, err
 	}
 	p := &tcpPipe{conn: conn, raw: raw}
-	p.readOnce = p.read
+	p.readOnce, p.writeOnce = p.read, p.write
 	return p, nil
 }
 
@@ -143,7 +147,9 @@ func (p *tcpPipe) read(fd uintptr) bool {
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return p.try
+			if p.try || !park.Contended() {
+				return p.try
+			}
 		default:
 			p.err = err
 			return true
@@ -152,9 +158,51 @@ func (p *tcpPipe) read(fd uintptr) bool {
 }
 
 func (p *tcpPipe) writev(bufs [][]byte) error {
-	p.out = bufs
-	_, err := p.out.WriteTo(p.conn)
-	return err
+	for len(bufs) > 0 {
+		p.out, p.sent, p.failed = bufs, 0, nil
+		err := p.raw.Write(p.writeOnce)
+		p.out = nil
+		if err == nil {
+			err = p.failed
+		}
+		if err != nil {
+			return err
+		}
+		bufs = consume(bufs, p.sent)
+	}
+	return nil
+}
+
+// write is one attempt; false asks to be called again when there is room.
+func (p *tcpPipe) write(fd uintptr) bool {
+	for {
+		n, err := unix.Writev(int(fd), p.out[:min(len(p.out), maxVectors)])
+		switch err {
+		case nil:
+			p.sent = n
+			return true
+		case unix.EINTR:
+		case unix.EAGAIN:
+			if !park.Contended() {
+				return false
+			}
+		default:
+			p.failed = err
+			return true
+		}
+	}
+}
+
+// consume takes n bytes off bufs.
+func consume(bufs [][]byte, n int) [][]byte {
+	for len(bufs) > 0 && n >= len(bufs[0]) {
+		n -= len(bufs[0])
+		bufs = bufs[1:]
+	}
+	if n > 0 {
+		bufs[0] = bufs[0][n:]
+	}
+	return bufs
 }
 
 // pace sets SO_MAX_PACING_RATE, which bounds what BBR computes: BBR on a

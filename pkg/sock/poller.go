@@ -15,8 +15,8 @@ package sock
 import (
 	"errors"
 	"fmt"
+	"hawser/pkg/park"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,10 +28,6 @@ import (
 const (
 	// eventBatch is how many events one epoll_wait takes.
 	eventBatch = 256
-	// contendedTime is how long the processors must be busy with others for a
-	// call of the scheduler to count as contended. Less would let several
-	// pollers that only look at their sockets keep each other awake.
-	contendedTime = 20 * time.Microsecond
 )
 
 // past returns a deadline that is over.
@@ -132,9 +128,8 @@ func (p *Poller) collect() error {
 
 // poll takes events; false makes the caller park until there are some.
 //
-// While all processors are busy the runtime looks at its netpoller only every
-// 10 ms, so parking then would hold every event up for as long. Instead poll
-// lets the others run and looks again. Wake needs none of this.
+// It does not park while the processors are busy, see package park. Wake needs
+// none of this.
 func (p *Poller) poll(uintptr) bool {
 	for {
 		p.err = p.collect()
@@ -147,13 +142,10 @@ func (p *Poller) poll(uintptr) bool {
 	}
 }
 
-// contended lets other goroutines run. It says whether they had much to do and
-// there is time left to wait.
+// contended says whether to look again before parking: others had much to do
+// and there is time left to wait.
 func (p *Poller) contended() bool {
-	start := time.Now()
-	runtime.Gosched()
-	now := time.Now()
-	return now.Sub(start) > contendedTime && (p.armed.IsZero() || now.Before(p.armed))
+	return park.Contended() && (p.armed.IsZero() || time.Now().Before(p.armed))
 }
 
 // sleep parks until there are events, Wake is called or the time is over.

@@ -3,11 +3,10 @@ package split
 import (
 	"errors"
 	"fmt"
+	"hawser/pkg/park"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -29,10 +28,6 @@ const (
 	copyMax = 24 << 10
 	// slots is how many frames one system call can receive.
 	slots = 16
-	// contendedTime is how long the processors must be busy with others for a
-	// call of the scheduler to count as contended. Less would let several
-	// receivers that only look at their sockets keep each other awake.
-	contendedTime = 20 * time.Microsecond
 )
 
 // slot is room for one received frame.
@@ -96,26 +91,17 @@ func (r *receiver) stop() { r.stopped.Store(true) }
 
 // poll receives one batch; false makes the caller park until there is one.
 //
-// While all processors are busy the runtime looks at its netpoller only every
-// 10 ms, so parking then would hold every frame up for as long. Instead poll
-// lets the others run and looks again.
+// It does not park while the processors are busy, see package park.
 func (r *receiver) poll(fd uintptr) bool {
 	for {
 		r.got, r.errno = recvmmsg(fd, r.msgs[:])
 		if r.errno != unix.EAGAIN {
 			return true
 		}
-		if r.stopped.Load() || !contended() {
+		if r.stopped.Load() || !park.Contended() {
 			return false
 		}
 	}
-}
-
-// contended lets other goroutines run, and says whether they had much to do.
-func contended() bool {
-	start := time.Now()
-	runtime.Gosched()
-	return time.Since(start) > contendedTime
 }
 
 // refill gives slots whose view went to netstack a fresh one.
