@@ -24,8 +24,8 @@ PREFIX   ?= /usr/local
 DESTDIR  ?=
 FUZZTIME ?= 10s
 
-SOURCE := cloud e2e edge netns pkg scheduler
-UNIT   := ./pkg/... ./scheduler/... ./netns/... ./edge/... ./cloud/...
+SOURCE := cloud docs e2e edge netns pkg scheduler
+UNIT   := ./pkg/... ./scheduler/... ./netns/... ./edge/... ./cloud/... ./docs/...
 
 .PHONY: help build setup demo test vet unit e2e fuzz bench install uninstall clean
 
@@ -41,7 +41,7 @@ setup: ## install what is missing on a Debian machine
 	@scripts/setup.sh
 
 demo: setup build ## the lab, a download over two uplinks, one is cut half-way
-	$(GO) run ./e2e/demo
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/demo
 
 test: setup build vet unit e2e ## all tests
 
@@ -54,14 +54,14 @@ unit: ## unit tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout 10m $(UNIT)
 
 e2e: ## tests of the programs in the lab, one after the other
-	$(GO) test ./e2e/... -count=1 -timeout 20m -p 1
+	HAWSER_BIN=$(CURDIR)/bin $(GO) test ./e2e/... -count=1 -timeout 20m -p 1
 
 fuzz: ## each fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)
 
 bench: setup build ## Go benchmarks, then goodput and CPU cost in the lab
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)
-	$(GO) run ./e2e/bench
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench
 
 install: build ## programs, examples and systemd units, below PREFIX
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/hawser-edge bin/hawser-cloud

@@ -54,7 +54,8 @@ func CleanStale() error {
 	names = slices.DeleteFunc(names, func(n string) bool { return !stale(n) })
 	errs := []error{killInside(names), deleteNamespaces(names)}
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
-	for _, dir := range dirs {
+	journals, _ := filepath.Glob(filepath.Join("/run/hawser", prefix+"*")) // of agents that were killed in them
+	for _, dir := range append(dirs, journals...) {
 		if stale(filepath.Base(dir)) {
 			errs = append(errs, os.RemoveAll(dir))
 		}

@@ -48,6 +48,7 @@ func (a *agent) checkLinks(ctx context.Context, p netns.Plan) []admin.Finding {
 
 // checkLink asks the cloud for a session that does not exist: the refusal that
 // follows shows that the cloud is there, knows this edge and is the right one.
+// An uplink that needs the route which only run sets cannot be judged.
 func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) admin.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
@@ -64,6 +65,8 @@ func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) admin.F
 	case errors.As(err, &refusal) && refusal.Status == wire.StatusNoSession:
 	case errors.As(err, &refusal), errors.Is(err, link.ErrPeerKey), errors.Is(err, link.ErrVersion):
 		return admin.Finding{Level: admin.LevelFail, What: err.Error(), Remedy: "compare keys and versions of both ends: hawser-edge pubkey, hawser-cloud pubkey, version"}
+	case r.Gateway.IsValid():
+		return admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf("link %s: not tried, run sets the route by its gateway %s", r.Name, r.Gateway)}
 	default:
 		return admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "see that the uplink is up, that its gateway is right and that the cloud's TCP and UDP port are open; run goes on trying"}
 	}
