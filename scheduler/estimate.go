@@ -13,6 +13,7 @@ const (
 	slackMin     = 5 * time.Millisecond   // for the processing of both ends
 	slackFast    = 15 * time.Millisecond  // more of it at fastRate and above
 	fastRate     = 62.5e6                 // bytes per second: 500 Mbit/s
+	evidence     = 16 << 10               // bytes of an application-limited sample that is believed to show a queue
 	paceGain     = 1.3                    // of the window rate; headers take some of it
 	paceFloor    = 64 << 10               // bytes per second
 	drainGain    = 0.5                    // of the product while the least round trip is measured anew
@@ -58,14 +59,17 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 	}
 	// A link that had little to do looks slow without being so; a round trip
 	// far above the least shows that it had enough to do all the same.
-	queued := e.queues(s.RTT)
+	// Only a sample of some size can show that: a probe that waited for a busy
+	// processor looks just the same.
+	enough := !s.AppLimited || s.Delivered >= evidence
+	queued := enough && e.queues(s.RTT)
 	limited := s.AppLimited && !queued
 	if s.Delivered > 0 && s.Interval > 0 {
 		r := float64(s.Delivered) / max(s.Interval, e.minRTT, 100*time.Microsecond).Seconds()
 		e.addWindowRate(now, r, limited)
 		e.addPrediction(r, limited, queued)
 	}
-	if s.Path > 0 && e.queues(s.Path) {
+	if s.Path > 0 && enough && e.queues(s.Path) {
 		e.full = true // the queue says that the pipe is (HyStart++, RFC 9406)
 	} else if s.Round && !limited {
 		e.checkFull()

@@ -74,7 +74,7 @@ func TestEstimatorQueueIsEvidence(t *testing.T) {
 		t.Errorf("a probe set the rate to %.0f", p.e.Rate())
 	}
 	for range 10 {
-		p.deliver(5_000, 20*ms, 200*ms, true) // 2 Mbit/s
+		p.deliver(20_000, 80*ms, 200*ms, true) // 2 Mbit/s
 	}
 	if !within(p.e.Rate(), 250_000, 0.3) {
 		t.Errorf("rate %.0f, want about 250000", p.e.Rate())
@@ -159,5 +159,19 @@ func TestEstimatorPace(t *testing.T) {
 	}
 	if !within(p.e.Pace(), 6.25e6*paceGain, 0.01) {
 		t.Errorf("pace %.0f", p.e.Pace())
+	}
+}
+
+// TestEstimatorIgnoresLateProbes: small exchanges that waited for a busy
+// processor, or for a delayed acknowledgement, say nothing about the line.
+func TestEstimatorIgnoresLateProbes(t *testing.T) {
+	p := newPath()
+	p.deliver(100, 20*ms, 20*ms, true)
+	for range 200 {
+		p.now = p.now.Add(50 * ms)
+		p.e.Ack(p.now, Sample{RTT: 70 * ms, Path: 60 * ms, Delivered: 300, Interval: 50 * ms, AppLimited: true, Round: true})
+	}
+	if p.e.Rate() != initialRate || p.e.Pace() != 0 || p.e.Cap() != startCap {
+		t.Errorf("rate %.0f, pace %.0f, cap %d", p.e.Rate(), p.e.Pace(), p.e.Cap())
 	}
 }
