@@ -91,18 +91,20 @@ func TestDialFails(t *testing.T) {
 	l.route(l.host, netlink.Route{Type: unix.RTN_UNREACHABLE}, "198.18.78.0/24", "", "")
 	l.route(l.host, netlink.Route{Type: unix.RTN_UNREACHABLE}, "fd00:78::/64", "", "")
 	o := l.options(0, 1)
-	o.DialTimeout = 700 * time.Millisecond
+	o.DialTimeout = 3 * time.Second
+	// A fresh veth may lose the first SYN; the second follows after a second.
+	const soon = 2500 * time.Millisecond
 	s, _ := l.start(o, nil)
 	for _, tc := range []struct {
 		name, dst string
 		want      error
 		from, to  time.Duration
 	}{
-		{"refused", "198.18.2.2:9", party.ErrRefused, 0, 500 * time.Millisecond},
-		{"refused ipv6", "[fd00:2::2]:9", party.ErrRefused, 0, 500 * time.Millisecond},
-		{"silent", "198.18.77.1:9", party.ErrUnreachable, 650 * time.Millisecond, 3 * time.Second},
-		{"icmp unreachable", "198.18.78.1:9", party.ErrUnreachable, 0, 500 * time.Millisecond},
-		{"icmp unreachable ipv6", "[fd00:78::1]:9", party.ErrUnreachable, 0, 500 * time.Millisecond},
+		{"refused", "198.18.2.2:9", party.ErrRefused, 0, soon},
+		{"refused ipv6", "[fd00:2::2]:9", party.ErrRefused, 0, soon},
+		{"silent", "198.18.77.1:9", party.ErrUnreachable, 2900 * time.Millisecond, 6 * time.Second},
+		{"icmp unreachable", "198.18.78.1:9", party.ErrUnreachable, 0, soon},
+		{"icmp unreachable ipv6", "[fd00:78::1]:9", party.ErrUnreachable, 0, soon},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			start := time.Now()
