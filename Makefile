@@ -27,7 +27,7 @@ FUZZTIME ?= 10s
 SOURCE := cloud docs e2e edge netns pkg scheduler
 UNIT   := ./pkg/... ./scheduler/... ./netns/... ./edge/... ./cloud/... ./docs/...
 
-.PHONY: help build setup demo test vet unit e2e fuzz bench install uninstall clean
+.PHONY: help build setup demo test vet unit e2e fuzz bench microbench install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,17 +51,19 @@ vet: ## gofmt and go vet
 	$(GO) vet ./...
 
 unit: ## unit tests, with the race detector
-	$(GO) test -race -shuffle=on -timeout 10m $(UNIT)
+	$(GO) test -race -shuffle=on -timeout 20m $(UNIT)
 
 e2e: ## tests of the programs in the lab, one after the other
-	HAWSER_BIN=$(CURDIR)/bin $(GO) test ./e2e/... -count=1 -timeout 20m -p 1
+	HAWSER_BIN=$(CURDIR)/bin $(GO) test ./e2e/... -count=1 -timeout 25m -p 1
 
 fuzz: ## each fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: setup build ## Go benchmarks, then goodput and CPU cost in the lab
+bench: setup build ## tables of goodput, objects, CPU cost and blackholes in the lab, 11 minutes; BENCH="-only goodput" for some
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench $(BENCH)
+
+microbench: ## Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)
-	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench
 
 install: build ## programs, examples and systemd units, below PREFIX
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/hawser-edge bin/hawser-cloud

@@ -140,7 +140,7 @@ func TestConfigExamples(t *testing.T) {
 func TestStatusFields(t *testing.T) {
 	doc := read(t, "docs/operations.md")
 	for heading, document := range map[string]any{
-		"### The box": admin.Status{}, "### Memory": admin.Memory{}, "### Sessions": admin.Session{},
+		"### The box": admin.Status{}, "### Card": admin.Card{}, "### Memory": admin.Memory{}, "### Sessions": admin.Session{},
 		"### Links": admin.Link{}, "### Flows": admin.Flows{},
 	} {
 		var names []string

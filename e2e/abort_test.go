@@ -14,8 +14,10 @@ import (
 
 // TestClientAbort: a client that resets its connection in mid-transfer has it
 // reset at the server too, and nothing of it stays.
-func TestClientAbort(t *testing.T) {
-	r := start(t, twins(), pair.Options{})
+func TestClientAbort(t *testing.T) { clientAbort(t, pair.Options{}) }
+
+func clientAbort(t *testing.T, o pair.Options) {
+	r := start(t, twins(), o)
 	ended := make(chan error, 1)
 	r.serve(80, func(c *net.TCPConn) {
 		defer c.Close()
@@ -40,8 +42,10 @@ func TestClientAbort(t *testing.T) {
 }
 
 // TestServerAbort is the mirror.
-func TestServerAbort(t *testing.T) {
-	r := start(t, twins(), pair.Options{})
+func TestServerAbort(t *testing.T) { serverAbort(t, pair.Options{}) }
+
+func serverAbort(t *testing.T, o pair.Options) {
+	r := start(t, twins(), o)
 	r.serve(80, func(c *net.TCPConn) {
 		_, _ = io.Copy(c, newNoise(1, 5e6))
 		_ = c.SetLinger(0)

@@ -51,7 +51,7 @@ func TestOneUplinkSilent(t *testing.T) {
 			back := r.untilUsed(c.uplink)
 			g := await(t, done)
 			t.Logf("%v; a new connection's 10 KB took %v; the uplink was used again after %v", g, fresh.Round(ms), back.Round(ms))
-			check(t, g, 1)
+			check(t, g, 1, bulk)
 			if g.stall > maxStall {
 				t.Errorf("the flow stalled for %v", g.stall)
 			}

@@ -12,8 +12,10 @@ import (
 )
 
 // TestHalfClose: each side may end its direction first and go on receiving.
-func TestHalfClose(t *testing.T) {
-	r := start(t, fast(), pair.Options{})
+func TestHalfClose(t *testing.T) { halfClose(t, pair.Options{}) }
+
+func halfClose(t *testing.T, o pair.Options) {
+	r := start(t, fast(), o)
 	r.serve(80, func(c *net.TCPConn) { // answers only after the client's end
 		defer c.Close()
 		p, err := io.ReadAll(c)

@@ -16,25 +16,27 @@ import (
 // forbids, reset the client's connection at once.
 func TestRefused(t *testing.T) {
 	for _, egress := range []string{"hub", "socket"} {
-		t.Run(egress, func(t *testing.T) {
-			r := start(t, fast(), pair.Options{Egress: egress})
-			families(t, func(t *testing.T, f lab.Family) {
-				if took, err := untilReset(r, r.origin(f, 9)); err != nil || took > 2*time.Second {
-					t.Errorf("refused port: %v after %v", err, took)
-				}
-			})
-			for _, dst := range []string{"10.77.0.1:80", "169.254.1.1:80", "[fd99::1]:80"} {
-				if took, err := untilReset(r, dst); dst != "169.254.1.1:80" && (err != nil || took > 2*time.Second) {
-					t.Errorf("%s, which egress denies: %v after %v", dst, err, took)
-				}
-			}
-			s, err := r.pair.Status("edge")
-			if err != nil || s.Sessions[0].Flows.Refused < 4 {
-				t.Errorf("status counts %d refused: %v", s.Sessions[0].Flows.Refused, err)
-			}
-			r.quiet()
-		})
+		t.Run(egress, func(t *testing.T) { refused(t, pair.Options{Egress: egress}) })
 	}
+}
+
+func refused(t *testing.T, o pair.Options) {
+	r := start(t, fast(), o)
+	families(t, func(t *testing.T, f lab.Family) {
+		if took, err := untilReset(r, r.origin(f, 9)); err != nil || took > 2*time.Second {
+			t.Errorf("refused port: %v after %v", err, took)
+		}
+	})
+	for _, dst := range []string{"10.77.0.1:80", "169.254.1.1:80", "[fd99::1]:80"} {
+		if took, err := untilReset(r, dst); dst != "169.254.1.1:80" && (err != nil || took > 2*time.Second) {
+			t.Errorf("%s, which egress denies: %v after %v", dst, err, took)
+		}
+	}
+	s, err := r.pair.Status("edge")
+	if err != nil || s.Sessions[0].Flows.Refused < 4 {
+		t.Errorf("status counts %d refused: %v", s.Sessions[0].Flows.Refused, err)
+	}
+	r.quiet()
 }
 
 // TestUnreachable: a host that does not answer resets the client's connection

@@ -78,41 +78,47 @@ func untilEnd(c *net.TCPConn) error {
 // again after a restart.
 func TestStopWithOpenFlows(t *testing.T) {
 	for _, role := range []string{"edge", "cloud"} {
-		t.Run(role, func(t *testing.T) {
-			r := start(t, fast(), pair.Options{})
-			conns, ended := r.streams(5)
-			if err := r.stop(role); err != nil {
-				t.Error(err)
-			}
-			wantResets(t, role+" stopped", conns, ended, 5*time.Second)
-			if err := r.restart(role); err != nil {
-				t.Fatal(err)
-			}
-			r.mustWork()
-		})
+		t.Run(role, func(t *testing.T) { stopWithOpenFlows(t, role, pair.Options{}) })
 	}
+}
+
+func stopWithOpenFlows(t *testing.T, role string, o pair.Options) {
+	r := start(t, fast(), o)
+	conns, ended := r.streams(5)
+	if err := r.stop(role); err != nil {
+		t.Error(err)
+	}
+	wantResets(t, role+" stopped", conns, ended, 5*time.Second)
+	if err := r.restart(role); err != nil {
+		t.Fatal(err)
+	}
+	r.mustWork()
 }
 
 // TestKill: after kill -9 of an agent a new start cleans up, flows of before
 // are reset on both sides, and new flows work.
 func TestKill(t *testing.T) {
 	for _, role := range []string{"edge", "cloud"} {
-		t.Run(role, func(t *testing.T) {
-			r := start(t, fast(), pair.Options{})
-			conns, ended := r.streams(3)
-			r.proc(role).Kill()
-			if err := r.restart(role); err != nil {
-				t.Fatal(err)
-			}
-			wantResets(t, role+" killed", conns, ended, 10*time.Second)
-			r.mustWork()
-		})
+		t.Run(role, func(t *testing.T) { kill(t, role, pair.Options{}) })
 	}
 }
 
+func kill(t *testing.T, role string, o pair.Options) {
+	r := start(t, fast(), o)
+	conns, ended := r.streams(3)
+	r.proc(role).Kill()
+	if err := r.restart(role); err != nil {
+		t.Fatal(err)
+	}
+	wantResets(t, role+" killed", conns, ended, 10*time.Second)
+	r.mustWork()
+}
+
 // TestKillThenCleanup: the verb cleanup removes what a killed agent left.
-func TestKillThenCleanup(t *testing.T) {
-	r := start(t, fast(), pair.Options{})
+func TestKillThenCleanup(t *testing.T) { killThenCleanup(t, pair.Options{}) }
+
+func killThenCleanup(t *testing.T, o pair.Options) {
+	r := start(t, fast(), o)
 	for role, conf := range map[string]string{"edge": r.pair.EdgeConf(), "cloud": r.pair.CloudConf()} {
 		r.proc(role).Kill()
 		if out, err := r.run(role, "cleanup", "-c", conf); err != nil {

@@ -23,46 +23,50 @@ func TestTransfers(t *testing.T) {
 		{"hub", pair.Options{}},
 		{"IPv6 links, socket egress", pair.Options{IPv6Links: true, Egress: "socket"}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := start(t, twins(), c.o)
-			r.serve(80, func(c *net.TCPConn) { // download
-				defer c.Close()
-				_, _ = io.Copy(c, newNoise(1, bulk))
-			})
-			up := make(chan gauge, 4)
-			r.serve(81, func(c *net.TCPConn) { // upload
-				defer c.Close()
-				up <- receive(c, nil)
-			})
-			r.serve(82, func(c *net.TCPConn) { // both
-				defer c.Close()
-				var sending sync.WaitGroup
-				sending.Go(func() {
-					_, _ = io.Copy(c, newNoise(1, bulk))
-					_ = c.CloseWrite()
-				})
-				up <- receive(c, nil)
-				sending.Wait()
-			})
-			families(t, func(t *testing.T, f lab.Family) {
-				t.Run("download", func(t *testing.T) {
-					g := r.fetch(r.origin(f, 80), time.Minute)
-					check(t, g, 1)
-				})
-				t.Run("upload", func(t *testing.T) {
-					send(t, r.mustDial(r.origin(f, 81), time.Minute))
-					check(t, await(t, up), 2)
-				})
-				t.Run("full duplex", func(t *testing.T) {
-					c := r.mustDial(r.origin(f, 82), time.Minute)
-					go send(t, c)
-					check(t, receive(c, nil), 1)
-					check(t, await(t, up), 2)
-				})
-			})
-			r.quiet()
-		})
+		t.Run(c.name, func(t *testing.T) { transfers(t, twins(), c.o, bulk) })
 	}
+}
+
+// transfers moves size bytes each way and both ways at once.
+func transfers(t *testing.T, uplinks []lab.Uplink, o pair.Options, size int64) *rig {
+	r := start(t, uplinks, o)
+	r.serve(80, func(c *net.TCPConn) { // download
+		defer c.Close()
+		_, _ = io.Copy(c, newNoise(1, size))
+	})
+	up := make(chan gauge, 4)
+	r.serve(81, func(c *net.TCPConn) { // upload
+		defer c.Close()
+		up <- receive(c, nil)
+	})
+	r.serve(82, func(c *net.TCPConn) { // both
+		defer c.Close()
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			_, _ = io.Copy(c, newNoise(1, size))
+			_ = c.CloseWrite()
+		})
+		up <- receive(c, nil)
+		sending.Wait()
+	})
+	families(t, func(t *testing.T, f lab.Family) {
+		t.Run("download", func(t *testing.T) {
+			g := r.fetch(r.origin(f, 80), time.Minute)
+			check(t, g, 1, size)
+		})
+		t.Run("upload", func(t *testing.T) {
+			send(t, r.mustDial(r.origin(f, 81), time.Minute), size)
+			check(t, await(t, up), 2, size)
+		})
+		t.Run("full duplex", func(t *testing.T) {
+			c := r.mustDial(r.origin(f, 82), time.Minute)
+			go send(t, c, size)
+			check(t, receive(c, nil), 1, size)
+			check(t, await(t, up), 2, size)
+		})
+	})
+	r.quiet()
+	return r
 }
 
 // TestTransferQUIC does the same download and upload over QUIC links.
@@ -92,8 +96,8 @@ func TestTransferQUIC(t *testing.T) {
 	r.quiet()
 }
 
-func send(t testing.TB, c *net.TCPConn) {
-	if _, err := io.Copy(c, newNoise(2, bulk)); err != nil {
+func send(t testing.TB, c *net.TCPConn, size int64) {
+	if _, err := io.Copy(c, newNoise(2, size)); err != nil {
 		t.Error(err)
 	}
 	if err := c.CloseWrite(); err != nil {
@@ -112,10 +116,10 @@ func await(t testing.TB, ch <-chan gauge) gauge {
 	}
 }
 
-func check(t testing.TB, g gauge, seed byte) {
+func check(t testing.TB, g gauge, seed byte, size int64) {
 	t.Helper()
 	t.Log(g)
-	if g.err != nil || g.size != bulk || g.sum != sumOf(seed, bulk) {
-		t.Errorf("got %v, %v; want %d bytes and the right checksum", g, g.err, bulk)
+	if g.err != nil || g.size != size || g.sum != sumOf(seed, size) {
+		t.Errorf("got %v, %v; want %d bytes and the right checksum", g, g.err, size)
 	}
 }

@@ -15,9 +15,12 @@ import (
 // TestUnaffected: UDP, ICMP, excluded destinations and ports that are not
 // steered take the way they took before, while TCP beside them is steered;
 // connections that were open before the start go on.
-func TestUnaffected(t *testing.T) {
+func TestUnaffected(t *testing.T) { unaffected(t, pair.Options{}) }
+
+func unaffected(t *testing.T, o pair.Options) {
 	lab.NeedTools(t, "ping")
-	r := prepare(t, fast(), pair.Options{Exclude: []string{"198.18.200.64/26", "fd40::40/122"}})
+	o.Exclude = []string{"198.18.200.64/26", "fd40::40/122"}
+	r := prepare(t, fast(), o)
 	if _, err := r.Exec("origin", "ip", "addr", "add", "198.18.200.70/24", "dev", "eth0"); err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +66,10 @@ func TestUnaffected(t *testing.T) {
 
 // TestLocal: with steer.local the edge's own connections are carried too, and
 // its links are not.
-func TestLocal(t *testing.T) {
-	r := start(t, fast(), pair.Options{Local: true})
+func TestLocal(t *testing.T) { local(t, pair.Options{Local: true}) }
+
+func local(t *testing.T, o pair.Options) {
+	r := start(t, fast(), o)
 	r.serve(80, tellRemote)
 	families(t, func(t *testing.T, f lab.Family) {
 		var conn net.Conn

@@ -65,6 +65,9 @@ func (h *Host) Capture(n int, mode FanoutMode) ([]int, error) {
 	if h.closed {
 		return nil, errors.New("capture: the virtual host is closed")
 	}
+	if h.plan.Intercept == InterceptTPROXY {
+		return nil, errors.New("capture: there is no hub: sockets take the connections")
+	}
 	var fds []int
 	err := inside(h.space, func() (err error) {
 		fds, err = openCapture(h.hub.Index, n, mode)

@@ -140,6 +140,15 @@ func (c *checker) place(p Plan) {
 		c.fail("remove it, or stop the hawser that owns it", "interface %s exists and does not belong to namespace %s", hubHost, p.Namespace)
 		return
 	}
+	if err := checkAlone(n); err != nil {
+		c.fail("stop that hawser, or run its cleanup", "%v", err)
+		return
+	}
+	if p.Intercept == InterceptTPROXY {
+		if err := checkBridges(p); err != nil {
+			c.fail(bridgeRemedy, "%v", err)
+		}
+	}
 	for _, table := range tablesOf(p) {
 		if owner, err := foreignRoute(table); err != nil || owner != "" {
 			c.fail("move these routes to another table", "routing table %d is in use: %s", table, owner)
@@ -151,6 +160,10 @@ func (c *checker) place(p Plan) {
 func (c *checker) kernel(p Plan, families []int) {
 	var index int
 	err := insideFresh(func() error {
+		if p.Intercept == InterceptTPROXY {
+			c.trySockets(p, families)
+			return nil
+		}
 		if err := c.tryHubs(&index); err != nil {
 			return nil
 		}
@@ -164,7 +177,7 @@ func (c *checker) kernel(p Plan, families []int) {
 		c.fail("use a kernel with CONFIG_NET_NS", "network namespaces: %v", err)
 		return
 	}
-	if len(families) > 1 && !sysctlExists(confPath(6, "all", "force_forwarding")) {
+	if p.Intercept != InterceptTPROXY && len(families) > 1 && !sysctlExists(confPath(6, "all", "force_forwarding")) {
 		if on, err := readSysctl(confPath(6, "all", "forwarding")); err == nil && on != "1" {
 			c.warn("", "IPv6: this kernel (before 6.17) forwards on all interfaces or none: the host becomes an IPv6 router while hawser runs; other traffic is still not forwarded")
 		}
@@ -213,8 +226,8 @@ func (c *checker) tryFirewall(p Plan, family int) {
 	tables := "raw and filter"
 	if p.Role == RoleEdge {
 		tables = "raw, filter and mangle"
-		err = errors.Join(err, fw.fill("mangle", b.names.chain("MARK"), markRules()),
-			fw.fill("mangle", "PRE", b.clientRules(family)), fw.fill("mangle", "OUT", b.localRules(family)))
+		err = errors.Join(err, fw.fill("mangle", b.names.chain("MARK"), markRules(steerMark)),
+			fw.fill("mangle", "PRE", b.clientRules(family, "MARK")), fw.fill("mangle", "OUT", b.localRules(family)))
 	} else if p.Masquerade {
 		tables = "raw, filter and nat"
 		err = errors.Join(err, oneLine(fw.Append("nat", "POSTROUTING", words("-j MASQUERADE")...)))

@@ -52,15 +52,15 @@ func Cleanup(namespace, runDir string) (done []string, err error) {
 func removeByName(n names) (done []string, err error) {
 	entries, err := chainsByName(n)
 	errs := []error{err}
-	mine, err := hubIsMine(n)
+	mine, err := restIsMine(n)
 	errs = append(errs, err)
 	if mine {
 		tagged, err := taggedRules()
 		errs = append(errs, err)
 		entries = append(entries, tagged...)
-		entries = append(entries, entry{Do: undoRoutes, Family: 4}, entry{Do: undoRoutes, Family: 6},
-			entry{Do: undoLink, Name: hubHost, MAC: n.hostMAC().String()})
+		entries = append(entries, entry{Do: undoRoutes, Family: 4}, entry{Do: undoRoutes, Family: 6})
 	}
+	entries = append(entries, entry{Do: undoLink, Name: hubHost, MAC: n.hostMAC().String()})
 	there, err := spaceByName(n)
 	errs = append(errs, err)
 	if there {
@@ -77,11 +77,12 @@ func removeByName(n names) (done []string, err error) {
 	return done, errors.Join(errs...)
 }
 
-// chainsByName finds our chains and the rules that jump to them. The chain that
-// marks comes last: the others jump to it.
+// chainsByName finds our chains and the rules that jump to them. The chains
+// that decide come after those that jump to them.
 func chainsByName(n names) ([]entry, error) {
 	places := []struct{ table, base, part string }{
-		{"mangle", "OUTPUT", "OUT"}, {"mangle", "PREROUTING", "PRE"}, {"mangle", "PREROUTING", "MARK"},
+		{"mangle", "OUTPUT", "OUT"}, {"mangle", "PREROUTING", "PRE"}, {"mangle", "PREROUTING", "TAKE"}, {"mangle", "PREROUTING", "MARK"},
+		{"filter", "INPUT", "IN"}, {"filter", "OUTPUT", "REPLY"},
 		{"nat", "POSTROUTING", "NAT"}, {"filter", "FORWARD", "FWD"},
 	}
 	u := newUndoer()
@@ -121,6 +122,17 @@ func (f *firewall) chainByName(table, base, chain string) ([]entry, error) {
 		found = append(found, entry{Do: undoJump, Family: f.family, Table: table, Chain: base, Rule: rule})
 	}
 	return append(found, entry{Do: undoChain, Family: f.family, Table: table, Chain: chain}), nil
+}
+
+// restIsMine tells whether what carries no name belongs to n's host: the tagged
+// rules and routes.
+func restIsMine(n names) (bool, error) {
+	mine, err := hubIsMine(n)
+	if err != nil || !mine {
+		return false, err
+	}
+	other, err := otherOwner(n)
+	return err == nil && other == "", err
 }
 
 // hubIsMine is false when hub0 belongs to another namespace's host, because

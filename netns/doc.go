@@ -15,6 +15,15 @@
 //   - both: an accept chain in filter/FORWARD, forwarding where it is missing,
 //     and the per-hub settings that the packets need.
 //
+// # Without a hub
+//
+// With InterceptTPROXY the edge has neither namespace nor hub and forwards
+// nothing. The chain in mangle/PREROUTING gives the packets to transparent
+// sockets of the agent (TPROXY), and the policy rule leads them to a table that
+// calls every address the host's own. An accept chain stands in filter/INPUT,
+// one for the answers in filter/OUTPUT. With Plan.Local what the host sends is
+// marked in mangle/OUTPUT, routed to lo and taken where it arrives.
+//
 // # What is left alone
 //
 // Only connections whose first SYN passed the chain while it was in place are
@@ -31,7 +40,7 @@
 // What cannot be helped from here: nftables rules of others that drop forwarded
 // packets still drop them, and so does a reverse path filter for IPv6
 // (firewalld's IPv6_rpfilter=strict), because answers come from hub0 with the
-// servers' addresses. A rule of the host that overwrites the whole packet mark
+// servers' addresses (not without a hub). A rule of the host that overwrites the whole packet mark
 // (MARK --set-mark without a mask) on the client interfaces undoes steering.
 //
 // # Order and undo

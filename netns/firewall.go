@@ -151,6 +151,23 @@ func (f *firewall) jumpsTo(table, chain, target string) ([][]string, error) {
 	return found, nil
 }
 
+// foreignChain finds a chain that a hawser of another namespace has in table.
+func (f *firewall) foreignChain(table string, n names) (string, error) {
+	if there, err := f.reachable(table); err != nil || !there {
+		return "", err
+	}
+	chains, err := f.ListChains(table)
+	if err != nil {
+		return "", oneLine(err)
+	}
+	for _, c := range chains {
+		if strings.HasPrefix(c, chainPrefix) && !strings.HasPrefix(c, n.chain("")) {
+			return c, nil
+		}
+	}
+	return "", nil
+}
+
 // oneLine makes one line of the error of an iptables command.
 func oneLine(err error) error {
 	if err == nil {

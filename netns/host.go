@@ -146,7 +146,7 @@ func (h *Host) take(s step) error {
 	return nil
 }
 
-// Hub describes the veth pair.
+// Hub describes the veth pair; it is zero where there is none.
 func (h *Host) Hub() Hub { return h.hub }
 
 // Close undoes everything in reverse and returns the joined errors. What could

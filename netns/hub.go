@@ -182,7 +182,7 @@ func (b *builder) furnishSettings() error {
 }
 
 func addressHub(hub netlink.Link, p hubPrefixes, mac net.HardwareAddr) error {
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: p.host.Addr().AsSlice(), Mask: maskOf(p.host)}}
+	addr := &netlink.Addr{IPNet: prefixNet(p.host)}
 	family := netlink.FAMILY_V4
 	if p.host.Addr().Is6() {
 		family, addr.Flags = netlink.FAMILY_V6, unix.IFA_F_NODAD

@@ -29,19 +29,16 @@ var kinds = []struct {
 
 func TestCloseLeavesTheHostAsItWas(t *testing.T) {
 	for _, k := range kinds {
-		for _, role := range []string{RoleEdge, RoleCloud} {
+		for _, role := range planKinds {
 			t.Run(k.name+"/"+role, func(t *testing.T) {
 				w := newWorld(t, k.sysctls...)
 				w.useAllTables()
 				w.run("echo 0 > /proc/sys/net/ipv6/conf/wan1/accept_ra", "echo 1 > /proc/sys/net/ipv6/conf/oth0/forwarding")
-				p := w.plan
-				if role == RoleCloud {
-					p = w.cloudPlan()
-				}
+				p := w.planOf(role)
 				before := w.snapshot()
 				h, err := install(p, quiet, k.variant)
 				must(t, err)
-				if len(differences(before, w.snapshot())) < 10 {
+				if len(differences(before, w.snapshot())) < 7 {
 					t.Error("Install changed next to nothing: this test compares the wrong things")
 				}
 				must(t, h.Close())
@@ -83,15 +80,19 @@ func TestLegacyIptables(t *testing.T) {
 		must(t, os.Symlink(path+"-save", filepath.Join(dir, name+"-save")))
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	w := newWorld(t)
-	w.useAllTables()
-	before := w.snapshot()
-	h := w.install(w.plan)
-	if out := output(t, "iptables-legacy -t mangle -S"); !strings.Contains(out, "HAWSER") {
-		t.Errorf("no chain in the legacy tables:\n%s", out)
+	for _, kind := range []string{RoleEdge, InterceptTPROXY} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorld(t)
+			w.useAllTables()
+			before := w.snapshot()
+			h := w.install(w.planOf(kind))
+			if out := output(t, "iptables-legacy -t mangle -S"); !strings.Contains(out, "HAWSER") {
+				t.Errorf("no chain in the legacy tables:\n%s", out)
+			}
+			must(t, h.Close())
+			w.unchanged(before, "after Close")
+		})
 	}
-	must(t, h.Close())
-	w.unchanged(before, "after Close")
 }
 
 // partial takes the first steps of a plan as Install does and then leaves the
@@ -129,14 +130,11 @@ func stride() int {
 }
 
 func TestCrashAtEveryStep(t *testing.T) {
-	for _, role := range []string{RoleEdge, RoleCloud} {
+	for _, role := range planKinds {
 		t.Run(role, func(t *testing.T) {
 			w := newWorld(t)
 			w.useAllTables()
-			p := w.plan
-			if role == RoleCloud {
-				p = w.cloudPlan()
-			}
+			p := w.planOf(role)
 			before := w.snapshot()
 			for k, steps := 0, 1; k < steps; k += stride() {
 				steps = partial(t, p, k, false)
@@ -159,15 +157,12 @@ func TestCrashAtEveryStep(t *testing.T) {
 }
 
 func TestCleanupWithoutJournal(t *testing.T) {
-	for _, role := range []string{RoleEdge, RoleCloud} {
+	for _, role := range planKinds {
 		t.Run(role, func(t *testing.T) {
 			// All values that cannot be known without the journal are already set.
 			w := newWorld(t, "net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")
 			w.useAllTables()
-			p := w.plan
-			if role == RoleCloud {
-				p = w.cloudPlan()
-			}
+			p := w.planOf(role)
 			before := w.snapshot()
 			for k, steps := 0, 1; k < steps; k += 3 {
 				steps = partial(t, p, k, true)
@@ -183,7 +178,11 @@ func TestCleanupWithoutJournal(t *testing.T) {
 			must(t, os.Remove(journalPath(p.RunDir, p.Namespace)))
 			done, err := Cleanup(p.Namespace, p.RunDir)
 			must(t, err)
-			for _, want := range []string{"namespace ", "interface hub0", "chain HAWSER-"} {
+			wants := []string{"namespace ", "interface hub0", "chain HAWSER-"}
+			if role == InterceptTPROXY {
+				wants = []string{"routes of table 0", "lookup 26743", "chain HAWSER-"}
+			}
+			for _, want := range wants {
 				if !strings.Contains(strings.Join(done, "\n"), want) {
 					t.Errorf("Cleanup does not tell that it removed %q: %q", want, done)
 				}
@@ -198,14 +197,11 @@ func TestCleanupWithoutJournal(t *testing.T) {
 
 func TestFailingStepRollsBack(t *testing.T) {
 	broken := errors.New("broken on purpose")
-	for _, role := range []string{RoleEdge, RoleCloud} {
+	for _, role := range planKinds {
 		t.Run(role, func(t *testing.T) {
 			w := newWorld(t)
 			w.useAllTables()
-			p := w.plan
-			if role == RoleCloud {
-				p = w.cloudPlan()
-			}
+			p := w.planOf(role)
 			before := w.snapshot()
 			for k, steps := 0, 1; k < steps; k += stride() {
 				what := ""
@@ -287,14 +283,25 @@ func TestPlaceIsTaken(t *testing.T) {
 // TestOtherHawserIsLeftAlone: cleaning up after one namespace on a host where
 // another one runs must not hurt it.
 func TestOtherHawserIsLeftAlone(t *testing.T) {
-	w := newWorld(t)
-	w.install(w.plan)
-	before := w.snapshot()
-	done, err := Cleanup(w.plan.Namespace+"b", t.TempDir())
-	if err != nil || len(done) > 0 {
-		t.Errorf("Cleanup removed %q, error %v", done, err)
+	for _, kind := range planKinds {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorld(t)
+			w.install(w.planOf(kind))
+			before := w.snapshot()
+			done, err := Cleanup(w.plan.Namespace+"b", t.TempDir())
+			if err != nil || len(done) > 0 {
+				t.Errorf("Cleanup removed %q, error %v", done, err)
+			}
+			for _, second := range planKinds {
+				p := w.planOf(second)
+				p.Namespace += "b"
+				if _, err := Install(p, quiet); err == nil || !strings.Contains(err.Error(), "does not belong to namespace") {
+					t.Errorf("%s beside %s: %v", second, kind, err)
+				}
+			}
+			w.unchanged(before, "after Cleanup of another namespace")
+		})
 	}
-	w.unchanged(before, "after Cleanup of another namespace")
 }
 
 func TestDockerStartsMeanwhile(t *testing.T) {

@@ -18,10 +18,12 @@ const (
 	// before it has a hub.
 	spaceAlias = "hawser"
 
+	chainPrefix = "HAWSER-" // of all chains of ours
+
 	// routeTag is the routing protocol number (rtm_protocol) on all our rules
 	// and routes. It tells them from those of others.
 	routeTag = 104
-	// tableSteer holds the way to hub0, tableSteer+1+i the uplink of link i.
+	// tableSteer holds the way to hub0 or to the sockets, tableSteer+1+i the uplink of link i.
 	tableSteer = 26743
 	// Preferences of our rules: before every rule that a host usually has,
 	// after the local table.
@@ -45,7 +47,7 @@ func namesOf(role, space string) names {
 
 // chain names an iptables chain of ours; at most 28 bytes.
 func (n names) chain(part string) string {
-	return "HAWSER-" + hex.EncodeToString(n.tag[:]) + "-" + part
+	return chainPrefix + hex.EncodeToString(n.tag[:]) + "-" + part
 }
 
 // comment marks our rules in the host's own chains.

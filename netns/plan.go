@@ -21,8 +21,12 @@ const (
 	// BypassMark is the SO_MARK that the agent sets on its own sockets (links,
 	// kernel egress), so that they are never steered.
 	BypassMark = 0x40000000
-	// steerMark is on packets that are routed to hub0.
+	// steerMark is on packets that are routed to hub0 or to the sockets.
 	steerMark = 0x20000000
+	// loopMark is on packets of the host's own that are routed to lo and taken
+	// there. With steerMark the rule for them would also catch the reverse path
+	// check (src_valid_mark) of clients' packets, which looks as if from lo.
+	loopMark = BypassMark | steerMark
 )
 
 // Defaults of a Plan.
@@ -48,15 +52,20 @@ type LinkRoute struct {
 // Plan says what Install puts in place. Empty Namespace and RunDir take the
 // defaults.
 type Plan struct {
-	Role       string
-	Namespace  string         // name of the network namespace
-	Clients    []string       // edge: interfaces where clients are
-	Local      bool           // edge: steer connections that this host opens
-	Exclude    []netip.Prefix // edge: destinations left alone
-	Ports      []PortRange    // edge: wanted destination ports; empty means all
-	Links      []LinkRoute    // edge
-	Masquerade bool           // cloud: the stack's connections leave with the host's address
-	RunDir     string         // the journal lives here as Namespace.undo
+	Role      string
+	Namespace string         // name of the network namespace
+	Clients   []string       // edge: interfaces where clients are
+	Local     bool           // edge: steer connections that this host opens
+	Exclude   []netip.Prefix // edge: destinations left alone
+	Ports     []PortRange    // edge: wanted destination ports; empty means all
+	Links     []LinkRoute    // edge
+	// Intercept says how the edge takes steered connections: InterceptHub (also
+	// "") or InterceptTPROXY. Sockets are where the latter takes them: listening
+	// sockets with IP_TRANSPARENT, one per family, marked with BypassMark.
+	Intercept  string
+	Sockets    []netip.AddrPort
+	Masquerade bool   // cloud: the stack's connections leave with the host's address
+	RunDir     string // the journal lives here as Namespace.undo
 }
 
 // prepared returns the plan with defaults and canonical addresses, or the first
@@ -75,7 +84,7 @@ func (p Plan) prepared() (Plan, error) {
 	case RoleEdge:
 		return p.preparedEdge()
 	case RoleCloud:
-		if len(p.Clients)+len(p.Links)+len(p.Exclude)+len(p.Ports) > 0 || p.Local {
+		if len(p.Clients)+len(p.Links)+len(p.Exclude)+len(p.Ports)+len(p.Sockets) > 0 || p.Local || p.Intercept != "" {
 			return p, errors.New("steering and links belong to the edge: remove them from the cloud's plan")
 		}
 		return p, nil
@@ -110,8 +119,11 @@ func (p Plan) preparedEdge() (Plan, error) {
 		}
 	}
 	links, err := preparedLinks(p.Links, seen)
+	if err != nil {
+		return p, err
+	}
 	p.Links = links
-	return p, err
+	return p.preparedSockets()
 }
 
 func preparedLinks(in []LinkRoute, clients map[string]bool) ([]LinkRoute, error) {

@@ -43,6 +43,14 @@ func TestBadPlans(t *testing.T) {
 		{"link wifi: interface lan0 is also in steer.interfaces", func(p *Plan) { p.Links[0].Interface = "lan0" }},
 		{"link wifi: the cloud's address", func(p *Plan) { p.Links[0].Cloud = netip.AddrPort{} }},
 		{"link wifi: gateway fd00::1 and cloud", func(p *Plan) { p.Links[0].Gateway = netip.MustParseAddr("fd00::1") }},
+		{`steer.intercept: "x": use "hub" or "tproxy"`, func(p *Plan) { p.Intercept = "x" }},
+		{"transparent sockets are for steer.intercept: tproxy", func(p *Plan) { p.Sockets = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")} }},
+		{"transparent socket 127.0.0.1:0 is not", func(p *Plan) {
+			p.Intercept, p.Sockets = InterceptTPROXY, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+		}},
+		{"the second one of IPv4", func(p *Plan) {
+			p.Intercept, p.Sockets = InterceptTPROXY, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}
+		}},
 		{"masquerade belongs to the cloud", func(p *Plan) { p.Masquerade = true }},
 		{"belong to the edge", func(p *Plan) { p.Role = RoleCloud }},
 	}

@@ -21,8 +21,8 @@ func (b *builder) steering() error {
 		}
 	}
 	for _, fw := range b.families {
-		b.add(chainStep(fw, "mangle", b.names.chain("MARK"), markRules()),
-			chainStep(fw, "mangle", b.names.chain("PRE"), b.clientRules(fw.family)))
+		b.add(chainStep(fw, "mangle", b.names.chain("MARK"), markRules(steerMark)),
+			chainStep(fw, "mangle", b.names.chain("PRE"), b.clientRules(fw.family, "MARK")))
 		if b.plan.Local {
 			b.add(chainStep(fw, "mangle", b.names.chain("OUT"), b.localRules(fw.family)))
 		}
@@ -93,19 +93,20 @@ func ruleStep(p policy) step {
 // found wanted: the first SYN writes the decision to the connection, which
 // later packets follow. Untracked packets have only themselves to go by.
 // ICMP errors about a steered connection carry its connection mark, too, and go
-// to the stack, which is the one they speak to.
-func markRules() [][]string {
-	m := maskedMark(steerMark)
+// to the stack, which is the one they speak to. packet is the mark that routes.
+func markRules(packet uint32) [][]string {
+	m, p := maskedMark(steerMark), maskedMark(packet)
 	return [][]string{
 		words("-p tcp --syn -j CONNMARK --set-xmark " + m),
-		words("-p tcp -m conntrack --ctstate UNTRACKED -j MARK --set-xmark " + m),
-		words("-m connmark --mark " + m + " -j MARK --set-xmark " + m),
+		words("-p tcp -m conntrack --ctstate UNTRACKED -j MARK --set-xmark " + p),
+		words("-m connmark --mark " + m + " -j MARK --set-xmark " + p),
 	}
 }
 
-// clientRules are for TCP that arrives from clients.
-func (b *builder) clientRules(family int) [][]string {
-	return append(b.exemptions(family), b.wanted()...)
+// clientRules are for TCP that arrives from clients: what is wanted goes on to
+// another chain of ours.
+func (b *builder) clientRules(family int, chain string) [][]string {
+	return append(b.exemptions(family), b.wanted(chain)...)
 }
 
 // localRules are for TCP that the host sends. Untracked packets cannot be told
@@ -123,7 +124,7 @@ func (b *builder) localRules(family int) [][]string {
 		}
 	}
 	rules = append(rules, b.exemptions(family)...)
-	return append(rules, b.wanted()...)
+	return append(rules, b.wanted("MARK")...)
 }
 
 // exemptions return for what is never steered.
@@ -146,9 +147,9 @@ func (b *builder) exemptions(family int) [][]string {
 	return rules
 }
 
-// wanted sends the wanted ports to the chain that marks.
-func (b *builder) wanted() [][]string {
-	target := " -j " + b.names.chain("MARK")
+// wanted sends the wanted ports to a chain of ours.
+func (b *builder) wanted(chain string) [][]string {
+	target := " -j " + b.names.chain(chain)
 	if len(b.plan.Ports) == 0 {
 		return [][]string{words("-p tcp" + target)}
 	}

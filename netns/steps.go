@@ -22,7 +22,7 @@ type builder struct {
 const everything = "*"
 
 // steps lists what Install does, in order. Steering comes last: nothing is sent
-// to the hub before the hub can take it.
+// to the hub, or to the sockets, before they can take it.
 func (h *Host) steps() ([]step, error) {
 	b := &builder{host: h, plan: h.plan, names: h.names, guarded: map[int][]string{}}
 	for _, family := range []int{4, 6} {
@@ -36,18 +36,26 @@ func (h *Host) steps() ([]step, error) {
 		}
 		b.families = append(b.families, fw)
 	}
-	parts := []func() error{b.hubs, b.unusedTables, b.forwarding}
-	if b.plan.Role == RoleEdge {
-		parts = append(parts, b.keepAddresses, b.uplinks, b.steering)
-	} else {
-		parts = append(parts, b.egress)
+	if err := checkAlone(h.names); err != nil {
+		return nil, err
 	}
-	for _, part := range parts {
+	for _, part := range b.parts() {
 		if err := part(); err != nil {
 			return nil, err
 		}
 	}
 	return b.steps, nil
+}
+
+// parts are what a plan consists of, in order.
+func (b *builder) parts() []func() error {
+	switch {
+	case b.plan.Role == RoleCloud:
+		return []func() error{b.hubs, b.unusedTables, b.forwarding, b.egress}
+	case b.plan.Intercept == InterceptTPROXY:
+		return []func() error{b.unusedTables, b.claim, b.admission, b.uplinks, b.taking}
+	}
+	return []func() error{b.hubs, b.unusedTables, b.forwarding, b.keepAddresses, b.uplinks, b.steering}
 }
 
 func (b *builder) add(s ...step) { b.steps = append(b.steps, s...) }

@@ -19,6 +19,7 @@ func Check(ctx context.Context, cfg *config.Cloud, id identity.Key) []admin.Find
 	if cfg.Egress.Mode == config.EgressHub {
 		findings = box.Findings(netns.Check(plan(cfg)))
 	}
+	findings = append(findings, box.CheckCard(cfg.Card)...)
 	if id.IsZero() {
 		return findings
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
@@ -129,6 +130,14 @@ func (l *Lab) wireLAN() error {
 		attrs.Name = LAN
 		if err := edge.net.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 			return fmt.Errorf("bridge %s: %w", LAN, err)
+		}
+		// As on a host where nobody has loaded br_netfilter: frames cross the
+		// bridge without a detour through iptables.
+		for _, tables := range []string{"iptables", "ip6tables", "arptables"} {
+			err := edge.sysctl("net/bridge/bridge-nf-call-"+tables, "0")
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("bridge %s: %w", LAN, err)
+			}
 		}
 		if err := lan.up(); err != nil {
 			return err

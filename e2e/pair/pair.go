@@ -29,6 +29,7 @@ const DirectPort = 8080
 // Options vary a Pair. The zero value is what most tests use.
 type Options struct {
 	Egress    string // "hub" (default) or "socket"
+	Intercept string // "hub" (default) or "tproxy"
 	Transport string // of all links: "auto" (default), "tcp" or "quic"
 	IPv6Links bool   // links run over IPv6
 	Workers   int
@@ -94,8 +95,8 @@ func (p *Pair) EdgeYAML() string {
 		fmt.Fprintf(&b, "  - {name: %s, interface: %s, gateway: %q, cloud: %q, transport: %s}\n",
 			u.Name, p.Lab.Interface(u.Name), p.Lab.Gateway(u.Name, family), cloud, or(p.opts.Transport, "auto"))
 	}
-	fmt.Fprintf(&b, "steer:\n  interfaces: [lan0]\n  local: %v\n  exclude: [%s]\n  ports: [\"1-%d\", \"%d-65535\"]\n",
-		p.opts.Local, quoted(p.opts.Exclude), DirectPort-1, DirectPort+1)
+	fmt.Fprintf(&b, "steer:\n  interfaces: [lan0]\n  local: %v\n  exclude: [%s]\n  ports: [\"1-%d\", \"%d-65535\"]\n  intercept: %s\n",
+		p.opts.Local, quoted(p.opts.Exclude), DirectPort-1, DirectPort+1, or(p.opts.Intercept, "hub"))
 	p.shared(&b, "edge")
 	return b.String()
 }

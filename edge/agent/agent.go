@@ -67,7 +67,7 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 
 // makeTunnels prepares the links.
 func (a *agent) makeTunnels() error {
-	a.tunnels = &tunnels{log: a.log, budget: a.budget}
+	a.tunnels = &tunnels{log: a.log, budget: a.budget, term: newTerm()}
 	for i, r := range a.plan.Links {
 		d, err := a.dialer(i, r)
 		if err != nil {
@@ -97,19 +97,37 @@ func (a *agent) dialer(i int, r netns.LinkRoute) (*link.Dialer, error) {
 
 // install changes the host and builds the workers; on failure nothing stays.
 func (a *agent) install() error {
+	intercept := a.installHub
+	if a.cfg.Steer.Intercept == config.InterceptTPROXY {
+		intercept = a.installTransparent
+	}
+	if err := intercept(); err != nil {
+		return err
+	}
+	a.tunnels.sink, a.tunnels.ended = a.workers, a.workers.Forget
+	return nil
+}
+
+// installHub changes the host first: the workers work on the hub.
+func (a *agent) installHub() error {
 	var err error
 	if a.host, err = netns.Install(a.plan, a.log); err != nil {
 		return err
 	}
-	a.workers, err = box.NewWorkers(box.Options{
-		Role: card.Edge, Count: a.cfg.Workers, Host: a.host, Log: a.log,
-		Session: a.session, NoCompress: a.cfg.Compress == config.CompressOff,
-	})
-	if err != nil {
+	o := a.options()
+	o.Host = a.host
+	if a.workers, err = box.NewWorkers(o); err != nil {
 		return errors.Join(err, a.host.Close())
 	}
-	a.tunnels.sink, a.tunnels.ended = a.workers, a.workers.Forget
 	return nil
+}
+
+// options are what the workers need however they take connections.
+func (a *agent) options() box.Options {
+	return box.Options{
+		Role: card.Edge, Count: a.cfg.Workers, Log: a.log,
+		Session: a.session, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
+	}
 }
 
 // session is the tunnel for a new client connection.
@@ -142,7 +160,7 @@ func (a *agent) work(ctx context.Context) error {
 	part(a.host.Watch)
 	part(a.control.Run)
 	links.Go(func() { a.tunnels.run(linksCtx) })
-	a.log.Info("edge runs", "links", len(a.cfg.Links), "workers", a.workers.Count(), "key", a.id.String())
+	a.log.Info("edge runs", "links", len(a.cfg.Links), "workers", a.workers.Count(), "intercept", a.plan.Intercept, "key", a.id.String())
 	<-ctx.Done()
 	a.log.Info("edge stops")
 	a.workers.StopFlows()

@@ -27,7 +27,7 @@ func Check(ctx context.Context, cfg *config.Edge, id identity.Key) []admin.Findi
 	if err != nil {
 		return []admin.Finding{{Level: admin.LevelFail, What: err.Error(), Remedy: "give the cloud's address as a number, or make the resolver work"}}
 	}
-	findings := box.Findings(netns.Check(p))
+	findings := append(box.Findings(netns.Check(p)), box.CheckCard(cfg.Card)...)
 	if id.IsZero() {
 		return findings
 	}

@@ -14,7 +14,7 @@ import (
 func plan(cfg *config.Edge) (netns.Plan, error) {
 	p := netns.Plan{
 		Role: netns.RoleEdge, Namespace: cfg.Namespace, Clients: cfg.Steer.Interfaces,
-		Local: cfg.Steer.Local, Exclude: cfg.Steer.Exclude,
+		Local: cfg.Steer.Local, Exclude: cfg.Steer.Exclude, Intercept: cfg.Steer.Intercept.String(),
 	}
 	for _, r := range cfg.Steer.Ports {
 		p.Ports = append(p.Ports, netns.PortRange{First: r.First, Last: r.Last})

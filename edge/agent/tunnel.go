@@ -49,7 +49,6 @@ func newTerm() *term {
 // reset their flows by then.
 func (t *tunnels) run(ctx context.Context) {
 	var links sync.WaitGroup
-	t.term = newTerm()
 	for _, u := range t.uplinks {
 		links.Go(func() { u.run(ctx) })
 	}

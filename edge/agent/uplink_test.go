@@ -67,7 +67,7 @@ func newRig(t *testing.T, links int) *rig {
 		r.listener.Close()
 	})
 	r.tunnels = &tunnels{
-		log: slog.New(slog.DiscardHandler), sink: nowhere{}, budget: tunnel.NewBudget(1 << 20), ended: func(stream.Tunnel) {},
+		log: slog.New(slog.DiscardHandler), sink: nowhere{}, budget: tunnel.NewBudget(1 << 20), ended: func(stream.Tunnel) {}, term: newTerm(),
 	}
 	for i := range links {
 		r.tunnels.uplinks = append(r.tunnels.uplinks, r.uplink(i))

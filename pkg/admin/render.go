@@ -43,9 +43,23 @@ func (p *printer) box(s Status) {
 	p.line("  uptime: %s, since %s", age(seconds(s.Uptime)), s.Started.Format(time.DateTime))
 	p.line("  memory: %s of %s, peak %s", unit.Bytes(s.Memory.Used), unit.Bytes(s.Memory.Budget), unit.Bytes(s.Memory.Peak))
 	p.line("  workers: %d", s.Workers)
+	p.card(s.Card)
+	if s.Intercept != "" {
+		p.line("  intercept: %s", clean(s.Intercept))
+	}
 	p.counters(s.Counters)
 	if len(s.Sessions) == 0 {
 		p.line("  sessions: none")
+	}
+}
+
+func (p *printer) card(c Card) {
+	switch {
+	case c.Kind == "":
+	case c.Workers == 0:
+		p.line("  card: %s (%s)", clean(c.Kind), clean(c.Why))
+	default:
+		p.line("  card: %s, %d workers, queue %d, window %d (%s)", clean(c.Kind), c.Workers, c.Queue, c.Window, clean(c.Why))
 	}
 }
 

@@ -13,6 +13,7 @@ const rendered = `edge: train-7
   uptime: 1d 2h, since 2026-03-01 12:00:00
   memory: 12.0 MiB of 256 MiB, peak 40.0 MiB
   workers: 2
+  card: pool, 1 workers, queue 64, window 4 (configured)
   syn_dropped: 5
 
 session: cloud
@@ -44,6 +45,10 @@ func TestRender(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("an empty session renders as:\n%s\nwithout %q", b.String(), want)
 		}
+	}
+	b.Reset()
+	if err := Render(&b, Status{Card: Card{Kind: "inline", Why: "measured\n"}}); err != nil || !strings.Contains(b.String(), "\n  card: inline (measured?)\n") {
+		t.Errorf("an inline card renders as:\n%s (%v)", b.String(), err)
 	}
 	b.Reset()
 	if err := Render(&b, Status{Role: "cloud"}); err != nil || !strings.Contains(b.String(), "  sessions: none\n") {

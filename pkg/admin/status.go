@@ -19,17 +19,29 @@ const Release = "0.1.0"
 
 // Status is the document that the verb status shows.
 type Status struct {
-	Role     string            `json:"role"`               // "edge" or "cloud"
-	Name     string            `json:"name"`               // the box's name
-	Key      string            `json:"key"`                // the box's public key, base64
-	Version  string            `json:"version"`            // of the program
-	Protocol int               `json:"protocol"`           // highest protocol version spoken
-	Started  time.Time         `json:"started"`            // by the box's clock
-	Uptime   float64           `json:"uptime_s"`           // seconds since the start
-	Workers  int               `json:"workers"`            // relay workers
-	Memory   Memory            `json:"memory"`             // payload of all flows
-	Sessions []Session         `json:"sessions"`           // the edge has one
-	Counters map[string]uint64 `json:"counters,omitempty"` // of the agent as a whole
+	Role     string    `json:"role"`     // "edge" or "cloud"
+	Name     string    `json:"name"`     // the box's name
+	Key      string    `json:"key"`      // the box's public key, base64
+	Version  string    `json:"version"`  // of the program
+	Protocol int       `json:"protocol"` // highest protocol version spoken
+	Started  time.Time `json:"started"`  // by the box's clock
+	Uptime   float64   `json:"uptime_s"` // seconds since the start
+	Workers  int       `json:"workers"`  // relay workers
+	// Intercept is how the edge takes clients' connections: "hub" or "tproxy".
+	Intercept string            `json:"intercept,omitempty"`
+	Card      Card              `json:"card"`
+	Memory    Memory            `json:"memory"`             // payload of all flows
+	Sessions  []Session         `json:"sessions"`           // the edge has one
+	Counters  map[string]uint64 `json:"counters,omitempty"` // of the agent as a whole
+}
+
+// Card is what encrypts and decrypts records.
+type Card struct {
+	Kind    string `json:"kind"`    // "inline", "pool" or "kernel"
+	Why     string `json:"why"`     // "configured", or what was measured at the start
+	Workers int    `json:"workers"` // threads of its own; 0 for inline
+	Queue   int    `json:"queue"`   // jobs of one relay worker that it holds at most; 0 for inline
+	Window  int    `json:"window"`  // blocks per direction of a flow in it at most
 }
 
 // Memory says how much of the flow budget is in use, in bytes.

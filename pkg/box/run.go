@@ -13,12 +13,19 @@ import (
 )
 
 // Run works until ctx ends or a worker or stack fails, and returns that
-// failure. The stacks outlive the workers, so that the resets which the
+// failure. The card outlives the workers, too, and the stacks outlive both, so that the resets which the
 // workers' end causes still reach the parties.
 func (w *Workers) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var workers, stacks sync.WaitGroup
+	var workers, stacks, cards sync.WaitGroup
+	cardsCtx, stopCards := context.WithCancel(context.Background())
+	defer stopCards()
+	cards.Go(func() {
+		if err := w.cards.run(cardsCtx); err != nil {
+			cancel(err)
+		}
+	})
 	for _, s := range w.stacks {
 		stacks.Go(func() {
 			if err := s.Run(ctx); err != nil {
@@ -26,16 +33,19 @@ func (w *Workers) Run(ctx context.Context) error {
 			}
 		})
 	}
-	for _, r := range w.workers {
+	for i, r := range w.workers {
 		workers.Go(func() {
 			if err := r.Run(w.flowsCtx); err != nil {
 				cancel(err)
 			}
+			w.closeDoor(i)
 		})
 	}
 	unlink := context.AfterFunc(ctx, w.stopFlows)
 	defer unlink()
 	workers.Wait()
+	stopCards()
+	cards.Wait()
 	close(w.flowsDone)
 	<-ctx.Done()
 	stacks.Wait()

@@ -18,7 +18,7 @@ import (
 func (w *Workers) Describe(started time.Time, budget *tunnel.Budget, links *link.Counters) admin.Status {
 	s := admin.Status{
 		Role: "edge", Version: admin.Release, Protocol: wire.VersionMax, Started: started,
-		Uptime: time.Since(started).Seconds(), Workers: len(w.workers),
+		Uptime: time.Since(started).Seconds(), Workers: len(w.workers), Intercept: w.intercept(), Card: w.cards.status(),
 		Memory:   admin.Memory{Used: uint64(budget.Held()), Peak: uint64(budget.Peak()), Budget: uint64(budget.Limit())},
 		Counters: w.counters(links),
 	}
@@ -47,6 +47,11 @@ func (w *Workers) counters(links *link.Counters) map[string]uint64 {
 			c["resets_there_"+code] += n
 		}
 	}
+	failed := w.cards.counts()
+	c["card_failures"] = failed.Failures
+	c["card_jobs_again"] = failed.Again
+	c["card_jobs_late"] = failed.Late
+	c["card_jobs_wrong"] = failed.Wrong
 	c["links_tampered"] = links.Tampered.Load()
 	c["links_oversize"] = links.Oversize.Load()
 	c["links_truncated"] = links.Truncated.Load()
@@ -54,6 +59,10 @@ func (w *Workers) counters(links *link.Counters) map[string]uint64 {
 	c["links_crowded"] = links.Crowded.Load()
 	for _, s := range w.StackStats() {
 		addStack(c, s)
+	}
+	for _, d := range w.doors {
+		c["sockets_accepted"] += d.accepted.Load()
+		c["sockets_refused"] += d.refused.Load()
 	}
 	return c
 }

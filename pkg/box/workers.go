@@ -10,6 +10,7 @@ import (
 
 	"hawser/netns"
 	"hawser/pkg/card"
+	"hawser/pkg/config"
 	"hawser/pkg/party"
 	"hawser/pkg/relay"
 	"hawser/pkg/sock"
@@ -21,8 +22,12 @@ import (
 type Options struct {
 	Role  card.Role
 	Count int         // workers; 0 = one per CPU
-	Host  *netns.Host // nil: no hub, egress by kernel sockets
+	Host  *netns.Host // nil: no hub, the parties are kernel sockets
 	Log   *slog.Logger
+
+	// Sockets are where an edge without a hub takes clients' connections by
+	// transparent sockets, one address per family; see Workers.Sockets.
+	Sockets []netip.Addr
 
 	// Session returns the tunnel that new client connections use, or nil while
 	// there is none; they are refused then. Edge only.
@@ -31,6 +36,7 @@ type Options struct {
 	Allow func(netip.Addr) bool
 
 	NoCompress bool
+	Card       config.Card
 }
 
 // Workers are an agent's relay workers, each with its own poller, card
@@ -38,9 +44,12 @@ type Options struct {
 type Workers struct {
 	opts    Options
 	rings   *card.Rings
+	cards   *cards
 	workers []*relay.Worker
 	pollers []*sock.Poller
 	stacks  []*split.Stack
+	doors   []*door // one per worker of an edge without a hub
+	flows   int     // most flows of a worker; 0: the relay's default
 
 	flowsCtx  context.Context // ends with StopFlows
 	stopFlows context.CancelFunc
@@ -54,6 +63,13 @@ func NewWorkers(o Options) (*Workers, error) {
 	}
 	w := &Workers{opts: o, rings: card.NewRings(o.Role), flowsDone: make(chan struct{})}
 	w.flowsCtx, w.stopFlows = context.WithCancel(context.Background())
+	var err error
+	if w.flows, err = w.flowLimit(); err != nil {
+		return nil, err
+	}
+	if w.cards, err = newCards(o.Card, o.Count); err != nil {
+		return nil, err
+	}
 	fds, err := w.capture()
 	if err != nil {
 		return nil, err
@@ -84,19 +100,23 @@ func (w *Workers) add(i int, fds []int) error {
 	if err != nil {
 		return fmt.Errorf("worker %d: %w", i, err)
 	}
-	channel, err := card.NewInline(cardDepth)
+	channel, err := w.cards.open(poller)
 	if err != nil {
 		return errors.Join(fmt.Errorf("worker %d: %w", i, err), poller.Close())
 	}
 	worker, err := relay.New(relay.Options{
-		Index: i, Poller: poller, Card: channel, Ring: w.rings.Get,
+		Index: i, Poller: poller, Card: channel, Window: w.cards.kind.Window(), Ring: w.rings.Get,
 		Dial: w.dialer(i, poller), Allow: w.allow(), Plain: w.opts.NoCompress, Log: w.opts.Log,
+		Flows: w.flows,
 	})
 	if err != nil {
 		return errors.Join(err, poller.Close())
 	}
 	w.workers = append(w.workers, worker)
 	w.pollers = append(w.pollers, poller)
+	if len(w.opts.Sockets) > 0 {
+		return w.openDoor(i, poller)
+	}
 	if w.opts.Host == nil {
 		return nil
 	}
@@ -161,6 +181,3 @@ func (w *Workers) allow() func(netip.AddrPort) bool {
 	}
 	return func(dst netip.AddrPort) bool { return w.opts.Allow(dst.Addr()) }
 }
-
-// cardDepth is the number of finished jobs that a worker's card may hold.
-const cardDepth = 64

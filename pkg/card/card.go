@@ -4,11 +4,17 @@
 // A worker speaks to its card through a Channel with a bounded input queue and
 // a bounded output queue, so that a card may work elsewhere (on other threads,
 // in the kernel, in hardware) while the worker goes on. Inline is the kind
-// that works in the worker's own goroutine and has each result at once.
+// that works in the worker's own goroutine and has each result at once. Pool
+// works in threads of its own, in software or (NewKernel) with the kernel's
+// crypto API. A Guard stands before an asynchronous channel: it does small jobs
+// itself, and all of them when the card stalls. Measure finds out which kind
+// suits a machine.
 //
 // Records and keys are specified in PROTOCOL.md section 6.
 //
-// The package starts no goroutines. A Channel belongs to one worker; Keyring
+// Goroutines: Pool.Run owns one per thread (thread.loop), which ends with its
+// context. Measure owns a pool and one goroutine per worker that it imitates,
+// and returns after they have ended. A Channel belongs to one worker; Keyring
 // and Rings may be used from any goroutine.
 package card
 
@@ -29,6 +35,10 @@ var (
 	ErrEpoch     = errors.New("record's key epoch is out of reach")
 	ErrJob       = errors.New("job is impossible") // the caller's mistake
 )
+
+// ErrLost is the error of a Job that the card has accepted and could not do:
+// it says nothing about the record. Behind a Guard no caller sees it.
+var ErrLost = errors.New("card has lost the job")
 
 // Op is what a Job asks for.
 type Op uint8
@@ -56,8 +66,9 @@ type Job struct {
 	// record of N bytes at 0.
 	Slab *buffer.Buf
 	N    int
-	// In is a whole record, for Open when Slab is nil. Its reference passes to
-	// the card, which only reads the bytes.
+	// In is the input when Slab is nil: the plain bytes for Seal, a whole
+	// record for Open. Its reference passes to the card, which only reads the
+	// bytes.
 	In buffer.Seg
 
 	// Out is the result and belongs to whoever took the Job from TryGet:
@@ -93,9 +104,16 @@ type Channel interface {
 	TryPut(j *Job) bool
 	// TryGet returns the oldest finished job, or nil.
 	TryGet() *Job
-	// FD returns a descriptor that polls readable while TryGet has something,
-	// or -1 for a card whose result is there when TryPut returns.
+	// Park announces that the caller is about to wait. It returns false when
+	// TryGet has something, and must not be waited on then. Otherwise the next
+	// result wakes the caller once, and the caller comes back after limit at
+	// the latest; a negative limit has no end.
+	Park(now time.Time) (limit time.Duration, ok bool)
+	// FD returns a descriptor that becomes readable, with a new edge each
+	// time, for the first result after Park; or -1 for a card whose result is
+	// there when TryPut returns or which wakes its user in another way.
 	FD() int
-	// Close ends the channel and releases what the jobs inside hold.
+	// Close ends the channel and releases what the jobs inside hold, at once
+	// or as soon as the card lets go of them.
 	Close()
 }

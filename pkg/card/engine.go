@@ -7,10 +7,40 @@ import (
 	"hawser/pkg/compress"
 )
 
+// crypter does the AEAD of one thread's records. dst has room for exactly the
+// result and may begin where the input does. The errors of open match
+// ErrForged for a record that is not authentic; all others match ErrLost.
+type crypter interface {
+	// seal writes aad's record to dst: aad, the encrypted plain, the tag.
+	// dst begins with aad already.
+	seal(key *recordKey, nonce *[nonceLen]byte, dst, plain []byte) error
+	// open writes the plain text of a record to dst.
+	open(key *recordKey, nonce *[nonceLen]byte, dst, record []byte) error
+	close()
+}
+
+// software is the crypter of this process's own instructions.
+type software struct{}
+
+func (software) seal(key *recordKey, nonce *[nonceLen]byte, dst, plain []byte) error {
+	key.Seal(dst[HeaderLen:HeaderLen], nonce[:], plain, dst[:HeaderLen])
+	return nil
+}
+
+func (software) open(key *recordKey, nonce *[nonceLen]byte, dst, record []byte) error {
+	if _, err := key.Open(dst[:0], nonce[:], record[HeaderLen:], record[:HeaderLen]); err != nil {
+		return ErrForged
+	}
+	return nil
+}
+
+func (software) close() {}
+
 // engine does a job's work in the calling goroutine. Each thread of a card
 // has one.
 type engine struct {
 	coder   *compress.Coder
+	crypt   crypter
 	scratch []byte // compressed plain text between the two steps
 }
 
@@ -19,7 +49,7 @@ func newEngine() (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &engine{coder: c, scratch: make([]byte, compress.Room)}, nil
+	return &engine{coder: c, crypt: software{}, scratch: make([]byte, compress.Room)}, nil
 }
 
 // do fills the job's result fields and gives up its input.
@@ -38,14 +68,12 @@ func (e *engine) do(j *Job) {
 	j.input()
 }
 
-// seal encrypts around the plain text in its slab. Compressed text comes from
-// the scratch instead, so the plain text's slab is free for the record. A
-// short record goes to a small slab: it may wait long in the send queue.
+// seal compresses and encrypts.
 func (e *engine) seal(j *Job) error {
-	if j.Slab == nil || j.N < 1 || j.N > buffer.Plain || len(j.Slab.Bytes()) < j.N+Overhead {
-		return fmt.Errorf("card: seal %d bytes: %w", j.N, ErrJob)
+	body, ok := j.plain()
+	if !ok {
+		return fmt.Errorf("card: seal %d bytes: %w", j.size(), ErrJob)
 	}
-	body := j.Slab.Bytes()[HeaderLen : HeaderLen+j.N]
 	if j.Codec != compress.None {
 		if n, ok := e.coder.Compress(e.scratch, body, j.Codec); ok {
 			body, j.Used = e.scratch[:n], j.Codec
@@ -56,18 +84,51 @@ func (e *engine) seal(j *Job) error {
 		return err
 	}
 	n := len(body) + Overhead
-	out := j.Slab
-	if n <= buffer.Small && len(out.Bytes()) > buffer.Small {
-		out = buffer.Get(n)
-	} else {
-		j.Slab = nil // it becomes the result
-	}
-	p := out.Bytes()
+	out := j.vessel(n)
+	p := out.Bytes()[:n]
 	Header{Len: n, Codec: j.Used, Epoch: uint8(key.number)}.put(p)
 	setNonce(&j.nonce, j.Flow, j.Counter)
-	key.aead.Seal(p[HeaderLen:HeaderLen], j.nonce[:], body, p[:HeaderLen])
+	if err := e.crypt.seal(key.aead, &j.nonce, p, body); err != nil {
+		out.Release()
+		return fmt.Errorf("card: flow %d record %d: %w", j.Flow, j.Counter, err)
+	}
 	j.Out = out.Seg(0, n)
 	return nil
+}
+
+// plain returns the bytes that a Seal job was given.
+func (j *Job) plain() (body []byte, ok bool) {
+	n := j.size()
+	switch {
+	case n < 1 || n > buffer.Plain:
+		return nil, false
+	case j.Slab == nil:
+		return j.In.P, true
+	case len(j.Slab.Bytes()) < n+Overhead:
+		return nil, false
+	}
+	return j.Slab.Bytes()[HeaderLen : HeaderLen+n], true
+}
+
+// size returns the length of a job's input.
+func (j *Job) size() int {
+	if j.Slab == nil {
+		return j.In.Len()
+	}
+	return j.N
+}
+
+// vessel returns the slab for a record of n bytes. A job with a slab of its own
+// is sealed around its plain text; compressed text comes from the scratch, so
+// the slab is free then. But a short record goes to a small slab: it may wait
+// long in the send queue.
+func (j *Job) vessel(n int) *buffer.Buf {
+	if j.Slab == nil || n <= buffer.Small && len(j.Slab.Bytes()) > buffer.Small {
+		return buffer.Get(n)
+	}
+	out := j.Slab
+	j.Slab = nil
+	return out
 }
 
 // open decrypts in place where the record has a slab of its own, else into a
@@ -84,7 +145,7 @@ func (e *engine) open(j *Job) error {
 	if h.Len != len(record) {
 		return fmt.Errorf("card: record of %d bytes in %d: %w", h.Len, len(record), ErrMalformed)
 	}
-	aead, number, err := j.Ring.open.find(h.Epoch)
+	key, number, err := j.Ring.open.find(h.Epoch)
 	if err != nil {
 		return err
 	}
@@ -102,11 +163,11 @@ func (e *engine) open(j *Job) error {
 		out = buffer.Get(n)
 		dst = out.Bytes()
 	}
-	if _, err := aead.Open(dst[:0], j.nonce[:], record[HeaderLen:], record[:HeaderLen]); err != nil {
+	if err := e.crypt.open(key, &j.nonce, dst[:n], record); err != nil {
 		if out != nil {
 			out.Release()
 		}
-		return fmt.Errorf("card: flow %d record %d: %w", j.Flow, j.Counter, ErrForged)
+		return fmt.Errorf("card: flow %d record %d: %w", j.Flow, j.Counter, err)
 	}
 	j.Ring.open.opened(number)
 	j.Used = h.Codec

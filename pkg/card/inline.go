@@ -1,6 +1,9 @@
 package card
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Inline is the card that works in the caller's goroutine: TryPut does the
 // job. Its output queue is bounded as any card's is.
@@ -45,6 +48,9 @@ func (c *Inline) TryGet() *Job {
 	c.count--
 	return j
 }
+
+// Park reports whether there is nothing to get.
+func (c *Inline) Park(time.Time) (limit time.Duration, ok bool) { return -1, c.count == 0 }
 
 // FD returns -1: a result is there when TryPut returns.
 func (c *Inline) FD() int { return -1 }

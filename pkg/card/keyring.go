@@ -93,14 +93,24 @@ func (k *Keyring) Epochs() (seal, open uint64) {
 	return k.seal.current.Load().number, k.open.view.Load().newest
 }
 
+// recordKey is the key of one epoch and direction. Cards that do not compute in
+// this process need it in the raw.
+type recordKey struct {
+	cipher.AEAD
+	raw [keyLen]byte
+}
+
+// keyLen is the length of a record key, in bytes: AES-256.
+const keyLen = 32
+
 // ratchet is a one-way chain of secrets, one per epoch.
 type ratchet struct {
 	secret [SecretLen]byte // of the epoch that step returns next
 }
 
 // step returns the key of the next epoch and forgets that epoch's secret.
-func (r *ratchet) step() (cipher.AEAD, error) {
-	key, err := hkdf.Expand(sha256.New, r.secret[:], labelKey, 32)
+func (r *ratchet) step() (*recordKey, error) {
+	key, err := hkdf.Expand(sha256.New, r.secret[:], labelKey, keyLen)
 	if err != nil {
 		return nil, fmt.Errorf("card: derive record key: %w", err)
 	}
@@ -117,12 +127,12 @@ func (r *ratchet) step() (cipher.AEAD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("card: record key: %w", err)
 	}
-	return aead, nil
+	return &recordKey{AEAD: aead, raw: [keyLen]byte(key)}, nil
 }
 
 // epoch is one key of the sealing direction and what was sealed with it.
 type epoch struct {
-	aead    cipher.AEAD
+	aead    *recordKey
 	number  uint64
 	started atomic.Int64 // unix ns of the first record; 0 before it
 	records atomic.Int64
@@ -187,7 +197,7 @@ func (e *epoch) admit(n int, now time.Time, l limits) bool {
 // newest-reach to newest+reach, nil where they are not derived or do not exist.
 type keys struct {
 	newest uint64
-	aead   [2*reach + 1]cipher.AEAD
+	aead   [2*reach + 1]*recordKey
 }
 
 // openRing is the opening direction. Readers use the view without a lock.
@@ -214,7 +224,7 @@ func (r *openRing) start(secret []byte) error {
 
 // find returns the key of the epoch whose low 8 bits are low, and its number.
 // The error matches ErrEpoch.
-func (r *openRing) find(low uint8) (cipher.AEAD, uint64, error) {
+func (r *openRing) find(low uint8) (*recordKey, uint64, error) {
 	v := r.view.Load()
 	d := int(int8(low - uint8(v.newest)))
 	if d < -reach || d > reach || (d < 0 && uint64(-d) > v.newest) {
@@ -230,7 +240,7 @@ func (r *openRing) find(low uint8) (cipher.AEAD, uint64, error) {
 
 // derive extends the chain to an epoch ahead. Nothing is given up for it, so a
 // forged header costs at most reach derivations, once.
-func (r *openRing) derive(number uint64) (cipher.AEAD, error) {
+func (r *openRing) derive(number uint64) (*recordKey, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := *r.view.Load()

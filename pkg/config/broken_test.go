@@ -38,11 +38,12 @@ control: /run/hawser/edge.sock
 workers: 2
 memory: 256MiB
 compress: auto
+card: {kind: pool, workers: 2, queue: 64, cpus: [0, 1]}
 `
 
 func TestBrokenEdge(t *testing.T) {
 	for _, c := range []brokenCase{
-		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: cloud, compress, control, identity, links, memory, name, namespace, steer, workers`},
+		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, identity, links, memory, name, namespace, steer, workers`},
 		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, name, transport`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport: QUIC", `edge.yaml:9: links[1].transport: "QUIC" is not one of auto, tcp, quic`},
@@ -76,6 +77,7 @@ func TestBrokenEdge(t *testing.T) {
 		{"[br-lan]", "[br-lan, eth1, br-lan]", `edge.yaml:11: steer.interfaces[2]: "br-lan" is already steer.interfaces[0]: remove one`},
 		{"local: false", "local: no", `edge.yaml:12: steer.local: "no" is not true or false`},
 		{"local: false", "local: 0", `edge.yaml:12: steer.local: expected true or false, not a number`},
+		{"  local: false", "  local: false\n  intercept: tpoxy", `edge.yaml:13: steer.intercept: "tpoxy" is not one of hub, tproxy`},
 		{"10.0.0.0/8", "10.0.0.1/8", `edge.yaml:13: steer.exclude[0]: "10.0.0.1/8" has bits beyond its length: write 10.0.0.0/8`},
 		{"10.0.0.0/8", "10.0.0.0/33", `edge.yaml:13: steer.exclude[0]: "10.0.0.0/33" is not a network such as 10.0.0.0/8 or 2001:db8::/32`},
 		{"8000-8100", "8100-8000", `edge.yaml:14: steer.ports[1]: "8100-8000" runs backwards: write 8000-8100`},
@@ -84,13 +86,19 @@ func TestBrokenEdge(t *testing.T) {
 		{"namespace: hawser", "namespace: ../x", `edge.yaml:15: namespace: "../x" is not a name: use 1 to 32 letters, digits, '.', '_' or '-', a letter or digit first`},
 		{"/run/hawser/edge.sock", "edge.sock", `edge.yaml:16: control: "edge.sock" is not an absolute path`},
 		{"/run/hawser/edge.sock", "/" + strings.Repeat("x", 200), `edge.yaml:16: control: the path has 201 characters: the kernel allows 107 for a socket`},
-		{"workers: 2", "workers: -1", `edge.yaml:17: workers: "-1" is not a number from 0 (one per CPU) to 256`},
-		{"workers: 2", "workers: 2\nworkers: 3", `edge.yaml:18: workers: given twice, first in line 17: keep one`},
+		{"workers: 2\nmemory", "workers: -1\nmemory", `edge.yaml:17: workers: "-1" is not a number from 0 (one per CPU) to 256`},
+		{"workers: 2\nmemory", "workers: 2\nworkers: 3\nmemory", `edge.yaml:18: workers: given twice, first in line 17: keep one`},
 		{"256MiB", "256 melons", `edge.yaml:18: memory: "256 melons" is not an amount of bytes such as 256MiB or 2GiB`},
 		{"256MiB", "1MiB", `edge.yaml:18: memory: "1MiB" is too little: give at least 16.0 MiB`},
 		{"compress: auto", "compress: &x auto", `edge.yaml:19: compress: an anchor is not accepted here: write the value out`},
 		{"compress: auto", "compress: true", `edge.yaml:19: compress: expected text, not true or false`},
 		{"compress: auto", "<<: {compress: auto}", `edge.yaml:19: a key must be a plain word, not a merge key`},
+		{"kind: pool", "kind: hsm", `edge.yaml:20: card.kind: "hsm" is not one of auto, inline, pool, kernel`},
+		{"kind: pool, workers: 2", "kind: pool, workers: 65", `edge.yaml:20: card.workers: "65" is not a number from 0 to 64 (0: one per relay worker)`},
+		{"queue: 64", "queue: 0", `edge.yaml:20: card.queue: "0" is not a number from 1 to 1024`},
+		{"queue: 64", "depth: 64", `edge.yaml:20: card: "depth": unknown key; known here: cpus, kind, queue, workers`},
+		{"[0, 1]", "[0, -1]", "edge.yaml:20: card.cpus[1]: \"-1\" is not a number from 0 to 1023, as `nproc` and `lscpu` count"},
+		{"card: {kind: pool, workers: 2, queue: 64, cpus: [0, 1]}", "card: pool", `edge.yaml:20: card: expected keys and values, such as {key: value}, not text`},
 		{"compress: auto", "---\ncompress: auto", `edge.yaml:20: a second YAML document starts here: keep one per file`},
 		{"namespace: hawser", "namespace: haw: ser", `edge.yaml:15: not valid YAML: mapping value is not allowed in this context`},
 		{"  local: false", "\tlocal: false", `edge.yaml:12: not valid YAML: a tab cannot indent: use spaces`},

@@ -45,7 +45,25 @@ type Box struct {
 	Workers   int         // relay workers; 0 means one per CPU
 	Memory    unit.Bytes  // budget for the payload of all flows; at least MinMemory
 	Compress  Compression // zero means CompressAuto
+	Card      Card
 }
+
+// Card says how records are encrypted and decrypted.
+type Card struct {
+	Kind    CardKind // zero means CardAuto
+	Workers int      // threads of its own; 0 means one per relay worker
+	Queue   int      // jobs of one relay worker inside at most
+	CPUs    []int    // that its threads are bound to in turn; empty: none
+}
+
+// DefaultQueue is the default of Card.Queue; MaxCardWorkers, MaxQueue and
+// MaxCPU are the largest values that Card may have.
+const (
+	DefaultQueue   = 64
+	MaxCardWorkers = 64
+	MaxQueue       = 1024
+	MaxCPU         = 1023
+)
 
 // Settings returns the settings that both roles share.
 func (b *Box) Settings() *Box { return b }
@@ -83,6 +101,7 @@ type Steer struct {
 	Local      bool           // also connections that this host opens itself
 	Exclude    []netip.Prefix // destinations left alone
 	Ports      []PortRange    // destination ports; empty means all
+	Intercept  Intercept      // zero means InterceptHub
 }
 
 // Cloud is a parsed cloud.yaml.
@@ -133,6 +152,20 @@ const (
 // String returns the word that stands in the file.
 func (c Compression) String() string { return word(compressions[:], uint8(c)) }
 
+// CardKind says what encrypts and decrypts.
+type CardKind uint8
+
+// Kinds of card.
+const (
+	CardAuto   CardKind = iota // measured at the start
+	CardInline                 // the relay workers themselves
+	CardPool                   // threads of its own
+	CardKernel                 // the kernel's crypto API
+)
+
+// String returns the word that stands in the file.
+func (k CardKind) String() string { return word(cardKinds[:], uint8(k)) }
+
 // EgressMode says how the cloud dials servers.
 type EgressMode uint8
 
@@ -145,11 +178,25 @@ const (
 // String returns the word that stands in the file.
 func (m EgressMode) String() string { return word(egressModes[:], uint8(m)) }
 
+// Intercept says how an edge takes the connections that it steers.
+type Intercept uint8
+
+// Ways to take connections.
+const (
+	InterceptHub    Intercept = iota // user-space TCP behind a hub
+	InterceptTPROXY                  // transparent kernel sockets
+)
+
+// String returns the word that stands in the file.
+func (i Intercept) String() string { return word(intercepts[:], uint8(i)) }
+
 // The words of each enumeration, in the order of its constants.
 var (
 	transports   = [...]string{"auto", "tcp", "quic"}
 	compressions = [...]string{"auto", "off"}
 	egressModes  = [...]string{"hub", "socket"}
+	cardKinds    = [...]string{"auto", "inline", "pool", "kernel"}
+	intercepts   = [...]string{"hub", "tproxy"}
 )
 
 func word(words []string, i uint8) string {

@@ -47,6 +47,7 @@ func TestEdgeFixture(t *testing.T) {
 		Box: Box{
 			Identity: "/srv/edge.key", Namespace: "ropes", Control: "/srv/edge.sock",
 			Workers: 3, Memory: 512 * unit.MiB, Compress: CompressOff,
+			Card: Card{Kind: CardPool, Workers: 2, Queue: 32, CPUs: []int{0, 1}},
 		},
 		Name:  "train-7",
 		Cloud: Peer{Key: ascending(0)},
@@ -63,6 +64,7 @@ func TestEdgeFixture(t *testing.T) {
 			Local:      true,
 			Exclude:    []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("198.51.100.7/32")},
 			Ports:      []PortRange{{443, 443}, {8000, 8100}},
+			Intercept:  InterceptTPROXY,
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -82,6 +84,7 @@ func TestCloudFixture(t *testing.T) {
 		Box: Box{
 			Identity: "/srv/cloud.key", Namespace: "ropes", Control: "/srv/cloud.sock",
 			Workers: 4, Memory: 2 * unit.GiB, Compress: CompressOff,
+			Card: Card{Kind: CardKernel, Workers: 4, Queue: 128, CPUs: []int{2, 3}},
 		},
 		Listen: Endpoint{Host: "198.51.100.1", Addr: netip.MustParseAddr("198.51.100.1"), Port: 443},
 		Edges:  []Client{{Name: "train-7", Key: ascending(0)}, {Name: "ship-2", Key: ascending(32)}},
@@ -141,15 +144,15 @@ func TestEdgeDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Box{Identity: "/etc/hawser/edge.key", Namespace: "hawser", Control: "/run/hawser/edge.sock", Memory: DefaultMemory}
-	if *got.Settings() != want {
+	want := Box{Identity: "/etc/hawser/edge.key", Namespace: "hawser", Control: "/run/hawser/edge.sock", Memory: DefaultMemory, Card: Card{Queue: DefaultQueue}}
+	if !reflect.DeepEqual(*got.Settings(), want) {
 		t.Errorf("got %+v, want %+v", *got.Settings(), want)
 	}
 	if l := got.Links[0]; l.Transport != TransportAuto || l.Gateway.IsValid() {
 		t.Errorf("got link %+v, want transport auto and no gateway", l)
 	}
-	if s := got.Steer; s.Local || len(s.Exclude)+len(s.Ports) != 0 {
-		t.Errorf("got %+v, want only interfaces", s)
+	if s := got.Steer; s.Local || len(s.Exclude)+len(s.Ports) != 0 || s.Intercept != InterceptHub {
+		t.Errorf("got %+v, want only interfaces and the hub", s)
 	}
 }
 
@@ -158,8 +161,8 @@ func TestCloudDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Box{Identity: "/etc/hawser/cloud.key", Namespace: "hawser", Control: "/run/hawser/cloud.sock", Memory: DefaultMemory}
-	if *got.Settings() != want {
+	want := Box{Identity: "/etc/hawser/cloud.key", Namespace: "hawser", Control: "/run/hawser/cloud.sock", Memory: DefaultMemory, Card: Card{Queue: DefaultQueue}}
+	if !reflect.DeepEqual(*got.Settings(), want) {
 		t.Errorf("got %+v, want %+v", *got.Settings(), want)
 	}
 	if s := got.Listen.String(); s != ":7443" {

@@ -26,6 +26,7 @@ func (e *Edge) schema() setter {
 			"local":      flag(&e.Steer.Local),
 			"exclude":    sequence(&e.Steer.Exclude, one(parsePrefix)),
 			"ports":      sequence(&e.Steer.Ports, one(parsePorts)),
+			"intercept":  enum(&e.Steer.Intercept, intercepts[:]),
 		}),
 	}))
 }
@@ -48,6 +49,7 @@ func (b *Box) with(own fields) fields {
 	own["workers"] = parsed(&b.Workers, parseWorkers)
 	own["memory"] = parsed(&b.Memory, parseMemory)
 	own["compress"] = enum(&b.Compress, compressions[:])
+	own["card"] = b.Card.schema()
 	return own
 }
 
@@ -86,6 +88,9 @@ func (b *Box) fill(role string) {
 	}
 	if b.Memory == 0 {
 		b.Memory = DefaultMemory
+	}
+	if b.Card.Queue == 0 {
+		b.Card.Queue = DefaultQueue
 	}
 }
 

@@ -33,6 +33,10 @@ func (g *gate) TryGet() *card.Job {
 	return j
 }
 
+func (g *gate) Park(time.Time) (time.Duration, bool) {
+	return -1, len(g.out) == 0
+}
+
 func (g *gate) FD() int { return 1 << 30 }
 func (g *gate) Close()  {}
 

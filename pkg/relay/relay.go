@@ -48,7 +48,7 @@ type Options struct {
 	Index  int // the worker's number, as stream.Sink uses it
 	Poller Poller
 	// Card is this worker's channel; Run closes it. If it has a descriptor,
-	// Poller must watch that.
+	// Poller must watch that for edges.
 	Card card.Channel
 	// Ring finds the keyring of a session; card.Rings.Get does.
 	Ring func(stream.Tunnel) (*card.Keyring, error)
@@ -67,7 +67,7 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	DefaultWindow = 1 // an inline card is done before a second block could be read
+	DefaultWindow = 1 // for an inline card; card.Kind.Window knows what others need
 	DefaultBudget = 256 << 10
 	DefaultFlows  = 1 << 17
 )

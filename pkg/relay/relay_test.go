@@ -124,6 +124,12 @@ func TestRandomSchedules(t *testing.T) {
 		{name: "slow card, window 1", flows: 20, most: 200 << 10, setup: setup{slow: 1}},
 		{name: "slow card, forged, resets", flows: 40, most: 200 << 10, cut: 0.3,
 			setup: setup{slow: 3, options: func(o *Options) { o.Window = 3 }, loop: func(l *loop) { l.flip = 0.02 }}},
+		{name: "pool, window 1", flows: 20, most: 300 << 10, setup: setup{card: pooled(1, 1)}},
+		{name: "pool, window 4, resets", flows: 40, most: 300 << 10, cut: 0.3, setup: setup{card: pooled(2, 8), options: func(o *Options) { o.Window = 4 }}},
+		{name: "pool, forged", flows: 20, most: 300 << 10, setup: setup{card: pooled(1, 64), options: func(o *Options) { o.Window = 4 }, loop: func(l *loop) { l.flip = 0.02 }}},
+		{name: "card with faults", flows: 20, most: 200 << 10, setup: setup{card: faulty, options: func(o *Options) { o.Window = 4 }}},
+		{name: "card with faults, forged, resets", flows: 40, most: 200 << 10, cut: 0.3,
+			setup: setup{card: faulty, options: func(o *Options) { o.Window = 2 }, loop: func(l *loop) { l.flip = 0.02 }}},
 		{name: "small budget", flows: 20, most: 300 << 10, setup: setup{options: func(o *Options) { o.Budget = 1 }}},
 	} {
 		for seed := range seeds() {

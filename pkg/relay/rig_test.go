@@ -40,8 +40,16 @@ func (b *bell) Wait(timeout time.Duration) error {
 		}
 		return nil
 	}
+	var over <-chan time.Time
+	if timeout > 0 {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		over = timer.C
+	}
 	select {
 	case <-b.ring:
+		return nil
+	case <-over:
 		return nil
 	case err := <-b.fail:
 		return err
@@ -117,6 +125,12 @@ func (c *slowCard) TryGet() *card.Job {
 	return j
 }
 
+func (c *slowCard) Park(time.Time) (time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return -1, len(c.out) == 0
+}
+
 func (c *slowCard) FD() int { return 1 << 30 }
 
 func (c *slowCard) Close() {
@@ -161,6 +175,7 @@ type setup struct {
 	seed    uint64
 	options func(*Options)
 	slow    int // input queue of an asynchronous card; 0 inline
+	card    func(t *testing.T, seed uint64, wake func()) card.Channel
 	loop    func(*loop)
 }
 
@@ -174,7 +189,9 @@ func newRig(t *testing.T, s setup) *rig {
 	for i := range r.workers {
 		r.bells[i] = newBell()
 		o := Options{Index: i, Poller: r.bells[i], Ring: card.NewRings(card.Role(i + 1)).Get}
-		if s.slow > 0 {
+		if s.card != nil {
+			o.Card = s.card(t, s.seed+uint64(i), r.bells[i].Wake)
+		} else if s.slow > 0 {
 			o.Card = newSlowCard(t, s.seed+uint64(i), s.slow, r.bells[i].Wake)
 		} else {
 			o.Card = inlineCard(t)

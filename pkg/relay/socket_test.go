@@ -27,7 +27,7 @@ type gateway struct {
 	stop    func()
 }
 
-func newGateway(t *testing.T, seed uint64, server netip.AddrPort) *gateway {
+func newGateway(t testing.TB, seed uint64, server netip.AddrPort, change ...func(*sock.Poller, *Options)) *gateway {
 	g := &gateway{}
 	l := newLoop(t, seed)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -47,11 +47,14 @@ func newGateway(t *testing.T, seed uint64, server netip.AddrPort) *gateway {
 				return c, nil
 			}
 		}
+		for _, f := range change {
+			f(p, &o)
+		}
 		g.workers[i], err = New(o)
 		must(t, err)
 		l.ends[i].worker = g.workers[i]
 	}
-	listener, err := sock.Listen(pollers[0], netip.MustParseAddrPort("127.0.0.1:0"), false, func(c *sock.Conn) {
+	listener, err := sock.Listen(pollers[0], netip.MustParseAddrPort("127.0.0.1:0"), func(c *sock.Conn) {
 		g.workers[0].Accept(c, server, c.Remote(), l.ends[0])
 	})
 	must(t, err)
@@ -74,14 +77,14 @@ func newGateway(t *testing.T, seed uint64, server netip.AddrPort) *gateway {
 	return g
 }
 
-func dialTCP(t *testing.T, addr string) *net.TCPConn {
+func dialTCP(t testing.TB, addr string) *net.TCPConn {
 	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
 	must(t, err)
 	must(t, c.SetDeadline(time.Now().Add(60*time.Second)))
 	return c.(*net.TCPConn)
 }
 
-func listenTCP(t *testing.T) (*net.TCPListener, netip.AddrPort) {
+func listenTCP(t testing.TB) (*net.TCPListener, netip.AddrPort) {
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	must(t, err)
 	return l, l.Addr().(*net.TCPAddr).AddrPort()

@@ -18,7 +18,7 @@ import (
 // bits, and goes back when it is asked to. What breaks the contract of a worker
 // fails the test.
 type loop struct {
-	t       *testing.T
+	t       testing.TB
 	r       *rand.Rand
 	ends    [2]*port // edge, cloud
 	window  uint64   // credit beyond what was consumed
@@ -68,7 +68,7 @@ type way struct {
 
 func (w *way) end() uint64 { return w.base + uint64(len(w.data)) }
 
-func newLoop(t *testing.T, seed uint64) *loop {
+func newLoop(t testing.TB, seed uint64) *loop {
 	l := &loop{
 		t: t, r: rand.New(rand.NewPCG(seed, 4)), window: 256 << 10, piece: 24 << 10, once: -1,
 		secret: bytes.Repeat([]byte{byte(seed)}, 32), flows: map[stream.ID]*route{}, ended: make(chan struct{}),

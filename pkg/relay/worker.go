@@ -112,10 +112,14 @@ func (w *Worker) wake(woken chan<- struct{}) {
 // sleep parks the worker until there is something to do. While flows are
 // waiting for their turn it only looks at the descriptors.
 func (w *Worker) sleep() error {
-	if w.runnable.head != nil || !w.box.sleep() {
+	if w.runnable.head != nil {
 		return w.o.Poller.Wait(0)
 	}
-	return w.o.Poller.Wait(-1)
+	limit, ok := w.o.Card.Park(w.now)
+	if !ok || !w.box.sleep() {
+		return w.o.Poller.Wait(0)
+	}
+	return w.o.Poller.Wait(limit)
 }
 
 // handle takes in the mail.

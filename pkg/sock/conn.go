@@ -86,7 +86,7 @@ func (c *Conn) start(mark uint32, device string) error {
 			return fmt.Errorf("bind to device %s: %w", device, err)
 		}
 	}
-	if err := c.tune(); err != nil {
+	if err := tune(c.fd); err != nil {
 		return err
 	}
 	if err := unix.Connect(c.fd, sockaddr(c.remote)); err != nil && err != unix.EINPROGRESS {
@@ -95,18 +95,31 @@ func (c *Conn) start(mark uint32, device string) error {
 	return c.poller.add(c.fd, c.handle)
 }
 
-// tune sets what all connections need: no waiting for full segments, and
-// probes of a party that may have vanished.
-func (c *Conn) tune() error {
-	for _, o := range []struct{ level, name, value int }{
+// tune sets what all connections need: no waiting for full segments, probes of
+// a party that may have vanished, and a reset when the socket goes without
+// Close: a party must not take the end of a killed process for the end of the
+// data. Connections inherit all of it from their listener.
+func tune(fd int) error {
+	err := setOptions(fd, []option{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount},
-	} {
-		if err := unix.SetsockoptInt(c.fd, o.level, o.name, o.value); err != nil {
-			return fmt.Errorf("set socket option %d/%d: %w", o.level, o.name, err)
+	})
+	if err != nil {
+		return err
+	}
+	return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+// option is a socket option whose value is a number.
+type option struct{ level, name, value int }
+
+func setOptions(fd int, options []option) error {
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return fmt.Errorf("set socket option %d/%d to %d: %w", o.level, o.name, o.value, err)
 		}
 	}
 	return nil
@@ -329,16 +342,15 @@ func (c *Conn) CloseWrite() error {
 // Abort implements party.Conn. After Close the kernel owns the connection and
 // Abort does nothing.
 func (c *Conn) Abort() {
-	if c.fd < 0 {
-		return
+	if c.fd >= 0 {
+		c.release() // see tune
 	}
-	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // cannot fail
-	c.release()
 }
 
 // Close implements party.Conn.
 func (c *Conn) Close() {
 	if c.fd >= 0 {
+		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{}) // cannot fail
 		c.release()
 	}
 }

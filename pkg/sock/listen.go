@@ -26,38 +26,46 @@ type Listener struct {
 }
 
 // Listen accepts connections to addr. Workers listen on the same address side
-// by side (SO_REUSEPORT) and the kernel spreads connections over them. With
-// transparent it also takes connections to other addresses that a TPROXY rule
-// sends here (IP_TRANSPARENT); Conn.Local is then the address that the client
-// wanted. accept is called by Poller.Wait with each connection.
-func Listen(p *Poller, addr netip.AddrPort, transparent bool, accept func(*Conn)) (*Listener, error) {
+// by side (SO_REUSEPORT) and the kernel spreads connections over them. accept is
+// called by Poller.Wait with each connection.
+func Listen(p *Poller, addr netip.AddrPort, accept func(*Conn)) (*Listener, error) {
+	return listen(p, addr, nil, accept)
+}
+
+// ListenTransparent is Listen for connections to any address that a TPROXY rule
+// sends to addr (IP_TRANSPARENT, which needs CAP_NET_ADMIN); addr need not be
+// one of the host's. Conn.Local is the address that the client wanted. All
+// packets of the connections carry mark (SO_MARK).
+func ListenTransparent(p *Poller, addr netip.AddrPort, mark uint32, accept func(*Conn)) (*Listener, error) {
+	transparent := option{unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1}
+	if addr.Addr().Is6() {
+		transparent = option{unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1}
+	}
+	return listen(p, addr, []option{transparent, {unix.SOL_SOCKET, unix.SO_MARK, int(mark)}}, accept)
+}
+
+func listen(p *Poller, addr netip.AddrPort, extra []option, accept func(*Conn)) (*Listener, error) {
 	fd, err := socket(addr.Addr())
 	if err != nil {
 		return nil, fmt.Errorf("sock: listen on %v: %w", addr, err)
 	}
 	l := &Listener{poller: p, fd: fd, accept: accept}
-	if err := l.start(addr, transparent); err != nil {
+	if err := l.start(addr, extra); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("sock: listen on %v: %w", addr, err)
 	}
 	return l, nil
 }
 
-// start binds and listens.
-func (l *Listener) start(addr netip.AddrPort, transparent bool) error {
-	options := []struct{ level, name int }{
-		{unix.SOL_SOCKET, unix.SO_REUSEADDR},
-		{unix.SOL_SOCKET, unix.SO_REUSEPORT},
+// start binds and listens. Connections inherit the options, so that accepting
+// one needs no calls for them.
+func (l *Listener) start(addr netip.AddrPort, extra []option) error {
+	options := append([]option{{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}, {unix.SOL_SOCKET, unix.SO_REUSEPORT, 1}}, extra...)
+	if err := setOptions(l.fd, options); err != nil {
+		return err
 	}
-	if transparent && addr.Addr().Is4() {
-		options = append(options, struct{ level, name int }{unix.IPPROTO_IP, unix.IP_TRANSPARENT})
-	} else if transparent {
-		options = append(options, struct{ level, name int }{unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT})
-	}
-	for _, o := range options {
-		if err := unix.SetsockoptInt(l.fd, o.level, o.name, 1); err != nil {
-			return fmt.Errorf("set socket option %d/%d: %w", o.level, o.name, err)
-		}
+	if err := tune(l.fd); err != nil {
+		return err
 	}
 	if err := unix.Bind(l.fd, sockaddr(addr)); err != nil {
 		return fmt.Errorf("bind: %w", err)
@@ -111,8 +119,8 @@ func (l *Listener) handle(uint32) {
 // take makes a connection of an accepted socket.
 func (l *Listener) take(fd int, sa unix.Sockaddr) {
 	c := &Conn{poller: l.poller, fd: fd, remote: addrPort(sa)}
-	if c.tune() != nil || l.poller.add(fd, c.handle) != nil {
-		c.release() // the client vanished, or the kernel is out of memory
+	if l.poller.add(fd, c.handle) != nil {
+		c.release() // the kernel is out of memory
 		return
 	}
 	c.Local()

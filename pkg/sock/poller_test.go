@@ -37,9 +37,9 @@ func TestAttach(t *testing.T) {
 func TestListen(t *testing.T) {
 	r := newRig(t)
 	var ends []*end
-	l, err := Listen(r.p, netip.MustParseAddrPort("127.0.0.1:0"), false, func(c *Conn) { ends = append(ends, r.watch(c)) })
+	l, err := Listen(r.p, netip.MustParseAddrPort("127.0.0.1:0"), func(c *Conn) { ends = append(ends, r.watch(c)) })
 	must(t, err)
-	second, err := Listen(r.p, l.Addr(), false, func(c *Conn) { ends = append(ends, r.watch(c)) })
+	second, err := Listen(r.p, l.Addr(), func(c *Conn) { ends = append(ends, r.watch(c)) })
 	must(t, err)
 	defer second.Close()
 	const n = 600 // more than one batch
@@ -114,7 +114,7 @@ func TestPollerLeaksNothing(t *testing.T) {
 	for range 200 {
 		p, err := NewPoller()
 		must(t, err)
-		l, err := Listen(p, netip.MustParseAddrPort("127.0.0.1:0"), false, func(c *Conn) { c.Abort() })
+		l, err := Listen(p, netip.MustParseAddrPort("127.0.0.1:0"), func(c *Conn) { c.Abort() })
 		must(t, err)
 		c, err := Dial(p, l.Addr(), 0, "")
 		must(t, err)
