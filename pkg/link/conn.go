@@ -45,10 +45,10 @@ type Stats struct {
 	RTT          time.Duration // smoothed
 	RTTVar       time.Duration // its mean deviation
 	MinRTT       time.Duration
-	Window       int64  // congestion window, bytes (TCP)
-	InFlight     int64  // sent and not acknowledged, bytes (TCP)
+	Window       int64  // congestion window, bytes
+	InFlight     int64  // sent and not acknowledged, bytes
 	NotSent      int64  // in the kernel's queue and never sent, bytes (TCP)
-	DeliveryRate int64  // bytes per second as last measured by the kernel (TCP)
+	DeliveryRate int64  // bytes per second as last measured by the congestion control
 	AppLimited   bool   // DeliveryRate was measured while there was too little to send
 	Lost         uint64 // TCP: segments sent again; QUIC: packets declared lost
 	PacketsIn    uint64 // packets received, acknowledgements included: changes while the path lives
@@ -253,7 +253,7 @@ func (c *Conn) Close(err error) {
 }
 
 // Pace asks the transport not to send faster than rate bytes per second, also
-// in bursts; 0 lifts the limit. QUIC paces by its own controller and ignores it.
+// in bursts; 0 lifts the limit.
 func (c *Conn) Pace(rate float64) { c.pipe.pace(rate) }
 
 // Stats samples the connection's figures. It costs one system call on TCP.

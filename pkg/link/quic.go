@@ -9,8 +9,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
+	"time"
 
 	"github.com/apernet/quic-go"
+	"github.com/apernet/quic-go/congestion"
+	"github.com/apernet/quic-go/monotime"
+
+	"hawser/pkg/bbr"
 )
 
 // This file alone knows the QUIC library.
@@ -54,6 +60,9 @@ type quicPipe struct {
 	stream *quic.Stream
 	own    *quicSocket // the edge's socket, which serves this connection only; nil at the cloud
 
+	control atomic.Pointer[governor]
+	peer    net.Addr // the writer's: whom the governor was made for
+
 	staging []byte // the writer's
 
 	in       []byte // the reader's; in[from:to] has been read and not taken
@@ -62,10 +71,23 @@ type quicPipe struct {
 }
 
 func newQUICPipe(conn *quic.Conn, stream *quic.Stream, own *quicSocket) *quicPipe {
-	return &quicPipe{
-		conn: conn, stream: stream, own: own,
+	p := &quicPipe{
+		conn: conn, stream: stream, own: own, peer: conn.RemoteAddr(),
 		staging: make([]byte, 0, quicBuffer), in: make([]byte, quicBuffer),
 	}
+	p.govern(conn.ConnectionStats().MinRTT)
+	return p
+}
+
+// govern puts a governor of our own in the place of the library's controller.
+// Before the handshake has ended it would see packets of several number spaces.
+func (p *quicPipe) govern(rtt time.Duration) {
+	g := newGovernor(time.Duration(monotime.Now()), int(p.conn.InitialPacketSize()), rtt)
+	if before := p.control.Load(); before != nil {
+		g.most.Store(before.most.Load())
+	}
+	p.control.Store(g)
+	p.conn.SetCongestionControl(&quicGovernor{g: g})
 }
 
 func (p *quicPipe) readv(bufs [][]byte, try bool) (int, error) {
@@ -111,6 +133,12 @@ func (p *quicPipe) flush() error {
 	if len(p.staging) == 0 {
 		return nil
 	}
+	// When the peer's address has changed, by a NAT for example, the library
+	// has begun anew with a controller of its own.
+	if peer := p.conn.RemoteAddr(); peer != p.peer {
+		p.peer = peer
+		p.govern(0)
+	}
 	_, err := p.stream.Write(p.staging)
 	p.staging = p.staging[:0]
 	return quicError(err)
@@ -132,19 +160,90 @@ func (p *quicPipe) close(reason error) {
 	}
 }
 
-func (p *quicPipe) pace(float64) {}
+func (p *quicPipe) pace(rate float64) { p.control.Load().limit(rate) }
 
 func (p *quicPipe) sample(s *Stats) {
 	q := p.conn.ConnectionStats()
 	s.RTT, s.RTTVar, s.MinRTT = q.SmoothedRTT, q.MeanDeviation, q.MinRTT
 	s.Lost, s.PacketsIn = q.PacketsLost, q.PacketsReceived
+	p.control.Load().sample(s)
 }
 
 func (p *quicPipe) describe(info *Info) {
 	info.Local, info.Remote = addrPort(p.conn.LocalAddr()), addrPort(p.conn.RemoteAddr())
-	info.Congestion = "newreno"
+	info.Congestion = congestionControl
 	info.Offload = p.conn.ConnectionState().GSO
 }
+
+// quicGovernor is a governor as the library wants it: it has the methods of
+// congestion.CongestionControlEx, whose times are nanoseconds.
+type quicGovernor struct {
+	g   *governor
+	rtt congestion.RTTStatsProvider
+}
+
+func (q *quicGovernor) SetRTTStatsProvider(rtt congestion.RTTStatsProvider) { q.rtt = rtt }
+
+func (q *quicGovernor) TimeUntilSend(congestion.ByteCount) monotime.Time {
+	next := max(q.g.nextSend(), q.g.now+congestion.MinPacingDelay)
+	return monotime.Time(next)
+}
+
+func (q *quicGovernor) HasPacingBudget(now monotime.Time) bool {
+	return q.g.maySend(time.Duration(now))
+}
+
+func (q *quicGovernor) CanSend(inFlight congestion.ByteCount) bool { return q.g.hasRoom(int(inFlight)) }
+
+func (q *quicGovernor) OnPacketSent(at monotime.Time, inFlight congestion.ByteCount, number congestion.PacketNumber, size congestion.ByteCount, counts bool) {
+	if counts { // an acknowledgement alone is neither paced nor acknowledged
+		q.g.sent(time.Duration(at), int64(number), int(size), int(inFlight))
+	}
+}
+
+func (q *quicGovernor) OnPacketAcked(number congestion.PacketNumber, _, _ congestion.ByteCount, at monotime.Time) {
+	q.g.acked(time.Duration(at), int64(number))
+}
+
+// OnCongestionEvent tells of a lost packet, or, with size 0, of an ECN mark.
+func (q *quicGovernor) OnCongestionEvent(number congestion.PacketNumber, size, _ congestion.ByteCount) {
+	if size == 0 {
+		q.g.marked()
+		return
+	}
+	q.g.lost(int64(number))
+}
+
+// OnCongestionEventEx follows after all packets of an event were told one by
+// one, but for probes for a larger packet size that were lost.
+func (q *quicGovernor) OnCongestionEventEx(inFlight congestion.ByteCount, at monotime.Time, acked []congestion.AckedPacketInfo, lost []congestion.LostPacketInfo) {
+	for i := range acked {
+		inFlight -= acked[i].BytesAcked
+	}
+	for i := range lost {
+		q.g.controller.Forget(int64(lost[i].PacketNumber))
+		inFlight -= lost[i].BytesLost
+	}
+	rtt := time.Duration(0)
+	if len(acked) > 0 {
+		rtt = q.rtt.LatestRTT()
+	}
+	q.g.settle(time.Duration(at), rtt, max(int(inFlight), 0))
+}
+
+func (q *quicGovernor) SetMaxDatagramSize(size congestion.ByteCount) { q.g.resize(int(size)) }
+
+func (q *quicGovernor) GetCongestionWindow() congestion.ByteCount {
+	return congestion.ByteCount(q.g.controller.Window())
+}
+
+func (q *quicGovernor) InSlowStart() bool { return q.g.controller.State() == bbr.Startup }
+
+// The rest is for other controllers.
+
+func (q *quicGovernor) InRecovery() bool             { return false }
+func (q *quicGovernor) MaybeExitSlowStart()          {}
+func (q *quicGovernor) OnRetransmissionTimeout(bool) {}
 
 // quicError says in plain words why a QUIC connection failed. All of the
 // library's errors match net.ErrClosed, whoever closed.

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"math"
+	"slices"
+	"testing"
+)
+
+func TestRequest(t *testing.T) {
+	for _, q := range []request{
+		{kind: download, bytes: 10_000, load: 7},
+		{kind: upload, text: true, congestion: "cubic", load: math.MaxUint64},
+		{kind: echo},
+	} {
+		got, err := readRequest(bytes.NewReader(q.encode()))
+		if err != nil || got != q {
+			t.Errorf("got %+v, %v; want %+v", got, err, q)
+		}
+	}
+	if _, err := readRequest(bytes.NewReader(make([]byte, requestSize-1))); err != io.ErrUnexpectedEOF {
+		t.Errorf("short request: %v", err)
+	}
+}
+
+func TestQuantiles(t *testing.T) {
+	hundred := make([]float64, 100)
+	for i := range hundred {
+		hundred[i] = float64(100 - i)
+	}
+	for _, c := range []struct {
+		values  []float64
+		q, want float64
+	}{{nil, 0.5, 0}, {[]float64{3}, 0.99, 3}, {hundred, 0.5, 50}, {hundred, 0.99, 99}, {hundred, 1, 100}, {hundred, 0, 1}} {
+		if got := quantile(c.values, c.q); got != c.want {
+			t.Errorf("quantile %v of %d values: %v, want %v", c.q, len(c.values), got, c.want)
+		}
+	}
+	if got := median([]float64{4, 1, 3, 2}); got != 2.5 {
+		t.Errorf("median %v, want 2.5", got)
+	}
+}
+
+func TestGates(t *testing.T) {
+	r := report{Gates: []gate{{Got: 0.9, Want: 0.9}, {Got: 0.89, Want: 0.9}, {Got: 20, Want: 21, Most: true}, {Got: 22, Want: 21, Most: true}}}
+	if n := r.missed(); n != 2 {
+		t.Errorf("%d gates missed, want 2", n)
+	}
+}
+
+func TestPayloads(t *testing.T) {
+	p := newPayloads()
+	for name, b := range map[string]payload{"noise": p.noise, "text": p.text} {
+		if len(b) != payloadSize {
+			t.Errorf("%s has %d bytes", name, len(b))
+		}
+		for _, off := range []int64{0, 1, payloadSize - 1, payloadSize, 10*payloadSize + 5} {
+			if n := len(b.piece(off)); n < 1 || n > pieceSize {
+				t.Errorf("%s: piece of %d bytes at %d", name, n, off)
+			}
+		}
+	}
+	if bytes.Contains(p.text, []byte{0}) {
+		t.Error("the text holds a zero byte")
+	}
+}
+
+func TestProfileAreas(t *testing.T) {
+	const text = `File: hawser-edge
+Type: cpu
+-----------+-------------------------------------------------------
+    1500us   internal/runtime/syscall/linux.Syscall6
+             hawser/pkg/split.(*sender).attempt
+             hawser/pkg/split.(*outbox).loop
+-----------+-------------------------------------------------------
+     500us   crypto/internal/fips140/aes/gcm.gcmAesDec
+             hawser/pkg/relay.(*Worker).openRecord
+-----------+-------------------------------------------------------
+`
+	got := parseTraces(text)
+	got = slices.DeleteFunc(got, func(t trace) bool { return t.value == 0 })
+	if len(got) != 2 || got[0].value != 1500 || len(got[0].stack) != 3 || got[1].value != 500 {
+		t.Fatalf("parsed %+v", got)
+	}
+	for i, want := range []string{"system call: hub, send frames", "crypto"} {
+		if a := areaOf(got[i].stack); a != want {
+			t.Errorf("area %q, want %q", a, want)
+		}
+	}
+	if a := areaOf([]string{"main.main"}); a != "other" {
+		t.Errorf("area %q, want other", a)
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"hawser/e2e/lab"
+)
+
+// bench is one invocation.
+type bench struct {
+	ctx  context.Context
+	runs int
+	out  string // directory of the raw readings
+}
+
+// tables are what can be measured, in the order of printing.
+var tables = []struct {
+	name    string
+	measure func(*bench) (*report, error)
+}{
+	{"goodput", (*bench).goodput},
+	{"objects", (*bench).objects},
+	{"unshaped", (*bench).unshaped},
+	{"blackhole", (*bench).blackhole},
+	{"profile", (*bench).profile},
+}
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	only := flag.String("only", "", "tables to measure, separated by commas; empty: all")
+	runs := flag.Int("runs", 3, "runs of which the median is shown")
+	out := flag.String("out", "bench-results", "directory of the raw readings")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	missed, err := (&bench{ctx: ctx, runs: max(*runs, 1), out: *out}).measure(*only)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 2
+	case missed > 0:
+		fmt.Fprintf(os.Stderr, "bench: %d gates missed\n", missed)
+		return 1
+	}
+	return 0
+}
+
+// measure measures the named tables and returns how many gates were missed.
+func (b *bench) measure(only string) (missed int, err error) {
+	if os.Geteuid() != 0 {
+		return 0, fmt.Errorf("needs root, to make network namespaces")
+	}
+	wanted, err := choose(only)
+	if err != nil {
+		return 0, err
+	}
+	if err := lab.CleanStale(); err != nil {
+		return 0, err
+	}
+	fmt.Printf("%s\n\n", thisMachine())
+	for _, t := range tables {
+		if !slices.Contains(wanted, t.name) {
+			continue
+		}
+		began := begin()
+		r, err := t.measure(b)
+		if err != nil {
+			return missed, fmt.Errorf("%s: %w", t.name, err)
+		}
+		began.finish(r)
+		r.print(os.Stdout)
+		if err := r.save(b.out, t.name); err != nil {
+			return missed, err
+		}
+		missed += r.missed()
+	}
+	return missed, nil
+}
+
+// choose checks the names of tables.
+func choose(only string) ([]string, error) {
+	var all []string
+	for _, t := range tables {
+		all = append(all, t.name)
+	}
+	if only == "" {
+		return all, nil
+	}
+	wanted := strings.Split(only, ",")
+	for _, name := range wanted {
+		if !slices.Contains(all, name) {
+			return nil, fmt.Errorf("-only: there is no table %q, only %s", name, strings.Join(all, ", "))
+		}
+	}
+	return wanted, nil
+}

@@ -1,0 +1,138 @@
+package link
+
+import (
+	"math"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"hawser/pkg/bbr"
+)
+
+// starvedAfter is how long a connection that may send must send nothing before
+// it counts as short of data: between two packets it only reads others' first.
+const starvedAfter = 2 * time.Millisecond
+
+// governor is the congestion control of one QUIC connection: BBR, paced, and
+// held to the rate that pace was last asked for. limit, stats and their fields
+// may be used by any goroutine, the rest by the connection's own.
+type governor struct {
+	controller *bbr.Controller
+	pacer      bbr.Pacer
+	packet     int           // largest packet, bytes
+	now        time.Duration // newest that was told
+	open       bool          // an acknowledgement is being taken in
+
+	asks    int           // in a row that were allowed and not followed by a packet
+	askedAt time.Duration // the first of them
+
+	most     atomic.Uint64 // bits of the highest rate, bytes per second; 0: no limit
+	window   atomic.Int64
+	flying   atomic.Int64
+	delivery atomic.Int64
+	limited  atomic.Bool
+}
+
+// newGovernor starts with packets of the given size and, unless it is 0, a
+// round trip that the handshake has measured.
+func newGovernor(now time.Duration, packet int, rtt time.Duration) *governor {
+	g := &governor{
+		controller: bbr.New(bbr.Config{Packet: packet, RTT: rtt, Random: rand.Float64}, now),
+		packet:     packet, now: now,
+	}
+	g.window.Store(int64(g.controller.Window()))
+	return g
+}
+
+// limit holds the rate, 0 lifts the limit.
+func (g *governor) limit(rate float64) { g.most.Store(math.Float64bits(max(rate, 0))) }
+
+// rate is what packets are paced at, bytes per second.
+func (g *governor) rate() float64 {
+	own := g.controller.Rate()
+	if most := math.Float64frombits(g.most.Load()); most > 0 {
+		return min(own, most)
+	}
+	return own
+}
+
+// maySend reports whether the pacing allows a packet now.
+func (g *governor) maySend(now time.Duration) bool {
+	g.now = now
+	if g.pacer.Budget(now, g.rate(), g.packet) < g.packet {
+		g.asks = 0
+		return false
+	}
+	if g.asks == 0 {
+		g.askedAt = now
+	}
+	g.asks++
+	return true
+}
+
+// hasRoom reports whether the window allows a packet.
+func (g *governor) hasRoom(inFlight int) bool {
+	if inFlight < g.controller.Window() {
+		return true
+	}
+	g.asks = 0
+	return false
+}
+
+// nextSend is when pacing allows the next batch of packets.
+func (g *governor) nextSend() time.Duration {
+	rate := g.rate()
+	return g.pacer.Next(rate, bbr.Quantum(rate, g.packet))
+}
+
+// checkStarved tells the controller when the connection had nothing to send.
+// The library does not say so. It shows in that the library asks whether it may
+// send, may, and does not: for a while, or again and again.
+func (g *governor) checkStarved(now time.Duration, asks int) {
+	if g.asks >= asks || g.asks > 0 && now-g.askedAt > starvedAfter {
+		g.controller.Starved()
+	}
+}
+
+func (g *governor) sent(now time.Duration, number int64, size, inFlight int) {
+	g.checkStarved(now, 3)
+	g.asks = 0
+	g.now = now
+	g.pacer.Sent(now, g.rate(), g.packet, size)
+	g.controller.Sent(now, number, size, inFlight)
+}
+
+func (g *governor) acked(now time.Duration, number int64) {
+	g.now = now
+	if !g.open { // before what is in flight changes
+		g.open = true
+		g.checkStarved(now, 2)
+	}
+	g.controller.Acked(now, number)
+}
+
+func (g *governor) lost(number int64) { g.controller.Lost(g.now, number) }
+
+func (g *governor) marked() { g.controller.Marked(g.now) }
+
+// settle closes an event; rtt as in bbr.Controller.Settle.
+func (g *governor) settle(now, rtt time.Duration, inFlight int) {
+	g.now, g.open = now, false
+	g.controller.Settle(now, rtt, inFlight)
+	rate, limited := g.controller.Delivery()
+	g.window.Store(int64(g.controller.Window()))
+	g.flying.Store(int64(inFlight))
+	g.delivery.Store(int64(rate))
+	g.limited.Store(limited)
+}
+
+func (g *governor) resize(packet int) {
+	g.packet = packet
+	g.controller.Resize(packet)
+}
+
+// sample enters the controller's figures.
+func (g *governor) sample(s *Stats) {
+	s.Window, s.InFlight = g.window.Load(), g.flying.Load()
+	s.DeliveryRate, s.AppLimited = g.delivery.Load(), g.limited.Load()
+}
