@@ -130,7 +130,8 @@ type checked struct {
 
 func (c checked) Close() {
 	n := c.Counts()
-	if c.f.hit[1]+c.f.hit[2]+c.f.hit[3] > 0 && n.Failures == 0 || c.f.hit[3] > 0 && n.Wrong == 0 {
+	// What was held back may have come again in time, and what is wrong too late.
+	if c.f.hit[2] > 0 && n.Failures == 0 {
 		c.t.Errorf("faults %v, noticed %+v", c.f.hit, n)
 	}
 	c.t.Logf("faults %v, noticed %+v", c.f.hit, n)
