@@ -28,9 +28,10 @@ const (
 
 // fault is one silent blackhole.
 type fault struct {
-	StallMs  float64 `json:"stall_ms"`  // longest time without a byte in order
+	StallMs  float64 `json:"stall_ms"`  // longest time without a byte in order, until the repair
 	DetectMs float64 `json:"detect_ms"` // until the sender stopped using the uplink
 	BackMs   float64 `json:"back_ms"`   // from the repair until the uplink carried payload
+	ReturnMs float64 `json:"return_ms"` // longest time without a byte in order, from the repair on
 }
 
 // faultRow is all faults of one uplink.
@@ -44,8 +45,8 @@ func (b *bench) blackhole() (*report, error) {
 	l := unlikeLines()
 	r := &report{
 		Title: fmt.Sprintf("blackhole: an uplink dies silently for %v under a bulk download, %s, %d faults each, ms", cutTime, l.name, faults),
-		Head:  []string{"uplink that dies", "stall p50", "p95", "max", "detected after p50", "max", "in use again after p50", "max"},
-		Notes: []string{"stall: the longest time in which the client received nothing, from the fault until shortly after the uplink was used again",
+		Head:  []string{"uplink that dies", "stall p50", "p95", "max", "detected after p50", "max", "in use again after p50", "max", "stall then p50", "max"},
+		Notes: []string{"stall: the longest time in which the client received nothing, from the fault to the repair; stall then: from the repair until shortly after the uplink was used again",
 			"detected: the sender no longer uses the uplink; in use again: time from the repair until it has carried 128 KB"},
 	}
 	var rows []*faultRow
@@ -58,8 +59,9 @@ func (b *bench) blackhole() (*report, error) {
 		stall := each(row.Faults, func(f fault) float64 { return f.StallMs })
 		detect := each(row.Faults, func(f fault) float64 { return f.DetectMs })
 		back := each(row.Faults, func(f fault) float64 { return f.BackMs })
+		again := each(row.Faults, func(f fault) float64 { return f.ReturnMs })
 		cells := []string{row.Uplink}
-		for _, v := range []float64{quantile(stall, 0.5), quantile(stall, 0.95), slices.Max(stall), quantile(detect, 0.5), slices.Max(detect), quantile(back, 0.5), slices.Max(back)} {
+		for _, v := range []float64{quantile(stall, 0.5), quantile(stall, 0.95), slices.Max(stall), quantile(detect, 0.5), slices.Max(detect), quantile(back, 0.5), slices.Max(back), quantile(again, 0.5), slices.Max(again)} {
 			cells = append(cells, fmt.Sprintf("%.0f", v))
 		}
 		r.add(cells...)
@@ -117,6 +119,7 @@ func (b *bench) fault(w *world, l *load, uplink string, phase time.Duration) (f 
 	if _, err := b.until(g, time.Until(cut.Add(cutTime)), never); err != nil {
 		return f, err
 	}
+	f.StallMs, g.longest = millis(g.longest), 0
 	if err := w.Blackhole(uplink, emu.Both, false); err != nil {
 		return f, err
 	}
@@ -124,7 +127,7 @@ func (b *bench) fault(w *world, l *load, uplink string, phase time.Duration) (f 
 		return f, err
 	}
 	_, err = b.until(g, after, never)
-	f.StallMs = millis(g.longest)
+	f.ReturnMs = millis(g.longest)
 	return f, err
 }
 
