@@ -23,7 +23,7 @@ const (
 	verdictFragment          // an IP fragment: its TCP checksum cannot be verified
 	verdictChecksum          // IP or transport checksum is wrong
 	verdictTruncated         // longer than a receive slot
-	verdictGuard             // the guard took it
+	verdictFilter            // a filter took it
 	verdicts                 // how many there are
 )
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"hawser/pkg/party"
 )
@@ -127,25 +126,35 @@ func (l *lab) dialFor(addr string, limit time.Duration) error {
 	return err
 }
 
-// sieve is a guard that swallows SYNs to port 81 and counts the rest.
+// sieve is a filter that swallows SYNs to port 81, sends those to port 82 back
+// to the host, and counts the rest.
 type sieve struct{ in, out int }
 
-func (g *sieve) inbound(ip []byte) bool {
+func (g *sieve) inbound(s *segment) action {
 	g.in++
-	return header.TCP(ip[header.IPv4(ip).HeaderLength():]).DestinationPort() != 81
+	switch s.tcp().DestinationPort() {
+	case 81:
+		return swallow
+	case 82:
+		return forward
+	}
+	return pass
 }
 
-func (g *sieve) outbound(pkt *stack.PacketBuffer) bool {
+func (g *sieve) outbound(*stack.PacketBuffer) bool {
 	g.out++
 	return true
 }
 
-func TestGuard(t *testing.T) {
+func (g *sieve) idle() {}
+
+func TestFilter(t *testing.T) {
 	l := newLab(t, true)
 	s, err := New(l.options(0, 1), func(c *Conn) { c.Abort() })
 	must(t, err)
 	g := &sieve{}
-	s.in.guard, s.out.guard = g, g
+	s.in.filters = append(s.in.filters, g)
+	s.out.filters = append(s.out.filters, g)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -154,12 +163,14 @@ func TestGuard(t *testing.T) {
 	}
 	l.dialFor(anywhere(false, 80), 5*time.Second)
 	var timeout net.Error
-	if err := l.dialFor(anywhere(false, 81), 300*time.Millisecond); !errors.As(err, &timeout) || !timeout.Timeout() {
-		t.Errorf("dial of the guarded port: %v, want a timeout", err)
+	for _, port := range []int{81, 82} {
+		if err := l.dialFor(anywhere(false, port), 300*time.Millisecond); !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Errorf("dial of port %d: %v, want a timeout", port, err)
+		}
 	}
 	cancel()
 	must(t, <-done)
-	if s.Stats().Guarded == 0 || g.in < 3 || g.out < 2 {
-		t.Errorf("guarded %d, guard saw %d in and %d out", s.Stats().Guarded, g.in, g.out)
+	if st := s.Stats(); st.Filtered == 0 || st.Forwarded == 0 || st.SendErrors != 0 || g.in < 3 || g.out < 2 {
+		t.Errorf("filtered %d, forwarded %d, errors %d, filter saw %d in and %d out", st.Filtered, st.Forwarded, st.SendErrors, g.in, g.out)
 	}
 }

@@ -97,17 +97,3 @@ func (l *link) GSOMaxSize() uint32 { return gsoMax }
 
 // SupportedGSO implements stack.GSOEndpoint: the kernel cuts frames.
 func (l *link) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
-
-// guard stands between the hub and netstack. A handshake guard answers SYNs
-// itself and rewrites segments; without one frames pass as they are. Both
-// methods may change the headers in place and return false to swallow the
-// packet. They are called on different goroutines at the same time.
-type guard interface {
-	// inbound sees a packet that has passed all checks, before netstack does:
-	// headers holds its IP and TCP headers and perhaps some payload. Called by
-	// the receive loop only.
-	inbound(headers []byte) bool
-	// outbound sees a packet of netstack's with all headers set. The guard
-	// must not keep it. Called by whatever goroutine sends.
-	outbound(pkt *stack.PacketBuffer) bool
-}

@@ -40,15 +40,16 @@ type slot struct {
 
 // receiver reads frames from the packet socket and hands them to netstack.
 type receiver struct {
-	raw   syscall.RawConn
-	link  *link
-	guard guard // nil: frames pass
-	shut  *shutWindows
-	count *counters
-	slots [slots]slot
-	msgs  [slots]mmsghdr
-	got   int
-	errno unix.Errno
+	raw     syscall.RawConn
+	link    *link
+	filters []filter // set before loop runs
+	onward  forwarder
+	shut    *shutWindows
+	count   *counters
+	slots   [slots]slot
+	msgs    [slots]mmsghdr
+	got     int
+	errno   unix.Errno
 
 	stopped atomic.Bool // set by stop
 }
@@ -62,6 +63,9 @@ func newReceiver(raw syscall.RawConn, l *link, count *counters) *receiver {
 		s.iovs[1] = iovec(s.head[:])
 		r.msgs[i].point(s.iovs[:])
 	}
+	copy(r.onward.macs[:6], l.host)
+	copy(r.onward.macs[6:], l.hub)
+	r.onward.write = r.onward.attempt
 	return r
 }
 
@@ -82,6 +86,10 @@ func (r *receiver) loop() error {
 		}
 		for i := range r.got {
 			r.deliver(&r.slots[i], &r.msgs[i])
+		}
+		r.flush()
+		for _, f := range r.filters {
+			f.idle()
 		}
 	}
 }
@@ -141,8 +149,17 @@ func (r *receiver) deliver(s *slot, m *mmsghdr) {
 	}
 	frame := s.head[:min(size, headRoom)]
 	p, verdict := parseFrame(frame, size, r.link.hub)
+	if verdict == verdictPass && !v.trusted() && !p.verify(frame[etherLen:], s.tail.AsSlice()[:size-len(frame)]) {
+		verdict = verdictChecksum
+	}
 	if verdict == verdictPass {
-		verdict = r.admit(s, p, frame, v, size)
+		switch r.filterIn(s, p, frame, v, size) {
+		case swallow:
+			verdict = verdictFilter
+		case forward:
+			r.onward.add(s, size)
+			return
+		}
 	}
 	if verdict != verdictPass {
 		r.count.dropped[verdict].Add(1)
@@ -162,18 +179,6 @@ func (r *receiver) deliver(s *slot, m *mmsghdr) {
 func (r *receiver) hand(p packet, pkt *stack.PacketBuffer) {
 	r.link.dispatcher.DeliverNetworkPacket(p.network, pkt)
 	pkt.DecRef()
-}
-
-// admit verifies what the kernel does not vouch for and asks the guard.
-func (r *receiver) admit(s *slot, p packet, frame []byte, v vnetHeader, size int) verdict {
-	ip := frame[etherLen:]
-	if !v.trusted() && !p.verify(ip, s.tail.AsSlice()[:size-len(frame)]) {
-		return verdictChecksum
-	}
-	if r.guard != nil && !r.guard.inbound(ip[:min(len(ip), p.end)]) {
-		return verdictGuard
-	}
-	return verdictPass
 }
 
 // build makes netstack's packet: the headers are copied, long payload changes

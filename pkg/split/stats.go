@@ -19,7 +19,8 @@ type Stats struct {
 	Fragments    uint64 // IP fragments, dropped: TCP avoids them by path MTU discovery
 	Foreign      uint64 // frames that are neither TCP nor ICMP errors
 	Truncated    uint64 // frames longer than a receive slot (BIG TCP is on?)
-	Guarded      uint64 // frames the handshake guard took
+	Filtered     uint64 // frames that a filter took
+	Forwarded    uint64 // frames that a filter sent back out of the hub
 	ShutAcks     uint64 // acknowledgements delivered apart because the window was shut
 	SendDrops    uint64 // packets dropped because the outbox was full
 	SendErrors   uint64 // frames the kernel refused
@@ -46,6 +47,7 @@ type counters struct {
 	framesOut, bytesOut, gsoOut atomic.Uint64
 	dropped                     [verdicts]atomic.Uint64
 	overruns, shutAcks          atomic.Uint64
+	forwarded                   atomic.Uint64
 	sendDrops, sendErrors       atomic.Uint64
 	accepted                    atomic.Uint64
 	handshakeDrops              atomic.Uint64
@@ -65,7 +67,8 @@ func (s *Stack) Stats() Stats {
 		Fragments:    c.dropped[verdictFragment].Load(),
 		Foreign:      c.dropped[verdictForeign].Load(),
 		Truncated:    c.dropped[verdictTruncated].Load(),
-		Guarded:      c.dropped[verdictGuard].Load(),
+		Filtered:     c.dropped[verdictFilter].Load(),
+		Forwarded:    c.forwarded.Load(),
 		ShutAcks:     c.shutAcks.Load(),
 		SendDrops:    c.sendDrops.Load(), SendErrors: c.sendErrors.Load(),
 		Accepted:       c.accepted.Load(),

@@ -22,10 +22,10 @@ const (
 // veth includes the receiver's work, while netstack's processor spins on it.
 // It is netstack's queueing discipline: first in, first out.
 type outbox struct {
-	raw   syscall.RawConn
-	guard guard // nil: packets pass
-	shut  shutWindows
-	count *counters
+	raw     syscall.RawConn
+	filters []filter // set before the first packet
+	shut    shutWindows
+	count   *counters
 
 	mu     sync.Mutex
 	ready  sync.Cond
@@ -47,7 +47,7 @@ func newOutbox(raw syscall.RawConn, count *counters) *outbox {
 // WritePacket implements stack.QueueingDiscipline.
 func (o *outbox) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
 	o.shut.outbound(pkt)
-	if o.guard != nil && !o.guard.outbound(pkt) {
+	if !o.filterOut(pkt) {
 		return nil
 	}
 	o.mu.Lock()

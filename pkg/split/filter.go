@@ -1,0 +1,175 @@
+package split
+
+import (
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// filter stands between the hub and netstack: the handshake guard, and what
+// sends packets on without ending their connection. Both methods may change
+// headers in place. They are called on different goroutines at the same time.
+//
+// Filters are asked in the order of Stack.filters for what comes in, in the
+// opposite order for what goes out; the first that does not let a packet pass
+// ends the round.
+type filter interface {
+	// inbound sees a TCP segment that has passed all checks, before netstack
+	// does. It must not keep s. Called by the receive loop only.
+	inbound(s *segment) action
+	// outbound sees a packet of netstack's with all headers set; false swallows
+	// it. The filter must not keep it. Called by whatever goroutine sends.
+	outbound(pkt *stack.PacketBuffer) bool
+	// idle is called by the receive loop after every batch, before it may park.
+	idle()
+}
+
+// action is what a filter wants done with a segment.
+type action uint8
+
+const (
+	pass    action = iota // go on to the next filter, at last to netstack
+	swallow               // it ends here, and is counted
+	forward               // send it back out of the hub as it stands in its slot
+)
+
+// segment is a received TCP segment in its slot. It may be longer than the MTU
+// (see gso), and payload may go on in tail.
+type segment struct {
+	ip    []byte // from the IP header on, within the slot's head: all headers and the first payload
+	tail  []byte // the payload that follows ip
+	start int    // of the TCP header, in bytes from the IP header
+	data  int    // of the payload, in bytes from the IP header
+	end   int    // of the packet, in bytes from the IP header
+	v6    bool
+	// partial says that the checksum field holds the pseudo header's sum only
+	// and the kernel completes it on sending: then nothing but the addresses,
+	// the protocol and the length are part of it. Otherwise whoever changes a
+	// segment that is to be forwarded mends the checksum.
+	partial bool
+	gso     bool // the kernel will cut it into segments
+}
+
+// tcp is the TCP header, options included, and the first payload.
+func (s *segment) tcp() header.TCP { return header.TCP(s.ip[s.start:]) }
+
+// payload is the length of the payload in bytes.
+func (s *segment) payload() int { return s.end - s.data }
+
+// source and destination are the addresses as they stand in the IP header,
+// 4 or 16 bytes.
+func (s *segment) source() []byte {
+	if s.v6 {
+		return s.ip[8:24]
+	}
+	return s.ip[12:16]
+}
+
+func (s *segment) destination() []byte {
+	if s.v6 {
+		return s.ip[24:40]
+	}
+	return s.ip[16:20]
+}
+
+// segmentOf describes the TCP segment of a parsed packet; false if its data
+// offset is not within what the slot's head holds.
+func segmentOf(p packet, ip, tail []byte, v vnetHeader) (segment, bool) {
+	s := segment{
+		ip: ip[:min(len(ip), p.end)], start: p.start, end: p.end,
+		v6: p.network == header.IPv6ProtocolNumber, partial: v.flags&vnetNeedsCsum != 0, gso: v.gso(),
+	}
+	s.tail = tail[:p.end-len(s.ip)]
+	if s.start+header.TCPMinimumSize > len(s.ip) {
+		return s, false
+	}
+	s.data = s.start + int(s.tcp().DataOffset())
+	return s, s.data >= s.start+header.TCPMinimumSize && s.data <= len(s.ip)
+}
+
+// filterIn asks the filters about a received packet.
+func (r *receiver) filterIn(s *slot, p packet, frame []byte, v vnetHeader, size int) action {
+	if len(r.filters) == 0 || p.transport != uint8(header.TCPProtocolNumber) {
+		return pass
+	}
+	seg, ok := segmentOf(p, frame[etherLen:], s.tail.AsSlice()[:size-len(frame)], v)
+	if !ok {
+		return swallow
+	}
+	for _, f := range r.filters {
+		if a := f.inbound(&seg); a != pass {
+			return a
+		}
+	}
+	return pass
+}
+
+// filterOut asks the filters about a packet of netstack's.
+func (o *outbox) filterOut(pkt *stack.PacketBuffer) bool {
+	for i := len(o.filters) - 1; i >= 0; i-- {
+		if !o.filters[i].outbound(pkt) {
+			return false
+		}
+	}
+	return true
+}
+
+// forwarder sends frames of receive slots back out of the hub.
+type forwarder struct {
+	macs  [12]byte // destination and source of what goes out
+	slots []*slot
+	msgs  [slots]mmsghdr
+	next  int
+	errno unix.Errno
+	write func(fd uintptr) bool
+}
+
+// add makes a slot's frame, size bytes long, wait for flush.
+func (w *forwarder) add(s *slot, size int) {
+	copy(s.head[:12], w.macs[:])
+	s.vnet[0] &= vnetNeedsCsum // DATA_VALID says nothing on the way out
+	head := min(size, headRoom)
+	s.iovs[1].SetLen(head)
+	s.iovs[2].SetLen(size - head)
+	m := &w.msgs[len(w.slots)]
+	m.point(s.iovs[:])
+	w.slots = append(w.slots, s)
+}
+
+// flush sends what waits and makes the slots fit to receive again.
+func (r *receiver) flush() {
+	w := &r.onward
+	if len(w.slots) == 0 {
+		return
+	}
+	w.next = 0
+	for w.next < len(w.slots) {
+		if err := r.raw.Write(w.write); err != nil {
+			break // the socket is closing
+		}
+		if w.errno != 0 {
+			r.count.sendErrors.Add(1)
+			w.next++
+		}
+	}
+	r.count.forwarded.Add(uint64(len(w.slots)))
+	for i, s := range w.slots {
+		s.iovs[1].SetLen(headRoom)
+		s.iovs[2].SetLen(tailRoom)
+		w.slots[i] = nil
+	}
+	w.slots = w.slots[:0]
+}
+
+// attempt sends from next on; false makes the caller park until there is room.
+func (w *forwarder) attempt(fd uintptr) bool {
+	for w.next < len(w.slots) {
+		n, errno := sendmmsg(fd, w.msgs[w.next:len(w.slots)])
+		w.errno = errno
+		if errno != 0 {
+			return errno != unix.EAGAIN
+		}
+		w.next += n
+	}
+	return true
+}
