@@ -269,9 +269,11 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestReadmeIsShort keeps depth out of the README.
+// TestReadmeIsShort keeps depth out of the README. Its table of packages grows
+// with them and does not count.
 func TestReadmeIsShort(t *testing.T) {
-	if n := strings.Count(read(t, "README.md"), "\n"); n > 200 {
-		t.Errorf("README.md has %d lines: at most 200", n)
+	text := read(t, "README.md")
+	if n := strings.Count(text, "\n") - strings.Count(text, "\n| "); n > 180 {
+		t.Errorf("README.md has %d lines beside its tables: at most 180", n)
 	}
 }

@@ -17,14 +17,7 @@ import (
 // its own size and checks it.
 func TestManyConnections(t *testing.T) {
 	r := start(t, twins(), pair.Options{})
-	r.serve(80, func(c *net.TCPConn) {
-		defer c.Close()
-		var ask [4]byte
-		if _, err := io.ReadFull(c, ask[:]); err == nil {
-			n := binary.BigEndian.Uint32(ask[:])
-			_, _ = io.Copy(c, newNoise(byte(n), int64(n)))
-		}
-	})
+	r.serve(80, sendNoise)
 	var wg sync.WaitGroup
 	errs := make(chan error, 200)
 	for i := range 200 {
@@ -38,6 +31,16 @@ func TestManyConnections(t *testing.T) {
 		}
 	}
 	r.quiet()
+}
+
+// sendNoise sends as much noise as the client asks for.
+func sendNoise(c *net.TCPConn) {
+	defer c.Close()
+	var ask [4]byte
+	if _, err := io.ReadFull(c, ask[:]); err == nil {
+		n := binary.BigEndian.Uint32(ask[:])
+		_, _ = io.Copy(c, newNoise(byte(n), int64(n)))
+	}
 }
 
 // ask requests n bytes of noise from port 80 and checks them.

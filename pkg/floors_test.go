@@ -27,6 +27,7 @@ var floors = []tier{
 	{"F2", []string{"pkg/park"}},
 	{"F2", []string{"netns", "pkg/split", "pkg/sock", "pkg/link", "pkg/card", "pkg/keyfile"}},
 	{"F3", []string{"pkg/tunnel", "pkg/relay", "pkg/admin"}},
+	{"F3", []string{"pkg/metrics"}},
 	{"F4", []string{"pkg/box"}},
 	{"F4", []string{"edge/agent", "cloud/agent", "pkg/cli"}},
 	{"F5", []string{"edge", "cloud"}},

@@ -3,8 +3,8 @@
 // stops them in the right order.
 //
 // Goroutines: Run owns one each for the workers (box.Workers.Run), the
-// listener (link.Listener.Run), the host's routes (netns.Host.Watch) and the
-// control socket (admin.Server.Run); the sessions own theirs (see sessions).
+// listener (link.Listener.Run), the host's routes (netns.Host.Watch), the
+// control socket (admin.Server.Run) and metrics (metrics.Server.Run); the sessions own theirs (see sessions).
 // Run returns after all have ended.
 package agent
 
@@ -23,6 +23,7 @@ import (
 	"hawser/pkg/config"
 	"hawser/pkg/identity"
 	"hawser/pkg/link"
+	"hawser/pkg/metrics"
 	"hawser/pkg/tunnel"
 )
 
@@ -40,6 +41,7 @@ type agent struct {
 	budget   *tunnel.Budget
 	counters link.Counters
 	control  *admin.Server
+	metrics  *metrics.Server
 }
 
 // Run works until ctx ends (then it returns nil) or something fails for good.
@@ -48,6 +50,7 @@ func Run(ctx context.Context, cfg *config.Cloud, id identity.Key, log *slog.Logg
 	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), budget: tunnel.NewBudget(int64(cfg.Memory))}
 	a.sessions = newSessions(cfg, a.budget, log)
 	a.control = &admin.Server{Path: cfg.Control, Source: a.status}
+	a.metrics = box.Metrics(cfg.Settings(), a.status)
 	// Everything that can fail without touching the host comes first.
 	if err := a.listen(ctx); err != nil {
 		return err
@@ -56,7 +59,12 @@ func Run(ctx context.Context, cfg *config.Cloud, id identity.Key, log *slog.Logg
 	if err := a.control.Listen(); err != nil {
 		return err
 	}
+	if err := a.metrics.Listen(); err != nil {
+		a.control.Close()
+		return err
+	}
 	if err := a.install(); err != nil {
+		a.metrics.Close()
 		a.control.Close()
 		return err
 	}
@@ -119,7 +127,7 @@ func (a *agent) work(ctx context.Context) error {
 	defer cancel(nil)
 	parts, stopParts := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	part := func(ctx context.Context, run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(ctx); err != nil {
@@ -130,6 +138,7 @@ func (a *agent) work(ctx context.Context) error {
 	}
 	part(parts, a.workers.Run)
 	part(parts, a.control.Run)
+	part(parts, a.metrics.Run)
 	if a.host != nil {
 		part(parts, a.host.Watch)
 	}

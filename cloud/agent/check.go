@@ -20,6 +20,7 @@ func Check(ctx context.Context, cfg *config.Cloud, id identity.Key) []admin.Find
 		findings = box.Findings(netns.Check(plan(cfg)))
 	}
 	findings = append(findings, box.CheckCard(cfg.Card)...)
+	findings = append(findings, box.CheckMetrics(cfg.Settings())...)
 	if id.IsZero() {
 		return findings
 	}

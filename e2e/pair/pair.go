@@ -35,6 +35,7 @@ type Options struct {
 	Workers   int
 	Exclude   []string
 	Local     bool
+	Metrics   string // address of both agents' metrics; "" = none
 	LogLevel  string // default "info"
 	EdgeEnv   []string
 	CloudEnv  []string
@@ -113,6 +114,9 @@ func (p *Pair) CloudYAML() string {
 
 func (p *Pair) shared(b *strings.Builder, role string) {
 	fmt.Fprintf(b, "namespace: %s\ncontrol: %s\n", p.Namespace(role), p.Socket(role))
+	if p.opts.Metrics != "" {
+		fmt.Fprintf(b, "metrics: %q\n", p.opts.Metrics)
+	}
 	if p.opts.Workers > 0 {
 		fmt.Fprintf(b, "workers: %d\n", p.opts.Workers)
 	}

@@ -3,8 +3,8 @@
 // the right order.
 //
 // Goroutines: Run owns one each for the workers (box.Workers.Run), the links
-// (tunnels.run), the host's routes (netns.Host.Watch) and the control socket
-// (admin.Server.Run), and returns after all have ended.
+// (tunnels.run), the host's routes (netns.Host.Watch), the control socket
+// (admin.Server.Run) and metrics (metrics.Server.Run), and returns after all have ended.
 package agent
 
 import (
@@ -21,6 +21,7 @@ import (
 	"hawser/pkg/config"
 	"hawser/pkg/identity"
 	"hawser/pkg/link"
+	"hawser/pkg/metrics"
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
 )
@@ -39,6 +40,7 @@ type agent struct {
 	budget   *tunnel.Budget
 	counters link.Counters
 	control  *admin.Server
+	metrics  *metrics.Server
 }
 
 // Run works until ctx ends (then it returns nil) or something fails for good.
@@ -46,6 +48,7 @@ type agent struct {
 func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logger) error {
 	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), budget: tunnel.NewBudget(int64(cfg.Memory))}
 	a.control = &admin.Server{Path: cfg.Control, Source: a.status}
+	a.metrics = box.Metrics(cfg.Settings(), a.status)
 	// Everything that can fail without touching the host comes first.
 	var err error
 	if a.plan, err = plan(cfg); err != nil {
@@ -57,7 +60,12 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 	if err := a.control.Listen(); err != nil {
 		return err
 	}
+	if err := a.metrics.Listen(); err != nil {
+		a.control.Close()
+		return err
+	}
 	if err := a.install(); err != nil {
+		a.metrics.Close()
 		a.control.Close()
 		return err
 	}
@@ -147,7 +155,7 @@ func (a *agent) work(ctx context.Context) error {
 	parts, stopParts := context.WithCancel(context.Background())
 	linksCtx, stopLinks := context.WithCancel(context.Background())
 	var wg, links sync.WaitGroup
-	errs := make(chan error, 3)
+	errs := make(chan error, 4)
 	part := func(run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(parts); err != nil {
@@ -159,6 +167,7 @@ func (a *agent) work(ctx context.Context) error {
 	part(a.workers.Run)
 	part(a.host.Watch)
 	part(a.control.Run)
+	part(a.metrics.Run)
 	links.Go(func() { a.tunnels.run(linksCtx) })
 	a.log.Info("edge runs", "links", len(a.cfg.Links), "workers", a.workers.Count(), "intercept", a.plan.Intercept, "key", a.id.String())
 	<-ctx.Done()

@@ -28,6 +28,7 @@ func Check(ctx context.Context, cfg *config.Edge, id identity.Key) []admin.Findi
 		return []admin.Finding{{Level: admin.LevelFail, What: err.Error(), Remedy: "give the cloud's address as a number, or make the resolver work"}}
 	}
 	findings := append(box.Findings(netns.Check(p)), box.CheckCard(cfg.Card)...)
+	findings = append(findings, box.CheckMetrics(cfg.Settings())...)
 	if id.IsZero() {
 		return findings
 	}

@@ -39,11 +39,12 @@ workers: 2
 memory: 256MiB
 compress: auto
 card: {kind: pool, workers: 2, queue: 64, cpus: [0, 1]}
+metrics: "127.0.0.1:9477"
 `
 
 func TestBrokenEdge(t *testing.T) {
 	for _, c := range []brokenCase{
-		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, identity, links, memory, name, namespace, steer, workers`},
+		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, identity, links, memory, metrics, name, namespace, steer, workers`},
 		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, name, transport`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport: QUIC", `edge.yaml:9: links[1].transport: "QUIC" is not one of auto, tcp, quic`},
@@ -84,6 +85,8 @@ func TestBrokenEdge(t *testing.T) {
 		{"[443,", "[0,", `edge.yaml:14: steer.ports[0]: "0" is not a port from 1 to 65535`},
 		{"[443,", "[https,", `edge.yaml:14: steer.ports[0]: "https" is not a port from 1 to 65535`},
 		{"namespace: hawser", "namespace: ../x", `edge.yaml:15: namespace: "../x" is not a name: use 1 to 32 letters, digits, '.', '_' or '-', a letter or digit first`},
+		{"127.0.0.1:9477", "myhost:9477", `edge.yaml:21: metrics: "myhost:9477" is not an address of this host: write 127.0.0.1:port, or :port for every address`},
+		{"127.0.0.1:9477", "9477", `edge.yaml:21: metrics: "9477" has no port: write host:port`},
 		{"/run/hawser/edge.sock", "edge.sock", `edge.yaml:16: control: "edge.sock" is not an absolute path`},
 		{"/run/hawser/edge.sock", "/" + strings.Repeat("x", 200), `edge.yaml:16: control: the path has 201 characters: the kernel allows 107 for a socket`},
 		{"workers: 2\nmemory", "workers: -1\nmemory", `edge.yaml:17: workers: "-1" is not a number from 0 (one per CPU) to 256`},

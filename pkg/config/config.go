@@ -42,6 +42,7 @@ type Box struct {
 	Identity  string      // path of the private key; absolute
 	Namespace string      // name of the network namespace, as `ip netns` shows it
 	Control   string      // path of the control socket; absolute
+	Metrics   Endpoint    // where Prometheus finds metrics; the zero Endpoint: nowhere
 	Workers   int         // relay workers; 0 means one per CPU
 	Memory    unit.Bytes  // budget for the payload of all flows; at least MinMemory
 	Compress  Compression // zero means CompressAuto

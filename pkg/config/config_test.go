@@ -46,6 +46,7 @@ func TestEdgeFixture(t *testing.T) {
 	want := &Edge{
 		Box: Box{
 			Identity: "/srv/edge.key", Namespace: "ropes", Control: "/srv/edge.sock",
+			Metrics: Endpoint{Host: "127.0.0.1", Addr: netip.MustParseAddr("127.0.0.1"), Port: 9477},
 			Workers: 3, Memory: 512 * unit.MiB, Compress: CompressOff,
 			Card: Card{Kind: CardPool, Workers: 2, Queue: 32, CPUs: []int{0, 1}},
 		},
@@ -83,6 +84,7 @@ func TestCloudFixture(t *testing.T) {
 	want := &Cloud{
 		Box: Box{
 			Identity: "/srv/cloud.key", Namespace: "ropes", Control: "/srv/cloud.sock",
+			Metrics: Endpoint{Host: "127.0.0.1", Addr: netip.MustParseAddr("127.0.0.1"), Port: 9477},
 			Workers: 4, Memory: 2 * unit.GiB, Compress: CompressOff,
 			Card: Card{Kind: CardKernel, Workers: 4, Queue: 128, CPUs: []int{2, 3}},
 		},

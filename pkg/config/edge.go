@@ -46,6 +46,7 @@ func (b *Box) with(own fields) fields {
 	own["identity"] = parsed(&b.Identity, parsePath)
 	own["namespace"] = parsed(&b.Namespace, parseName)
 	own["control"] = parsed(&b.Control, parseSocket)
+	own["metrics"] = parsed(&b.Metrics, parseMetrics)
 	own["workers"] = parsed(&b.Workers, parseWorkers)
 	own["memory"] = parsed(&b.Memory, parseMemory)
 	own["compress"] = enum(&b.Compress, compressions[:])

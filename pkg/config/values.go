@@ -79,6 +79,15 @@ func parseListen(s string) (Endpoint, error) {
 	return e, nil
 }
 
+// parseMetrics reads where metrics are served.
+func parseMetrics(s string) (Endpoint, error) {
+	e, err := parseEndpoint(s)
+	if err == nil && (e.Host != "" && !e.Addr.IsValid() || e.Addr.IsMulticast()) {
+		err = fmt.Errorf("%s is not an address of this host: write 127.0.0.1:port, or :port for every address", shown(s))
+	}
+	return e, err
+}
+
 func parseEndpoint(s string) (Endpoint, error) {
 	colon := strings.LastIndexByte(s, ':')
 	if colon < 0 {

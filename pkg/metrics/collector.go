@@ -1,0 +1,118 @@
+package metrics
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hawser/pkg/admin"
+)
+
+// Names that every metric of the same kind shares.
+var (
+	uptime    = desc("uptime_seconds", "Time since the agent started.")
+	build     = desc("build_info", "Always 1; the labels say what runs.", "role", "name", "version", "card", "intercept")
+	memUsed   = desc("memory_used_bytes", "Payload of flows held now.")
+	memPeak   = desc("memory_peak_bytes", "The most payload of flows held so far.")
+	memBudget = desc("memory_budget_bytes", "The budget for the payload of flows.")
+	counted   = desc("events_total", "What the agent has counted, by the names of status.", "what")
+
+	sessionUp      = desc("session_up", "1 while a link of the session lives.", "peer")
+	sessionCounted = desc("session_events_total", "What a session has counted, by the names of status.", "peer", "what")
+	flowsOpen      = desc("flows_open", "Connections that are open now.", "peer")
+	flowsEnded     = desc("flows_total", "Connections since the start, by what became of them.", "peer", "what")
+
+	linkState  = desc("link_state", "1 for the state that the link is in.", "peer", "link", "state", "transport")
+	linkRTT    = desc("link_rtt_seconds", "Smoothed round trip of the link.", "peer", "link")
+	linkMinRTT = desc("link_min_rtt_seconds", "Least recent round trip of the link.", "peer", "link")
+	linkRate   = desc("link_rate_bits_per_second", "What the link carries now; up is from edge to cloud.", "peer", "link", "direction")
+	linkBytes  = desc("link_bytes_total", "What the link has carried; up is from edge to cloud.", "peer", "link", "direction")
+	linkFlight = desc("link_in_flight_bytes", "Sent over the link and not acknowledged.", "peer", "link")
+	linkLosses = desc("link_losses_total", "Times that the link fell silent under way.", "peer", "link")
+	linkAgain  = desc("link_reconnects_total", "Connections of the link made after the first.", "peer", "link")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("hawser_"+name, help, labels, nil)
+}
+
+// collector turns the status document into metrics at each scrape. It is
+// unchecked (it describes nothing beforehand), since links come and go.
+type collector struct{ source func() admin.Status }
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	s := c.source()
+	e := emitter{out}
+	e.gauge(uptime, s.Uptime)
+	e.gauge(build, 1, s.Role, s.Name, s.Version, s.Card.Kind, s.Intercept)
+	e.gauge(memUsed, float64(s.Memory.Used))
+	e.gauge(memPeak, float64(s.Memory.Peak))
+	e.gauge(memBudget, float64(s.Memory.Budget))
+	for what, n := range s.Counters {
+		e.counter(counted, n, what)
+	}
+	for i := range s.Sessions {
+		e.session(&s.Sessions[i])
+	}
+}
+
+type emitter struct{ out chan<- prometheus.Metric }
+
+func (e emitter) session(s *admin.Session) {
+	peer := s.Peer
+	if peer == "" {
+		peer = s.Key // a peer without a name is told apart by its key
+	}
+	e.gauge(sessionUp, truth(s.State == "up"), peer)
+	e.gauge(flowsOpen, float64(s.Flows.Open), peer)
+	e.counter(flowsEnded, s.Flows.Opened, peer, "opened")
+	e.counter(flowsEnded, s.Flows.Refused, peer, "refused")
+	e.counter(flowsEnded, s.Flows.Reset, peer, "reset")
+	for what, n := range s.Counters {
+		e.counter(sessionCounted, n, peer, what)
+	}
+	for i := range s.Links {
+		e.link(peer, &s.Links[i])
+	}
+}
+
+func (e emitter) link(peer string, l *admin.Link) {
+	e.gauge(linkState, 1, peer, l.Name, l.State, l.Transport)
+	e.gauge(linkRTT, l.RTT/1000, peer, l.Name)
+	e.gauge(linkMinRTT, l.MinRTT/1000, peer, l.Name)
+	e.gauge(linkRate, float64(l.RateUp), peer, l.Name, "up")
+	e.gauge(linkRate, float64(l.RateDown), peer, l.Name, "down")
+	e.counter(linkBytes, l.BytesUp, peer, l.Name, "up")
+	e.counter(linkBytes, l.BytesDown, peer, l.Name, "down")
+	e.gauge(linkFlight, float64(l.InFlight), peer, l.Name)
+	e.counter(linkLosses, l.Losses, peer, l.Name)
+	e.counter(linkAgain, l.Reconnects, peer, l.Name)
+}
+
+func (e emitter) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	e.emit(d, prometheus.GaugeValue, v, labels)
+}
+
+func (e emitter) counter(d *prometheus.Desc, n uint64, labels ...string) {
+	e.emit(d, prometheus.CounterValue, float64(n), labels)
+}
+
+// emit sends one reading. Labels come from configuration and peers: what is no
+// valid UTF-8 would fail the whole scrape.
+func (e emitter) emit(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels []string) {
+	for i := range labels {
+		labels[i] = strings.ToValidUTF8(labels[i], "?")
+	}
+	e.out <- prometheus.MustNewConstMetric(d, kind, v, labels...)
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

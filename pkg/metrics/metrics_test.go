@@ -1,0 +1,127 @@
+package metrics
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"hawser/pkg/admin"
+)
+
+func sample() admin.Status {
+	return admin.Status{
+		Role: "edge", Name: "train-7", Version: "1.2.3", Uptime: 12.5, Intercept: "hub",
+		Card:     admin.Card{Kind: "inline"},
+		Memory:   admin.Memory{Used: 1, Peak: 2, Budget: 3},
+		Counters: map[string]uint64{"flows_started": 7},
+		Sessions: []admin.Session{{
+			Peer: "vm", State: "up", Flows: admin.Flows{Open: 4, Opened: 9, Refused: 2, Reset: 1},
+			Counters: map[string]uint64{"forged": 5},
+			Links: []admin.Link{{
+				Name: "lte", State: "suspect", Transport: "tcp", RTT: 51.5, MinRTT: 50, RateUp: 8, RateDown: 9,
+				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, Reconnects: 14,
+			}},
+		}, {Key: "c2Vjb25k\xff", State: "down"}},
+	}
+}
+
+func scrape(t *testing.T, source func() admin.Status) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	Handler(source).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func TestDocumentBecomesMetrics(t *testing.T) {
+	got := scrape(t, sample)
+	for _, want := range []string{
+		"hawser_uptime_seconds 12.5",
+		`hawser_build_info{card="inline",intercept="hub",name="train-7",role="edge",version="1.2.3"} 1`,
+		"hawser_memory_used_bytes 1", "hawser_memory_peak_bytes 2", "hawser_memory_budget_bytes 3",
+		`hawser_events_total{what="flows_started"} 7`,
+		`hawser_session_up{peer="vm"} 1`, `hawser_session_up{peer="c2Vjb25k?"} 0`,
+		`hawser_session_events_total{peer="vm",what="forged"} 5`,
+		`hawser_flows_open{peer="vm"} 4`, `hawser_flows_total{peer="vm",what="opened"} 9`,
+		`hawser_flows_total{peer="vm",what="refused"} 2`, `hawser_flows_total{peer="vm",what="reset"} 1`,
+		`hawser_link_state{link="lte",peer="vm",state="suspect",transport="tcp"} 1`,
+		`hawser_link_rtt_seconds{link="lte",peer="vm"} 0.0515`, `hawser_link_min_rtt_seconds{link="lte",peer="vm"} 0.05`,
+		`hawser_link_rate_bits_per_second{direction="up",link="lte",peer="vm"} 8`,
+		`hawser_link_rate_bits_per_second{direction="down",link="lte",peer="vm"} 9`,
+		`hawser_link_bytes_total{direction="up",link="lte",peer="vm"} 10`,
+		`hawser_link_bytes_total{direction="down",link="lte",peer="vm"} 11`,
+		`hawser_link_in_flight_bytes{link="lte",peer="vm"} 12`,
+		`hawser_link_losses_total{link="lte",peer="vm"} 13`, `hawser_link_reconnects_total{link="lte",peer="vm"} 14`,
+	} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(got)
+	}
+}
+
+func TestEmptyStatusIsServed(t *testing.T) {
+	if got := scrape(t, func() admin.Status { return admin.Status{} }); !strings.Contains(got, "hawser_uptime_seconds 0") {
+		t.Error(got)
+	}
+}
+
+func TestTakenPortIsOneLine(t *testing.T) {
+	first := &Server{Address: "127.0.0.1:0", Source: sample}
+	if err := first.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second := &Server{Address: first.Addr().String(), Source: sample}
+	err := second.Listen()
+	if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "set another address in metrics") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRunLeavesNothing starts and stops servers, with a client that holds its
+// connection open, and without an address.
+func TestRunLeavesNothing(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for _, address := range []string{"127.0.0.1:0", ""} {
+		s := &Server{Address: address, Source: sample}
+		if err := s.Listen(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		client := &http.Client{Transport: &http.Transport{}}
+		if address != "" {
+			r, err := client.Get("http://" + s.Addr().String() + "/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(r.Body)
+			r.Body.Close()
+			if !strings.Contains(string(body), "hawser_flows_open") {
+				t.Errorf("got %s", body)
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		client.CloseIdleConnections()
+	}
+	for i := 0; runtime.NumGoroutine() > before; i++ {
+		if i == 100 {
+			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
