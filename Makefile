@@ -27,10 +27,10 @@ FUZZTIME ?= 10s
 SOURCE := cloud docs e2e edge netns pkg scheduler
 UNIT   := ./pkg/... ./scheduler/... ./netns/... ./edge/... ./cloud/... ./docs/...
 
-.PHONY: help build setup demo test vet unit e2e fuzz bench microbench install uninstall clean
+.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths microbench install uninstall clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 build: ## the programs, into bin/
 	$(GO) build -o bin/hawser-edge ./edge
@@ -61,6 +61,9 @@ fuzz: ## each fuzz target for FUZZTIME
 
 bench: setup build ## tables of goodput, objects, CPU cost and blackholes in the lab, 11 minutes; BENCH="-only goodput" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench $(BENCH)
+
+bench-paths: setup build ## how uplinks are used in 19 scenarios, beside single TCP and kernel MPTCP, an hour; PATHS="-only loss -runs 1" for some
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench paths $(PATHS)
 
 microbench: ## Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)

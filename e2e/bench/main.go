@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -18,6 +19,8 @@ type bench struct {
 	ctx  context.Context
 	runs int
 	out  string // directory of the raw readings
+
+	seconds float64 // length of a reading of `bench paths`
 }
 
 // tables are what can be measured, in the order of printing.
@@ -35,14 +38,23 @@ var tables = []struct {
 func main() { os.Exit(run()) }
 
 func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == "paths" {
+		return exitCode((&bench{ctx: ctx}).measurePaths(os.Args[2:]))
+	}
 	only := flag.String("only", "", "tables to measure, separated by commas; empty: all")
 	runs := flag.Int("runs", 3, "runs of which the median is shown")
 	out := flag.String("out", "bench-results", "directory of the raw readings")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	missed, err := (&bench{ctx: ctx, runs: max(*runs, 1), out: *out}).measure(*only)
+	return exitCode((&bench{ctx: ctx, runs: max(*runs, 1), out: *out}).measure(*only))
+}
+
+// exitCode reports what a measurement came to.
+func exitCode(missed int, err error) int {
 	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 2
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 2

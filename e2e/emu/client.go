@@ -36,6 +36,15 @@ type Change struct {
 	value any
 }
 
+// Value returns what the change sets the parameter of that name (as in the
+// control protocol) to, nil if it is another one's.
+func (c Change) Value(field string) any {
+	if c.field != field {
+		return nil
+	}
+	return c.value
+}
+
 // SetRate sets the rate in bit/s, 0 for unlimited. A trace must be cleared first.
 func SetRate(bps int64) Change { return Change{"rate", bps} }
 

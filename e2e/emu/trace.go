@@ -67,6 +67,12 @@ func (t *Trace) Rate() float64 {
 	return float64(len(t.at)) * opportunityBytes * 8 * 1000 / float64(t.period)
 }
 
+// Bytes returns what the link could deliver from one time to another, that one
+// not included.
+func (t *Trace) Bytes(from, to time.Duration) float64 {
+	return float64(t.from(to)-t.from(from)) * opportunityBytes
+}
+
 // time returns when opportunity k (counted over all repetitions) occurs.
 func (t *Trace) time(k int64) time.Duration {
 	n := int64(len(t.at))

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"hawser/e2e/lab"
+	"hawser/e2e/pair"
+)
+
+// rival is one row per scenario: a way to use the uplinks.
+type rival struct {
+	name       string
+	transport  string // of hawser's links; "" for peers
+	congestion string // of the sender's socket, for peers
+	multipath  bool   // kernel MPTCP; else single connections, one per uplink
+}
+
+func (r rival) hawser() bool { return r.transport != "" }
+func (r rival) single() bool { return !r.hawser() && !r.multipath }
+
+var rivals = []rival{
+	{name: "hawser-tcp", transport: "tcp"},
+	{name: "hawser-quic", transport: "quic"},
+	{name: "single-cubic", congestion: "cubic"},
+	{name: "single-bbr", congestion: "bbr"},
+	{name: "mptcp-cubic", congestion: "cubic", multipath: true},
+	{name: "mptcp-bbr", congestion: "bbr", multipath: true},
+}
+
+// openRival builds a world for one reading of a rival. Losses depend on seed
+// alone.
+func openRival(s scenario, r rival, seed uint64) (*world, error) {
+	spec := lab.Spec{Name: "paths", Uplinks: s.uplinks, Seed: seed}
+	l, err := lab.New(spec)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{Lab: l}
+	if r.hawser() {
+		if w.pair, err = pair.New(l, spec, pair.Options{Transport: r.transport}); err == nil {
+			err = w.start()
+		}
+	} else if err = w.routeBySource(s.uplinks, r.multipath); err == nil {
+		w.service, err = newService(l, newPayloads())
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+// routeBySource lets connections of the edge itself leave by the uplink whose
+// address they have, and lets MPTCP use all of them.
+func (w *world) routeBySource(uplinks []lab.Uplink, multipath bool) error {
+	run := func(node string, argv ...string) error {
+		out, err := w.Exec(node, append([]string{"ip"}, argv...)...)
+		if err != nil {
+			return fmt.Errorf("ip %v: %w: %s", argv, err, out)
+		}
+		return nil
+	}
+	var errs []error
+	for i, u := range uplinks {
+		own, table := w.EdgeAddress(u.Name, lab.IPv4).String(), strconv.Itoa(101+i)
+		errs = append(errs,
+			run("edge", "route", "add", "default", "via", w.Gateway(u.Name, lab.IPv4).String(), "dev", w.Interface(u.Name), "table", table),
+			run("edge", "rule", "add", "from", own, "lookup", table))
+		if multipath && i > 0 {
+			errs = append(errs, run("edge", "mptcp", "endpoint", "add", own, "dev", w.Interface(u.Name), "subflow"))
+		}
+	}
+	if multipath {
+		for _, node := range []string{"edge", "origin"} {
+			errs = append(errs, run(node, "mptcp", "limits", "set", "subflows", "8", "add_addr_accepted", "8"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// dialer connects to the origin; uplink is the one to use first, or alone.
+type dialer func(uplink string) (*net.TCPConn, error)
+
+// dialerOf returns how a rival connects.
+func (w *world) dialerOf(r rival) dialer {
+	if r.hawser() {
+		return func(string) (*net.TCPConn, error) {
+			c, _, err := w.dial(way{})
+			return c, err
+		}
+	}
+	return func(uplink string) (*net.TCPConn, error) {
+		var conn net.Conn
+		err := w.Do("edge", func() (err error) {
+			d := net.Dialer{Timeout: dialLimit, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(w.EdgeAddress(uplink, lab.IPv4), 0))}
+			d.SetMultipathTCP(r.multipath)
+			conn, err = d.Dial("tcp", w.address(way{direct: true}))
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		c := conn.(*net.TCPConn)
+		if r.multipath {
+			if on, err := c.MultipathTCP(); err != nil || !on {
+				c.Close()
+				return nil, errors.Join(err, errors.New("the connection fell back to plain TCP"))
+			}
+		}
+		return c, nil
+	}
+}
+
+// extra is what a hawser pair has sent a second time, as a share of what it
+// carried, by the counters of both agents.
+func (w *world) extra() (float64, error) {
+	var again, sent uint64
+	for _, role := range []string{"edge", "cloud"} {
+		s, err := w.pair.Status(role)
+		if err != nil {
+			return 0, err
+		}
+		for _, session := range s.Sessions {
+			again += session.Counters["bytes_sent_again"]
+			sent += session.Counters["bytes_sent"]
+		}
+	}
+	return float64(again) / float64(max(sent, 1)), nil
+}
+
+// lateness is how late the emulator let packets leave at worst in the mean, and
+// whether it has dropped any by its own fault.
+func (w *world) lateness(uplinks []lab.Uplink) (mean time.Duration, faults uint64, err error) {
+	for _, u := range uplinks {
+		s, err := w.Counters(u.Name)
+		if err != nil {
+			return 0, 0, err
+		}
+		mean = max(mean, s.Up.Counters.Late.Mean, s.Down.Counters.Late.Mean)
+		faults += s.Up.Counters.Faults() + s.Down.Counters.Faults()
+	}
+	return mean, faults, nil
+}
