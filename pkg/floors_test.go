@@ -23,7 +23,7 @@ type tier struct {
 var floors = []tier{
 	{"F0", []string{"pkg/unit", "pkg/party", "pkg/buffer"}},
 	{"F0", []string{"pkg/stream", "pkg/wire", "pkg/config"}},
-	{"F1", []string{"scheduler", "pkg/reassembly", "pkg/compress", "pkg/identity", "pkg/bbr"}},
+	{"F1", []string{"scheduler", "pkg/reassembly", "pkg/compress", "pkg/identity", "pkg/bbr", "pkg/splice"}},
 	{"F2", []string{"pkg/park"}},
 	{"F2", []string{"netns", "pkg/split", "pkg/sock", "pkg/link", "pkg/card", "pkg/keyfile"}},
 	{"F3", []string{"pkg/tunnel", "pkg/relay", "pkg/admin"}},
