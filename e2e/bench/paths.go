@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"hawser/e2e/emu"
 	"hawser/e2e/lab"
 )
 
@@ -24,6 +25,7 @@ type pathFlags struct {
 	only, rivals, traces, out string
 	runs                      int
 	seconds                   float64
+	shared                    bool
 }
 
 func parsePathFlags(args []string) (pathFlags, error) {
@@ -35,6 +37,7 @@ func parsePathFlags(args []string) (pathFlags, error) {
 	set.StringVar(&f.out, "out", "bench-results", "directory of the raw readings")
 	set.IntVar(&f.runs, "runs", 3, "runs of which the median is shown")
 	set.Float64Var(&f.seconds, "seconds", 8, "length of a reading, where the scenario does not say")
+	set.BoolVar(&f.shared, "shared", false, "do not run everything at real-time priority: other work on the machine then shows in the figures")
 	return f, set.Parse(args)
 }
 
@@ -58,6 +61,12 @@ func (b *bench) measurePaths(args []string) (missed int, err error) {
 	}
 	if err := lab.CleanStale(); err != nil {
 		return 0, err
+	}
+	if !f.shared {
+		// All programs of the lab, peers' as well as hawser's, inherit it.
+		if err := emu.RaisePriority(); err != nil {
+			return 0, err
+		}
 	}
 	b.runs, b.out, b.seconds = max(f.runs, 1), f.out, max(f.seconds, 3)
 	fmt.Printf("%s\n\n", thisMachine())

@@ -1,10 +1,9 @@
 package box
 
 import (
-	"time"
-
 	"hawser/pkg/link"
 	"hawser/pkg/tunnel"
+	"hawser/scheduler"
 )
 
 // carrier is a link connection as the tunnel uses it.
@@ -13,5 +12,8 @@ type carrier struct{ *link.Conn }
 // Carrier makes a link connection usable for a session.
 func Carrier(c *link.Conn) tunnel.Carrier { return carrier{c} }
 
-// RTT implements tunnel.Carrier.
-func (c carrier) RTT() time.Duration { return c.Stats().RTT }
+// Sense implements tunnel.Carrier.
+func (c carrier) Sense() scheduler.Sense {
+	s := c.Stats()
+	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, InFlight: int(s.InFlight), Progress: s.Delivered, Known: s.Window > 0}
+}

@@ -30,6 +30,7 @@ type governor struct {
 	window   atomic.Int64
 	flying   atomic.Int64
 	delivery atomic.Int64
+	arrived  atomic.Uint64 // packets acknowledged
 	limited  atomic.Bool
 }
 
@@ -108,6 +109,7 @@ func (g *governor) acked(now time.Duration, number int64) {
 		g.open = true
 		g.checkStarved(now, 2)
 	}
+	g.arrived.Add(1)
 	g.controller.Acked(now, number)
 }
 
@@ -135,4 +137,5 @@ func (g *governor) resize(packet int) {
 func (g *governor) sample(s *Stats) {
 	s.Window, s.InFlight = g.window.Load(), g.flying.Load()
 	s.DeliveryRate, s.AppLimited = g.delivery.Load(), g.limited.Load()
+	s.Delivered = g.arrived.Load()
 }

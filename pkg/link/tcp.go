@@ -24,6 +24,9 @@ const (
 	// It makes a blocked write the signal for room: unset, a link holds
 	// hundreds of milliseconds of data that another could have taken.
 	notSentLowat = 16 << 10
+	// notSentTime and notSentMost let it grow with the link's rate.
+	notSentTime = 4 * time.Millisecond
+	notSentMost = 256 << 10
 	// userTimeout ends a connection whose data is not acknowledged. The tunnel
 	// gives a silent link up within milliseconds; this one frees what is
 	// left of it, and outlasts the outages that a session survives.
@@ -207,14 +210,17 @@ func consume(bufs [][]byte, n int) [][]byte {
 
 // pace sets SO_MAX_PACING_RATE, which bounds what BBR computes: BBR on a
 // connection that is always a little short of data never leaves its start and
-// bursts at three times the rate.
+// bursts at three times the rate. What may wait in the kernel follows the rate:
+// it must outlast the time until the writer is woken and has written again.
 func (p *tcpPipe) pace(rate float64) {
 	value := -1 // the kernel's word for no limit
 	if rate > 0 {
 		value = int(int32(min(rate, math.MaxInt32)))
 	}
+	waiting := min(max(int(rate*notSentTime.Seconds()), notSentLowat), notSentMost)
 	_ = p.raw.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, value)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, waiting)
 	})
 }
 
@@ -251,6 +257,8 @@ func (s *Stats) fromKernel(info *unix.TCPInfo) {
 	s.AppLimited = appLimited(info)
 	s.Lost = uint64(info.Total_retrans)
 	s.PacketsIn = uint64(info.Segs_in)
+	s.Delivered = uint64(info.Delivered)
+	s.Arrived = info.Bytes_acked + uint64(info.Sacked)*uint64(mss)
 }
 
 // appLimited reads the bit-field tcpi_delivery_rate_app_limited, the lowest

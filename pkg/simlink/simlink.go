@@ -12,6 +12,7 @@ import (
 
 	"hawser/pkg/buffer"
 	"hawser/pkg/wire"
+	"hawser/scheduler"
 )
 
 // Spec describes both directions of a link.
@@ -191,8 +192,8 @@ func (e *End) Receive() (wire.Record, error) {
 // Buffered implements tunnel.Carrier.
 func (e *End) Buffered() bool { return false }
 
-// RTT implements tunnel.Carrier.
-func (e *End) RTT() time.Duration { return 2 * e.tx.spec.Delay }
+// Sense implements tunnel.Carrier.
+func (e *End) Sense() scheduler.Sense { return scheduler.Sense{RTT: 2 * e.tx.spec.Delay} }
 
 // Pace implements tunnel.Carrier. A simulated link has no bursts to smooth.
 func (e *End) Pace(float64) {}

@@ -20,8 +20,8 @@ type Carrier interface {
 	// Buffered reports whether Receive would return at once; Receive's caller
 	// asks.
 	Buffered() bool
-	// RTT is the transport's own measure, or 0.
-	RTT() time.Duration
+	// Sense asks the transport what it knows. It may cost a system call.
+	Sense() scheduler.Sense
 	// Pace asks the transport not to send faster than rate bytes per second,
 	// also in bursts; 0 = no limit.
 	Pace(rate float64)
@@ -60,6 +60,8 @@ type conn struct {
 	inFlight int
 	rate     rateState
 	paced    float64 // what the transport was last asked
+	eye      eye
+	handed   int // bytes of bodies in batches at the writer
 
 	filling *txBatch
 	free    []*txBatch
@@ -214,13 +216,25 @@ func (c *conn) batchLimit() int {
 	return min(max(int(c.link.est.Rate()*batchTime.Seconds()), batchMin), batchMax)
 }
 
-// room is how many bytes the connection may take now.
+// room is how many bytes the connection may take now. The cap is for what is in
+// the network; what has arrived and was not acknowledged yet, behind a lost
+// packet or because the other end is busy, has a bound of its own.
 func (c *conn) room() int {
 	if c.closed || c.batch() == nil {
 		return 0
 	}
-	return c.link.est.Cap() - c.inFlight
+	most := c.link.est.Cap()
+	if !c.eye.sense.Known {
+		return most - c.inFlight
+	}
+	return min(most-c.flying(), max(holdGain*most, holdMin)-c.inFlight)
 }
+
+// Bounds of what is sent and not acknowledged by the other end's tunnel.
+const (
+	holdGain = 4 // of the cap
+	holdMin  = 128 << 10
+)
 
 // block starts a record's header block and puts a due acknowledgement first.
 func (c *conn) block(b *txBatch, now time.Time) []byte {
@@ -250,6 +264,7 @@ func (c *conn) seal(b *txBatch, blk []byte, body buffer.Seg) int {
 	b.bytes += body.Len()
 	size := len(blk) + body.Len() + recordOverhead
 	c.link.sentBytes += uint64(size)
+	c.eye.sent += uint64(size)
 	c.log.count++
 	return size
 }
@@ -271,6 +286,7 @@ func (c *conn) pace() {
 // flush hands the filled batch to the writer.
 func (c *conn) flush() {
 	if c.filling != nil && len(c.filling.recs) > 0 {
+		c.handed += c.filling.bytes
 		c.out <- c.filling // never blocks: out has a slot for each batch
 		c.filling = nil
 	}
@@ -278,6 +294,7 @@ func (c *conn) flush() {
 
 // returned takes a written batch back.
 func (c *conn) returned(b *txBatch) {
+	c.handed -= b.bytes
 	clear(b.recs)
 	b.recs, b.blocks, b.bytes = b.recs[:0], b.blocks[:0], 0
 	c.free = append(c.free, b)

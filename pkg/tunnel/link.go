@@ -81,7 +81,8 @@ func (s *Session) promote(c *conn) {
 	l.conn, l.info = c, c.info
 	l.attaches++
 	l.est.Renew()
-	if rtt := c.carrier.RTT(); rtt > 0 && !l.est.Measured() {
+	c.look(s.now)
+	if rtt := c.eye.sense.RTT; rtt > 0 && !l.est.Measured() {
 		l.est.Ack(s.now, scheduler.Sample{RTT: rtt})
 	}
 	s.log.Info("link connected", "link", l.info.Name, "transport", l.info.Transport, "remote", l.info.Remote)
@@ -178,6 +179,9 @@ func (s *Session) checkHealth() {
 // stepHealth lets the link's state machine judge, and obeys it.
 func (s *Session) stepHealth(l *link) {
 	was := l.health.State()
+	if c := l.conn; c != nil && scheduler.Silence(s.now, c.evidence()) > lookAfter {
+		c.look(s.now)
+	}
 	if !l.health.Step(s.now, l.conn.evidence(), &l.est) {
 		return
 	}
@@ -195,6 +199,10 @@ func (s *Session) stepHealth(l *link) {
 		s.tellSilent(l, false)
 	}
 }
+
+// lookAfter is the silence after which the transport is asked whether it hears
+// anything.
+const lookAfter = 10 * time.Millisecond
 
 // tellSilent lets the agent race another connection on a silent uplink.
 func (s *Session) tellSilent(l *link, silent bool) {

@@ -89,8 +89,14 @@ func (s *Session) refreshViews() {
 			ID: i, State: l.health.State(), MinRTT: l.est.MinRTT(),
 			SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(),
 		}
-		if l.conn != nil {
-			v.InFlight, v.Room = l.conn.inFlight, l.conn.room()
+		if c := l.conn; c != nil {
+			if s.order.Len() > 0 {
+				c.look(s.now)
+			}
+			v.InFlight, v.Room = c.inFlight, c.room()
+			if c.eye.sense.Known {
+				v.InFlight = c.flying()
+			}
 		}
 		s.views = append(s.views, v)
 	}
@@ -157,7 +163,7 @@ func (s *Session) carry(c *conn, v *scheduler.Link, p *piece) {
 	pred := v.ETA(n) + v.MinRTT/2
 	before := c.inFlight
 	c.commit(b, blk, p.seg.Share(), entry{at: s.now, piece: p, turn: p.turn, pred: pred})
-	v.InFlight = c.inFlight
+	v.InFlight += c.inFlight - before
 	v.Room -= c.inFlight - before
 	if c.batch() == nil {
 		c.flush()

@@ -216,7 +216,8 @@ func (s *Session) acked(c *conn, seq uint64, delay time.Duration) error {
 		sample := c.rate.sample(s.now, newest, delay)
 		sample.InFlight = c.inFlight
 		if c.link.est.WantsPath(s.now) {
-			sample.Path = c.carrier.RTT()
+			c.look(s.now)
+			sample.Path = c.eye.sense.RTT
 		}
 		c.link.est.Ack(s.now, sample)
 		c.pace()

@@ -205,6 +205,9 @@ func (s *Session) nextDeadline() time.Duration {
 		alive = alive || l.health.State() == scheduler.Up
 		if c.inFlight > 0 {
 			wait = min(wait, busyTick)
+			if c.eye.sense.Known && s.order.Len() > 0 {
+				wait = min(wait, capTick)
+			}
 		}
 		_, next := l.health.ProbeDue(s.now, c.evidence())
 		wait = min(wait, next)
@@ -220,6 +223,10 @@ func (s *Session) nextDeadline() time.Duration {
 // busyTick is how often lateness and silence are judged while something is
 // outstanding.
 const busyTick = 5 * time.Millisecond
+
+// capTick is how often a link that is full is looked at while somebody waits for
+// it: its transport does not say when something has arrived.
+const capTick = 2 * time.Millisecond
 
 // emit queues an event for a flow's worker.
 func (s *Session) emit(worker int, ev stream.Event) {

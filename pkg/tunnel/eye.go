@@ -1,0 +1,56 @@
+package tunnel
+
+import (
+	"time"
+
+	"hawser/scheduler"
+)
+
+// eye is what a connection sees of its transport.
+type eye struct {
+	sense   scheduler.Sense
+	at      time.Time // of sense
+	started bool
+	base    uint64 // of sense.Arrived: the handshake's bytes
+	sent    uint64 // bytes of records, on their way to the transport or beyond
+}
+
+// eyeEvery is how old a look at the transport may be.
+const eyeEvery = time.Millisecond
+
+// look asks the transport, unless that was done just now. It notes progress: a
+// transport whose path delivers is alive, even while a lost packet keeps the
+// tunnel's own acknowledgements back.
+func (c *conn) look(now time.Time) {
+	e := &c.eye
+	if c.closed || e.started && (!e.sense.Known || now.Sub(e.at) < eyeEvery) {
+		return
+	}
+	s := c.carrier.Sense()
+	if !e.started {
+		e.started, e.base = true, s.Arrived
+	} else if s.Progress != e.sense.Progress {
+		c.heard = now
+	}
+	e.sense, e.at = s, now
+}
+
+// flying is how many bytes are under way in the network or wait for it at this
+// end. A transport that does not count what arrives says what is in the network;
+// then what it has not taken is added.
+func (c *conn) flying() int {
+	if s := c.eye.sense; s.Arrived > 0 {
+		return int(c.eye.sent) - int(s.Arrived-c.eye.base)
+	}
+	return min(c.eye.sense.InFlight+c.waiting(), c.inFlight)
+}
+
+// waiting is how many bytes of bodies the transport has not taken. Of a batch
+// that it is taking, half counts.
+func (c *conn) waiting() int {
+	n := c.handed / 2
+	if c.filling != nil {
+		n += c.filling.bytes
+	}
+	return n
+}

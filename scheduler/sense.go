@@ -1,0 +1,15 @@
+package scheduler
+
+import "time"
+
+// Sense is what a transport knows of its path. It sees more than the tunnel's
+// own acknowledgements show: behind a lost packet everything that arrives waits
+// at the other end's transport, unseen by the tunnel there, but no longer in the
+// network.
+type Sense struct {
+	Known    bool          // the rest, but for RTT, means something
+	RTT      time.Duration // the transport's own measure, or 0
+	Arrived  uint64        // bytes of the stream that the peer's end has, in order or not; 0: not counted
+	InFlight int           // bytes in the network
+	Progress uint64        // grows with everything that the peer's end acknowledges
+}
