@@ -27,7 +27,7 @@ FUZZTIME ?= 10s
 SOURCE := cloud docs e2e edge netns pkg scheduler
 UNIT   := ./pkg/... ./scheduler/... ./netns/... ./edge/... ./cloud/... ./docs/...
 
-.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths microbench install uninstall clean
+.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers microbench install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -59,11 +59,14 @@ e2e: ## tests of the programs in the lab, one after the other
 fuzz: ## each fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: setup build ## tables of goodput, objects, CPU cost and blackholes in the lab, 11 minutes; BENCH="-only goodput" for some
+bench: setup build ## tables of goodput, objects, CPU cost, peers and blackholes in the lab, 15 minutes; BENCH="-only goodput" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench $(BENCH)
 
 bench-paths: setup build ## how uplinks are used in 19 scenarios, beside single TCP and kernel MPTCP, an hour; PATHS="-only loss -runs 1" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench paths $(PATHS)
+
+bench-peers: setup build ## hawser beside stunnel, haproxy and shadowsocks-libev, medians of 5, 6 minutes; PEERS="-runs 1 -racers tproxy" for some
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench -only peers -runs 5 $(PEERS)
 
 microbench: ## Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)

@@ -45,6 +45,9 @@ missing() {
 		ping         iputils-ping
 		nc.openbsd   netcat-openbsd
 		hping3       hping3
+		stunnel      stunnel4
+		haproxy      haproxy
+		ss-server    shadowsocks-libev
 		gcc          gcc
 	LIST
 	# The race detector links against the C library.
@@ -105,11 +108,14 @@ install_missing() {
 	forbid_services
 	apt update
 	apt install --no-install-recommends "${packages[@]}"
-	# An nginx that was not here before must not come up at the next boot
-	# and take port 80.
-	if [[ " ${packages[*]} " == *" nginx-light "* ]] && [ -d /run/systemd/system ]; then
-		systemctl disable --quiet nginx.service
-	fi
+	# What was not here before must not come up at the next boot and take a
+	# port.
+	local unit
+	for unit in nginx-light:nginx haproxy:haproxy stunnel4:stunnel4 shadowsocks-libev:shadowsocks-libev; do
+		if [[ " ${packages[*]} " == *" ${unit%%:*} "* ]] && [ -d /run/systemd/system ]; then
+			systemctl disable --quiet "${unit##*:}.service"
+		fi
+	done
 	allow_services
 }
 

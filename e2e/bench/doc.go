@@ -14,6 +14,7 @@
 //
 //   - service.accept, one per port of the origin, and service.serve, one per
 //     connection: end when the service is closed, which waits for them.
+//   - churnServer.serve: ends when the server is closed, which waits for it.
 //   - load.receive and load.send, one per flow: end when the load is stopped,
 //     which waits for them.
 //   - bulkFlow.run, one per flow of a reading of `paths`: ends when the flow is

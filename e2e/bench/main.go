@@ -21,6 +21,7 @@ type bench struct {
 	out  string // directory of the raw readings
 
 	seconds float64 // length of a reading of `bench paths`
+	racers  string  // parts of the names of those that table peers is for, separated by commas; empty: all
 }
 
 // tables are what can be measured, in the order of printing.
@@ -31,6 +32,7 @@ var tables = []struct {
 	{"goodput", (*bench).goodput},
 	{"objects", (*bench).objects},
 	{"unshaped", (*bench).unshaped},
+	{"peers", (*bench).peers},
 	{"blackhole", (*bench).blackhole},
 	{"profile", (*bench).profile},
 }
@@ -46,8 +48,9 @@ func run() int {
 	only := flag.String("only", "", "tables to measure, separated by commas; empty: all")
 	runs := flag.Int("runs", 3, "runs of which the median is shown")
 	out := flag.String("out", "bench-results", "directory of the raw readings")
+	racers := flag.String("racers", "", "racers of table peers, by parts of their names, separated by commas; empty: all")
 	flag.Parse()
-	return exitCode((&bench{ctx: ctx, runs: max(*runs, 1), out: *out}).measure(*only))
+	return exitCode((&bench{ctx: ctx, runs: max(*runs, 1), out: *out, racers: *racers}).measure(*only))
 }
 
 // exitCode reports what a measurement came to.

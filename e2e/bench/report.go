@@ -50,7 +50,11 @@ func (g gate) String() string {
 	if !g.kept() {
 		verdict = "MISSED"
 	}
-	return fmt.Sprintf("gate %s: %s: %.3g%s, wanted %s %.3g%s", verdict, g.What, g.Got, g.Unit, sign, g.Want, g.Unit)
+	text := fmt.Sprintf("gate %s: %s: %.4g%s, wanted %s %.4g%s", verdict, g.What, g.Got, g.Unit, sign, g.Want, g.Unit)
+	if g.Share != "" {
+		text += " (" + g.Share + ")"
+	}
+	return text
 }
 
 func (r *report) add(cells ...string) { r.Rows = append(r.Rows, cells) }

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hawser/e2e/lab"
-	"hawser/e2e/pair"
 )
 
 // Kinds of request.
@@ -79,12 +78,12 @@ type service struct {
 	closed bool
 }
 
-func newService(l *lab.Lab, p payloads) (*service, error) {
+func newService(l *lab.Lab, p payloads, ports ...uint16) (*service, error) {
 	s := &service{payloads: p, open: map[net.Conn]struct{}{}, counts: map[uint64]*atomic.Int64{}}
-	for _, port := range []int{tunnelPort, pair.DirectPort} {
+	for _, port := range ports {
 		var ln net.Listener
 		err := l.Do("origin", func() (err error) {
-			ln, err = net.Listen("tcp", ":"+strconv.Itoa(port))
+			ln, err = net.Listen("tcp", ":"+strconv.Itoa(int(port)))
 			return err
 		})
 		if err != nil {

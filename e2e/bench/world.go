@@ -19,7 +19,9 @@ const ms = time.Millisecond
 // world is a lab with both agents and the origin's server at work.
 type world struct {
 	*lab.Lab
-	pair    *pair.Pair
+	pair    *pair.Pair // nil in a world of peers
+	carrier *carrier
+	port    uint16 // of the origin's server, steered into the tunnel
 	service *service
 	loads   uint64 // numbers of loads given out
 }
@@ -31,7 +33,7 @@ func open(uplinks []lab.Uplink, o pair.Options) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{Lab: l}
+	w := &world{Lab: l, port: tunnelPort}
 	if w.pair, err = pair.New(l, spec, o); err == nil {
 		err = w.start()
 	}
@@ -42,10 +44,14 @@ func open(uplinks []lab.Uplink, o pair.Options) (*world, error) {
 }
 
 func (w *world) start() (err error) {
-	if w.service, err = newService(w.Lab, newPayloads()); err != nil {
+	if w.service, err = newService(w.Lab, newPayloads(), tunnelPort, pair.DirectPort); err != nil {
 		return err
 	}
-	return w.pair.Start()
+	if err := w.pair.Start(); err != nil {
+		return err
+	}
+	w.carrier = ofPair(w.pair)
+	return nil
 }
 
 // close stops the agents first, so that they clean up and write profiles.
@@ -68,11 +74,19 @@ type way struct {
 
 // address is the origin's on this way.
 func (w *world) address(v way) string {
-	port := uint16(tunnelPort)
+	port := w.port
 	if v.direct {
 		port = pair.DirectPort
 	}
-	return netip.AddrPortFrom(w.Address("origin", lab.IPv4), port).String()
+	return netip.AddrPortFrom(w.host(v), port).String()
+}
+
+// host is the address that clients connect to.
+func (w *world) host(v way) netip.Addr {
+	if !v.direct && w.carrier.at.IsValid() {
+		return w.carrier.at
+	}
+	return w.Address("origin", lab.IPv4)
 }
 
 // dialLimit bounds a connection's establishment.
@@ -154,14 +168,13 @@ func (l *load) stop() error {
 		c.Close()
 	}
 	l.wg.Wait()
-	return l.world.pair.WaitIdle(dialLimit)
+	return l.world.carrier.idle(dialLimit)
 }
 
 // read takes a reading.
 func (l *load) read() (reading, error) {
-	eu, es, err1 := l.world.pair.Edge.CPU()
-	cu, cs, err2 := l.world.pair.Cloud.CPU()
-	return reading{at: time.Now(), bytes: l.count.Load(), edge: eu + es, cloud: cu + cs, own: ownCPU()}, errors.Join(err1, err2)
+	edge, cloud, err := l.world.carrier.cpu()
+	return reading{at: time.Now(), bytes: l.count.Load(), edge: edge, cloud: cloud, own: ownCPU()}, err
 }
 
 // measured is what a bulk load did.

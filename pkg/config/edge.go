@@ -28,7 +28,6 @@ func (e *Edge) schema() setter {
 			"ports":      sequence(&e.Steer.Ports, one(parsePorts)),
 			"intercept":  enum(&e.Steer.Intercept, intercepts[:]),
 		}),
-		"policies": sequence(&e.Policies, (*Policy).schema),
 	}))
 }
 
@@ -75,10 +74,7 @@ func (e *Edge) fill(d *document) error {
 			return err
 		}
 	}
-	if err := e.checkSteer(d); err != nil {
-		return err
-	}
-	return fillPolicies(d, "policies", e.Policies)
+	return e.checkSteer(d)
 }
 
 func (b *Box) fill(role string) {

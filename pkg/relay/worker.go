@@ -218,11 +218,7 @@ func (w *Worker) admit(a *accept) {
 		return
 	}
 	id := a.tunnel.NewFlow(w.o.Index)
-	first := stream.Command{Kind: stream.CmdOpen, Flow: id, Dst: a.dst, Src: a.src}
-	if w.o.Terms != nil {
-		first.Terms = w.o.Terms(a.src.Addr(), a.dst)
-	}
-	s.post(w, first)
+	s.post(w, stream.Command{Kind: stream.CmdOpen, Flow: id, Dst: a.dst, Src: a.src})
 	w.admitted(s, id, a.conn, open)
 }
 

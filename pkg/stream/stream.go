@@ -12,7 +12,6 @@ import (
 	"net/netip"
 
 	"hawser/pkg/buffer"
-	"hawser/pkg/wire"
 )
 
 // ID names a flow within one session. Edges count up from 1 and never reuse
@@ -68,7 +67,6 @@ type Command struct {
 	Seg   buffer.Seg
 	Dst   netip.AddrPort // CmdOpen: the server the client wanted
 	Src   netip.AddrPort // CmdOpen: the client
-	Terms wire.Terms     // CmdOpen: its place in the connection order; the zero Terms are the default
 }
 
 // EventKind is what a session tells a worker.
