@@ -140,7 +140,7 @@ func (c *checker) place(p Plan) {
 		c.fail("remove it, or stop the hawser that owns it", "interface %s exists and does not belong to namespace %s", hubHost, p.Namespace)
 		return
 	}
-	if err := checkAlone(n); err != nil {
+	if err := checkAlone(newUndoer(), n); err != nil {
 		c.fail("stop that hawser, or run its cleanup", "%v", err)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	nsh "github.com/vishvananda/netns"
@@ -35,12 +36,13 @@ func Cleanup(namespace, runDir string) (done []string, err error) {
 		if err != nil {
 			return err
 		}
+		u := newUndoer()
 		var undoErr error
 		if j != nil {
-			done, undoErr = j.rewind()
+			done, undoErr = j.rewind(u)
 			undoErr = errors.Join(undoErr, j.finish())
 		}
-		named, err := removeByName(namesOf(p.Role, p.Namespace))
+		named, err := removeByName(u, namesOf(p.Role, p.Namespace))
 		done = append(done, named...)
 		return errors.Join(undoErr, err)
 	})
@@ -49,10 +51,10 @@ func Cleanup(namespace, runDir string) (done []string, err error) {
 
 // removeByName removes everything of the namespace's name that can be told to
 // be ours without a journal, in the order in which Close does it.
-func removeByName(n names) (done []string, err error) {
-	entries, err := chainsByName(n)
+func removeByName(u *undoer, n names) (done []string, err error) {
+	entries, err := chainsByName(u, n)
 	errs := []error{err}
-	mine, err := restIsMine(n)
+	mine, err := restIsMine(u, n)
 	errs = append(errs, err)
 	if mine {
 		tagged, err := taggedRules()
@@ -66,7 +68,6 @@ func removeByName(n names) (done []string, err error) {
 	if there {
 		entries = append(entries, entry{Do: undoSpace, Name: n.space})
 	}
-	u := newUndoer()
 	for _, e := range entries {
 		what, err := u.undo(e)
 		errs = append(errs, err)
@@ -79,13 +80,12 @@ func removeByName(n names) (done []string, err error) {
 
 // chainsByName finds our chains and the rules that jump to them. The chains
 // that decide come after those that jump to them.
-func chainsByName(n names) ([]entry, error) {
+func chainsByName(u *undoer, n names) ([]entry, error) {
 	places := []struct{ table, base, part string }{
 		{"mangle", "OUTPUT", "OUT"}, {"mangle", "PREROUTING", "PRE"}, {"mangle", "PREROUTING", "TAKE"}, {"mangle", "PREROUTING", "MARK"},
 		{"filter", "INPUT", "IN"}, {"filter", "OUTPUT", "REPLY"},
 		{"nat", "POSTROUTING", "NAT"}, {"filter", "FORWARD", "FWD"},
 	}
-	u := newUndoer()
 	var found []entry
 	for _, family := range []int{4, 6} {
 		fw, err := u.firewall(family)
@@ -95,7 +95,18 @@ func chainsByName(n names) ([]entry, error) {
 		if fw == nil {
 			continue
 		}
+		there := map[string][]string{}
 		for _, p := range places {
+			chains, ok := there[p.table]
+			if !ok {
+				if chains, err = fw.chains(p.table); err != nil {
+					return found, err
+				}
+				there[p.table] = chains
+			}
+			if !slices.Contains(chains, n.chain(p.part)) {
+				continue
+			}
 			e, err := fw.chainByName(p.table, p.base, n.chain(p.part))
 			if err != nil {
 				return found, err
@@ -106,13 +117,8 @@ func chainsByName(n names) ([]entry, error) {
 	return found, nil
 }
 
+// chainByName is what undoes a chain and the jumps to it.
 func (f *firewall) chainByName(table, base, chain string) ([]entry, error) {
-	if there, err := f.reachable(table); err != nil || !there {
-		return nil, err
-	}
-	if there, err := f.ChainExists(table, chain); err != nil || !there {
-		return nil, oneLine(err)
-	}
 	jumps, err := f.jumpsTo(table, base, chain)
 	if err != nil {
 		return nil, err
@@ -126,12 +132,12 @@ func (f *firewall) chainByName(table, base, chain string) ([]entry, error) {
 
 // restIsMine tells whether what carries no name belongs to n's host: the tagged
 // rules and routes.
-func restIsMine(n names) (bool, error) {
+func restIsMine(u *undoer, n names) (bool, error) {
 	mine, err := hubIsMine(n)
 	if err != nil || !mine {
 		return false, err
 	}
-	other, err := otherOwner(n)
+	other, err := otherOwner(u, n)
 	return err == nil && other == "", err
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -20,6 +21,7 @@ var errNoIptables = errors.New("is not installed: install the package iptables")
 // firewall is the iptables of one address family in the thread's namespace.
 type firewall struct {
 	*iptables.IPTables
+	path   string // of the command
 	family int
 	nft    bool // kernel side is nf_tables
 }
@@ -49,7 +51,7 @@ func openFirewall(family int) (*firewall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &firewall{IPTables: t, family: family, nft: bytes.Contains(version, []byte("nf_tables"))}, nil
+	return &firewall{IPTables: t, path: path, family: family, nft: bytes.Contains(version, []byte("nf_tables"))}, nil
 }
 
 // reachable tells whether the table can be listed without creating it. The old
@@ -78,8 +80,31 @@ func (f *firewall) inUse(table string) (bool, error) {
 	return bytes.Contains(append([]byte{'\n'}, out...), []byte("\n*"+table+"\n")), nil
 }
 
-// fill appends rules to a new chain.
+// restore makes all changes of one table at once, or none of them. One process
+// for a chain in place of one per rule makes start and stop several times faster.
+func (f *firewall) restore(table string, lines ...string) error {
+	args := []string{"--noflush"}
+	if major, minor, patch := f.GetIptablesVersion(); major > 1 || minor > 6 || minor == 6 && patch >= 2 {
+		args = append(args, "--wait", strconv.Itoa(lockWait)) // older ones wait for the lock always
+	}
+	c := exec.Command(f.path+"-restore", args...)
+	c.Stdin = strings.NewReader("*" + table + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", c.Path, err, out)
+	}
+	return nil
+}
+
+// fill makes a chain of rules that is not there yet.
 func (f *firewall) fill(table, chain string, rules [][]string) error {
+	lines := []string{":" + chain + " - [0:0]"}
+	for _, r := range rules {
+		lines = append(lines, "-A "+chain+" "+strings.Join(r, " "))
+	}
+	if f.restore(table, lines...) == nil {
+		return nil
+	}
+	// Nothing has changed. Rule by rule the error names the one that is refused.
 	if err := f.NewChain(table, chain); err != nil {
 		return oneLine(err)
 	}
@@ -99,6 +124,9 @@ func (f *firewall) removeChain(table, chain string) (bool, error) {
 	if err != nil || !there {
 		return false, oneLine(err)
 	}
+	if f.restore(table, "-F "+chain, "-X "+chain) == nil {
+		return true, nil
+	}
 	return true, oneLine(f.ClearAndDeleteChain(table, chain))
 }
 
@@ -111,13 +139,14 @@ func (f *firewall) removeRule(table, chain string, rule []string) (bool, error) 
 		return false, oneLine(err) // a chain that is jumped to cannot be missing
 	}
 	for done := false; ; done = true {
-		there, err := f.Exists(table, chain, rule...)
-		if err != nil || !there {
-			return done, oneLine(err)
+		failed := f.Delete(table, chain, rule...)
+		if failed == nil {
+			continue
 		}
-		if err := f.Delete(table, chain, rule...); err != nil {
-			return done, oneLine(err)
+		if there, err := f.Exists(table, chain, rule...); err != nil || there {
+			return done, oneLine(errors.Join(failed, err))
 		}
+		return done, nil
 	}
 }
 
@@ -128,8 +157,12 @@ func (f *firewall) removeBuiltins(table string) {
 	if !f.nft {
 		return
 	}
+	out, err := exec.Command(f.path, "--wait", strconv.Itoa(lockWait), "-t", table, "-S").Output()
+	if err != nil {
+		return
+	}
 	for _, chain := range []string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"} {
-		if rules, err := f.List(table, chain); err == nil && len(rules) == 1 && strings.HasSuffix(rules[0], " ACCEPT") {
+		if bytes.Contains(out, []byte("-P "+chain+" ACCEPT\n")) && !bytes.Contains(out, []byte("-A "+chain+" ")) {
 			_ = f.DeleteChain(table, chain)
 		}
 	}
@@ -151,14 +184,20 @@ func (f *firewall) jumpsTo(table, chain, target string) ([][]string, error) {
 	return found, nil
 }
 
-// foreignChain finds a chain that a hawser of another namespace has in table.
-func (f *firewall) foreignChain(table string, n names) (string, error) {
+// chains lists the chains of a table; none where it is not in use.
+func (f *firewall) chains(table string) ([]string, error) {
 	if there, err := f.reachable(table); err != nil || !there {
-		return "", err
+		return nil, err
 	}
 	chains, err := f.ListChains(table)
+	return chains, oneLine(err)
+}
+
+// foreignChain finds a chain that a hawser of another namespace has in table.
+func (f *firewall) foreignChain(table string, n names) (string, error) {
+	chains, err := f.chains(table)
 	if err != nil {
-		return "", oneLine(err)
+		return "", err
 	}
 	for _, c := range chains {
 		if strings.HasPrefix(c, chainPrefix) && !strings.HasPrefix(c, n.chain("")) {

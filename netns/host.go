@@ -83,11 +83,12 @@ func (h *Host) install() error {
 		return err
 	}
 	h.journal = j
-	if err := h.clear(); err != nil {
+	u := newUndoer()
+	if err := h.clear(u); err != nil {
 		return errors.Join(err, j.finish())
 	}
-	if err := h.build(); err != nil {
-		_, undoErr := j.rewind()
+	if err := h.build(u); err != nil {
+		_, undoErr := j.rewind(u)
 		return errors.Join(err, undoErr, j.finish())
 	}
 	h.log.Info("virtual host installed", "namespace", h.plan.Namespace, "role", h.plan.Role, "undo entries", len(j.entries))
@@ -95,13 +96,13 @@ func (h *Host) install() error {
 }
 
 // clear removes what an earlier owner of the journal left.
-func (h *Host) clear() error {
-	done, err := h.journal.rewind()
+func (h *Host) clear(u *undoer) error {
+	done, err := h.journal.rewind(u)
 	if err != nil {
 		err = fmt.Errorf("leftovers of an earlier run: %w", err)
 	} else {
 		var named []string
-		named, err = removeByName(h.names)
+		named, err = removeByName(u, h.names)
 		done = append(done, named...)
 	}
 	for _, what := range done {
@@ -113,11 +114,11 @@ func (h *Host) clear() error {
 	return h.journal.begin(h.plan.Role)
 }
 
-func (h *Host) build() error {
+func (h *Host) build(u *undoer) error {
 	if err := checkPlace(h.plan); err != nil {
 		return err
 	}
-	steps, err := h.steps()
+	steps, err := h.steps(u)
 	if err != nil {
 		return err
 	}
@@ -159,7 +160,7 @@ func (h *Host) Close() error {
 		return nil
 	}
 	err := inside(h.home, func() error {
-		_, err := h.journal.rewind()
+		_, err := h.journal.rewind(newUndoer())
 		return err
 	})
 	if err != nil {

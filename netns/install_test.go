@@ -69,19 +69,21 @@ func TestUnusedTablesAreLeftEmpty(t *testing.T) {
 	}
 }
 
+// TestLegacyIptables also does without iptables-restore.
 func TestLegacyIptables(t *testing.T) {
-	dir := t.TempDir()
-	for _, name := range []string{"iptables", "ip6tables"} {
-		path, err := exec.LookPath(name + "-legacy")
-		if err != nil {
-			t.Skip("needs iptables-legacy")
-		}
-		must(t, os.Symlink(path, filepath.Join(dir, name)))
-		must(t, os.Symlink(path+"-save", filepath.Join(dir, name+"-save")))
-	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	for _, kind := range []string{RoleEdge, InterceptTPROXY} {
+	for kind, commands := range map[string][]string{RoleEdge: {"", "-save"}, InterceptTPROXY: {"", "-save", "-restore"}} {
 		t.Run(kind, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, name := range []string{"iptables", "ip6tables"} {
+				path, err := exec.LookPath(name + "-legacy")
+				if err != nil {
+					t.Skip("needs iptables-legacy")
+				}
+				for _, c := range commands {
+					must(t, os.Symlink(path+c, filepath.Join(dir, name+c)))
+				}
+			}
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 			w := newWorld(t)
 			w.useAllTables()
 			before := w.snapshot()
@@ -97,8 +99,9 @@ func TestLegacyIptables(t *testing.T) {
 
 // partial takes the first steps of a plan as Install does and then leaves the
 // host like a process that was killed: with whole, after step k has run, else
-// when only its journal entries are written.
-func partial(t *testing.T, p Plan, k int, whole bool) (steps int) {
+// when only its journal entries are written. cleared is called when the
+// leftovers of the run before are gone.
+func partial(t *testing.T, p Plan, k int, whole bool, cleared func()) (steps int) {
 	t.Helper()
 	p, err := p.prepared()
 	must(t, err)
@@ -109,8 +112,12 @@ func partial(t *testing.T, p Plan, k int, whole bool) (steps int) {
 	h.journal, err = openJournal(p.RunDir, p.Namespace, true)
 	must(t, err)
 	defer h.journal.file.Close()
-	must(t, h.clear())
-	list, err := h.steps()
+	u := newUndoer()
+	must(t, h.clear(u))
+	if cleared != nil {
+		cleared()
+	}
+	list, err := h.steps(u)
 	must(t, err)
 	for i, s := range list[:min(k+1, len(list))] {
 		if i == k && !whole {
@@ -137,21 +144,24 @@ func TestCrashAtEveryStep(t *testing.T) {
 			p := w.planOf(role)
 			before := w.snapshot()
 			for k, steps := 0, 1; k < steps; k += stride() {
-				steps = partial(t, p, k, false)
-				partial(t, p, k, true) // over the leftovers, as a second start does
+				cleared := func() {
+					now := w.snapshot()
+					now["journal"] = before["journal"] // the present run holds it
+					if left := differences(before, now); len(left) > 0 {
+						t.Fatalf("step %d of %d: left by the crash before: %s", k, steps, strings.Join(left, "\n"))
+					}
+				}
+				steps = partial(t, p, k, false, cleared) // over the leftovers, as a second start does
+				partial(t, p, k, true, cleared)
 				if k%8 == 0 {
-					h, err := Install(p, quiet)
-					must(t, err)
-					must(t, h.Close())
-				} else {
 					_, err := Cleanup(p.Namespace, p.RunDir)
 					must(t, err)
 				}
-				w.unchanged(before, "after two crashes")
-				if t.Failed() {
-					t.Fatalf("at step %d of %d", k, steps)
-				}
 			}
+			h, err := Install(p, quiet)
+			must(t, err)
+			must(t, h.Close())
+			w.unchanged(before, "after a whole run")
 		})
 	}
 }
@@ -165,7 +175,7 @@ func TestCleanupWithoutJournal(t *testing.T) {
 			p := w.planOf(role)
 			before := w.snapshot()
 			for k, steps := 0, 1; k < steps; k += 3 {
-				steps = partial(t, p, k, true)
+				steps = partial(t, p, k, true, nil)
 				must(t, os.Remove(journalPath(p.RunDir, p.Namespace)))
 				_, err := Cleanup(p.Namespace, p.RunDir)
 				must(t, err)
@@ -174,7 +184,7 @@ func TestCleanupWithoutJournal(t *testing.T) {
 					t.Fatalf("at step %d of %d", k, steps)
 				}
 			}
-			partial(t, p, 1000, true)
+			partial(t, p, 1000, true, nil)
 			must(t, os.Remove(journalPath(p.RunDir, p.Namespace)))
 			done, err := Cleanup(p.Namespace, p.RunDir)
 			must(t, err)

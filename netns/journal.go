@@ -153,10 +153,9 @@ func (j *journal) line(v any) error {
 
 // rewind undoes all entries, the newest first. Entries that fail stay, so that
 // a later call can try again.
-func (j *journal) rewind() (done []string, err error) {
+func (j *journal) rewind(u *undoer) (done []string, err error) {
 	var failed []entry
 	var errs []error
-	u := newUndoer()
 	for i := len(j.entries) - 1; i >= 0; i-- {
 		what, err := u.undo(j.entries[i])
 		if err != nil {

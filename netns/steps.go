@@ -1,5 +1,7 @@
 package netns
 
+import "fmt"
+
 // step is one change of the host. What undoes it is known before it is made.
 type step struct {
 	what string
@@ -23,20 +25,23 @@ const everything = "*"
 
 // steps lists what Install does, in order. Steering comes last: nothing is sent
 // to the hub, or to the sockets, before they can take it.
-func (h *Host) steps() ([]step, error) {
+func (h *Host) steps(u *undoer) ([]step, error) {
 	b := &builder{host: h, plan: h.plan, names: h.names, guarded: map[int][]string{}}
 	for _, family := range []int{4, 6} {
 		if family == 6 && !ipv6Usable() {
 			h.log.Warn("IPv6 is off on this host: only IPv4 is steered")
 			continue
 		}
-		fw, err := openFirewall(family)
+		fw, err := u.firewall(family)
+		if err == nil && fw == nil {
+			err = fmt.Errorf("%s %w", commandOf(family), errNoIptables)
+		}
 		if err != nil {
 			return nil, err
 		}
 		b.families = append(b.families, fw)
 	}
-	if err := checkAlone(h.names); err != nil {
+	if err := checkAlone(u, h.names); err != nil {
 		return nil, err
 	}
 	for _, part := range b.parts() {

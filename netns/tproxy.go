@@ -188,8 +188,7 @@ func addLocalRoute(family int) error {
 
 // otherOwner returns a steering chain of another namespace's hawser, "" when
 // there is none. Where it is, the tagged ip rules and routes are that one's.
-func otherOwner(n names) (string, error) {
-	u := newUndoer()
+func otherOwner(u *undoer, n names) (string, error) {
 	for _, family := range []int{4, 6} {
 		fw, err := u.firewall(family)
 		if err != nil {
@@ -206,8 +205,8 @@ func otherOwner(n names) (string, error) {
 }
 
 // checkAlone refuses a place where another hawser steers.
-func checkAlone(n names) error {
-	chain, err := otherOwner(n)
+func checkAlone(u *undoer, n names) error {
+	chain, err := otherOwner(u, n)
 	if err == nil && chain != "" {
 		err = fmt.Errorf("chain %s of table mangle does not belong to namespace %s: stop the hawser that owns it, or run its cleanup", chain, n.space)
 	}

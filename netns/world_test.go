@@ -192,10 +192,11 @@ func (w *world) snapshot() map[string]string {
 	w.t.Helper()
 	all := map[string]string{}
 	for _, c := range []string{"iptables-save", "ip6tables-save", "ip rule", "ip -6 rule", "ip route show table all",
-		"ip -6 route show table all", "ip -d address", "ip neigh show nud permanent", "ls " + namespaceDir + " | grep " + w.plan.Namespace + " || true"} {
+		"ip -6 route show table all", "ip -d address", "ip neigh show nud permanent"} {
 		var lines []string
 		// Not its error output: ip complains of namespaces that others remove.
-		out, err := exec.Command("sh", "-c", c).Output()
+		args := words(c)
+		out, err := exec.Command(args[0], args[1:]...).Output()
 		must(w.t, err)
 		for line := range strings.Lines(string(out)) {
 			if !strings.HasPrefix(line, "#") {
@@ -215,6 +216,9 @@ func (w *world) snapshot() map[string]string {
 		})
 		must(w.t, err)
 	}
+	spaces, err := filepath.Glob(filepath.Join(namespaceDir, w.plan.Namespace+"*"))
+	must(w.t, err)
+	all["namespaces"] = fmt.Sprint(spaces)
 	all["ip_forward"], _ = readSysctl("net/ipv4/ip_forward")
 	if entries, err := os.ReadDir(w.plan.RunDir); err == nil {
 		all["journal"] = fmt.Sprint(entries)

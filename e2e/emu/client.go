@@ -104,6 +104,12 @@ func (c *Client) Status(path string) (PathStatus, error) {
 	return paths[0], nil
 }
 
+// Forget begins the lateness counters of a path anew.
+func (c *Client) Forget(path string) error {
+	_, err := c.call(Request{Op: "forget", Path: path})
+	return err
+}
+
 func (c *Client) call(req Request) ([]PathStatus, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 )
 
 // Request is one line of the control protocol, a JSON object. Op is "status" (Path may
-// narrow it to one path) or "set", which needs Path, Dir ("up", "down", "both"; empty is
+// narrow it to one path), "forget" (the same, and the lateness counters begin anew) or "set", which needs Path, Dir ("up", "down", "both"; empty is
 // both) and Params: an object that holds only the fields to change.
 type Request struct {
 	Op     string          `json:"op"`
@@ -94,6 +94,20 @@ func (e *Emulator) Status(name string) ([]PathStatus, error) {
 		}
 	})
 	return all, err
+}
+
+// forget begins the lateness counters of the named path, or of all, anew.
+func (e *Emulator) forget(name string) error {
+	if name != "" && e.find(name) == nil {
+		return fmt.Errorf("there is no path %q", name)
+	}
+	return e.ask(func(time.Duration) {
+		for _, p := range e.paths {
+			if name == "" || p.name == name {
+				p.up.model.late, p.down.model.late = lateness{}, lateness{}
+			}
+		}
+	})
 }
 
 // Set changes the fields that the JSON object patch holds, in one or both directions
@@ -201,8 +215,10 @@ func (e *Emulator) answer(line []byte) Response {
 		err = fmt.Errorf("request: %w", err)
 	case req.Op == "set":
 		err = e.Set(req.Path, req.Dir, req.Params)
+	case req.Op == "forget":
+		err = e.forget(req.Path)
 	case req.Op != "status":
-		err = fmt.Errorf("op: %q is none of status, set", req.Op)
+		err = fmt.Errorf("op: %q is none of status, forget, set", req.Op)
 	}
 	if err != nil {
 		return Response{Error: err.Error()}

@@ -156,6 +156,8 @@ func wantRefusals(t *testing.T, socket string) {
 		{`{"op": "set", "path": "p"}`, "path p"},
 		{`{"op": "set", "path": "p", "params": {"speed": 1}}`, "speed"},
 		{`{"op": "status"}`, `"paths"`},
+		{`{"op": "forget", "path": "no"}`, `there is no path`},
+		{`{"op": "forget"}`, `"paths"`},
 	} {
 		conn.Write([]byte(c.line + "\n"))
 		answer, err := in.ReadString('\n')

@@ -57,7 +57,7 @@ type Counters struct {
 }
 
 // Lateness sums up delays that are the emulator's and not the link's. The durations
-// are nanoseconds in JSON.
+// are nanoseconds in JSON. A measurement that fails while they are high says nothing.
 type Lateness struct {
 	Mean  time.Duration `json:"mean"`
 	Worst time.Duration `json:"worst"`

@@ -71,6 +71,14 @@ func (l *Lab) Counters(uplink string) (emu.PathStatus, error) {
 	return l.emu.Status(uplink)
 }
 
+// ForgetLateness begins an uplink's lateness counters anew.
+func (l *Lab) ForgetLateness(uplink string) error {
+	if err := l.shaped(uplink); err != nil {
+		return err
+	}
+	return l.emu.Forget(uplink)
+}
+
 // Emulator returns the emulator's process, nil if all uplinks are unshaped.
 func (l *Lab) Emulator() *Proc { return l.pump }
 
