@@ -22,6 +22,7 @@ import (
 	"hawser/pkg/identity"
 	"hawser/pkg/link"
 	"hawser/pkg/metrics"
+	"hawser/pkg/policy"
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
 )
@@ -134,7 +135,7 @@ func (a *agent) installHub() error {
 func (a *agent) options() box.Options {
 	return box.Options{
 		Role: card.Edge, Count: a.cfg.Workers, Log: a.log,
-		Session: a.session, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
+		Session: a.session, Policies: policy.New(a.cfg.Policies, policy.Users{}), NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	}
 }
 

@@ -12,10 +12,12 @@ import (
 	"hawser/pkg/card"
 	"hawser/pkg/config"
 	"hawser/pkg/party"
+	"hawser/pkg/policy"
 	"hawser/pkg/relay"
 	"hawser/pkg/sock"
 	"hawser/pkg/split"
 	"hawser/pkg/stream"
+	"hawser/pkg/wire"
 )
 
 // Options make Workers.
@@ -32,6 +34,10 @@ type Options struct {
 	// Session returns the tunnel that new client connections use, or nil while
 	// there is none; they are refused then. Edge only.
 	Session func() stream.Tunnel
+	// Policies say how clients' connections are treated: their terms, which way
+	// they take (Policy.Direct), when they are accepted (Policy.Handshake). Edge
+	// only; nil means the default for all.
+	Policies *policy.Table
 	// Allow is the egress check. Cloud only; nil allows all.
 	Allow func(netip.Addr) bool
 
@@ -107,7 +113,7 @@ func (w *Workers) add(i int, fds []int) error {
 	worker, err := relay.New(relay.Options{
 		Index: i, Poller: poller, Card: channel, Window: w.cards.kind.Window(), Ring: w.rings.Get,
 		Dial: w.dialer(i, poller), Allow: w.allow(), Plain: w.opts.NoCompress, Log: w.opts.Log,
-		Flows: w.flows,
+		Flows: w.flows, Terms: w.terms(),
 	})
 	if err != nil {
 		return errors.Join(err, poller.Close())
@@ -173,6 +179,16 @@ func orNil[C party.Conn](c C, err error) (party.Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// terms finds the terms of a client's connection.
+func (w *Workers) terms() func(netip.Addr, netip.AddrPort) wire.Terms {
+	if w.opts.Policies == nil {
+		return nil
+	}
+	return func(client netip.Addr, server netip.AddrPort) wire.Terms {
+		return w.opts.Policies.Match(client, server).For(client)
+	}
 }
 
 func (w *Workers) allow() func(netip.AddrPort) bool {

@@ -76,6 +76,8 @@ type Edge struct {
 	Cloud Peer   // the cloud that all links lead to
 	Links []Link // at least one; names are unique
 	Steer Steer
+
+	Policies []Policy // the first that matches counts
 }
 
 // Peers returns the public keys that the file names.

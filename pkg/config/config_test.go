@@ -67,6 +67,12 @@ func TestEdgeFixture(t *testing.T) {
 			Ports:      []PortRange{{443, 443}, {8000, 8100}},
 			Intercept:  InterceptTPROXY,
 		},
+		Policies: []Policy{
+			{Name: "calls", Client: netip.MustParsePrefix("10.1.2.0/24"), Destination: netip.MustParsePrefix("203.0.113.0/24"),
+				Ports: []PortRange{{5061, 5061}, {8000, 8100}}, Class: ClassPrivileged, Weight: 4, User: UserAll,
+				Guarantee: 2 * unit.Mbit, Limit: 1500 * unit.Mbit, Handshake: HandshakeStrict},
+			{Name: "local", Destination: netip.MustParsePrefix("2001:db8::/32"), Weight: 1, Action: ActionDirect},
+		},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -122,14 +128,26 @@ func unset(v reflect.Value, path string) string {
 		}
 		return ""
 	case reflect.Slice:
-		p := path
-		for i := 0; i < v.Len() && p != ""; i++ {
-			p = unset(v.Index(i), path+"[]")
+		if v.Len() > 0 && v.Type().Elem().Kind() == reflect.Struct && v.Type().Elem().PkgPath() == reflect.TypeFor[Edge]().PkgPath() {
+			return unsetInAll(v, path+"[]")
 		}
-		return p
 	}
 	if v.IsZero() {
 		return path
+	}
+	return ""
+}
+
+// unsetInAll returns the first field that no element of a list sets.
+func unsetInAll(list reflect.Value, path string) string {
+	for f := range list.Type().Elem().NumField() {
+		p := path
+		for i := 0; i < list.Len() && p != ""; i++ {
+			p = unset(list.Index(i).Field(f), path+"."+list.Type().Elem().Field(f).Name)
+		}
+		if p != "" {
+			return p
+		}
 	}
 	return ""
 }

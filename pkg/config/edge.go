@@ -28,6 +28,7 @@ func (e *Edge) schema() setter {
 			"ports":      sequence(&e.Steer.Ports, one(parsePorts)),
 			"intercept":  enum(&e.Steer.Intercept, intercepts[:]),
 		}),
+		"policies": sequence(&e.Policies, (*Policy).schema),
 	}))
 }
 
@@ -74,7 +75,10 @@ func (e *Edge) fill(d *document) error {
 			return err
 		}
 	}
-	return e.checkSteer(d)
+	if err := e.checkSteer(d); err != nil {
+		return err
+	}
+	return fillPolicies(d, "policies", e.Policies)
 }
 
 func (b *Box) fill(role string) {

@@ -29,6 +29,7 @@ import (
 	"hawser/pkg/card"
 	"hawser/pkg/party"
 	"hawser/pkg/stream"
+	"hawser/pkg/wire"
 )
 
 // Poller parks a worker. It also delivers the readiness of those parties whose
@@ -55,6 +56,9 @@ type Options struct {
 	// Dial starts a connection to dst on behalf of src, and does not block.
 	// Cloud only: without it, flows that the peer opens are denied.
 	Dial func(dst, src netip.AddrPort) (party.Conn, error)
+	// Terms says how a client's connection shares the links with others; nil
+	// means the default terms. Edge only.
+	Terms func(client netip.Addr, server netip.AddrPort) wire.Terms
 	// Allow is the egress check that comes before Dial; nil allows all.
 	Allow func(dst netip.AddrPort) bool
 

@@ -218,7 +218,11 @@ func (w *Worker) admit(a *accept) {
 		return
 	}
 	id := a.tunnel.NewFlow(w.o.Index)
-	s.post(w, stream.Command{Kind: stream.CmdOpen, Flow: id, Dst: a.dst, Src: a.src})
+	first := stream.Command{Kind: stream.CmdOpen, Flow: id, Dst: a.dst, Src: a.src}
+	if w.o.Terms != nil {
+		first.Terms = w.o.Terms(a.src.Addr(), a.dst)
+	}
+	s.post(w, first)
 	w.admitted(s, id, a.conn, open)
 }
 

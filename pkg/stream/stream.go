@@ -12,6 +12,7 @@ import (
 	"net/netip"
 
 	"hawser/pkg/buffer"
+	"hawser/pkg/wire"
 )
 
 // ID names a flow within one session. Edges count up from 1 and never reuse
@@ -67,6 +68,7 @@ type Command struct {
 	Seg   buffer.Seg
 	Dst   netip.AddrPort // CmdOpen: the server the client wanted
 	Src   netip.AddrPort // CmdOpen: the client
+	Terms wire.Terms     // CmdOpen: its place in the connection order; the zero Terms are the default
 }
 
 // EventKind is what a session tells a worker.

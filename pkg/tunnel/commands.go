@@ -57,8 +57,11 @@ func (s *Session) obey(c *stream.Command) {
 func (s *Session) open(f *flow, c *stream.Command) {
 	f.opened = true
 	s.count.FlowsOpened++
-	dst, src := c.Dst, c.Src
-	s.addCtrl(func(b []byte) []byte { return wire.AppendOpen(b, uint64(f.id), dst, src) })
+	dst, src, terms := c.Dst, c.Src, c.Terms
+	if terms == (wire.Terms{}) {
+		terms = wire.DefaultTerms()
+	}
+	s.addCtrl(func(b []byte) []byte { return wire.AppendOpen(b, uint64(f.id), dst, src, terms) })
 	s.welcome(f)
 }
 

@@ -33,26 +33,53 @@ func (b Bytes) String() string {
 // A number without a unit counts bytes; KiB, MiB, GiB and TiB are binary
 // multiples, kB, MB, GB and TB decimal ones.
 func ParseBytes(s string) (Bytes, error) {
+	n, err := parse(s, "an amount of bytes", "256MiB or 2GiB", byteFactor)
+	return Bytes(n), err
+}
+
+// ParseBitRate reads a rate such as "20Mbit/s", "1.5 Gbit/s" or "500kbit/s".
+// The unit must be given, so that nobody mistakes bits for bytes.
+func ParseBitRate(s string) (BitRate, error) {
+	n, err := parse(s, "a rate", "20Mbit/s or 500kbit/s", rateFactor)
+	return BitRate(n), err
+}
+
+// parse reads a number with a unit; what and example stand in its errors.
+func parse(s, what, example string, factorOf func(string) (uint64, bool)) (uint64, error) {
 	cut := strings.LastIndexAny(s, "0123456789.") + 1
 	number, suffix := s[:cut], strings.TrimSpace(s[cut:])
-	factor, ok := byteFactor(suffix)
+	factor, ok := factorOf(suffix)
 	if !ok || number == "" {
-		return 0, fmt.Errorf("%q is not an amount of bytes such as 256MiB or 2GiB", s)
+		return 0, fmt.Errorf("%q is not %s such as %s", s, what, example)
 	}
 	if whole, err := strconv.ParseUint(number, 10, 64); err == nil {
 		if whole > math.MaxInt64/factor {
-			return 0, fmt.Errorf("%q is too large an amount of bytes", s)
+			return 0, fmt.Errorf("%q is too large %s", s, what)
 		}
-		return Bytes(whole * factor), nil
+		return whole * factor, nil
 	}
 	value, err := strconv.ParseFloat(number, 64)
 	if err != nil || value < 0 || strings.ContainsAny(number, "eEpPxX_+") {
-		return 0, fmt.Errorf("%q is not an amount of bytes such as 256MiB or 2GiB", s)
+		return 0, fmt.Errorf("%q is not %s such as %s", s, what, example)
 	}
 	if value*float64(factor) >= math.MaxInt64 {
-		return 0, fmt.Errorf("%q is too large an amount of bytes", s)
+		return 0, fmt.Errorf("%q is too large %s", s, what)
 	}
-	return Bytes(value * float64(factor)), nil
+	return uint64(value * float64(factor)), nil
+}
+
+func rateFactor(suffix string) (uint64, bool) {
+	switch strings.TrimSuffix(suffix, "/s") {
+	case "bit":
+		return 1, true
+	case "kbit":
+		return uint64(Kbit), true
+	case "Mbit":
+		return uint64(Mbit), true
+	case "Gbit":
+		return uint64(Gbit), true
+	}
+	return 0, false
 }
 
 func byteFactor(suffix string) (uint64, bool) {

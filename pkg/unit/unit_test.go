@@ -81,6 +81,31 @@ func TestParseBytes(t *testing.T) {
 	}
 }
 
+func TestParseBitRate(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		want BitRate
+		ok   bool
+	}{
+		{"20Mbit/s", 20 * Mbit, true},
+		{"1.5 Gbit/s", 1500 * Mbit, true},
+		{"500kbit", 500 * Kbit, true},
+		{"9600 bit/s", 9600, true},
+		{"0Mbit/s", 0, true},
+		{"20", 0, false},
+		{"20MB/s", 0, false},
+		{"20mbit/s", 0, false},
+		{"-1Mbit/s", 0, false},
+		{"99999999999999Gbit/s", 0, false},
+		{"", 0, false},
+	} {
+		got, err := ParseBitRate(c.in)
+		if (err == nil) != c.ok || got != c.want {
+			t.Errorf("ParseBitRate(%q) = %d, %v; want %d, ok %v", c.in, got, err, c.want, c.ok)
+		}
+	}
+}
+
 func FuzzParseBytes(f *testing.F) {
 	for _, s := range []string{"256MiB", "1.5 GiB", "0", "..", "9e9"} {
 		f.Add(s)

@@ -47,7 +47,29 @@ type Frame struct {
 	Limit  uint64         // CREDIT
 	Dst    netip.AddrPort // OPEN: the server
 	Src    netip.AddrPort // OPEN: the client
+	Terms  Terms          // OPEN
 }
+
+// Terms are a flow's place in the connection order (section 5.2).
+type Terms struct {
+	Policy    uint16 // the edge's number of the policy; 0: none
+	Bits      uint8  // leading bits of the client's address that make the user; 0: all of the policy are one
+	Class     uint8  // ClassLatency to ClassBackground
+	Weight    uint8  // share of the user in its class, from 1
+	Guarantee uint64 // of the user, per direction, bytes per second; 0: none
+	Limit     uint64 // of the user, per direction, bytes per second; 0: none
+}
+
+// Classes of Terms, the most urgent first.
+const (
+	ClassLatency    = 0
+	ClassPrivileged = 1
+	ClassNormal     = 2
+	ClassBackground = 3
+)
+
+// DefaultTerms are those of a flow that no policy names: each client is a user.
+func DefaultTerms() Terms { return Terms{Bits: 128, Class: ClassNormal, Weight: 1} }
 
 // Decoding errors; match with errors.Is.
 var (
@@ -64,7 +86,8 @@ const (
 	CreditSize   = 1 + 8 + 8 + 8
 	ResetSize    = 1 + 8 + 1
 	ResendSize   = 1 + 8 + 8
-	OpenMaxSize  = 1 + 8 + 2*19
+	OpenMaxSize  = 1 + 8 + 2*19 + termsSize
+	termsSize    = 2 + 1 + 1 + 1 + 8 + 8
 )
 
 // maxOffset bounds stream offsets, so that sums with lengths cannot wrap.
@@ -91,10 +114,12 @@ func AppendPad(b []byte, n int) []byte {
 }
 
 // AppendOpen appends an OPEN frame (section 5.2).
-func AppendOpen(b []byte, flow uint64, dst, src netip.AddrPort) []byte {
+func AppendOpen(b []byte, flow uint64, dst, src netip.AddrPort, t Terms) []byte {
 	b = append(b, byte(KindOpen))
 	b = be.AppendUint64(b, flow)
-	return appendAddr(appendAddr(b, dst), src)
+	b = be.AppendUint16(appendAddr(appendAddr(b, dst), src), t.Policy)
+	b = append(b, t.Bits, t.Class, t.Weight)
+	return be.AppendUint64(be.AppendUint64(b, t.Guarantee), t.Limit)
 }
 
 // AppendAccepted appends an ACCEPTED frame (section 5.2).
@@ -162,7 +187,7 @@ func Next(block []byte) (Frame, []byte, error) {
 	case KindAck:
 		f.Seq, f.Delay = r.u64(), r.u32()
 	case KindOpen:
-		f.Flow, f.Dst, f.Src = r.flow(), r.addr(), r.addr()
+		f.Flow, f.Dst, f.Src, f.Terms = r.flow(), r.addr(), r.addr(), r.terms()
 	case KindAccepted:
 		f.Flow = r.flow()
 	case KindData:
@@ -231,6 +256,12 @@ func (r *reader) addr() netip.AddrPort {
 		r.bad = true
 	}
 	return netip.AddrPortFrom(ip, r.u16())
+}
+
+func (r *reader) terms() Terms {
+	t := Terms{Policy: r.u16(), Bits: r.u8(), Class: r.u8(), Weight: r.u8(), Guarantee: r.offset(), Limit: r.offset()}
+	r.bad = r.bad || t.Bits > 128 || t.Class > ClassBackground || t.Weight == 0
+	return t
 }
 
 func (r *reader) err(k Kind) error {

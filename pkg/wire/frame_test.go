@@ -11,6 +11,8 @@ var (
 	v6 = netip.MustParseAddrPort("[2001:db8::7]:8443")
 )
 
+var terms = Terms{Policy: 700, Bits: 24, Class: ClassPrivileged, Weight: 64, Guarantee: 1 << 20, Limit: 1 << 40}
+
 // roundTrips lists one of each frame with the bytes it must have.
 var roundTrips = []struct {
 	name string
@@ -19,8 +21,8 @@ var roundTrips = []struct {
 }{
 	{"ack", AppendAck(nil, 7, 1500), Frame{Kind: KindAck, Seq: 7, Delay: 1500}},
 	{"ping", AppendPing(nil), Frame{Kind: KindPing}},
-	{"open4", AppendOpen(nil, 1, v4, v4), Frame{Kind: KindOpen, Flow: 1, Dst: v4, Src: v4}},
-	{"open6", AppendOpen(nil, 1<<40, v6, v4), Frame{Kind: KindOpen, Flow: 1 << 40, Dst: v6, Src: v4}},
+	{"open4", AppendOpen(nil, 1, v4, v4, DefaultTerms()), Frame{Kind: KindOpen, Flow: 1, Dst: v4, Src: v4, Terms: DefaultTerms()}},
+	{"open6", AppendOpen(nil, 1<<40, v6, v4, terms), Frame{Kind: KindOpen, Flow: 1 << 40, Dst: v6, Src: v4, Terms: terms}},
 	{"accepted", AppendAccepted(nil, 9), Frame{Kind: KindAccepted, Flow: 9}},
 	{"data", AppendData(nil, 3, 1<<33, 16000, false), Frame{Kind: KindData, Flow: 3, Offset: 1 << 33, Length: 16000}},
 	{"fin", AppendData(nil, 3, 12, 0, true), Frame{Kind: KindData, Flow: 3, Offset: 12, Flags: FlagFin}},
@@ -57,7 +59,12 @@ func TestFramesCutShort(t *testing.T) {
 
 func TestFramesRejected(t *testing.T) {
 	mapped := netip.AddrPortFrom(netip.MustParseAddr("::ffff:10.0.0.1"), 1)
-	open := AppendOpen(nil, 1, v6, v4)
+	open := AppendOpen(nil, 1, v6, v4, terms)
+	with := func(change func(*Terms)) []byte {
+		bad := terms
+		change(&bad)
+		return AppendOpen(nil, 1, v4, v4, bad)
+	}
 	copy(open[10:26], mapped.Addr().AsSlice())
 	for name, c := range map[string]struct {
 		b    []byte
@@ -71,6 +78,10 @@ func TestFramesRejected(t *testing.T) {
 		"unknown data flag":   {append(AppendData(nil, 1, 0, 1, false)[:DataSize-1], 0x80), ErrField},
 		"unknown family":      {append(be.AppendUint64([]byte{byte(KindOpen)}, 1), 9), ErrField},
 		"mapped IPv4 address": {open, ErrField},
+		"unknown class":       {with(func(t *Terms) { t.Class = 4 }), ErrField},
+		"weight zero":         {with(func(t *Terms) { t.Weight = 0 }), ErrField},
+		"too many bits":       {with(func(t *Terms) { t.Bits = 129 }), ErrField},
+		"rate too large":      {with(func(t *Terms) { t.Limit = 1 << 63 }), ErrField},
 	} {
 		if _, _, err := Next(c.b); !errors.Is(err, c.want) && !errors.Is(err, ErrShort) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -107,7 +118,7 @@ func encode(f Frame) []byte {
 	case KindAck:
 		return AppendAck(nil, f.Seq, f.Delay)
 	case KindOpen:
-		return AppendOpen(nil, f.Flow, f.Dst, f.Src)
+		return AppendOpen(nil, f.Flow, f.Dst, f.Src, f.Terms)
 	case KindAccepted:
 		return AppendAccepted(nil, f.Flow)
 	case KindData:

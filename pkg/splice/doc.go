@@ -1,0 +1,52 @@
+// Package splice carries TCP connections past the tunnel, packet by packet: the
+// handshake with the client is completed first, with a window of zero, then one
+// of our own is made with the server, and from then on only the numbers in the
+// headers are translated. Nothing is buffered, acknowledged or sent again here:
+// the two ends do that with each other. The idea is that of SYN proxies and
+// layer 4 balancers (delayed binding).
+//
+// # A flow's life
+//
+// greeting: a SYN was answered with a SYN-ACK of window 0. The client's ACK
+// leads to calling. A handshake that a guard has completed begins there (Open).
+//
+// calling: our SYN is on its way to the server, sent again after 1, 2 and 4 s.
+// What the client sends is dropped, and answered with a window of 0 where it
+// asks; so it cannot push data for a server that is not there. The server's
+// SYN-ACK leads to open: we acknowledge it, and a window update lets the client
+// go. A reset, an ICMP error or 15 s without an answer reset the client.
+//
+// open: segments are translated. Both ends' FINs and their acknowledgements are
+// watched: when both are acknowledged the flow is ended. A reset passes and
+// ends the flow soon, unless it proves to be a forged one: other segments that
+// follow keep the flow.
+//
+// ended: late segments are still translated for a minute, and a SYN on the
+// same addresses and ports begins anew.
+//
+// # Translation
+//
+// Towards the client stands the number that we chose for the server's first
+// byte, towards the server (usually) the client's own: sequence numbers,
+// acknowledgements, SACK blocks (RFC 2018) and the server's timestamps (RFC
+// 7323) are shifted by constants, modulo 2^32. Windows are the receiver's own;
+// where both sides' scales differ they are converted, rounded down.
+//
+// What the client was promised before the server was known, and the server
+// cannot do, is made up for: without the server's SACK or timestamps the
+// client's options are blanked out and timestamps are put into what the server
+// sends; without its window scale windows are cut to 64 KB; with a smaller MSS
+// segments are left to the kernel to cut (GSO).
+//
+// Towards the server a flow has the hub's address and a port of ours, so the
+// host can tell both legs of one connection apart, in connection tracking, too.
+//
+// # Checksums
+//
+// A checksum is corrected by the difference of the old and the new header (RFC
+// 1624 equation 3), or, where the kernel or a card is to fill it in (offload),
+// holds the sum of the pseudo header.
+//
+// The package is pure: now is the time since a moment of the caller's choice.
+// A Table belongs to one goroutine at a time.
+package splice

@@ -1,0 +1,158 @@
+package splice
+
+import (
+	"net/netip"
+	"time"
+)
+
+// state is where a flow is in its life; see the package comment.
+type state uint8
+
+const (
+	free state = iota // the slot holds no flow
+	greeting
+	calling
+	open
+	ended
+)
+
+// side is an end of a flow.
+type side uint8
+
+const (
+	client side = iota
+	server
+)
+
+func (s side) other() side { return s ^ 1 }
+
+// Time-outs. A flow that is idle for that long is forgotten; what its ends send
+// later is then answered with a reset by whoever gets it.
+const (
+	greetingTime = 10 * time.Second
+	firstRetry   = time.Second // of the SYN, doubled each time (RFC 6298 section 2)
+	retries      = 3
+	// openIdle and halfIdle are what a NAT must grant (RFC 5382 REQ-5).
+	openIdle = 2*time.Hour + 4*time.Minute
+	halfIdle = 4 * time.Minute // one end has sent its FIN
+	// endedIdle is Linux's TIME_WAIT: a FIN sent again must still get through.
+	endedIdle = time.Minute
+	resetIdle = 10 * time.Second
+)
+
+// Flow bits.
+const (
+	isIPv6       = 1 << iota
+	clientSACK   // agreed with the client
+	clientStamps // agreed with the client
+	serverSACK   // agreed with the server
+	serverStamps // agreed with the server
+	resetSeen
+)
+
+// flow is one spliced connection. Numbers of an end are as that end sees them.
+type flow struct {
+	clientAddr, serverAddr [16]byte // IPv4 as IPv4-mapped
+	clientPort, serverPort uint16
+	hubPort                uint16
+	bits                   uint8
+	state                  state
+
+	up    uint32 // client's sequence number + up = what the server sees
+	down  uint32 // server's sequence number + down = what the client sees
+	clock uint32 // server's timestamp + clock = what the client sees; without the server's, our clock's offset
+
+	next   [2]uint32 // the end's first number that it has not used yet
+	acked  [2]uint32 // the other end's number that the end waits for, as the end sees it
+	fin    [2]uint32 // the number after the end's FIN
+	window [2]uint16 // as the end sent it last
+	scale  [2]int8   // the end's shift of its windows
+	ours   int8      // the shift that the client was told
+	tries  uint8     // SYNs sent to the server
+	ends   uint8     // bits by side: FIN seen (1, 2), and acknowledged (4, 8)
+	mss    [2]uint16 // the most that the end takes per segment, as announced
+	stamp  [2]uint32 // the end's last timestamp, as it sent it
+	told   uint32    // the last timestamp that the client was sent
+
+	deadline time.Duration
+	nextHere int32 // next flow in the chain of the client's index
+	nextHub  int32 // next flow in the chain of the hub's index
+}
+
+func (f *flow) has(bits uint8) bool { return f.bits&bits == bits }
+
+func (f *flow) client() netip.AddrPort { return f.addr(f.clientAddr, f.clientPort) }
+func (f *flow) server() netip.AddrPort { return f.addr(f.serverAddr, f.serverPort) }
+
+func (f *flow) addr(a [16]byte, port uint16) netip.AddrPort {
+	addr := netip.AddrFrom16(a)
+	if !f.has(isIPv6) {
+		addr = addr.Unmap()
+	}
+	return netip.AddrPortFrom(addr, port)
+}
+
+// finSeen and finAcked are bits of ends.
+func finSeen(s side) uint8  { return 1 << s }
+func finAcked(s side) uint8 { return 4 << s }
+
+const bothAcked = 4 | 8
+
+// idle is how long an open or ended flow may be silent.
+func (f *flow) idle() time.Duration {
+	switch {
+	case f.has(resetSeen):
+		return resetIdle
+	case f.state == ended:
+		return endedIdle
+	case f.ends != 0:
+		return halfIdle
+	}
+	return openIdle
+}
+
+// toServer and toClient convert a number of the other end's sequence space.
+func (f *flow) toServer(n uint32) uint32 { return n + f.up }
+func (f *flow) toClient(n uint32) uint32 { return n + f.down }
+
+// windowFor converts a window of one end to what the other end is told. A
+// window that a scale cannot express becomes the next smaller one, so that an
+// end is never let beyond what the other can take.
+func (f *flow) windowFor(to side, raw uint16) uint16 {
+	from := to.other()
+	shift, told := max(f.scale[from], 0), max(f.ours, 0)
+	if to == server {
+		// The server was told the client's own shift, unless it scales nothing.
+		told = shift
+		if f.scale[server] == NoScale {
+			told = 0
+		}
+	}
+	if shift == told {
+		return raw
+	}
+	return uint16(min(uint32(raw)<<shift>>told, 0xffff))
+}
+
+// note keeps what a segment of one end says. ack is the acknowledgement as the
+// other end sees it.
+func (f *flow) note(from side, s *segment, ack uint32) {
+	if end := s.seq + s.length(); before(f.next[from], end) {
+		f.next[from] = end
+	}
+	if s.flags&flagFIN != 0 {
+		f.ends |= finSeen(from)
+		f.fin[from] = s.seq + s.length()
+	}
+	if s.flags&flagACK == 0 {
+		return
+	}
+	f.window[from] = s.window
+	if before(f.acked[from], s.ack) {
+		f.acked[from] = s.ack
+	}
+	to := from.other()
+	if f.ends&finSeen(to) != 0 && !before(ack, f.fin[to]) {
+		f.ends |= finAcked(to)
+	}
+}

@@ -1,0 +1,121 @@
+package splice
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+)
+
+// ICMP messages (RFC 792, RFC 1191, RFC 4443), lengths in bytes.
+const (
+	icmpHeader      = 8
+	icmpQuote       = 8 // of TCP: ports and sequence number
+	icmpUnreachable = 3
+	icmpTooBig      = 4 // code of icmpUnreachable
+	icmp6Unreach    = 1
+	icmp6TooBig     = 2
+)
+
+// quote is what an ICMP error says about a packet that was sent.
+type quote struct {
+	message  []byte // ICMP header
+	ip       []byte // quoted IP header and the start of its TCP header
+	start    int    // of TCP in ip
+	src, dst netip.AddrPort
+	seq      uint32
+}
+
+// HandleError takes a packet with an ICMP error, which p.Start is the offset
+// of. One about a SYN of ours ends the attempt; that a packet was too big is
+// passed on to the client that sent it; others are ignored. Errors about
+// packets that are not under way are thought to be forged (RFC 5927).
+func (t *Table) HandleError(now time.Duration, p *Packet) Verdict {
+	t.now = now
+	q, ok := parseQuote(p)
+	if !ok {
+		return Foreign
+	}
+	if hub := q.src.Addr(); hub != t.cfg.Hub4 && hub != t.cfg.Hub6 {
+		return Foreign
+	}
+	i := t.byServer(keyOf(q.dst, q.src))
+	if i == none {
+		return Foreign
+	}
+	f := t.at(i)
+	switch {
+	case f.state == calling && q.seq == f.acked[server]-1 && !q.tooBig():
+		t.count.Unreachable++
+		t.resetClient(f)
+		t.drop(i)
+	case f.state == open && q.tooBig() && !before(q.seq, f.acked[server]) && before(q.seq, f.toServer(f.next[client])):
+		t.tellTooBig(f, &q)
+	}
+	return Took
+}
+
+func (q *quote) v4() bool { return q.ip[0]>>4 == 4 }
+
+// tooBig says that a packet was longer than the path takes.
+func (q *quote) tooBig() bool {
+	if q.v4() {
+		return q.message[0] == icmpUnreachable && q.message[1] == icmpTooBig
+	}
+	return q.message[0] == icmp6TooBig
+}
+
+// parseQuote finds the TCP packet that an ICMP error is about.
+func parseQuote(p *Packet) (q quote, ok bool) {
+	h := p.Header
+	if len(h) < 1 || p.Start < ip4Len || len(h) < p.Start+icmpHeader+ip4Len+icmpQuote {
+		return q, false
+	}
+	q.message, q.ip = h[p.Start:p.Start+icmpHeader], h[p.Start+icmpHeader:]
+	if q.ip[0]>>4 != h[0]>>4 {
+		return q, false
+	}
+	switch kind := q.message[0]; {
+	case q.v4() && kind == icmpUnreachable && q.ip[ip4Proto] == protoTCP:
+		q.start = int(q.ip[0]&0x0f) * 4
+	case !q.v4() && (kind == icmp6Unreach || kind == icmp6TooBig) && q.ip[ip6Next] == protoTCP:
+		q.start = ip6Len
+	}
+	if q.start < ip4Len || len(q.ip) < q.start+icmpQuote {
+		return q, false
+	}
+	q.ip = q.ip[:q.start+icmpQuote]
+	quoted := Packet{Header: q.ip, Start: q.start}
+	q.src, q.dst = quoted.ends()
+	q.seq = binary.BigEndian.Uint32(q.ip[q.start+offSeq:])
+	return q, true
+}
+
+// tellTooBig passes on a router's word about a packet of the client's. It
+// comes from the server, whose address is sure to be let in by the hub.
+func (t *Table) tellTooBig(f *flow, q *quote) {
+	proto := byte(protoICMP)
+	if !q.v4() {
+		proto = protoIP6I
+	}
+	b := appendIP(t.scratch[:0], f.server().Addr(), f.client().Addr(), proto)
+	start := len(b)
+	b = append(append(b, q.message...), q.ip...)
+	quoted := b[start+icmpHeader:]
+	setSource(quoted, f.client().Addr())
+	if q.v4() {
+		quoted[ip4Sum], quoted[ip4Sum+1] = 0, 0
+		binary.BigEndian.PutUint16(quoted[ip4Sum:], ^sum(quoted[:q.start]))
+	}
+	binary.BigEndian.PutUint16(quoted[q.start:], f.clientPort)
+	add32(quoted[q.start+offSeq:], -f.up)
+	setSize(b, len(b))
+	message := b[start:]
+	message[2], message[3] = 0, 0
+	total := sum(message)
+	if !q.v4() {
+		total = fold(uint32(total) + uint32(pseudoSum(b, proto, len(message))))
+	}
+	binary.BigEndian.PutUint16(message[2:], ^total)
+	t.scratch = b
+	t.cfg.Emit(b)
+}

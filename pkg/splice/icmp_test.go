@@ -1,0 +1,66 @@
+package splice
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+)
+
+// icmp gives the table a router's error about a packet of ours with a number.
+// kind and code are ICMPv4's; those of ICMPv6 follow from them.
+func (w *world) icmp(kind, code byte, seq uint32) {
+	w.Helper()
+	quoted := tcp{src: w.hub, dst: w.s, seq: seq, flags: flagACK}.packet()
+	proto, router := byte(protoICMP), hub4
+	if w.s.Addr().Is6() {
+		proto, router = protoIP6I, hub6
+		if kind, code = icmp6Unreach, 0; code == icmpTooBig {
+			kind = icmp6TooBig
+		}
+	}
+	b := appendIP(nil, router, w.hub.Addr(), proto)
+	at := len(b)
+	b = append(b, kind, code, 0, 0, 0, 0, 5, 0x14)
+	b = append(b, quoted[:len(quoted)-tcpMin+icmpQuote]...)
+	setSize(b, len(b))
+	p := &Packet{Header: b, Start: at, Size: len(b)}
+	if v := w.table.HandleError(w.now, p); v != Took {
+		w.Errorf("verdict %d", v)
+	}
+}
+
+// TestTooBig: a router's word about a packet reaches the client that sent it,
+// about its own packet; a forged one does not.
+func TestTooBig(t *testing.T) {
+	u := modern()
+	w := spliced(t, u)
+	w.forward(w.fromClient(0, u.iss+1, u.isn+1, "hello"))
+	w.icmp(icmpUnreachable, icmpTooBig, u.iss+500)
+	w.icmp(icmpUnreachable, 1, u.iss+1)
+	if len(w.raw) != 0 || len(w.took()) != 0 {
+		t.Fatalf("a forged error was passed on: % x", w.raw)
+	}
+	w.icmp(icmpUnreachable, icmpTooBig, u.iss+1)
+	if len(w.raw) != 1 {
+		t.Fatalf("%d errors passed on", len(w.raw))
+	}
+	b := w.raw[0]
+	q, ok := parseQuote(&Packet{Header: b, Start: ip4Len, Size: len(b)})
+	if !ok || q.src != w.c || q.dst != w.s || q.seq != u.iss+1 || binary.BigEndian.Uint16(q.message[6:]) != 1300 {
+		t.Errorf("the client gets %+v", q)
+	}
+	if checksum.Checksum(b[ip4Len:], 0) != 0xffff || checksum.Checksum(q.ip[:ip4Len], 0) != 0xffff || checksum.Checksum(b[:ip4Len], 0) != 0xffff {
+		t.Error("a checksum is wrong")
+	}
+}
+
+// TestForeignError: errors about other packets are not for the table.
+func TestForeignError(t *testing.T) {
+	w := spliced(t, modern())
+	for _, b := range [][]byte{nil, make([]byte, 60), append([]byte{0x45}, make([]byte, 80)...)} {
+		if v := w.table.HandleError(w.now, &Packet{Header: b, Start: ip4Len, Size: len(b)}); v != Foreign {
+			t.Errorf("verdict %d for % x", v, b)
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package splice
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"runtime"
+	"testing"
+	"unsafe"
+)
+
+// perFlow is what a spliced flow may take, in bytes, with its share of the
+// indexes.
+const perFlow = 256
+
+// TestMemory: the state of a flow and what the table adds to it.
+func TestMemory(t *testing.T) {
+	const flows = 60000
+	w := newWorld(t, false)
+	size := unsafe.Sizeof(flow{})
+	before := heap()
+	table := w.tableWith(Config{Limit: flows})
+	table.cfg.Emit = func([]byte) {}
+	for i := range flows {
+		if !table.Open(0, clientNumber(i)) {
+			t.Fatalf("no room for flow %d", i)
+		}
+	}
+	used := heap() - before
+	t.Logf("%d bytes of state, %d bytes per flow with indexes", size, used/flows)
+	if size > perFlow || used > flows*perFlow {
+		t.Errorf("a flow takes %d bytes, %d with indexes; at most %d", size, used/flows, perFlow)
+	}
+	if table.Open(0, clientNumber(flows)) {
+		t.Error("a flow beyond the limit was taken")
+	}
+	table.Sweep(1e9)
+	for i := range int32(flows) {
+		table.drop(i)
+	}
+	if table.Flows() != 0 {
+		t.Errorf("%d flows left", table.Flows())
+	}
+	runtime.KeepAlive(table)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// clientNumber is one of many clients, of several servers.
+func clientNumber(i int) Client {
+	addr := [4]byte{10, 2, 0, 0}
+	binary.BigEndian.PutUint16(addr[2:], uint16(i/100))
+	server := [4]byte{198, 51, 100, byte(i % 5)}
+	return Client{
+		Addr:    netip.AddrPortFrom(netip.AddrFrom4(addr), uint16(1000+i%100)),
+		Server:  netip.AddrPortFrom(netip.AddrFrom4(server), 443),
+		Offered: full(1), Told: full(2),
+	}
+}
+
+// TestPorts: a worker's flows have ports of its own, and no two to one server
+// the same; without a free one clients are not taken.
+func TestPorts(t *testing.T) {
+	w := newWorld(t, false)
+	table := w.tableWith(Config{Worker: 3, Workers: 1000})
+	seen := map[uint16]bool{}
+	for i := range 200 {
+		if !table.Open(0, clientNumber(5*i)) {
+			break
+		}
+		port := w.one().src.Port()
+		if port%1000 != 3 || port < firstPort || seen[port] {
+			t.Fatalf("port %d after %v", port, seen)
+		}
+		seen[port] = true
+	}
+	if n := table.Flows(); n != (65536-firstPort)/1000 {
+		t.Errorf("%d flows to one server", n)
+	}
+	if table.Counters().Full == 0 {
+		t.Error("nobody was turned away")
+	}
+	if !table.Open(0, clientNumber(1)) {
+		t.Error("a flow to another server has no port")
+	}
+}
+
+// TestFamilies: without an address of its own family nothing is spliced.
+func TestFamilies(t *testing.T) {
+	w := newWorld(t, true)
+	w.table.cfg.Hub6 = netip.Addr{}
+	w.table.Greet(0, packetOf(tcp{src: w.c, dst: w.s, flags: flagSYN}.packet()), 1)
+	if len(w.sent) != 0 || w.table.Flows() != 0 {
+		t.Error("greeted")
+	}
+}
+
+// TestConfig: what New refuses.
+func TestConfig(t *testing.T) {
+	good := Config{Workers: 1, MSS: 1460, Emit: func([]byte) {}, Random: func() uint32 { return 0 }}
+	if _, err := New(good); err != nil {
+		t.Error(err)
+	}
+	for name, spoil := range map[string]func(*Config){
+		"Emit": func(c *Config) { c.Emit = nil }, "Random": func(c *Config) { c.Random = nil },
+		"MSS": func(c *Config) { c.MSS = 100 }, "Scale": func(c *Config) { c.Scale = 15 },
+		"Worker": func(c *Config) { c.Worker = 1 }, "Limit": func(c *Config) { c.Limit = -1 },
+	} {
+		c := good
+		spoil(&c)
+		if _, err := New(c); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// TestAllocations: translating takes no memory.
+func TestAllocations(t *testing.T) {
+	u := modern()
+	w := spliced(t, u)
+	up := packetOf(w.fromClient(0, u.iss+1, u.isn+1, "data", appendStamps(nil, 1, 2)...).packet())
+	down := packetOf(w.fromServer(0, u.srv+1, u.iss+1, "data", append(appendStamps(nil, 1, 2), optNop, optNop, optSACK, 10, 0, 0, 0, 1, 0, 0, 0, 2)...).packet())
+	n := testing.AllocsPerRun(100, func() {
+		if w.table.Handle(w.now, up) != Forward || w.table.Handle(w.now, down) != Forward {
+			t.Fatal("not forwarded")
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations per pair of segments", n)
+	}
+}
+
+func BenchmarkTranslate(b *testing.B) {
+	u := modern()
+	w := spliced(b, u)
+	p := packetOf(w.fromClient(0, u.iss+1, u.isn+1, "data", appendStamps(nil, 1, 2)...).packet())
+	for b.Loop() {
+		w.table.Handle(w.now, p)
+	}
+}
