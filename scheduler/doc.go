@@ -1,7 +1,7 @@
 // Package scheduler decides, and does nothing else: which flow goes next
-// (connection order), which link takes a chunk (path choice), how much a link
-// may carry (Estimator), whether it is alive (Health), and when a chunk is
-// late (Overdue). Values go in, a decision comes out; now is an argument.
+// (connection order), which of its bytes (data order), which link takes a chunk
+// (path choice), how much a link may carry (Estimator) and whether it is alive
+// (Health). Kinds name the policies of the three families. Values go in, a decision comes out; now is an argument.
 //
 // Nothing here sends, locks, reads a clock or starts a goroutine, so that every
 // policy can be tested and compared alone.
@@ -12,6 +12,7 @@ import "time"
 // Link is what a path choice knows of one link at one instant.
 type Link struct {
 	ID       int
+	Weight   int // as configured, for path choice by weight; 0 counts as 1
 	State    State
 	MinRTT   time.Duration
 	SRTT     time.Duration
@@ -40,8 +41,17 @@ func (l Link) drain(n int) time.Duration {
 
 // Path chooses the link for the next chunk of a flow.
 type Path interface {
-	// Pick returns the index into links of the link that takes the next n
-	// bytes of a flow which has left unsent bytes (n included), or false when
-	// the flow had better wait for a link that has no room now.
-	Pick(links []Link, n, left int) (int, bool)
+	// Pick returns the index into links of the link that takes the chunk, or
+	// false when the flow had better wait for a link that has no room now.
+	Pick(links []Link, c Chunk) (int, bool)
+}
+
+// Chunk is what a path choice knows of the bytes to be sent.
+type Chunk struct {
+	Size    int       // bytes
+	Left    int       // bytes of the flow that were not sent yet, these included
+	Window  int       // bytes that the flow may have sent and not consumed by the peer
+	Blocked bool      // the flow has used that up
+	Class   Class     //
+	Now     time.Time //
 }

@@ -8,7 +8,8 @@ package scheduler
 type Earliest struct{}
 
 // Pick implements Path.
-func (Earliest) Pick(links []Link, n, left int) (int, bool) {
+func (Earliest) Pick(links []Link, c Chunk) (int, bool) {
+	n, left := c.Size, c.Left
 	best, open := -1, -1
 	for i, l := range links {
 		if l.State != Up {

@@ -47,7 +47,7 @@ func TestEarliest(t *testing.T) {
 		{"none has room", []Link{up(20*ms, 50, 0, 0)}, 1000, 1000, -1},
 		{"none at all", nil, 1000, 1000, -1},
 	} {
-		i, ok := Earliest{}.Pick(c.links, c.n, c.left)
+		i, ok := Earliest{}.Pick(c.links, Chunk{Size: c.n, Left: c.left})
 		if !ok {
 			i = -1
 		}

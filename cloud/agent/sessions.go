@@ -106,6 +106,7 @@ func (s *sessions) begin(edge config.Client, id [16]byte) (*held, error) {
 	}
 	h.session = tunnel.New(tunnel.Config{
 		Peer: edge.Name, Secret: h.secret[:], Sink: s.sink, Budget: s.budget, Log: s.log,
+		Kinds: box.Kinds(s.cfg.Scheduler), Total: float64(edge.Limit) / 8, Terms: box.Override(edge.Policies),
 	})
 	s.byEdge[edge.Key] = h
 	s.wg.Go(func() { s.runSession(ctx, h) })

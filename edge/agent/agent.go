@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 
 // makeTunnels prepares the links.
 func (a *agent) makeTunnels() error {
-	a.tunnels = &tunnels{log: a.log, budget: a.budget, term: newTerm()}
+	a.tunnels = &tunnels{log: a.log, budget: a.budget, term: newTerm(), kinds: box.Kinds(a.cfg.Scheduler)}
 	for i, r := range a.plan.Links {
 		d, err := a.dialer(i, r)
 		if err != nil {
@@ -135,7 +135,7 @@ func (a *agent) installHub() error {
 func (a *agent) options() box.Options {
 	return box.Options{
 		Role: card.Edge, Count: a.cfg.Workers, Log: a.log,
-		Session: a.session, Policies: policy.New(a.cfg.Policies, policy.Users{}), NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
+		Session: a.session, Policies: policy.New(a.cfg.Policies, policy.Users{Bits4: a.cfg.Users.IPv4, Bits6: a.cfg.Users.IPv6}), NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
+	"hawser/scheduler"
 )
 
 // tunnels keeps the edge's session with its cloud: it makes one as soon as a
@@ -24,6 +25,7 @@ type tunnels struct {
 	budget  *tunnel.Budget
 	ended   func(stream.Tunnel) // told of sessions that have ended
 	uplinks []*uplink
+	kinds   scheduler.Kinds
 
 	mu     sync.Mutex
 	term   *term
@@ -82,7 +84,7 @@ func (t *tunnels) join(tm *term, w wire.Welcome) *tunnel.Session {
 		tm.since = time.Now()
 		tm.session = tunnel.New(tunnel.Config{
 			Peer: peerName(w), Edge: true, Secret: w.Secret[:], Sink: t.sink,
-			Budget: t.budget, Silent: t.silent, Log: t.log,
+			Budget: t.budget, Silent: t.silent, Log: t.log, Kinds: t.kinds,
 		})
 		t.cancel = cancel
 		t.wg.Go(func() { t.runSession(ctx, tm) })

@@ -44,7 +44,7 @@ metrics: "127.0.0.1:9477"
 
 func TestBrokenEdge(t *testing.T) {
 	for _, c := range []brokenCase{
-		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, identity, links, memory, metrics, name, namespace, policies, steer, workers`},
+		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, identity, links, memory, metrics, name, namespace, policies, scheduler, steer, users, workers`},
 		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, name, transport`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport: QUIC", `edge.yaml:9: links[1].transport: "QUIC" is not one of auto, tcp, quic`},

@@ -32,6 +32,9 @@ func (c *Client) schema() setter {
 	return object(fields{
 		"name": parsed(&c.Name, parseName),
 		"key":  parsed(&c.Key, parseKey),
+
+		"limit":    parsed(&c.Limit, parseRate),
+		"policies": sequence(&c.Policies, (*Policy).override),
 	})
 }
 
@@ -66,6 +69,9 @@ func (c *Cloud) checkEdge(d *document, i int) error {
 		return d.fail(path+".name", "missing: give the edge a name of its own, such as train-7")
 	case !d.has(path + ".key"):
 		return d.fail(path+".key", "missing: paste what `hawser-edge pubkey` prints on that edge")
+	}
+	if err := fillPolicies(d, path+".policies", edge.Policies); err != nil {
+		return err
 	}
 	for j, other := range c.Edges[:i] {
 		if other.Name == edge.Name {

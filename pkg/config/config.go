@@ -47,6 +47,7 @@ type Box struct {
 	Memory    unit.Bytes  // budget for the payload of all flows; at least MinMemory
 	Compress  Compression // zero means CompressAuto
 	Card      Card
+	Scheduler Scheduler
 }
 
 // Card says how records are encrypted and decrypted.
@@ -77,6 +78,7 @@ type Edge struct {
 	Links []Link // at least one; names are unique
 	Steer Steer
 
+	Users    Users
 	Policies []Policy // the first that matches counts
 }
 
@@ -128,6 +130,9 @@ func (c *Cloud) Peers() [][32]byte {
 type Client struct {
 	Name string
 	Key  [32]byte // Ed25519 public key
+
+	Limit    unit.BitRate // of all that goes to the edge; 0: none
+	Policies []Policy     // the first that matches replaces what the edge says
 }
 
 // Transport says what carries a link.

@@ -28,6 +28,7 @@ func (e *Edge) schema() setter {
 			"ports":      sequence(&e.Steer.Ports, one(parsePorts)),
 			"intercept":  enum(&e.Steer.Intercept, intercepts[:]),
 		}),
+		"users":    e.Users.schema(),
 		"policies": sequence(&e.Policies, (*Policy).schema),
 	}))
 }
@@ -52,6 +53,7 @@ func (b *Box) with(own fields) fields {
 	own["memory"] = parsed(&b.Memory, parseMemory)
 	own["compress"] = enum(&b.Compress, compressions[:])
 	own["card"] = b.Card.schema()
+	own["scheduler"] = b.Scheduler.schema()
 	return own
 }
 

@@ -32,10 +32,10 @@ func (s *Session) obey(c *stream.Command) {
 		s.addCtrl(func(b []byte) []byte { return wire.AppendAccepted(b, uint64(f.id)) })
 	case stream.CmdSend:
 		f.send.add(f, c.Seg)
-		s.order.Activate(&f.node)
+		s.order.Activate(&f.node, s.now)
 	case stream.CmdFin:
 		f.send.close(f)
-		s.order.Activate(&f.node)
+		s.order.Activate(&f.node, s.now)
 	case stream.CmdConsumed:
 		s.consumed(f, c.Bytes)
 	case stream.CmdReject:
@@ -62,11 +62,13 @@ func (s *Session) open(f *flow, c *stream.Command) {
 		terms = wire.DefaultTerms()
 	}
 	s.addCtrl(func(b []byte) []byte { return wire.AppendOpen(b, uint64(f.id), dst, src, terms) })
+	s.join(f, src.Addr(), terms)
 	s.welcome(f)
 }
 
 // welcome gives a new flow its first credit in both directions.
 func (s *Session) welcome(f *flow) {
+	f.allowed = f.peer
 	s.emit(f.worker, stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: f.peer})
 	if f.credit.window > InitialCredit {
 		s.grant(f)
@@ -161,7 +163,7 @@ func (s *Session) retire(f *flow) {
 func (s *Session) dropFlow(f *flow) {
 	s.cfg.Budget.add(-f.heldIn())
 	s.count.Duplicates += f.recv.Duplicates()
-	s.order.Remove(&f.node)
+	s.order.Leave(&f.node, s.now)
 	f.drop()
 	f.done = true
 	delete(s.flows, f.id)

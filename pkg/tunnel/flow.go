@@ -18,6 +18,7 @@ type flow struct {
 	node    scheduler.Node[*flow] // place in the connection order
 	send    sendQueue
 	peer    uint64 // limit that the peer gave us
+	allowed uint64 // limit that the worker was told
 	recv    reassembly.Stream
 	credit  credit
 	via     []via // which connection brought what was not consumed yet
@@ -50,11 +51,14 @@ func (f *flow) note(c *conn, from, to uint64) {
 // left is the number of bytes that wait to be sent, as path choice wants it. A
 // flow that has used up its credit has more than what is here.
 func (f *flow) left() int {
-	if !f.send.fin && f.send.end+creditEdge > f.peer {
+	if f.held() {
 		return f.send.left() + bulkLeft
 	}
 	return f.send.left()
 }
+
+// held reports whether a limit holds the flow: it has more than what is here.
+func (f *flow) held() bool { return !f.send.fin && f.send.end+creditEdge > f.allowed }
 
 const (
 	creditEdge = 32 << 10 // bytes of credit below which a flow counts as held by it

@@ -159,7 +159,7 @@ func (s *Session) moveAway(c *conn) {
 			e.ctrl = nil
 		}
 		if p := e.piece; p != nil && p.state == sent && p.flow.send.enqueue(p) {
-			s.order.Activate(&p.flow.node)
+			s.order.Activate(&p.flow.node, s.now)
 		}
 	}
 }

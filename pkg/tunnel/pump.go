@@ -83,13 +83,14 @@ func (s *Session) quickest() *conn {
 
 // refreshViews makes the values that policies judge by.
 func (s *Session) refreshViews() {
-	s.views = s.views[:0]
+	s.views, s.backlog = s.views[:0], backlog{}
 	for i, l := range s.links {
 		v := scheduler.Link{
 			ID: i, State: l.health.State(), MinRTT: l.est.MinRTT(),
 			SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(),
 		}
 		if c := l.conn; c != nil {
+			s.backlog.add(l)
 			if s.order.Len() > 0 {
 				c.look(s.now)
 			}
@@ -106,26 +107,34 @@ func (s *Session) refreshViews() {
 // flow that had better wait for a busy link ends its turn, so that a link never
 // idles while anybody has something to send.
 func (s *Session) sendChunks() {
-	waited := 0
+	s.order.Begin(s.now)
 	for s.hasRoom() {
 		node := s.order.Next()
-		if node == nil || waited > s.order.Len() {
+		if node == nil {
 			return
 		}
 		f := node.Flow
 		p := f.send.ready()
 		if p == nil {
-			s.order.Remove(node)
+			s.order.Deactivate(node)
 			continue
 		}
-		i, ok := s.path.Pick(s.views, p.seg.Len(), max(f.left(), p.seg.Len()))
+		i, ok := s.path.Pick(s.views, s.chunk(f, p))
 		if !ok {
-			s.order.Rotate(node)
-			waited++
+			s.order.Pass(node)
 			continue
 		}
-		waited = 0
 		s.order.Charge(node, s.sendPiece(s.links[i].conn, &s.views[i], p))
+		s.askWorker(f)
+	}
+}
+
+// chunk describes a piece to path choice.
+func (s *Session) chunk(f *flow, p *piece) scheduler.Chunk {
+	n := p.seg.Len()
+	return scheduler.Chunk{
+		Size: n, Left: max(f.left(), n), Window: int(f.peer - f.send.base),
+		Blocked: !f.send.fin && f.send.end+creditEdge > f.peer, Class: f.node.Class(), Now: s.now,
 	}
 }
 
@@ -151,7 +160,21 @@ func (s *Session) sendPiece(c *conn, v *scheduler.Link, p *piece) int {
 		s.count.BytesSent += uint64(n)
 	}
 	s.carry(c, v, p)
+	if path, ok := s.path.(scheduler.Copier); ok {
+		for _, i := range path.Copies(s.views, v.ID) {
+			n += s.carryCopy(i, p)
+		}
+	}
 	return max(n, 1)
+}
+
+// carryCopy sends another copy of a piece on link i and returns its size.
+func (s *Session) carryCopy(i int, p *piece) int {
+	n := p.seg.Len()
+	s.count.BytesAgain += uint64(n)
+	s.links[i].again += uint64(n)
+	s.carry(s.links[i].conn, &s.views[i], p)
+	return n
 }
 
 // carry logs and sends one copy of a piece.
@@ -214,12 +237,10 @@ func (s *Session) resendLateOn(i int, c *conn) {
 		if !ok {
 			continue
 		}
-		n := p.seg.Len()
-		s.copies.Spend(n)
-		s.count.BytesAgain += uint64(n)
-		s.links[j].again += uint64(n)
 		e.moved = true
-		s.carry(s.links[j].conn, &s.views[j], p)
+		n := s.carryCopy(j, p)
+		s.copies.Spend(n)
+		s.order.Charge(&p.flow.node, n)
 	}
 }
 

@@ -96,7 +96,7 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 		s.dropFlow(fl)
 	case wire.KindResend:
 		fl.send.resendFrom(f.Offset)
-		s.order.Activate(&fl.node)
+		s.order.Activate(&fl.node, s.now)
 	case wire.KindCredit:
 		return s.peerCredit(fl, f)
 	}
@@ -110,9 +110,7 @@ func (s *Session) peerCredit(fl *flow, f *wire.Frame) error {
 	}
 	if f.Limit > fl.peer {
 		fl.peer = f.Limit
-		if fl.opened && !fl.done {
-			s.emit(fl.worker, stream.Event{Kind: stream.EventCredit, Flow: fl.id, Limit: f.Limit})
-		}
+		s.askWorker(fl)
 	}
 	s.retire(fl)
 	return nil
@@ -130,6 +128,11 @@ func (s *Session) peerOpens(f *wire.Frame) error {
 	fl := s.embryo(id)
 	fl.opened = true
 	s.count.FlowsOpened++
+	terms := f.Terms
+	if s.cfg.Terms != nil {
+		terms = s.cfg.Terms(terms, f.Src.Addr(), f.Dst)
+	}
+	s.join(fl, f.Src.Addr(), terms)
 	s.emit(fl.worker, stream.Event{Kind: stream.EventOpen, Flow: id, Dst: f.Dst, Src: f.Src})
 	s.welcome(fl)
 	s.advance(fl)

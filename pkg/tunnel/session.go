@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"hawser/pkg/stream"
+	"hawser/pkg/wire"
 	"hawser/scheduler"
 )
 
@@ -30,12 +32,17 @@ type Config struct {
 	Edge   bool                        // this side opens flows
 	Secret []byte                      // 32 bytes, shared by both ends (PROTOCOL.md section 3)
 	Sink   stream.Sink                 // takes the events
-	Path   scheduler.Path              // path choice; nil = earliest completion
+	Kinds  scheduler.Kinds             // which policies decide
+	Total  float64                     // what all flows together do not exceed away from here, bytes per second; 0 = no limit
+	Terms  Terms                       // changes the terms on which the peer opened a flow; nil = they stay
 	Budget *Budget                     // receive memory, shared by an agent's sessions
 	Linger time.Duration               // how long the session lives without any link; 0 = 90 s
 	Silent func(link int, silent bool) // told when a link falls silent and when it speaks again; must not block; nil = nobody
 	Log    *slog.Logger                // nil = slog.Default
 }
+
+// Terms changes the terms that the peer asks for a flow from client to server.
+type Terms func(asked wire.Terms, client netip.Addr, server netip.AddrPort) wire.Terms
 
 // DefaultLinger is how long a session outlives its last link.
 const DefaultLinger = 90 * time.Second
@@ -52,11 +59,12 @@ type Session struct {
 	now        time.Time
 	flows      map[stream.ID]*flow
 	used       idSet // flow IDs that the peer ever used
-	order      scheduler.DRR[*flow]
+	order      scheduler.Order[*flow]
 	path       scheduler.Path
-	copies     scheduler.Overdue
+	copies     scheduler.Data
 	links      []*link
 	views      []scheduler.Link
+	backlog    backlog
 	candidates []*conn // connections that have not spoken yet (cloud)
 	ctrl       []byte  // control frames that wait for a link
 	ctrlEnds   []int   // where each of them ends
@@ -84,9 +92,6 @@ type Counters struct {
 
 // New returns a session; Run makes it work.
 func New(cfg Config) *Session {
-	if cfg.Path == nil {
-		cfg.Path = scheduler.Earliest{}
-	}
 	if cfg.Linger == 0 {
 		cfg.Linger = DefaultLinger
 	}
@@ -94,9 +99,9 @@ func New(cfg Config) *Session {
 		cfg.Log = slog.Default()
 	}
 	return &Session{
-		cfg: cfg, log: cfg.Log.With("peer", cfg.Peer), path: cfg.Path,
+		cfg: cfg, log: cfg.Log.With("peer", cfg.Peer), path: scheduler.NewPath(cfg.Kinds.Path),
 		box: newMailbox(), ended: make(chan struct{}),
-		flows: map[stream.ID]*flow{}, copies: scheduler.NewOverdue(),
+		flows: map[stream.ID]*flow{}, copies: scheduler.NewData(cfg.Kinds.Data), order: scheduler.NewOrder[*flow](cfg.Kinds.Order, cfg.Total),
 	}
 }
 
@@ -208,6 +213,9 @@ func (s *Session) nextDeadline() time.Duration {
 			if c.eye.sense.Known && s.order.Len() > 0 {
 				wait = min(wait, capTick)
 			}
+		}
+		if due := s.order.Wake(); !due.IsZero() {
+			wait = min(wait, due.Sub(s.now))
 		}
 		_, next := l.health.ProbeDue(s.now, c.evidence())
 		wait = min(wait, next)

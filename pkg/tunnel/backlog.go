@@ -1,0 +1,64 @@
+package tunnel
+
+import (
+	"net/netip"
+	"time"
+
+	"hawser/pkg/stream"
+	"hawser/pkg/wire"
+	"hawser/scheduler"
+)
+
+// join takes a flow into the connection order on its terms (PROTOCOL.md
+// section 5.2).
+func (s *Session) join(f *flow, client netip.Addr, t wire.Terms) {
+	u := scheduler.User{Policy: t.Policy}
+	if client = client.Unmap(); t.Bits > 0 {
+		u.Prefix, _ = client.Prefix(min(int(t.Bits), client.BitLen()))
+	}
+	s.order.Join(&f.node, scheduler.Terms{
+		User: u, Class: scheduler.Class(t.Class), Weight: int(t.Weight),
+		Guarantee: float64(t.Guarantee), Limit: float64(t.Limit),
+	}, s.now)
+}
+
+// backlog is how many bytes may wait here in all: two round trips of what the
+// links carry together, or two of their windows.
+type backlog struct {
+	srtt time.Duration
+	rate float64
+	caps int
+}
+
+// Limits of what waits here.
+const (
+	backlogFloor = 64 << 10 // per flow, bytes
+	askStep      = 32 << 10 // more room than this is worth telling the worker
+)
+
+func (b *backlog) add(l *link) {
+	b.srtt = max(b.srtt, l.est.SRTT())
+	b.rate += l.est.Rate()
+	b.caps += l.est.Cap()
+}
+
+// allowance is how much of a flow may wait here: the part that its user has a
+// right to. Beyond it the worker reads no more from the party, whose TCP then
+// closes its window: users wait where they come from, not in the pair.
+func (s *Session) allowance(f *flow) int {
+	all := max(2*s.backlog.srtt.Seconds()*s.backlog.rate, 2*float64(s.backlog.caps))
+	return max(int(all*s.order.Share(&f.node)), backlogFloor)
+}
+
+// askWorker lets the worker send what the peer's credit and the allowance
+// permit, when that is worth telling.
+func (s *Session) askWorker(f *flow) {
+	if !f.opened || f.done || f.allowed >= f.peer {
+		return
+	}
+	to := min(f.peer, f.send.next+uint64(s.allowance(f)))
+	if to >= f.allowed+askStep || to == f.peer {
+		f.allowed = to
+		s.emit(f.worker, stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: to})
+	}
+}

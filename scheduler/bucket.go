@@ -1,0 +1,67 @@
+package scheduler
+
+import "time"
+
+// bucket is a token bucket. The zero bucket holds nobody to anything.
+type bucket struct {
+	rate   float64 // bytes per second; 0: without limit
+	depth  float64
+	tokens float64 // below zero after a chunk that was larger than what was left
+	at     time.Time
+}
+
+// bucketTime is how much of its rate a bucket may save up; a few chunks at
+// least.
+const (
+	bucketTime  = 50 * time.Millisecond
+	bucketFloor = 2 * Quantum
+)
+
+// newBucket returns a full bucket.
+func newBucket(rate float64, now time.Time) bucket {
+	depth := max(rate*bucketTime.Seconds(), bucketFloor)
+	return bucket{rate: rate, depth: depth, tokens: depth, at: now}
+}
+
+// setRate changes the rate and keeps what was saved up.
+func (b *bucket) setRate(rate float64, now time.Time) {
+	if b.rate == rate {
+		return
+	}
+	b.fill(now)
+	saved := b.tokens
+	had := b.rate != 0
+	*b = newBucket(rate, now)
+	if had {
+		b.tokens = min(saved, b.depth)
+	}
+}
+
+func (b *bucket) fill(now time.Time) {
+	if b.rate > 0 && now.After(b.at) {
+		b.tokens = min(b.tokens+b.rate*now.Sub(b.at).Seconds(), b.depth)
+	}
+	b.at = now
+}
+
+func (b *bucket) take(n int) {
+	if b.rate > 0 {
+		b.tokens -= float64(n)
+	}
+}
+
+// empty reports whether nothing is left.
+func (b *bucket) empty() bool { return b.rate > 0 && b.tokens <= 0 }
+
+// ready is when an empty bucket holds enough for a chunk again.
+func (b *bucket) ready() time.Time {
+	return b.at.Add(time.Duration((Quantum - b.tokens) / b.rate * float64(time.Second)))
+}
+
+// full is when the bucket is full; its owner may be forgotten then.
+func (b *bucket) full() time.Time {
+	if b.rate == 0 {
+		return time.Time{}
+	}
+	return b.at.Add(time.Duration((b.depth - b.tokens) / b.rate * float64(time.Second)))
+}

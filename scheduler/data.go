@@ -1,0 +1,37 @@
+package scheduler
+
+import "time"
+
+// Data is data order: when bytes of a flow that are under way already go a
+// second time, in place of new ones.
+type Data interface {
+	// Copy says on which of links a chunk of n bytes that is late on links[on]
+	// should be sent again, or false. age is its age, pred was its prediction.
+	Copy(links []Link, on, n int, age, pred time.Duration) (int, bool)
+	// Spend notes that a copy of n bytes was sent.
+	Spend(n int)
+	// Delivered notes that n bytes have arrived.
+	Delivered(n int)
+}
+
+// NewData returns a data order.
+func NewData(k DataKind) Data {
+	if k == DataFIFO {
+		return FIFO{}
+	}
+	o := NewOverdue()
+	return &o
+}
+
+// FIFO is data order by offset alone: a chunk goes again only when its link is
+// suspect or gone.
+type FIFO struct{}
+
+// Copy implements Data.
+func (FIFO) Copy([]Link, int, int, time.Duration, time.Duration) (int, bool) { return 0, false }
+
+// Spend implements Data.
+func (FIFO) Spend(int) {}
+
+// Delivered implements Data.
+func (FIFO) Delivered(int) {}

@@ -1,0 +1,48 @@
+package scheduler
+
+// elem is a value's place in a list. The zero elem is in none.
+type elem[T any] struct {
+	value      T
+	next, prev *elem[T]
+	list       *list[T]
+}
+
+// list is a doubly linked list.
+type list[T any] struct {
+	head, tail *elem[T]
+}
+
+func (l *list[T]) push(e *elem[T]) {
+	e.list, e.prev, e.next = l, l.tail, nil
+	if l.tail != nil {
+		l.tail.next = e
+	} else {
+		l.head = e
+	}
+	l.tail = e
+}
+
+// unlink takes e out of its list, if it is in one.
+func (e *elem[T]) unlink() {
+	l := e.list
+	if l == nil {
+		return
+	}
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		l.head = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		l.tail = e.prev
+	}
+	e.next, e.prev, e.list = nil, nil, nil
+}
+
+// moveTo puts e at the end of another list, or of the same one.
+func (e *elem[T]) moveTo(l *list[T]) {
+	e.unlink()
+	l.push(e)
+}
