@@ -52,6 +52,7 @@ vet: ## gofmt and go vet
 
 unit: ## unit tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout 20m $(UNIT)
+	$(GO) test -run TestSimulation ./pkg/tunnel
 
 e2e: ## tests of the programs in the lab, one after the other
 	HAWSER_BIN=$(CURDIR)/bin $(GO) test ./e2e/... -count=1 -timeout 25m -p 1
