@@ -28,6 +28,7 @@ SOURCE := cloud docs e2e edge netns pkg scheduler
 UNIT   := ./pkg/... ./scheduler/... ./netns/... ./edge/... ./cloud/... ./docs/...
 
 .PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers microbench install uninstall clean
+.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-flood microbench install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -68,6 +69,8 @@ bench-paths: setup build ## how uplinks are used in 19 scenarios, beside single 
 
 bench-peers: setup build ## hawser beside stunnel, haproxy and shadowsocks-libev, medians of 5, 6 minutes; PEERS="-runs 1 -racers tproxy" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench -only peers -runs 5 $(PEERS)
+bench-flood: setup build ## clients under a SYN flood at the edge, beside kernel SYN cookies; FLOOD="-rate 100000 -time 60s"
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/flood $(FLOOD)
 
 microbench: ## Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)

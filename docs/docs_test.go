@@ -140,7 +140,7 @@ func TestConfigExamples(t *testing.T) {
 func TestStatusFields(t *testing.T) {
 	doc := read(t, "docs/operations.md")
 	for heading, document := range map[string]any{
-		"### The box": admin.Status{}, "### Card": admin.Card{}, "### Memory": admin.Memory{}, "### Sessions": admin.Session{},
+		"### The box": admin.Status{}, "### Card": admin.Card{}, "### Handshakes": admin.Handshakes{}, "### Memory": admin.Memory{}, "### Sessions": admin.Session{},
 		"### Links": admin.Link{}, "### Flows": admin.Flows{},
 	} {
 		var names []string
@@ -156,7 +156,7 @@ func TestStatusFields(t *testing.T) {
 // TestCounters compares the counters in docs/operations.md with those that the
 // agents fill in.
 func TestCounters(t *testing.T) {
-	source := read(t, "pkg/box/status.go")
+	source := read(t, "pkg/box/status.go") + read(t, "pkg/box/guard.go") + read(t, "pkg/box/egress.go")
 	var names []string
 	for _, m := range regexp.MustCompile(`\bc\["([a-z_]+)"( ?\+ ?code)?\]|"([a-z_]+)":\s+(?:st\.|uint64\()`).FindAllStringSubmatch(source, -1) {
 		name := m[1] + m[3]

@@ -38,6 +38,9 @@ const (
 	// Socket buffers, in bytes.
 	captureReceive = 16 << 20
 	captureSend    = 8 << 20
+	// captureSYN holds some thousand SYNs: what comes while the program waits
+	// for a processor.
+	captureSYN = 4 << 20
 	// fanoutIgnoreOutgoing is PACKET_FANOUT_FLAG_IGNORE_OUTGOING (Linux 5.11).
 	// In a group the sockets' own PACKET_IGNORE_OUTGOING is not looked at.
 	fanoutIgnoreOutgoing = 0x4000
@@ -54,6 +57,26 @@ const (
 // together, and TCP does not need them (path MTU discovery). With n > 1 the
 // sockets share the frames by mode. A second Capture gets a copy of everything.
 func (h *Host) Capture(n int, mode FanoutMode) ([]int, error) {
+	return h.capture(n, mode, captureReceive, captureFilter(everySegment))
+}
+
+// CaptureClients is Capture with FanoutSource, but the frames with SYNs of
+// clients come by n sockets of their own, so that a flood of them is lost there
+// and nowhere else.
+func (h *Host) CaptureClients(n int) (rest, syns []int, err error) {
+	if rest, err = h.capture(n, FanoutSource, captureReceive, captureFilter(noSYN)); err != nil {
+		return nil, nil, err
+	}
+	if syns, err = h.capture(n, FanoutSource, captureSYN, captureFilter(onlySYN)); err != nil {
+		for _, fd := range rest {
+			unix.Close(fd)
+		}
+		return nil, nil, err
+	}
+	return rest, syns, nil
+}
+
+func (h *Host) capture(n int, mode FanoutMode, receive int, filter program) ([]int, error) {
 	if n < 1 || n > maxFanout {
 		return nil, fmt.Errorf("capture: %d workers: use 1 to %d", n, maxFanout)
 	}
@@ -70,7 +93,7 @@ func (h *Host) Capture(n int, mode FanoutMode) ([]int, error) {
 	}
 	var fds []int
 	err := inside(h.space, func() (err error) {
-		fds, err = openCapture(h.hub.Index, n, mode)
+		fds, err = openCapture(h.hub.Index, n, mode, receive, filter)
 		return err
 	})
 	if err != nil {
@@ -83,7 +106,7 @@ func (h *Host) Capture(n int, mode FanoutMode) ([]int, error) {
 // frame reaches a worker that it is not for. (A socket made with protocol 0
 // hears nothing before bind, and the filter is there by then: there is nothing
 // to drain.)
-func openCapture(index, n int, mode FanoutMode) (fds []int, err error) {
+func openCapture(index, n int, mode FanoutMode, receive int, filter program) (fds []int, err error) {
 	defer func() {
 		if err != nil {
 			for _, fd := range fds {
@@ -98,7 +121,7 @@ func openCapture(index, n int, mode FanoutMode) (fds []int, err error) {
 			return fds, fmt.Errorf("socket: %w", err)
 		}
 		fds = append(fds, fd)
-		if err := prepareCapture(fd, index); err != nil {
+		if err := prepareCapture(fd, index, receive); err != nil {
 			return fds, err
 		}
 	}
@@ -108,14 +131,14 @@ func openCapture(index, n int, mode FanoutMode) (fds []int, err error) {
 		}
 	}
 	for _, fd := range fds {
-		if err := attach(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, captureFilter()); err != nil {
+		if err := attach(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, filter); err != nil {
 			return fds, fmt.Errorf("SO_ATTACH_FILTER: %w", err)
 		}
 	}
 	return fds, nil
 }
 
-func prepareCapture(fd, index int) error {
+func prepareCapture(fd, index, receive int) error {
 	deaf := []bpf.Instruction{bpf.RetConstant{Val: 0}}
 	if err := attach(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, deaf); err != nil {
 		return fmt.Errorf("SO_ATTACH_FILTER: %w", err)
@@ -126,7 +149,7 @@ func prepareCapture(fd, index int) error {
 	}{
 		{"PACKET_VNET_HDR", unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1},
 		{"PACKET_IGNORE_OUTGOING", unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1},
-		{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureReceive},
+		{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receive},
 		{"SO_SNDBUFFORCE", unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, captureSend},
 	} {
 		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil {

@@ -37,10 +37,39 @@ func loadX(offset uint32, size int) bpf.Instruction {
 	return bpf.LoadIndirect{Off: offset, Size: size}
 }
 
-// captureFilter passes what Capture promises.
-func captureFilter() program {
+// segments says which TCP segments a filter passes.
+type segments int
+
+const (
+	everySegment segments = iota
+	noSYN                 // all but SYNs; a SYN-ACK is none
+	onlySYN
+)
+
+// of returns the program that decides by the TCP flags, which load puts into
+// the accumulator.
+func (s segments) of(drop, pass program, load ...bpf.Instruction) program {
+	const syn, ack = 0x02, 0x10
+	flags := append(program(load), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: syn | ack})
+	switch s {
+	case noSYN:
+		return append(flags, when(syn, drop, pass)...)
+	case onlySYN:
+		return append(flags, when(syn, pass, drop)...)
+	}
+	return pass
+}
+
+// captureFilter passes what Capture promises, of TCP only which.
+func captureFilter(which segments) program {
 	drop, pass := program{bpf.RetConstant{Val: 0}}, program{bpf.RetConstant{Val: wholeFrame}}
-	ifTCP := when(protoTCP, pass, drop)
+	other := pass // ICMP errors
+	if which == onlySYN {
+		other = drop
+	}
+	ifTCP := when(protoTCP, other, drop)
+	tcp4 := which.of(drop, pass, bpf.LoadMemShift{Off: etherLen}, loadX(etherLen+13, 1))
+	tcp6 := which.of(drop, pass, load(etherLen+40+13, 1))
 
 	// Destination unreachable (3) that quotes TCP; X is the length of the outer
 	// IP header, the quoted one follows 8 bytes of ICMP.
@@ -49,14 +78,14 @@ func captureFilter() program {
 	v4 := slices.Concat(
 		program{load(etherLen+6, 2), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipFalse: 1}}, drop,
 		program{load(etherLen+9, 1)},
-		when(protoTCP, pass, when(protoICMP, error4, drop)))
+		when(protoTCP, tcp4, when(protoICMP, error4, drop)))
 
 	// Types 1 to 4 are the errors of ICMPv6 (RFC 4443 section 2.1).
 	error6 := slices.Concat(program{load(etherLen+40, 1),
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
 		bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: 4, SkipTrue: 1}}, drop,
 		program{load(etherLen+40+8+6, 1)}, ifTCP)
-	v6 := append(program{load(etherLen+6, 1)}, when(protoTCP, pass, when(protoIP6I, error6, drop))...)
+	v6 := append(program{load(etherLen+6, 1)}, when(protoTCP, tcp6, when(protoIP6I, error6, drop))...)
 
 	return append(program{load(12, 2)}, when(0x0800, v4, when(0x86dd, v6, drop))...)
 }

@@ -82,7 +82,7 @@ func vm(t testing.TB, p program) *bpf.VM {
 }
 
 func TestCaptureFilter(t *testing.T) {
-	m := vm(t, captureFilter())
+	m := vm(t, captureFilter(everySegment))
 	for name, c := range filterCases() {
 		n, err := m.Run(plainFrame(c.packet))
 		if err != nil || (n > 0) != c.pass {
@@ -202,7 +202,7 @@ func FuzzPrograms(f *testing.F) {
 	for _, c := range filterCases() {
 		f.Add(plainFrame(c.packet))
 	}
-	filter := vm(f, captureFilter())
+	filter := vm(f, captureFilter(everySegment))
 	fanouts := []*bpf.VM{vm(f, fanoutProgram(FanoutSource, 3)), vm(f, fanoutProgram(FanoutLocalPort, 3))}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		n, err := filter.Run(frame)

@@ -32,6 +32,9 @@ type Options struct {
 	Intercept string // "hub" (default) or "tproxy"
 	Transport string // of all links: "auto" (default), "tcp" or "quic"
 	IPv6Links bool   // links run over IPv6
+	Handshake string // of the edge; "" leaves it to the default
+	Limits    string // of the edge, as in the file; "" leaves them to the default
+	Policies  string // of the edge, as in the file
 	Workers   int
 	Exclude   []string
 	Local     bool
@@ -98,6 +101,11 @@ func (p *Pair) EdgeYAML() string {
 	}
 	fmt.Fprintf(&b, "steer:\n  interfaces: [lan0]\n  local: %v\n  exclude: [%s]\n  ports: [\"1-%d\", \"%d-65535\"]\n  intercept: %s\n",
 		p.opts.Local, quoted(p.opts.Exclude), DirectPort-1, DirectPort+1, or(p.opts.Intercept, "hub"))
+	for key, value := range map[string]string{"handshake": p.opts.Handshake, "limits": p.opts.Limits, "policies": p.opts.Policies} {
+		if value != "" {
+			fmt.Fprintf(&b, "%s: %s\n", key, value)
+		}
+	}
 	p.shared(&b, "edge")
 	return b.String()
 }

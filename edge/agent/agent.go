@@ -135,7 +135,7 @@ func (a *agent) installHub() error {
 func (a *agent) options() box.Options {
 	return box.Options{
 		Role: card.Edge, Count: a.cfg.Workers, Log: a.log,
-		Session: a.session, Policies: policy.New(a.cfg.Policies, policy.Users{Bits4: a.cfg.Users.IPv4, Bits6: a.cfg.Users.IPv6}), NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
+		Session: a.session, Handshake: a.cfg.Handshake, Limits: a.cfg.Limits, Policies: policy.New(a.cfg.Policies, policy.Users{Bits4: a.cfg.Users.IPv4, Bits6: a.cfg.Users.IPv6}), NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	}
 }
 

@@ -47,6 +47,9 @@ func (p *printer) box(s Status) {
 	if s.Intercept != "" {
 		p.line("  intercept: %s", clean(s.Intercept))
 	}
+	if h := s.Handshakes; h != nil {
+		p.line("  handshakes: %s, now %s, %d pending", clean(h.Mode), clean(h.Now), h.Pending)
+	}
 	p.counters(s.Counters)
 	if len(s.Sessions) == 0 {
 		p.line("  sessions: none")

@@ -28,11 +28,24 @@ type Status struct {
 	Uptime   float64   `json:"uptime_s"` // seconds since the start
 	Workers  int       `json:"workers"`  // relay workers
 	// Intercept is how the edge takes clients' connections: "hub" or "tproxy".
-	Intercept string            `json:"intercept,omitempty"`
-	Card      Card              `json:"card"`
-	Memory    Memory            `json:"memory"`             // payload of all flows
-	Sessions  []Session         `json:"sessions"`           // the edge has one
-	Counters  map[string]uint64 `json:"counters,omitempty"` // of the agent as a whole
+	Intercept  string            `json:"intercept,omitempty"`
+	Handshakes *Handshakes       `json:"handshakes,omitempty"` // edge with a hub
+	Card       Card              `json:"card"`
+	Memory     Memory            `json:"memory"`             // payload of all flows
+	Sessions   []Session         `json:"sessions"`           // the edge has one
+	Counters   map[string]uint64 `json:"counters,omitempty"` // of the agent as a whole
+}
+
+// Handshakes says how clients' connections are accepted. They are pending
+// until their server has accepted.
+type Handshakes struct {
+	Mode             string `json:"mode"`               // configured: "auto", "zero-window", "fast" or "strict"
+	Now              string `json:"now"`                // in force: not "auto"
+	Switches         uint64 `json:"switches"`           // times that auto has changed its choice
+	Pending          uint64 `json:"pending"`            // connections
+	FirstFlights     uint64 `json:"first_flights"`      // bytes that pending connections have sent
+	FirstFlightsPeak uint64 `json:"first_flights_peak"` // the most there ever were
+	Clients          uint64 `json:"clients"`            // with connections
 }
 
 // Card is what encrypts and decrypts records.

@@ -18,7 +18,7 @@ import (
 func (w *Workers) Describe(started time.Time, budget *tunnel.Budget, links *link.Counters) admin.Status {
 	s := admin.Status{
 		Role: "edge", Version: admin.Release, Protocol: wire.VersionMax, Started: started,
-		Uptime: time.Since(started).Seconds(), Workers: len(w.workers), Intercept: w.intercept(), Card: w.cards.status(),
+		Uptime: time.Since(started).Seconds(), Workers: len(w.workers), Intercept: w.intercept(), Handshakes: w.guardStatus(), Card: w.cards.status(),
 		Memory:   admin.Memory{Used: uint64(budget.Held()), Peak: uint64(budget.Peak()), Budget: uint64(budget.Limit())},
 		Counters: w.counters(links),
 	}
@@ -58,7 +58,10 @@ func (w *Workers) counters(links *link.Counters) map[string]uint64 {
 	c["links_refused"] = links.Refused.Load() + links.Failed.Load()
 	c["links_crowded"] = links.Crowded.Load()
 	for _, s := range w.StackStats() {
-		addStack(c, s)
+		addStack(c, s, w.gate != nil)
+	}
+	if w.egress != nil {
+		w.egress.add(c)
 	}
 	for _, d := range w.doors {
 		c["sockets_accepted"] += d.accepted.Load()
@@ -68,7 +71,7 @@ func (w *Workers) counters(links *link.Counters) map[string]uint64 {
 }
 
 // addStack adds what one user-space stack has counted.
-func addStack(c map[string]uint64, s split.Stats) {
+func addStack(c map[string]uint64, s split.Stats, guarded bool) {
 	c["hub_frames_in"] += s.FramesIn
 	c["hub_frames_out"] += s.FramesOut
 	c["hub_overruns"] += s.Overruns
@@ -80,6 +83,9 @@ func addStack(c map[string]uint64, s split.Stats) {
 	c["hub_dialed"] += s.Dialed
 	c["hub_dial_fails"] += s.DialFails
 	c["hub_retransmits"] += s.Retransmits
+	if guarded {
+		addGuard(c, s.Guard)
+	}
 }
 
 // Session converts a session's figures. up says that "sent" is "up".

@@ -38,6 +38,12 @@ type Options struct {
 	// they take (Policy.Direct), when they are accepted (Policy.Handshake). Edge
 	// only; nil means the default for all.
 	Policies *policy.Table
+	// Handshake is how clients are accepted where their policy says nothing,
+	// Limits what they can make the edge hold. With a hub at the edge only.
+	Handshake config.Handshake
+	Limits    config.Limits
+	// Egress bounds connects to servers. Cloud only.
+	Egress config.EgressLimits
 	// Allow is the egress check. Cloud only; nil allows all.
 	Allow func(netip.Addr) bool
 
@@ -54,8 +60,10 @@ type Workers struct {
 	workers []*relay.Worker
 	pollers []*sock.Poller
 	stacks  []*split.Stack
-	doors   []*door // one per worker of an edge without a hub
-	flows   int     // most flows of a worker; 0: the relay's default
+	doors   []*door     // one per worker of an edge without a hub
+	gate    *split.Gate // of an edge with one
+	egress  *limiter    // of a cloud
+	flows   int         // most flows of a worker; 0: the relay's default
 
 	flowsCtx  context.Context // ends with StopFlows
 	stopFlows context.CancelFunc
@@ -88,16 +96,18 @@ func NewWorkers(o Options) (*Workers, error) {
 	return w, nil
 }
 
-// capture opens a raw socket per worker.
+// capture opens a raw socket per worker, and at the edge one more for SYNs,
+// which follow the others.
 func (w *Workers) capture() ([]int, error) {
 	if w.opts.Host == nil {
 		return make([]int, w.opts.Count), nil
 	}
-	mode := netns.FanoutSource
 	if w.opts.Role == card.Cloud {
-		mode = netns.FanoutLocalPort
+		return w.opts.Host.Capture(w.opts.Count, netns.FanoutLocalPort)
 	}
-	return w.opts.Host.Capture(w.opts.Count, mode)
+	w.gate = newGate(w.opts.Handshake, w.opts.Limits)
+	rest, syns, err := w.opts.Host.CaptureClients(w.opts.Count)
+	return append(rest, syns...), err
 }
 
 // add builds worker i. The stack takes over its raw socket.
@@ -113,7 +123,7 @@ func (w *Workers) add(i int, fds []int) error {
 	worker, err := relay.New(relay.Options{
 		Index: i, Poller: poller, Card: channel, Window: w.cards.kind.Window(), Ring: w.rings.Get,
 		Dial: w.dialer(i, poller), Allow: w.allow(), Plain: w.opts.NoCompress, Log: w.opts.Log,
-		Flows: w.flows, Terms: w.terms(),
+		Flows: w.flows, Terms: w.terms(), Egress: w.limiter(),
 	})
 	if err != nil {
 		return errors.Join(err, poller.Close())
@@ -126,11 +136,18 @@ func (w *Workers) add(i int, fds []int) error {
 	if w.opts.Host == nil {
 		return nil
 	}
-	stack, err := split.New(w.stackOptions(i, fds[i]), w.accepter(worker))
+	o := w.stackOptions(i, fds[i])
+	if w.gate != nil {
+		o.Guard = &split.GuardOptions{SYN: fds[w.opts.Count+i], Gate: w.gate, Mode: w.handshakes()}
+	}
+	stack, err := split.New(o, w.accepter(worker))
 	if err != nil {
 		return fmt.Errorf("worker %d: %w", i, err)
 	}
 	fds[i] = -1
+	if w.gate != nil {
+		fds[w.opts.Count+i] = -1
+	}
 	w.stacks = append(w.stacks, stack)
 	return nil
 }
@@ -158,6 +175,17 @@ func (w *Workers) accepter(worker *relay.Worker) func(*split.Conn) {
 		}
 		worker.Accept(c, c.Local(), c.Remote(), t)
 	}
+}
+
+// limiter is a cloud's egress limits.
+func (w *Workers) limiter() relay.Egress {
+	if w.opts.Role == card.Edge {
+		return nil
+	}
+	if w.egress == nil {
+		w.egress = newLimiter(w.opts.Egress)
+	}
+	return w.egress
 }
 
 // dialer makes connections to servers at the cloud.

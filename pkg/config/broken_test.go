@@ -44,7 +44,7 @@ metrics: "127.0.0.1:9477"
 
 func TestBrokenEdge(t *testing.T) {
 	for _, c := range []brokenCase{
-		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, identity, links, memory, metrics, name, namespace, policies, scheduler, steer, users, workers`},
+		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, handshake, identity, limits, links, memory, metrics, name, namespace, policies, scheduler, steer, users, workers`},
 		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, name, transport`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport: QUIC", `edge.yaml:9: links[1].transport: "QUIC" is not one of auto, tcp, quic`},
@@ -139,7 +139,7 @@ func TestBrokenCloud(t *testing.T) {
 		{"mode: hub", "mode: nat", `cloud.yaml:7: egress.mode: "nat" is not one of hub, socket`},
 		{"private]", "privat]", `cloud.yaml:8: egress.deny[2]: "privat" is not one of loopback, link-local, private, multicast, nor a network`},
 		{"10.1.0.0/16", "10.1.0.0/x", `cloud.yaml:9: egress.allow[0]: "10.1.0.0/x" is not a network such as 10.0.0.0/8 or 2001:db8::/32`},
-		{"  allow:", "  permit:", `cloud.yaml:9: egress: "permit": unknown key; known here: allow, deny, mode`},
+		{"  allow:", "  permit:", `cloud.yaml:9: egress: "permit": unknown key; known here: allow, deny, limits, mode`},
 		{validCloud, "listen: \":1\"\n", `cloud.yaml:1: edges: missing: list at least one edge, such as {name: train-7, key: "..."}`},
 	} {
 		_, err := ParseCloud("cloud.yaml", c.apply(t, validCloud))

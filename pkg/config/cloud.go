@@ -21,9 +21,10 @@ func (c *Cloud) schema() setter {
 		"listen": parsed(&c.Listen, parseListen),
 		"edges":  sequence(&c.Edges, (*Client).schema),
 		"egress": object(fields{
-			"mode":  enum(&c.Egress.Mode, egressModes[:]),
-			"deny":  networkSets(&c.Egress.Deny),
-			"allow": networkSets(&c.Egress.Allow),
+			"mode":   enum(&c.Egress.Mode, egressModes[:]),
+			"deny":   networkSets(&c.Egress.Deny),
+			"allow":  networkSets(&c.Egress.Allow),
+			"limits": c.Egress.Limits.schema(),
 		}),
 	}))
 }
@@ -42,6 +43,7 @@ func (c *Client) schema() setter {
 // single value shows.
 func (c *Cloud) fill(d *document) error {
 	c.Box.fill("cloud")
+	c.Egress.Limits.fill(d)
 	if !d.has("listen") {
 		c.Listen = Endpoint{Port: DefaultPort}
 	}

@@ -78,8 +78,10 @@ type Edge struct {
 	Links []Link // at least one; names are unique
 	Steer Steer
 
-	Users    Users
-	Policies []Policy // the first that matches counts
+	Handshake Handshake // of connections whose policy says nothing; zero means HandshakeAuto
+	Limits    Limits
+	Users     Users
+	Policies  []Policy // the first that matches counts
 }
 
 // Peers returns the public keys that the file names.

@@ -68,7 +68,9 @@ func TestEdgeFixture(t *testing.T) {
 			Ports:      []PortRange{{443, 443}, {8000, 8100}},
 			Intercept:  InterceptTPROXY,
 		},
-		Users: Users{IPv4: 24, IPv6: 64},
+		Users:     Users{IPv4: 24, IPv6: 64},
+		Handshake: HandshakeZeroWindow,
+		Limits:    Limits{Pending: 2000, PendingClient: 100, OpenClient: 3000, FirstFlight: 8 * unit.KiB, FirstFlights: unit.MiB},
 		Policies: []Policy{
 			{Name: "calls", Client: netip.MustParsePrefix("10.1.2.0/24"), Destination: netip.MustParsePrefix("203.0.113.0/24"),
 				Ports: []PortRange{{5061, 5061}, {8000, 8100}}, Class: ClassPrivileged, Weight: 4, User: UserAll,
@@ -103,9 +105,10 @@ func TestCloudFixture(t *testing.T) {
 			Ports: []PortRange{{443, 443}}, Class: ClassBackground, Weight: 2, User: UserAll, Guarantee: unit.Mbit, Limit: 5 * unit.Mbit,
 		}}}},
 		Egress: Egress{
-			Mode:  EgressSocket,
-			Deny:  append(slices.Clone(networks["private"]), netip.MustParsePrefix("203.0.113.0/24")),
-			Allow: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
+			Mode:   EgressSocket,
+			Deny:   append(slices.Clone(networks["private"]), netip.MustParsePrefix("203.0.113.0/24")),
+			Allow:  []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
+			Limits: EgressLimits{EdgeRate: 100, ServerRate: 50, EdgeOpen: 30, ServerOpen: 20, RefusalSeconds: 2},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -28,8 +28,10 @@ func (e *Edge) schema() setter {
 			"ports":      sequence(&e.Steer.Ports, one(parsePorts)),
 			"intercept":  enum(&e.Steer.Intercept, intercepts[:]),
 		}),
-		"users":    e.Users.schema(),
-		"policies": sequence(&e.Policies, (*Policy).schema),
+		"users":     e.Users.schema(),
+		"handshake": enum(&e.Handshake, handshakes[:]),
+		"limits":    e.Limits.schema(),
+		"policies":  sequence(&e.Policies, (*Policy).schema),
 	}))
 }
 
@@ -66,6 +68,7 @@ func one[T any](parse func(string) (T, error)) func(*T) setter {
 // single value shows.
 func (e *Edge) fill(d *document) error {
 	e.Box.fill("edge")
+	e.Limits.fill()
 	if !d.has("cloud.key") {
 		return d.fail("cloud.key", "missing: paste what `hawser-cloud pubkey` prints on the cloud")
 	}

@@ -9,9 +9,54 @@ import (
 // Egress says which servers the cloud dials, and how. The zero value dials
 // through the hub and denies only what never names a server.
 type Egress struct {
-	Mode  EgressMode
-	Deny  []netip.Prefix
-	Allow []netip.Prefix // wins over Deny
+	Mode   EgressMode
+	Deny   []netip.Prefix
+	Allow  []netip.Prefix // wins over Deny
+	Limits EgressLimits
+}
+
+// EgressLimits bound connects to servers.
+type EgressLimits struct {
+	EdgeRate       int // connects per second of one edge
+	ServerRate     int // connects per second to one server's address
+	EdgeOpen       int // attempts under way of one edge
+	ServerOpen     int // attempts under way to one server's address
+	RefusalSeconds int // how long a first refusal is remembered
+}
+
+// Defaults of EgressLimits.
+const (
+	DefaultEdgeRate       = 10000
+	DefaultServerRate     = 5000
+	DefaultEdgeOpen       = 8192
+	DefaultServerOpen     = 2048
+	DefaultRefusalSeconds = 1
+)
+
+const maxConnects = 1 << 20
+
+func (l *EgressLimits) schema() setter {
+	return object(fields{
+		"edge_rate":       parsed(&l.EdgeRate, ranged(1, maxConnects, "")),
+		"server_rate":     parsed(&l.ServerRate, ranged(1, maxConnects, "")),
+		"edge_open":       parsed(&l.EdgeOpen, ranged(1, maxConnects, "")),
+		"server_open":     parsed(&l.ServerOpen, ranged(1, maxConnects, "")),
+		"refusal_seconds": parsed(&l.RefusalSeconds, ranged(0, 60, "")),
+	})
+}
+
+func (l *EgressLimits) fill(d *document) {
+	for _, v := range []struct {
+		v *int
+		d int
+	}{{&l.EdgeRate, DefaultEdgeRate}, {&l.ServerRate, DefaultServerRate}, {&l.EdgeOpen, DefaultEdgeOpen}, {&l.ServerOpen, DefaultServerOpen}} {
+		if *v.v == 0 {
+			*v.v = v.d
+		}
+	}
+	if !d.has("egress.limits.refusal_seconds") {
+		l.RefusalSeconds = DefaultRefusalSeconds
+	}
 }
 
 // networks are the words that stand for sets of networks in egress.deny and

@@ -20,7 +20,7 @@ type Policy struct {
 	Guarantee   unit.BitRate // each user's, per direction, as privileged; 0: none
 	Limit       unit.BitRate // each user's, per direction; 0: none
 	Action      Action       // zero means ActionTunnel; edge only
-	Handshake   Handshake    // zero means HandshakeAuto; edge only
+	Handshake   Handshake    // zero means as Edge.Handshake; edge only
 }
 
 // Limits of policies.
@@ -74,7 +74,7 @@ type Handshake uint8
 
 // Ways to accept a client.
 const (
-	HandshakeAuto       Handshake = iota // chosen by load and by what is known of the server
+	HandshakeAuto       Handshake = iota // of a policy: as Edge.Handshake; there: fast or zero-window, by load
 	HandshakeZeroWindow                  // accepted at once, with a window only when the server has accepted
 	HandshakeFast                        // accepted at once
 	HandshakeStrict                      // accepted when the server has accepted

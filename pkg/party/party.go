@@ -55,3 +55,11 @@ type Conn interface {
 	// Remote is the party's address.
 	Remote() netip.AddrPort
 }
+
+// Opener is a client's Conn whose first data may wait for the server: nothing,
+// or little, can be read before Open.
+type Opener interface {
+	Conn
+	// Open says that the server is connected. More than once is harmless.
+	Open()
+}

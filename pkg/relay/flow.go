@@ -51,6 +51,7 @@ type sealing struct {
 	reserved int    // of the credit, for blocks in the card
 	sent     uint64 // sealed bytes given to the session
 	limit    uint64 // of sent
+	served   bool   // the party knows that the server is there
 }
 
 // opening is the direction from the tunnel to the plain party.
@@ -74,11 +75,12 @@ type flow struct {
 	session *session
 	id      stream.ID
 	conn    party.Conn
-	bits    atomic.Uint32 // party.Ready, noted and not yet seen by the worker
-	queued  atomic.Bool   // in the mailbox's list of ready flows
-	hung    bool          // the party said that it is broken
-	listed  bool          // in the worker's list of flows to run
-	parked  bool          // in the worker's list of flows that wait for the card
+	server  netip.AddrPort // that is dialled; cloud only
+	bits    atomic.Uint32  // party.Ready, noted and not yet seen by the worker
+	queued  atomic.Bool    // in the mailbox's list of ready flows
+	hung    bool           // the party said that it is broken
+	listed  bool           // in the worker's list of flows to run
+	parked  bool           // in the worker's list of flows that wait for the card
 	state   state
 	next    *flow // in the list of flows to run
 	behind  *flow // in the list of flows that wait for the card
@@ -160,6 +162,17 @@ func (w *Worker) run(f *flow) {
 	}
 }
 
+// serverUp tells a client's party once that it may send.
+func (f *flow) serverUp() {
+	if f.up.served {
+		return
+	}
+	f.up.served = true
+	if o, ok := f.conn.(party.Opener); ok {
+		o.Open()
+	}
+}
+
 // perStep is what a step costs of a flow's budget besides the bytes moved:
 // many tiny blocks keep others waiting as well.
 const perStep = 512
@@ -171,6 +184,7 @@ func (w *Worker) connect(f *flow) bool {
 	switch {
 	case err == nil:
 		w.enter(f, open)
+		w.attempted(f.session.tunnel, f.server, stream.CodeNone)
 		f.session.post(w, stream.Command{Kind: stream.CmdAccepted, Flow: f.id})
 		return true
 	case errors.Is(err, party.ErrAgain):
@@ -178,6 +192,13 @@ func (w *Worker) connect(f *flow) bool {
 		w.abort(f, dialCode(err, stream.CodeUnreachable))
 	}
 	return false
+}
+
+// attempted tells the egress limits how an attempt ended.
+func (w *Worker) attempted(t stream.Tunnel, server netip.AddrPort, code stream.Code) {
+	if w.o.Egress != nil {
+		w.o.Egress.End(t.Tag(), server, code, w.now)
+	}
 }
 
 // dialCode says why a connection does not stand; other is for reasons that a
@@ -205,6 +226,9 @@ func (w *Worker) enter(f *flow, s state) {
 func (w *Worker) abort(f *flow, code stream.Code) {
 	f.session.post(w, stream.Command{Kind: stream.CmdReset, Code: code, Flow: f.id})
 	count(&w.stats.resets, code)
+	if f.state == connecting {
+		w.attempted(f.session.tunnel, f.server, code)
+	}
 	f.conn.Abort()
 	w.forget(f)
 }
@@ -212,6 +236,9 @@ func (w *Worker) abort(f *flow, code stream.Code) {
 // lost ends a flow that the session has reset.
 func (w *Worker) lost(f *flow, code stream.Code) {
 	count(&w.stats.peerResets, code)
+	if f.state == connecting {
+		w.attempted(f.session.tunnel, f.server, stream.CodeAbort)
+	}
 	f.conn.Abort()
 	w.forget(f)
 }

@@ -44,6 +44,16 @@ type Poller interface {
 	Wake()
 }
 
+// Egress decides whether an edge may connect to a server now. It is shared by
+// the workers.
+type Egress interface {
+	// Ask returns stream.CodeNone, after which End follows once, or the code to
+	// refuse the flow with.
+	Ask(edge string, server netip.AddrPort, now time.Time) stream.Code
+	// End says how the attempt ended: CodeNone when the server is connected.
+	End(edge string, server netip.AddrPort, code stream.Code, now time.Time)
+}
+
 // Options says what a Worker works with. Poller, Card and Ring are required.
 type Options struct {
 	Index  int // the worker's number, as stream.Sink uses it
@@ -59,6 +69,8 @@ type Options struct {
 	// Terms says how a client's connection shares the links with others; nil
 	// means the default terms. Edge only.
 	Terms func(client netip.Addr, server netip.AddrPort) wire.Terms
+	// Egress is asked before each Dial; nil lets all pass.
+	Egress Egress
 	// Allow is the egress check that comes before Dial; nil allows all.
 	Allow func(dst netip.AddrPort) bool
 

@@ -150,8 +150,10 @@ func (w *Worker) event(e *stream.Event) {
 	}
 	switch e.Kind {
 	case stream.EventData:
+		f.serverUp() // the news may come by a slower link
 		f.down.data(&w.nodes, e.Seg)
 	case stream.EventFin:
+		f.serverUp()
 		f.down.ended()
 	case stream.EventCredit:
 		f.up.credit(e.Limit)
@@ -160,7 +162,8 @@ func (w *Worker) event(e *stream.Event) {
 	case stream.EventReset:
 		w.lost(f, e.Code)
 		return
-	default: // EventAccepted: nothing waits for it
+	default: // EventAccepted
+		f.serverUp()
 		return
 	}
 	w.enlist(f)
@@ -187,14 +190,22 @@ func (w *Worker) openFlow(e *stream.Event) {
 		w.refuse(e, stream.CodeResources)
 		return
 	}
+	if w.o.Egress != nil {
+		if code := w.o.Egress.Ask(e.From.Tag(), e.Dst, w.now); code != stream.CodeNone {
+			w.flows.Add(-1)
+			w.refuse(e, code)
+			return
+		}
+	}
 	conn, err := w.o.Dial(e.Dst, e.Src)
 	if err != nil {
 		w.flows.Add(-1)
+		w.attempted(e.From, e.Dst, stream.CodeResources)
 		w.o.Log.Warn("cannot dial", "peer", e.From.Tag(), "to", e.Dst, "error", err)
 		w.refuse(e, dialCode(err, stream.CodeResources))
 		return
 	}
-	w.admitted(s, e.Flow, conn, connecting)
+	w.admitted(s, e.Flow, conn, connecting).server = e.Dst
 }
 
 // refuse answers an EventOpen for which there will be no flow.

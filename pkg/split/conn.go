@@ -46,6 +46,13 @@ type Conn struct {
 	expired atomic.Bool // the dial's time is over
 	finSent atomic.Bool
 
+	// up says that ep is set: always but for a client's connection that the
+	// guard has not given to netstack yet.
+	up      atomic.Bool
+	failing atomic.Bool // the client or netstack gave up before that
+	ward    *ward       // the guard's part; nil without one
+	wanted  bool        // Watch was called before up; guarded by keeper.mu
+
 	dialed     bool
 	gone       bool // Close or Abort was called
 	unmoderate int  // bytes read since the receive buffer was last tuned
@@ -57,13 +64,21 @@ type Conn struct {
 // Watch implements party.Conn.
 func (c *Conn) Watch(fn func(party.Ready)) {
 	c.notify = fn
+	if c.ward != nil && !c.await() {
+		return
+	}
+	c.listen()
+	if c.expired.Load() {
+		c.report(party.Writable)
+	}
+}
+
+// listen lets c hear of netstack's events.
+func (c *Conn) listen() {
 	c.watched.Store(true)
 	c.entry.Init(c, events)
 	c.queue.EventRegister(&c.entry)
 	c.NotifyEvent(c.ep.Readiness(events))
-	if c.expired.Load() {
-		c.report(party.Writable)
-	}
 }
 
 // NotifyEvent implements waiter.EventListener. netstack calls it on its own
@@ -122,6 +137,9 @@ func (c *Conn) rearm(bit party.Ready) bool {
 
 // broken says that the connection ended other than by both sides' FINs.
 func (c *Conn) broken() bool {
+	if !c.up.Load() {
+		return c.failing.Load()
+	}
 	switch tcp.EndpointState(c.ep.State()) {
 	case tcp.StateError:
 		return true
@@ -185,6 +203,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if !c.up.Load() {
+		return 0, c.early(party.Readable)
+	}
 	for {
 		c.begin(party.Readable)
 		c.to = p
@@ -232,6 +253,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 // one call as one frame of up to 64 KB, so a worker that has several pieces
 // saves most of a frame's cost for each but the first.
 func (c *Conn) Writev(bufs [][]byte) (int, error) {
+	if !c.up.Load() {
+		return 0, c.early(party.Writable)
+	}
 	c.from.set(bufs)
 	defer c.from.set(nil)
 	done := 0
@@ -259,6 +283,9 @@ func (c *Conn) CloseWrite() error {
 	if c.broken() {
 		return c.failed(nil)
 	}
+	if c.ward != nil && !c.finish() {
+		return nil
+	}
 	c.finSent.Store(true)
 	if err := c.ep.Shutdown(tcpip.ShutdownWrite); err != nil {
 		return c.failed(err)
@@ -269,6 +296,9 @@ func (c *Conn) CloseWrite() error {
 // Abort implements party.Conn.
 func (c *Conn) Abort() {
 	c.forget()
+	if c.ward != nil && !c.release(true) {
+		return
+	}
 	if c.ep.State() == uint32(tcp.StateTimeWait) {
 		c.ep.Close() // both FINs are acknowledged: there is nothing to reset
 		return
@@ -282,6 +312,9 @@ func (c *Conn) Close() {
 		return
 	}
 	c.forget()
+	if c.ward != nil && !c.release(false) {
+		return
+	}
 	patience := tcpip.TCPUserTimeoutOption(orphanTime)
 	_ = c.ep.SetSockOpt(&patience) // cannot fail
 	c.ep.Close()

@@ -93,6 +93,7 @@ func (c *Conn) connect() tcpip.Error {
 		return err
 	}
 	c.ep = ep
+	c.up.Store(true)
 	// Connections to different servers may share a local port.
 	ep.SocketOptions().SetReuseAddress(true)
 	c.stack.keepAlive(ep)

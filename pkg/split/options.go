@@ -47,6 +47,10 @@ type Options struct {
 	// MaxHandshakes bounds the passive handshakes under way; 1024. More SYNs
 	// are ignored, and come again.
 	MaxHandshakes int
+
+	// Guard makes clients' handshakes; nil leaves them to netstack, which
+	// keeps state for every SYN. Without accept it is not looked at.
+	Guard *GuardOptions
 }
 
 // withDefaults returns o with every default filled in.

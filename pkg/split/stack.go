@@ -14,6 +14,8 @@
 // Goroutines, all ended when Run returns:
 //   - receiver.loop, one, stopped by receiver.stop and the socket's
 //     read deadline
+//   - synLoop.loop, one where there is a guard, stopped by its socket's
+//     read deadline
 //   - outbox.loop, one, stopped by outbox.Close after the last frame
 //   - netstack's segment processors, GOMAXPROCS many, stopped by its Close
 //   - Stack.handshake, one per passive handshake under way (netstack starts
@@ -71,6 +73,8 @@ type Stack struct {
 	link   *link
 	in     *receiver
 	out    *outbox
+	keeper *keeper                     // nil: netstack makes the handshakes
+	syns   *synLoop                    // with keeper only
 	net    atomic.Pointer[stack.Stack] // set by Run
 	ran    atomic.Bool
 }
@@ -110,6 +114,11 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 		out:  s.out,
 	}
 	s.in = newReceiver(raw, s.link, &s.count)
+	if o.Guard != nil && accept != nil {
+		if err := s.guarded(*o.Guard); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -121,6 +130,9 @@ func (s *Stack) Run(ctx context.Context) error {
 		return errors.New("split: Run called twice")
 	}
 	defer s.file.Close()
+	if s.syns != nil {
+		defer s.syns.file.Close()
+	}
 	var wg sync.WaitGroup
 	wg.Go(s.out.loop)
 	ns, err := s.build()
@@ -130,19 +142,31 @@ func (s *Stack) Run(ctx context.Context) error {
 		return err
 	}
 	s.net.Store(ns)
-	failed := make(chan error, 1)
-	wg.Go(func() { s.receive(failed) })
+	failed := make(chan error, 2)
+	var loops sync.WaitGroup
+	loops.Go(func() { s.receive(failed) })
 	s.door.open()
+	if s.syns != nil {
+		loops.Go(func() { s.answer(failed) })
+	}
 	select {
 	case <-ctx.Done():
-		s.in.stop()
-		_ = s.file.SetReadDeadline(time.Unix(1, 0))
-		err = <-failed
 	case err = <-failed:
 	}
+	s.halt()
+	loops.Wait()
 	s.shut(ns)
 	wg.Wait()
 	return err
+}
+
+// halt stops the loops that receive.
+func (s *Stack) halt() {
+	s.in.stop()
+	_ = s.file.SetReadDeadline(time.Unix(1, 0))
+	if s.syns != nil {
+		_ = s.syns.file.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // receive runs the receive loop and tells Run how it ended.
@@ -246,6 +270,7 @@ func (s *Stack) knock(f *tcp.Forwarder) func(stack.TransportEndpointID, *stack.P
 			return true // a SYN sent again; the SYN-ACK will be, too
 		case doorFull:
 			s.count.handshakeDrops.Add(1)
+			s.refuse(id)
 			return true
 		case doorShut:
 			return true
@@ -263,6 +288,10 @@ func (s *Stack) knock(f *tcp.Forwarder) func(stack.TransportEndpointID, *stack.P
 func (s *Stack) handshake(r *tcp.ForwarderRequest) {
 	id := r.ID()
 	defer s.door.leave(id)
+	if s.keeper != nil {
+		s.join(r)
+		return
+	}
 	c := &Conn{
 		stack:  s,
 		local:  netip.AddrPortFrom(netAddr(id.LocalAddress), id.LocalPort),
@@ -275,6 +304,7 @@ func (s *Stack) handshake(r *tcp.ForwarderRequest) {
 		return
 	}
 	c.ep = ep
+	c.up.Store(true)
 	s.keepAlive(ep)
 	s.count.accepted.Add(1)
 	s.accept(c)

@@ -39,6 +39,8 @@ type Stats struct {
 	Timeouts        uint64 // retransmission timeouts
 	ResetsIn        uint64
 	ResetsOut       uint64
+
+	Guard GuardStats // zero without a guard
 }
 
 // counters are the link's own figures.
@@ -86,6 +88,9 @@ func (s *Stack) Stats() Stats {
 		st.ResetsIn = tcp.ResetsReceived.Value()
 		st.ResetsOut = tcp.ResetsSent.Value()
 		_ = s.raw.Control(s.countOverruns) // fails only after Run has ended
+	}
+	if s.keeper != nil {
+		st.Guard = s.keeper.stats()
 	}
 	st.Overruns = c.overruns.Load()
 	return st

@@ -50,6 +50,11 @@ func (o *outbox) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
 	if !o.filterOut(pkt) {
 		return nil
 	}
+	return o.enqueue(pkt)
+}
+
+// enqueue makes a packet wait to be sent. It takes a reference.
+func (o *outbox) enqueue(pkt *stack.PacketBuffer) tcpip.Error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+
+	"hawser/e2e/lab"
+)
+
+const (
+	synBatch = 64
+	synLen   = 14 + 20 + 40 // Ethernet, IPv4, TCP with Linux's options
+)
+
+// sender sends SYNs of forged sources from the client's interface.
+type sender struct {
+	fd     int
+	rate   int
+	frames [synBatch][synLen]byte
+	iovs   [synBatch]unix.Iovec
+	msgs   [synBatch]mmsg
+	random *rand.Rand
+}
+
+type mmsg struct {
+	msg unix.Msghdr
+	len uint32
+	_   [4]byte
+}
+
+func newSender(l *lab.Lab, to netip.AddrPort, rate int) (*sender, error) {
+	s := &sender{rate: rate, random: rand.New(rand.NewPCG(1, 2))}
+	err := l.Do("client1", func() error {
+		dev, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		gateway, err := neighbour(dev.Index, l.Address("edge", lab.IPv4))
+		if err != nil {
+			return err
+		}
+		if s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		for i := range s.frames {
+			s.template(i, dev.HardwareAddr, gateway, to)
+		}
+		return unix.Bind(s.fd, &unix.SockaddrLinklayer{Ifindex: dev.Index})
+	})
+	return s, err
+}
+
+// neighbour is the hardware address of the edge, which the client has spoken
+// to before.
+func neighbour(dev int, addr netip.Addr) (net.HardwareAddr, error) {
+	list, err := netlink.NeighList(dev, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range list {
+		if n.IP.Equal(net.IP(addr.AsSlice())) && len(n.HardwareAddr) == 6 {
+			return n.HardwareAddr, nil
+		}
+	}
+	return nil, fmt.Errorf("the client does not know the neighbour %v", addr)
+}
+
+// template makes frame i but for what each SYN has of its own.
+func (s *sender) template(i int, from, to net.HardwareAddr, server netip.AddrPort) {
+	f := s.frames[i][:]
+	copy(f, to)
+	copy(f[6:], from)
+	f[12] = 8
+	ip := f[14:]
+	copy(ip, []byte{0x45, 0, 0, synLen - 14, 0, 0, 0x40, 0, 64, 6})
+	copy(ip[16:], server.Addr().AsSlice())
+	tcp := ip[20:]
+	binary.BigEndian.PutUint16(tcp[2:], server.Port())
+	copy(tcp[12:], []byte{0xa0, 2, 0xfa, 0xf0, 0, 0, 0, 0, 2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7})
+	s.iovs[i].Base = &f[0]
+	s.iovs[i].SetLen(synLen)
+	s.msgs[i].msg.Iov = &s.iovs[i]
+	s.msgs[i].msg.SetIovlen(1)
+}
+
+// forge gives frame i another source.
+func (s *sender) forge(i int) {
+	ip := s.frames[i][14:]
+	r := s.random.Uint64()
+	binary.BigEndian.PutUint32(ip[12:], 10<<24|64<<16|uint32(r)&0x3fffff)
+	binary.BigEndian.PutUint16(ip[10:], 0)
+	binary.BigEndian.PutUint16(ip[10:], ^checksum.Checksum(ip[:20], 0))
+	tcp := ip[20:]
+	binary.BigEndian.PutUint16(tcp, uint16(r>>32)|1024)
+	binary.BigEndian.PutUint32(tcp[4:], uint32(r>>24))
+	binary.BigEndian.PutUint16(tcp[16:], 0)
+	sum := checksum.Combine(checksum.Checksum(ip[12:20], 6), 40)
+	binary.BigEndian.PutUint16(tcp[16:], ^checksum.Checksum(tcp, sum))
+}
+
+// run sends at the rate until stop and returns how many it has sent.
+func (s *sender) run(stop <-chan struct{}) (sent int) {
+	defer unix.Close(s.fd)
+	began := time.Now()
+	for {
+		select {
+		case <-stop:
+			return sent
+		default:
+		}
+		ahead := time.Duration(float64(sent)/float64(s.rate)*1e9) - time.Since(began)
+		if ahead > 0 {
+			time.Sleep(ahead)
+		}
+		for i := range s.frames {
+			s.forge(i)
+		}
+		n, _, _ := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.msgs[0])), synBatch, 0, 0, 0)
+		if int(n) > 0 {
+			sent += int(n)
+		}
+	}
+}

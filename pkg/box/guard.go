@@ -1,0 +1,69 @@
+package box
+
+import (
+	"net/netip"
+
+	"hawser/pkg/admin"
+	"hawser/pkg/config"
+	"hawser/pkg/guard"
+	"hawser/pkg/split"
+)
+
+// guardModes are the guard's modes of the configuration's words.
+var guardModes = [...]guard.Mode{
+	config.HandshakeAuto: guard.Auto, config.HandshakeZeroWindow: guard.ZeroWindow,
+	config.HandshakeFast: guard.Fast, config.HandshakeStrict: guard.Strict,
+}
+
+func newGate(h config.Handshake, l config.Limits) *split.Gate {
+	return split.NewGate(guardModes[h], guard.Limits{
+		Pending: l.Pending, PendingClient: l.PendingClient, OpenClient: l.OpenClient,
+		FirstFlight: int(l.FirstFlight), FirstFlights: int(l.FirstFlights),
+	})
+}
+
+// handshakes finds a connection's mode: its policy's, or else the agent's.
+func (w *Workers) handshakes() func(dst, src netip.AddrPort) guard.Mode {
+	rest := guardModes[w.opts.Handshake]
+	policies := w.opts.Policies
+	if policies == nil || policies.Len() == 0 {
+		return nil
+	}
+	return func(dst, src netip.AddrPort) guard.Mode {
+		if m := guardModes[policies.Match(src.Addr(), dst).Handshake]; m != guard.Auto {
+			return m
+		}
+		return rest
+	}
+}
+
+// guardStatus says how clients are accepted now; nil without a guard.
+func (w *Workers) guardStatus() *admin.Handshakes {
+	if w.gate == nil {
+		return nil
+	}
+	s := w.gate.Status()
+	return &admin.Handshakes{
+		Mode: w.opts.Handshake.String(), Now: s.Mode.String(), Switches: s.Switches,
+		Pending: uint64(s.Pending), FirstFlights: uint64(s.Bytes), FirstFlightsPeak: uint64(s.Peak), Clients: uint64(s.Clients),
+	}
+}
+
+// addGuard adds what one stack's guard has counted.
+func addGuard(c map[string]uint64, g split.GuardStats) {
+	c["guard_syns"] += g.SYNs
+	c["guard_bad_syns"] += g.BadSYNs
+	c["guard_cookies"] += g.Answers
+	c["guard_admitted"] += g.Admitted
+	c["guard_abandoned"] += g.Abandoned
+	c["guard_replaced"] += g.Replaced
+	c["guard_crowded"] += g.Crowded
+	c["guard_greedy"] += g.Greedy
+	c["guard_forged"] += g.Forged
+	c["guard_strays"] += g.Strays
+	c["guard_denied"] += g.Denied
+	c["guard_probes"] += g.Probes
+	c["guard_discarded_bytes"] += g.Discarded
+	c["guard_excess"] += g.Excess
+	c["guard_misjoined"] += g.Misjoined
+}

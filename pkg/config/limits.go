@@ -1,0 +1,68 @@
+package config
+
+import (
+	"fmt"
+
+	"hawser/pkg/unit"
+)
+
+// Limits bound what clients can make the edge hold while servers are asked. A
+// client is an IPv4 address or an IPv6 /64 network.
+type Limits struct {
+	Pending       int        // connections whose server is not there yet
+	PendingClient int        // of them, of one client
+	OpenClient    int        // further connections of one client
+	FirstFlight   unit.Bytes // that one of them may have sent before its server is there
+	FirstFlights  unit.Bytes // that all of them together may have
+}
+
+// Bounds and defaults of Limits.
+const (
+	DefaultPending       = 4096
+	DefaultPendingClient = 1024
+	DefaultOpenClient    = 16384
+	DefaultFirstFlight   = 16 * unit.KiB
+	DefaultFirstFlights  = 4 * unit.MiB
+
+	MaxPending     = 1 << 20
+	MinFirstFlight = 2 * unit.KiB
+	MaxFirstFlight = 32 * unit.KiB // what a new flow may have sent through the tunnel
+)
+
+func (l *Limits) schema() setter {
+	return object(fields{
+		"pending":            parsed(&l.Pending, ranged(1, MaxPending, "")),
+		"pending_per_client": parsed(&l.PendingClient, ranged(1, MaxPending, "")),
+		"open_per_client":    parsed(&l.OpenClient, ranged(1, MaxPending, "")),
+		"first_flight":       parsed(&l.FirstFlight, sized(MinFirstFlight, MaxFirstFlight)),
+		"first_flights":      parsed(&l.FirstFlights, sized(MinFirstFlight, unit.GiB)),
+	})
+}
+
+func (l *Limits) fill() {
+	for _, d := range []struct {
+		v *int
+		d int
+	}{{&l.Pending, DefaultPending}, {&l.PendingClient, DefaultPendingClient}, {&l.OpenClient, DefaultOpenClient}} {
+		if *d.v == 0 {
+			*d.v = d.d
+		}
+	}
+	if l.FirstFlight == 0 {
+		l.FirstFlight = DefaultFirstFlight
+	}
+	if l.FirstFlights == 0 {
+		l.FirstFlights = DefaultFirstFlights
+	}
+}
+
+// sized makes a parse function for amounts in a range.
+func sized(least, most unit.Bytes) func(string) (unit.Bytes, error) {
+	return func(s string) (unit.Bytes, error) {
+		b, err := unit.ParseBytes(s)
+		if err == nil && (b < least || b > most) {
+			return 0, fmt.Errorf("%s is not from %s to %s", shown(s), least, most)
+		}
+		return b, err
+	}
+}

@@ -1,0 +1,168 @@
+// Package egress keeps a cloud from being a weapon: it bounds how often each
+// edge connects to servers and how often each server is connected to, how many
+// attempts are open at a time, and remembers for a moment who has refused, so
+// that a scan behind an edge does not become a flood on others.
+//
+// The package does no I/O, reads no clock and starts no goroutines.
+package egress
+
+import (
+	"net/netip"
+	"time"
+
+	"hawser/pkg/stream"
+)
+
+// Limits are a Limiter's bounds. Zero fields do not bound.
+type Limits struct {
+	EdgeRate, ServerRate int           // connects per second: of an edge, to a server's address
+	EdgeOpen, ServerOpen int           // attempts under way: of an edge, to a server's address
+	Memory               time.Duration // after a first refusal; it doubles with each in a row
+}
+
+const (
+	// burst is how many seconds' worth of connects may come at once.
+	burst = 2
+	// longest bounds how long a refusal is remembered, in Limits.Memory.
+	longest = 8
+	// most bounds each of the tables. Beyond it the new is not remembered:
+	// refusals are a kindness, and a server without a record is one that has
+	// not been asked often.
+	most = 1 << 16
+)
+
+// Limiter decides about each attempt. It is not safe for concurrent use.
+type Limiter struct {
+	limits  Limits
+	edges   map[string]*party
+	servers map[netip.Addr]*party
+	refused map[netip.AddrPort]refusal
+	swept   time.Time
+	Counts  Counts
+}
+
+// Counts are what was not dialled, since the Limiter was made.
+type Counts struct {
+	Edge     uint64 // because of the edge's rate
+	Server   uint64 // because of the server's rate
+	Open     uint64 // because too many attempts were under way
+	Recalled uint64 // because the server had just refused
+}
+
+// party is an edge's or a server's account.
+type party struct {
+	tokens float64
+	at     time.Time // of tokens
+	open   int
+}
+
+// refusal is what a server has said.
+type refusal struct {
+	code  stream.Code
+	until time.Time
+	again time.Duration // how long the next one counts
+}
+
+// New returns a Limiter that has seen nothing.
+func New(l Limits) *Limiter {
+	return &Limiter{limits: l, edges: map[string]*party{}, servers: map[netip.Addr]*party{}, refused: map[netip.AddrPort]refusal{}}
+}
+
+// Ask says whether an edge may connect to a server now: stream.CodeNone, after
+// which End must follow once; or the code to refuse its flow with.
+func (l *Limiter) Ask(edge string, server netip.AddrPort, now time.Time) stream.Code {
+	l.sweep(now)
+	if r, ok := l.refused[server]; ok && now.Before(r.until) {
+		l.Counts.Recalled++
+		return r.code
+	}
+	e, s := account(l.edges, edge, l.limits.EdgeRate, now), account(l.servers, server.Addr(), l.limits.ServerRate, now)
+	switch {
+	case over(e.open, l.limits.EdgeOpen) || over(s.open, l.limits.ServerOpen):
+		l.Counts.Open++
+	case l.limits.EdgeRate > 0 && e.tokens < 1:
+		l.Counts.Edge++
+	case l.limits.ServerRate > 0 && s.tokens < 1:
+		l.Counts.Server++
+	default:
+		e.tokens--
+		s.tokens--
+		e.open++
+		s.open++
+		return stream.CodeNone
+	}
+	return stream.CodeResources
+}
+
+// End notes how an attempt ended: CodeNone when the server is connected.
+func (l *Limiter) End(edge string, server netip.AddrPort, code stream.Code, now time.Time) {
+	if e := l.edges[edge]; e != nil {
+		e.open--
+	}
+	if s := l.servers[server.Addr()]; s != nil {
+		s.open--
+	}
+	switch code {
+	case stream.CodeNone:
+		delete(l.refused, server)
+	case stream.CodeRefused, stream.CodeUnreachable:
+		l.remember(server, code, now)
+	}
+}
+
+// remember keeps a refusal, longer than the last one.
+func (l *Limiter) remember(server netip.AddrPort, code stream.Code, now time.Time) {
+	r, known := l.refused[server]
+	if l.limits.Memory <= 0 || !known && len(l.refused) >= most {
+		return
+	}
+	if !known {
+		r.again = l.limits.Memory
+	}
+	r.code, r.until = code, now.Add(r.again)
+	r.again = min(2*r.again, longest*l.limits.Memory)
+	l.refused[server] = r
+}
+
+// sweep forgets, once a second, accounts that are as good as new and refusals
+// that ended long enough ago for a next one to be a first.
+func (l *Limiter) sweep(now time.Time) {
+	if now.Sub(l.swept) < time.Second {
+		return
+	}
+	l.swept = now
+	for k, p := range l.edges {
+		if p.open == 0 && now.Sub(p.at) > burst*time.Second {
+			delete(l.edges, k)
+		}
+	}
+	for k, p := range l.servers {
+		if p.open == 0 && now.Sub(p.at) > burst*time.Second {
+			delete(l.servers, k)
+		}
+	}
+	for k, r := range l.refused {
+		if now.Sub(r.until) > longest*l.limits.Memory {
+			delete(l.refused, k)
+		}
+	}
+}
+
+// account returns a party's account, filled up to now. A table that is full of
+// busy parties gives a new one an account that is not kept.
+func account[K comparable](table map[K]*party, k K, rate int, now time.Time) *party {
+	p := table[k]
+	if p == nil {
+		p = &party{tokens: float64(burst * rate), at: now}
+		if len(table) < most {
+			table[k] = p
+		}
+		return p
+	}
+	p.tokens = min(p.tokens+float64(rate)*now.Sub(p.at).Seconds(), float64(burst*rate))
+	p.at = now
+	return p
+}
+
+// over says that n has reached a bound that there is.
+func over(n, bound int) bool { return bound > 0 && n >= bound }

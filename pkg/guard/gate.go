@@ -1,0 +1,261 @@
+package guard
+
+import (
+	"fmt"
+	"time"
+)
+
+// Mode says when a client's connection is accepted and its data taken.
+type Mode uint8
+
+// Modes.
+const (
+	Auto       Mode = iota // Fast while little is pending, else ZeroWindow
+	ZeroWindow             // accepted at once, data when the server is there
+	Fast                   // accepted at once, and the first data taken
+	Strict                 // accepted when the server is there
+)
+
+var modeNames = [...]string{"auto", "zero-window", "fast", "strict"}
+
+// String returns the mode's name as in the configuration.
+func (m Mode) String() string {
+	if int(m) < len(modeNames) {
+		return modeNames[m]
+	}
+	return "unknown"
+}
+
+// ParseMode reads a mode's name.
+func ParseMode(s string) (Mode, error) {
+	for i, name := range modeNames {
+		if s == name {
+			return Mode(i), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not auto, zero-window, fast or strict", s)
+}
+
+// Limits bound what clients can make the edge hold. A flow is pending from its
+// valid ACK (strict: its SYN) until the server is connected.
+type Limits struct {
+	Pending       int // pending flows
+	PendingClient int // of them, of one client
+	OpenClient    int // flows of one client that are not pending
+	// FirstFlight is what a pending flow may have sent in fast mode, in bytes;
+	// at most 65535. FirstFlights bounds that of all pending flows together.
+	FirstFlight  int
+	FirstFlights int
+	// AutoFlows and AutoBytes are how many pending flows, and bytes sent by
+	// them, turn Auto to ZeroWindow. It turns back at half of both.
+	AutoFlows, AutoBytes int
+}
+
+// Defaults of Limits.
+const (
+	DefaultPending       = 4096
+	DefaultPendingClient = 1024
+	DefaultOpenClient    = 16384
+	DefaultFirstFlight   = 16 << 10
+	DefaultFirstFlights  = 4 << 20
+)
+
+// WithDefaults fills in what is zero. The thresholds of auto follow from the
+// bounds: an eighth of the flows, a quarter of the bytes.
+func (l Limits) WithDefaults() Limits {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&l.Pending, DefaultPending)
+	set(&l.PendingClient, DefaultPendingClient)
+	set(&l.OpenClient, DefaultOpenClient)
+	set(&l.FirstFlight, DefaultFirstFlight)
+	set(&l.FirstFlights, DefaultFirstFlights)
+	set(&l.AutoFlows, max(l.Pending/8, 1))
+	set(&l.AutoBytes, max(l.FirstFlights/4, 1))
+	return l
+}
+
+// calm is how long pending flows and bytes must have been below half of the
+// thresholds before Auto turns back to Fast: one burst is followed by the next.
+const calm = time.Second
+
+// Verdict is a Gate's answer.
+type Verdict uint8
+
+// Verdicts of Gate.Admit.
+const (
+	Admitted      Verdict = iota
+	TooMany               // Limits.Pending
+	TooManyClient         // what of it this client may have
+	TooManyOpen           // Limits.OpenClient
+	Verdicts              // how many there are
+)
+
+// Gate bounds flows per client and in total, and holds Auto's choice. A
+// client is an IPv4 address or an IPv6 /64 network.
+type Gate struct {
+	limits  Limits
+	mode    Mode
+	pending int
+	bytes   int
+	clients map[[16]byte]*client
+
+	zero     bool      // Auto's choice
+	calmAt   time.Time // since when it could turn back; zero: not calm
+	switches uint64
+	peak     int // most bytes ever
+}
+
+// client is one client's flows.
+type client struct{ pending, open int }
+
+// NewGate returns a gate without flows; m is the mode where no policy says
+// another.
+func NewGate(m Mode, l Limits) *Gate {
+	return &Gate{mode: m, limits: l.WithDefaults(), clients: map[[16]byte]*client{}}
+}
+
+// Limits are the bounds in force.
+func (g *Gate) Limits() Limits { return g.limits }
+
+// Resolve returns the mode of a flow that asks for m: Auto becomes what the
+// load allows now.
+func (g *Gate) Resolve(m Mode, now time.Time) Mode {
+	if m != Auto {
+		return m
+	}
+	g.weigh(now)
+	if g.zero {
+		return ZeroWindow
+	}
+	return Fast
+}
+
+// Default is the mode where no policy says another.
+func (g *Gate) Default() Mode { return g.mode }
+
+// weigh moves Auto's choice.
+func (g *Gate) weigh(now time.Time) {
+	l := &g.limits
+	if !g.zero {
+		if g.pending >= l.AutoFlows || g.bytes >= l.AutoBytes {
+			g.zero, g.calmAt = true, time.Time{}
+			g.switches++
+		}
+		return
+	}
+	switch {
+	case g.pending > l.AutoFlows/2 || g.bytes > l.AutoBytes/2:
+		g.calmAt = time.Time{}
+	case g.calmAt.IsZero():
+		g.calmAt = now
+	case now.Sub(g.calmAt) >= calm:
+		g.zero = false
+		g.switches++
+	}
+}
+
+// Admit asks for a pending flow of a client; after Admitted, Connected or
+// Refused must follow once.
+//
+// A client may have at most as many pending flows as there are free places
+// (dynamic thresholds, Choudhury and Hahne 1998): however many clients there
+// are, each has its share, and one alone can take half.
+func (g *Gate) Admit(addr [16]byte) Verdict {
+	if g.pending >= g.limits.Pending {
+		return TooMany
+	}
+	c := g.clients[identity(addr)]
+	if c == nil {
+		c = &client{}
+	}
+	switch {
+	case c.pending >= g.limits.PendingClient, c.pending >= g.limits.Pending-g.pending:
+		return TooManyClient
+	case c.open >= g.limits.OpenClient:
+		return TooManyOpen
+	}
+	c.pending++
+	g.pending++
+	g.clients[identity(addr)] = c
+	return Admitted
+}
+
+// Connected notes that a pending flow's server is there. After it, Closed must
+// follow once.
+func (g *Gate) Connected(addr [16]byte) {
+	c := g.clients[identity(addr)]
+	c.pending--
+	c.open++
+	g.pending--
+}
+
+// Refused notes that a pending flow is over.
+func (g *Gate) Refused(addr [16]byte) {
+	k := identity(addr)
+	c := g.clients[k]
+	c.pending--
+	g.pending--
+	g.forget(k, c)
+}
+
+// Closed notes that a flow that was connected is over.
+func (g *Gate) Closed(addr [16]byte) {
+	k := identity(addr)
+	c := g.clients[k]
+	c.open--
+	g.forget(k, c)
+}
+
+func (g *Gate) forget(k [16]byte, c *client) {
+	if c.pending == 0 && c.open == 0 {
+		delete(g.clients, k)
+	}
+}
+
+// Take asks for n bytes of first flights; false when they would be too many.
+func (g *Gate) Take(n int) bool {
+	if g.bytes+n > g.limits.FirstFlights {
+		return false
+	}
+	g.bytes += n
+	g.peak = max(g.peak, g.bytes)
+	return true
+}
+
+// Give gives bytes of first flights back.
+func (g *Gate) Give(n int) { g.bytes -= n }
+
+// GateStatus are a gate's figures.
+type GateStatus struct {
+	Mode     Mode // in force: never Auto
+	Pending  int
+	Bytes    int    // of pending flows' first flights
+	Peak     int    // most Bytes so far
+	Clients  int    // with flows
+	Switches uint64 // of Auto, both ways
+}
+
+// Status returns the figures as they stand.
+func (g *Gate) Status(now time.Time) GateStatus {
+	return GateStatus{
+		Mode: g.Resolve(g.mode, now), Pending: g.pending, Bytes: g.bytes, Peak: g.peak,
+		Clients: len(g.clients), Switches: g.switches,
+	}
+}
+
+// identity is what counts as one client: an IPv6 client has a /64 for itself.
+func identity(addr [16]byte) [16]byte {
+	if !mapped(&addr) {
+		clear(addr[8:])
+	}
+	return addr
+}
+
+// mapped says that an address is IPv4 in its mapped form.
+func mapped(a *[16]byte) bool {
+	return a[10] == 0xff && a[11] == 0xff && [10]byte(a[:10]) == [10]byte{}
+}

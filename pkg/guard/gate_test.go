@@ -1,0 +1,116 @@
+package guard
+
+import (
+	"testing"
+	"time"
+)
+
+func addr(n int) (a [16]byte) {
+	a[10], a[11], a[13], a[14], a[15] = 0xff, 0xff, byte(n>>16), byte(n>>8), byte(n)
+	return a
+}
+
+// TestGateShare: a thousand clients that take all they can leave room for one
+// more, and one alone does not get everything.
+func TestGateShare(t *testing.T) {
+	g := NewGate(Auto, Limits{})
+	for range 100 {
+		for n := range 1000 {
+			g.Admit(addr(n))
+		}
+	}
+	if v := g.Admit(addr(5000)); v != Admitted {
+		t.Errorf("with %d pending of a thousand clients another one gets %v", g.pending, v)
+	}
+	alone := NewGate(Auto, Limits{Pending: 100, PendingClient: 100})
+	n := 0
+	for alone.Admit(addr(1)) == Admitted {
+		n++
+	}
+	if n != 50 {
+		t.Errorf("one client alone gets %d of 100", n)
+	}
+}
+
+func TestGateBounds(t *testing.T) {
+	g := NewGate(Auto, Limits{Pending: 10, PendingClient: 2, OpenClient: 3})
+	a := addr(1)
+	steps := []struct {
+		do   func()
+		want Verdict
+	}{
+		{func() {}, Admitted}, {func() {}, Admitted}, {func() {}, TooManyClient},
+		{func() { g.Connected(a); g.Connected(a) }, Admitted},
+		{func() { g.Connected(a) }, TooManyOpen},
+		{func() { g.Closed(a) }, Admitted},
+		{func() { g.Refused(a) }, Admitted},
+	}
+	for i, s := range steps {
+		s.do()
+		if v := g.Admit(a); v != s.want {
+			t.Fatalf("step %d: %v, want %v", i, v, s.want)
+		}
+	}
+	g.Refused(a)
+	g.Closed(a)
+	g.Closed(a)
+	if st := g.Status(t0); st.Clients != 0 || st.Pending != 0 {
+		t.Errorf("all flows are over, and the gate has %+v", st)
+	}
+	// Neighbours in an IPv6 network are one client; IPv4 neighbours are not.
+	x, y := [16]byte{0xfd, 15: 1}, [16]byte{0xfd, 15: 2}
+	g.Admit(x)
+	g.Admit(x)
+	if v := g.Admit(y); v != TooManyClient {
+		t.Errorf("an IPv6 neighbour gets %v", v)
+	}
+	if v := g.Admit(addr(2)); v != Admitted {
+		t.Errorf("another IPv4 client gets %v", v)
+	}
+}
+
+// TestGateAuto: Auto changes at the thresholds, and back only after a calm
+// second below half of them.
+func TestGateAuto(t *testing.T) {
+	g := NewGate(Auto, Limits{Pending: 1000, PendingClient: 1000, AutoFlows: 10, FirstFlights: 1000, AutoBytes: 500})
+	now := t0
+	mode := func(after time.Duration, want Mode) {
+		t.Helper()
+		now = now.Add(after)
+		if m := g.Resolve(Auto, now); m != want {
+			t.Fatalf("%v with %d flows and %d bytes, want %v", m, g.pending, g.bytes, want)
+		}
+	}
+	for n := range 10 {
+		mode(0, Fast)
+		g.Admit(addr(n))
+	}
+	mode(0, ZeroWindow)
+	for n := range 4 {
+		g.Refused(addr(n))
+	}
+	mode(0, ZeroWindow) // 6 are more than half
+	mode(time.Hour, ZeroWindow)
+	g.Refused(addr(4))
+	mode(0, ZeroWindow)
+	mode(calm-1, ZeroWindow)
+	mode(1, Fast)
+	if !g.Take(500) || g.Take(501) || !g.Take(500) || g.Take(1) {
+		t.Fatal("the bound of first flights is not 1000 bytes")
+	}
+	mode(0, ZeroWindow)
+	g.Give(1000)
+	mode(0, ZeroWindow)
+	mode(calm/2, ZeroWindow)
+	g.Take(300)
+	mode(calm, ZeroWindow) // not calm: begins anew
+	g.Give(300)
+	mode(calm, ZeroWindow)
+	mode(calm, Fast)
+	if s := g.Status(now); s.Switches != 4 || s.Peak != 1000 {
+		t.Errorf("status %+v", s)
+	}
+	if g.Resolve(Strict, now) != Strict || g.Resolve(ZeroWindow, now) != ZeroWindow {
+		t.Error("the load changes modes that are not auto")
+	}
+}

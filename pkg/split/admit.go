@@ -1,0 +1,256 @@
+package split
+
+import (
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"hawser/pkg/guard"
+)
+
+// mode is what a connection's policy asks for.
+func (k *keeper) mode(ends *guard.Ends) guard.Mode {
+	if k.opts.Mode == nil {
+		return k.opts.Gate.mode()
+	}
+	return k.opts.Mode(serverOf(ends), clientOf(ends))
+}
+
+// admit makes the flow of a valid ACK, the first segment that a client has
+// sent after its SYN. Where there is no place the client is left alone: its
+// probes, or its data sent again, ask anew as long as the cookie lives.
+func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *segment) {
+	w := &ward{ends: *ends, v6: s.v6, flow: guard.NewFlow(hello, s.tcp().AckNumber()-1, offered, s.tcp())}
+	fast := k.opts.Gate.resolve(k.mode(ends), time.Now()) == guard.Fast
+	if !k.enroll(w) {
+		return
+	}
+	k.stack.accept(w.conn)
+	k.mu.Lock()
+	if w.left {
+		k.mu.Unlock()
+		return
+	}
+	join := guard.Segment{}
+	if fast && w.flow.State() == guard.Waiting {
+		join = w.flow.Join(k.opts.Gate.limits().FirstFlight)
+	}
+	k.hear(w, s)
+	if join.Flags != 0 {
+		k.inject(&join, &w.ends, w.v6)
+	}
+}
+
+// ask makes the flow of a SYN in strict mode.
+func (k *keeper) ask(ends *guard.Ends, hello guard.Hello, v6 bool) {
+	w := &ward{ends: *ends, v6: v6, flow: guard.NewAsked(hello), strict: true}
+	if k.enroll(w) {
+		k.stack.accept(w.conn)
+	}
+}
+
+// enroll gives a flow its place and its connection.
+func (k *keeper) enroll(w *ward) bool {
+	w.conn = &Conn{stack: k.stack, ward: w, local: serverOf(&w.ends), remote: clientOf(&w.ends)}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.flows[w.ends] != nil {
+		return false
+	}
+	if v := k.opts.Gate.admit(w.ends.Client); v != guard.Admitted {
+		k.count.refused[v].Add(1)
+		return false
+	}
+	k.flows[w.ends] = w
+	k.count.admitted.Add(1)
+	return true
+}
+
+// serve opens a flow's window: its server is there.
+func (k *keeper) serve(w *ward) {
+	k.mu.Lock()
+	if w.left || w.connected || w.flow.State() == guard.Over {
+		k.mu.Unlock()
+		return
+	}
+	w.connected = true
+	k.opts.Gate.connected(w.ends.Client, w.flow.Settle())
+	update, told := w.flow.Serve(k.clock())
+	join := guard.Segment{}
+	if s := w.flow.State(); s == guard.Waiting || s == guard.Asked {
+		join = w.flow.Join(k.opts.Gate.limits().FirstFlight)
+	}
+	k.mu.Unlock()
+	if told {
+		k.emit(&update, &w.ends, w.v6)
+	}
+	if join.Flags != 0 {
+		k.inject(&join, &w.ends, w.v6)
+	}
+}
+
+// leave notes that the owner of a flow's connection has let go of it. reset
+// says that the client is to be told, if the stack does not do it.
+func (k *keeper) leave(w *ward, reset bool) {
+	k.mu.Lock()
+	if w.left {
+		k.mu.Unlock()
+		return
+	}
+	w.left = true
+	if w.connected {
+		k.opts.Gate.closed(w.ends.Client)
+	} else {
+		k.opts.Gate.refuse(w.ends.Client)
+	}
+	reply := guard.Segment{}
+	switch w.flow.State() {
+	case guard.Waiting, guard.Asked:
+		if reset {
+			reply = w.flow.Reset()
+		}
+		k.remove(w)
+	case guard.Over:
+	default:
+		now := time.Now()
+		k.ending = append(k.ending, ending{w, now.Add(lingering)})
+		k.sweep(now)
+	}
+	k.mu.Unlock()
+	if reply.Flags != 0 {
+		k.emit(&reply, &w.ends, w.v6)
+	}
+}
+
+// outbound implements filter.
+func (k *keeper) outbound(pkt *stack.PacketBuffer) bool {
+	h := header.TCP(pkt.TransportHeader().Slice())
+	if pkt.TransportProtocolNumber != header.TCPProtocolNumber || len(h) < header.TCPMinimumSize {
+		return true
+	}
+	ends := guard.Ends{ClientPort: h.DestinationPort(), ServerPort: h.SourcePort()}
+	src, dst := addresses(pkt.NetworkProtocolNumber, pkt.NetworkHeader().Slice())
+	put(&ends.Client, dst.AsSlice())
+	put(&ends.Server, src.AsSlice())
+	k.mu.Lock()
+	w := k.flows[ends]
+	if w == nil {
+		k.mu.Unlock()
+		return false // of a connection whose place another one has taken
+	}
+	if w.flow.State() == guard.Joining {
+		k.joined(w, h)
+		return false
+	}
+	w.flow.Outbound(h, pkt.Data().Size(), !pkt.GSOOptions.NeedsCsum || pkt.GSOOptions.Type == stack.GSONone)
+	k.mu.Unlock()
+	return true
+}
+
+// joined completes the stack's handshake in the client's place. The caller
+// holds mu, which it releases.
+func (k *keeper) joined(w *ward, h header.TCP) {
+	ack, update, told, ok := guard.Segment{}, guard.Segment{}, false, false
+	if h.Flags() == header.TCPFlagSyn|header.TCPFlagAck {
+		ack, update, told, ok = w.flow.Joined(h, k.scale, k.clock())
+	}
+	kept := w.kept
+	w.kept = nil
+	if !ok {
+		k.mu.Unlock()
+		k.count.misjoined.Add(1)
+		w.conn.fail()
+		return
+	}
+	passed := kept[:0]
+	for _, p := range kept {
+		t, payload := transportOf(p, w.v6)
+		if w.flow.State() == guard.Bounded && !k.take(w, t, payload) {
+			continue
+		}
+		w.flow.Inbound(t)
+		passed = append(passed, p)
+	}
+	k.mu.Unlock()
+	k.inject(&ack, &w.ends, w.v6)
+	for _, p := range passed {
+		k.injectRaw(p, w.v6)
+	}
+	if told {
+		k.emit(&update, &w.ends, w.v6)
+	}
+}
+
+// transportOf returns the TCP segment of an IP packet that was parsed before,
+// and its payload's length.
+func transportOf(ip []byte, v6 bool) ([]byte, int) {
+	start := int(ip[0]&15) * 4
+	if v6 {
+		p, _ := parseIPv6(ip, len(ip))
+		start = p.start
+	}
+	t := ip[start:]
+	return t, len(t) - int(header.TCP(t).DataOffset())
+}
+
+// wardOf returns the flow that the guard gives to netstack by a SYN, or nil.
+func (k *keeper) wardOf(id stack.TransportEndpointID) *ward {
+	ends := guard.Ends{ClientPort: id.RemotePort, ServerPort: id.LocalPort}
+	put(&ends.Client, id.RemoteAddress.AsSlice())
+	put(&ends.Server, id.LocalAddress.AsSlice())
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.flows[ends]
+}
+
+// establish hands the endpoint to a flow's connection; err says that the
+// handshake with the stack, or with the client in strict mode, has failed.
+func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
+	c := w.conn
+	if err != nil {
+		k.stack.count.handshakeFails.Add(1)
+		c.fail()
+		return
+	}
+	k.stack.keepAlive(ep)
+	k.stack.count.accepted.Add(1)
+	k.mu.Lock()
+	c.ep = ep
+	c.up.Store(true)
+	gone, watched, fin := w.left, c.wanted, c.finSent.Load()
+	k.mu.Unlock()
+	switch {
+	case gone:
+		ep.Abort()
+		return
+	case watched:
+		c.listen()
+	}
+	if fin {
+		_ = ep.Shutdown(tcpip.ShutdownWrite)
+	}
+}
+
+// join completes a handshake that the guard has begun with netstack.
+func (s *Stack) join(r *tcp.ForwarderRequest) {
+	w := s.keeper.wardOf(r.ID())
+	if w == nil {
+		r.Complete(false)
+		return
+	}
+	ep, err := r.CreateEndpoint(&w.conn.queue)
+	r.Complete(false)
+	s.keeper.establish(w, ep, err)
+}
+
+// refuse ends a flow for whose handshake netstack has no room.
+func (s *Stack) refuse(id stack.TransportEndpointID) {
+	if s.keeper == nil {
+		return
+	}
+	if w := s.keeper.wardOf(id); w != nil {
+		w.conn.fail()
+	}
+}

@@ -1,0 +1,85 @@
+package split
+
+import (
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"hawser/pkg/party"
+)
+
+// A client's connection that the guard keeps is handed out before netstack has
+// it: these are a Conn's ways until then.
+
+// Open implements party.Opener.
+func (c *Conn) Open() {
+	if c.ward != nil {
+		c.stack.keeper.serve(c.ward)
+	}
+}
+
+// await returns true if c is up; else establish or fail will report. Called
+// by Watch.
+func (c *Conn) await() bool {
+	k := c.stack.keeper
+	k.mu.Lock()
+	c.wanted = true
+	up, failed := c.up.Load(), c.failing.Load()
+	k.mu.Unlock()
+	if !up && failed {
+		c.report(party.Hangup | party.Readable | party.Writable)
+	}
+	return up
+}
+
+// early is what Read and Write return before c is up.
+func (c *Conn) early(party.Ready) error {
+	if c.failing.Load() {
+		return party.ErrReset
+	}
+	return party.ErrAgain
+}
+
+// fail notes that c will never be up.
+func (c *Conn) fail() {
+	k := c.stack.keeper
+	k.mu.Lock()
+	c.failing.Store(true)
+	wanted := c.wanted
+	k.mu.Unlock()
+	if wanted {
+		c.report(party.Hangup | party.Readable | party.Writable)
+	}
+}
+
+// finish notes that a FIN is to be sent once c is up; true if it is.
+func (c *Conn) finish() bool {
+	k := c.stack.keeper
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c.finSent.Store(true)
+	return c.up.Load()
+}
+
+// release lets go of the guard's part; true if netstack has c.
+func (c *Conn) release(reset bool) bool {
+	c.stack.keeper.leave(c.ward, reset)
+	return c.up.Load()
+}
+
+// expel ends a connection whose client has begun a new one.
+func (c *Conn) expel() {
+	if c.up.Load() {
+		c.ep.Abort()
+		return
+	}
+	c.fail()
+}
+
+// finished says that netstack has nothing more to send for c.
+func (c *Conn) finished() bool {
+	if !c.up.Load() {
+		return c.failing.Load()
+	}
+	s := tcp.EndpointState(c.ep.State())
+	return s == tcp.StateClose || s == tcp.StateError
+}
+
+var _ party.Opener = (*Conn)(nil)

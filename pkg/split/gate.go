@@ -1,0 +1,131 @@
+package split
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hawser/pkg/guard"
+)
+
+// Gate is the guard's bounds and its choice of mode, shared by the stacks of
+// one agent. Any goroutine may call its methods.
+type Gate struct {
+	mu   sync.Mutex
+	gate *guard.Gate
+	l    guard.Limits
+	m    guard.Mode
+}
+
+// NewGate returns a gate; m is the mode where no policy says another.
+func NewGate(m guard.Mode, l guard.Limits) *Gate {
+	g := guard.NewGate(m, l)
+	return &Gate{gate: g, l: g.Limits(), m: m}
+}
+
+// Status returns the figures as they stand.
+func (g *Gate) Status() guard.GateStatus {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gate.Status(time.Now())
+}
+
+func (g *Gate) limits() *guard.Limits { return &g.l }
+func (g *Gate) mode() guard.Mode      { return g.m }
+
+func (g *Gate) resolve(m guard.Mode, now time.Time) guard.Mode {
+	if m != guard.Auto {
+		return m
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gate.Resolve(m, now)
+}
+
+func (g *Gate) admit(client [16]byte) guard.Verdict {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gate.Admit(client)
+}
+
+// connected turns a pending flow, whose first flight was n bytes, into one
+// that is not.
+func (g *Gate) connected(client [16]byte, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gate.Connected(client)
+	g.gate.Give(n)
+}
+
+func (g *Gate) refuse(client [16]byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gate.Refused(client)
+}
+
+func (g *Gate) closed(client [16]byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gate.Closed(client)
+}
+
+func (g *Gate) take(n int) bool {
+	if n == 0 {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gate.Take(n)
+}
+
+func (g *Gate) give(n int) {
+	if n == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gate.Give(n)
+}
+
+// guardCounters are the guard's own figures.
+type guardCounters struct {
+	syns, badSYNs, answers        atomic.Uint64
+	admitted, abandoned, replaced atomic.Uint64
+	refused                       [guard.Verdicts]atomic.Uint64
+	forged, strays, denied        atomic.Uint64
+	probes, discarded, excess     atomic.Uint64
+	misjoined                     atomic.Uint64
+}
+
+// GuardStats are the guard's figures since the stack was made.
+type GuardStats struct {
+	SYNs      uint64 // received
+	BadSYNs   uint64 // of them dropped: absurd options, flags or lengths
+	Answers   uint64 // SYN-ACKs with a cookie
+	Admitted  uint64 // valid ACKs (strict: SYNs) that have made a flow
+	Abandoned uint64 // flows whose client gave up before the server was there
+	Replaced  uint64 // flows whose client has begun anew between the same ends
+	Crowded   uint64 // valid ACKs without a place: all were taken
+	Greedy    uint64 // valid ACKs without a place: the client had its share, or its bound of open flows
+	Forged    uint64 // segments that belong to no flow and bring no valid cookie
+	Strays    uint64 // resets and the like of no flow
+	Denied    uint64 // resets that the guard answered with
+	Probes    uint64 // window probes and early data answered while the server was asked
+	Discarded uint64 // bytes of payload not taken
+	Excess    uint64 // segments beyond the bounds of first flights
+	Misjoined uint64 // handshakes with netstack that failed
+}
+
+// guardStats returns the present figures.
+func (k *keeper) stats() GuardStats {
+	c := &k.count
+	return GuardStats{
+		SYNs: c.syns.Load(), BadSYNs: c.badSYNs.Load(), Answers: c.answers.Load(),
+		Admitted: c.admitted.Load(), Abandoned: c.abandoned.Load(), Replaced: c.replaced.Load(),
+		Crowded: c.refused[guard.TooMany].Load(),
+		Greedy:  c.refused[guard.TooManyClient].Load() + c.refused[guard.TooManyOpen].Load(),
+		Forged:  c.forged.Load(), Strays: c.strays.Load(), Denied: c.denied.Load(),
+		Probes: c.probes.Load(), Discarded: c.discarded.Load(), Excess: c.excess.Load(),
+		Misjoined: c.misjoined.Load(),
+	}
+}
