@@ -14,8 +14,8 @@ import (
 // Transport is what carries a connection.
 type Transport string
 
-// Transports. Auto is no transport but a choice: TCP first, QUIC when TCP
-// cannot connect, and the other way round after QUIC was the last to succeed.
+// Transports. Auto is no transport but a choice: both are raced, TCP with a head
+// start, and the other way round after QUIC was the last to succeed.
 const (
 	TCP  Transport = "tcp"
 	QUIC Transport = "quic"

@@ -34,7 +34,7 @@ type DialerOptions struct {
 }
 
 // Dialer connects one link, again and again. It remembers which transport
-// succeeded last. Dial may be called concurrently.
+// succeeded last, or is to be preferred. Dial may be called concurrently.
 type Dialer struct {
 	options DialerOptions
 	last    atomic.Value // Transport
@@ -66,41 +66,38 @@ func NewDialer(o DialerOptions) (*Dialer, error) {
 
 // Dial makes one connection and joins the session that hello names; the link's
 // name and index, and the versions where they are zero, are filled in. Each
-// transport that is tried takes at most Timeout. Auto tries the second one
-// unless the cloud itself has turned us away. Errors are a *StepError per
-// transport, in one line.
+// transport that is tried takes at most Timeout. Auto races both, the preferred
+// one with a head start (race.go). Errors are a *StepError per transport, in
+// one line.
 func (d *Dialer) Dial(ctx context.Context, hello wire.Hello) (*Conn, wire.Welcome, error) {
 	hello.Link, hello.Name = d.options.Index, d.options.Link
 	if hello.VersionMin == 0 && hello.VersionMax == 0 {
 		hello.VersionMin, hello.VersionMax = wire.VersionMin, wire.VersionMax
 	}
-	var failed attemptsError
-	for _, t := range d.order() {
-		conn, welcome, err := d.attempt(ctx, t, hello)
-		if err == nil {
-			d.last.Store(t)
-			return conn, welcome, nil
-		}
-		failed = append(failed, err)
-		if ctx.Err() != nil || definite(err) {
-			break
-		}
+	if d.options.Transport != Auto {
+		return d.attempt(ctx, d.options.Transport, hello)
 	}
-	if len(failed) == 1 {
-		return nil, wire.Welcome{}, failed[0]
-	}
-	return nil, wire.Welcome{}, failed
+	return d.race(ctx, hello)
 }
 
-// order returns the transports to try.
-func (d *Dialer) order() []Transport {
-	switch {
-	case d.options.Transport != Auto:
-		return []Transport{d.options.Transport}
-	case d.last.Load() == QUIC:
-		return []Transport{QUIC, TCP}
+// DialBy is Dial by one transport, whatever the options say.
+func (d *Dialer) DialBy(ctx context.Context, t Transport, hello wire.Hello) (*Conn, wire.Welcome, error) {
+	hello.Link, hello.Name = d.options.Index, d.options.Link
+	if hello.VersionMin == 0 && hello.VersionMax == 0 {
+		hello.VersionMin, hello.VersionMax = wire.VersionMin, wire.VersionMax
 	}
-	return []Transport{TCP, QUIC}
+	return d.attempt(ctx, t, hello)
+}
+
+// Prefer makes a transport the one that Auto gives the head start.
+func (d *Dialer) Prefer(t Transport) { d.last.Store(t) }
+
+// order returns the transports of Auto, the preferred one first.
+func (d *Dialer) order() [2]Transport {
+	if d.last.Load() == QUIC {
+		return [2]Transport{QUIC, TCP}
+	}
+	return [2]Transport{TCP, QUIC}
 }
 
 // definite says whether another transport would only fail the same way: the

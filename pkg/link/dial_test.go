@@ -376,6 +376,49 @@ func TestAuto(t *testing.T) {
 	}
 }
 
+// TestAutoPassesADeadTransport: where one transport gets no answer at all the
+// other one connects soon, long before the first is given up.
+func TestAutoPassesADeadTransport(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	remote := c.forward(QUIC)
+	mute, err := net.Listen("tcp", remote.String()) // takes connections and says nothing
+	if err != nil {
+		t.Skip("the port is not free for TCP")
+	}
+	defer mute.Close()
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = remote, time.Minute })
+	begin := time.Now()
+	conn, _, err := d.Dial(context.Background(), sampleHello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took, got := time.Since(begin), conn.Info().Transport; got != QUIC || took > 10*time.Second {
+		t.Errorf("%s after %v", got, took)
+	} else {
+		t.Logf("QUIC after %v", took)
+	}
+	conn.Close(nil)
+	(<-c.conns).Close(nil)
+}
+
+// TestAutoPrefersTCP: a loaded machine or a long path must not make QUIC win
+// where TCP works.
+func TestAutoPrefersTCP(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Timeout = time.Minute })
+	for range 5 {
+		conn, _, err := d.Dial(context.Background(), sampleHello())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.Info().Transport; got != TCP {
+			t.Errorf("dialled by %s", got)
+		}
+		conn.Close(nil)
+		(<-c.conns).Close(nil)
+	}
+}
+
 // forward returns an address that leads to the cloud by one transport only.
 func (c *cloud) forward(transport Transport) netip.AddrPort {
 	c.t.Helper()

@@ -17,7 +17,8 @@
 //
 // # Goroutines
 //
-// A [Conn] starts none. Its Send and its Receive block and belong to one
+// [Dialer.Dial] with Auto starts attemptOne, one per transport, and returns after
+// both have ended. A [Conn] starts none. Its Send and its Receive block and belong to one
 // goroutine each; Close, from any goroutine, ends both.
 //
 // [Listener.Run] starts the following and returns after all have ended:
