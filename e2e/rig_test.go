@@ -305,3 +305,14 @@ func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return lines[len(lines)-1]
 }
+
+// sender serves a noise of size bytes.
+func sender(size int64) func(*net.TCPConn) {
+	return func(c *net.TCPConn) {
+		defer c.Close()
+		_, _ = io.Copy(c, newNoise(1, size))
+	}
+}
+
+// joined makes one text of words.
+func joined(words []string) string { return strings.Join(words, " ") }

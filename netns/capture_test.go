@@ -174,7 +174,7 @@ func TestNothingLeaks(t *testing.T) {
 		must(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error)
-		go func() { ended <- h.Watch(ctx) }()
+		go func() { ended <- h.Watch(ctx, nil) }()
 		fds, err := h.Capture(3, FanoutLocalPort)
 		must(t, err)
 		for _, fd := range fds {

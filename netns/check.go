@@ -87,6 +87,8 @@ func (c *checker) interfaces(p Plan) {
 func (c *checker) device(kind, field, name string) {
 	l, err := netlink.LinkByName(name)
 	switch {
+	case errors.As(err, &netlink.LinkNotFoundError{}) && kind == "uplink":
+		c.warn("plug it in, or correct the name (ip link shows the interfaces): run waits for it", "%s: interface %s: %v", field, name, plainLinkError(err))
 	case err != nil:
 		c.fail("correct the name (ip link shows the interfaces) or create it", "%s: interface %s: %v", field, name, plainLinkError(err))
 	case l.Attrs().RawFlags&unix.IFF_UP == 0:

@@ -37,9 +37,10 @@ type Host struct {
 	home    nsh.NsHandle // the namespace of the host
 	space   nsh.NsHandle // the namespace of hub1
 
-	mu      sync.Mutex // guards journal and closed
+	mu      sync.Mutex // guards the following
 	journal *journal
 	closed  bool
+	devices map[string]int // index of each uplink's interface when its settings were made
 }
 
 // Install puts the plan in place in the calling thread's network namespace.
@@ -179,17 +180,12 @@ func (h *Host) closeHandles() {
 	}
 }
 
-// checkPlace refuses plans whose interfaces are missing and places that are
-// taken by somebody else.
+// checkPlace refuses plans whose client interfaces are missing and places that
+// are taken by somebody else. An uplink may be plugged in later.
 func checkPlace(p Plan) error {
 	for _, name := range p.Clients {
 		if _, err := netlink.LinkByName(name); err != nil {
 			return fmt.Errorf("steer.interfaces: interface %s: %w", name, plainLinkError(err))
-		}
-	}
-	for _, l := range p.Links {
-		if _, err := netlink.LinkByName(l.Interface); err != nil {
-			return fmt.Errorf("link %s: interface %s: %w", l.Name, l.Interface, plainLinkError(err))
 		}
 	}
 	hub, err := netlink.LinkByName(hubHost)

@@ -258,7 +258,6 @@ func TestPlaceIsTaken(t *testing.T) {
 		change                  func(*Plan)
 	}{
 		{name: "client interface missing", change: func(p *Plan) { p.Clients = []string{"br-lan"} }, want: "steer.interfaces: interface br-lan: there is no such interface"},
-		{name: "uplink missing", change: func(p *Plan) { p.Links[1].Interface = "wwan7" }, want: "link lte: interface wwan7: there is no such interface"},
 		{name: "foreign hub0", setup: "ip link add hub0 type bridge", undo: "ip link del hub0", want: "interface hub0 ("},
 		{name: "table in use", setup: "ip route add 203.0.113.0/24 via 198.18.2.1 table 26743", undo: "ip route flush table 26743", want: "routing table 26743 is in use"},
 		{name: "foreign namespace", setup: "ip netns add NAME", undo: "ip netns del NAME", want: "exists and is not hawser's"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -51,7 +52,8 @@ func (b *builder) uplinks() error {
 	for i, l := range b.plan.Links {
 		if !loosened[l.Interface] {
 			loosened[l.Interface] = true
-			if err := b.addIf(looseStep(l.Interface)); err != nil {
+			b.host.plugged(l.Interface)
+			if err := b.addIf(looseStep(l.Interface)); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("link %s: %w", l.Name, err)
 			}
 		}
@@ -93,10 +95,42 @@ func looseStep(device string) (step, bool, error) {
 	return sysctlStep(path, "2")
 }
 
+// plugged notes which interface now has the name, and whether that is another
+// one than before.
+func (h *Host) plugged(device string) bool {
+	l, err := netlink.LinkByName(device)
+	if err != nil {
+		return false
+	}
+	index := l.Attrs().Index
+	if h.devices == nil {
+		h.devices = map[string]int{}
+	}
+	was := h.devices[device]
+	h.devices[device] = index
+	return was != index
+}
+
+// loosenAgain repeats looseStep for an interface that was plugged in: its
+// settings are those of a new one.
+func (h *Host) loosenAgain(device string) error {
+	if !h.plugged(device) {
+		return nil
+	}
+	s, needed, err := looseStep(device)
+	if err != nil || !needed {
+		return err
+	}
+	return h.take(s)
+}
+
 // sourcePolicies lets sockets that are bound to an address of the uplink, and
 // not to its interface, leave by it as well.
 func sourcePolicies(l LinkRoute, table int) ([]policy, error) {
 	device, err := netlink.LinkByName(l.Interface)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, nil // Watch adds them when it appears
+	}
 	if err != nil {
 		return nil, fmt.Errorf("link %s: interface %s: %w", l.Name, l.Interface, plainLinkError(err))
 	}
@@ -115,10 +149,13 @@ func sourcePolicies(l LinkRoute, table int) ([]policy, error) {
 	return found, nil
 }
 
-// routeUplink sets the default route of a link's table. An uplink that is down
-// gets it from Watch when it is up.
+// routeUplink sets the default route of a link's table. An uplink that is down,
+// or not there, gets it from Watch when it is up.
 func (h *Host) routeUplink(l LinkRoute, table int) error {
 	device, err := netlink.LinkByName(l.Interface)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
 	if err != nil {
 		return plainLinkError(err)
 	}
@@ -151,13 +188,14 @@ func onSubnet(device netlink.Link, gateway netip.Addr) bool {
 // rewatch is the pause before broken netlink readers are started again.
 const rewatch = time.Second
 
-// Watch keeps the routes of the links while their interfaces go down, come up
-// and change address; the kernel drops the routes of an interface that goes
-// down. It returns nil when ctx ends, after its netlink readers have ended; an
+// Watch keeps the routes of the links while their interfaces come and go, go
+// down, come up and change address; the kernel drops the routes of an interface
+// that goes down. It calls tell, if not nil, with the state of every link at
+// first and then of those that an event is about, changed or not. It returns nil when ctx ends, after its netlink readers have ended; an
 // error only when they cannot be started. End it before Close.
-func (h *Host) Watch(ctx context.Context) error {
+func (h *Host) Watch(ctx context.Context, tell func(UplinkEvent)) error {
 	for {
-		again, err := h.watchOnce(ctx)
+		again, err := h.watchOnce(ctx, tell)
 		if err != nil || !again {
 			return err
 		}
@@ -171,60 +209,88 @@ func (h *Host) Watch(ctx context.Context) error {
 
 // watchOnce returns true when a reader broke; a burst of events that overflows
 // its socket does that.
-func (h *Host) watchOnce(ctx context.Context) (again bool, err error) {
+func (h *Host) watchOnce(ctx context.Context, tell func(UplinkEvent)) (again bool, err error) {
 	done := make(chan struct{})
-	links, addrs, err := h.subscribe(done)
+	events, err := h.subscribe(done)
 	defer func() {
 		close(done)
-		for range links {
-		}
-		for range addrs {
-		}
+		events.drain()
 	}()
 	if err != nil {
 		return false, fmt.Errorf("watch the uplinks: %w", err)
 	}
 	h.refresh("") // what changed before the readers were there
+	h.report(tell)
 	for {
 		select {
 		case <-ctx.Done():
 			return false, nil
-		case u, ok := <-links:
+		case u, ok := <-events.links:
 			if !ok {
 				return true, nil
 			}
 			h.refresh(u.Attrs().Name)
-		case u, ok := <-addrs:
+			h.report(tell) // also for a name that is no more
+		case u, ok := <-events.addrs:
 			if !ok {
 				return true, nil
 			}
 			if u.NewAddr {
 				h.refresh("")
 			}
+			h.report(tell)
+		case u, ok := <-events.routes:
+			if !ok {
+				return true, nil
+			}
+			h.reportRoute(u.Route, tell)
 		}
+	}
+}
+
+// events are the channels of the netlink readers.
+type events struct {
+	links  chan netlink.LinkUpdate
+	addrs  chan netlink.AddrUpdate
+	routes chan netlink.RouteUpdate
+}
+
+// drain lets the readers end, each of which closes its channel.
+func (e events) drain() {
+	for range e.links {
+	}
+	for range e.addrs {
+	}
+	for range e.routes {
 	}
 }
 
 // subscribe starts the readers; each closes its channel when it ends. Channels
 // without a reader are closed at once.
-func (h *Host) subscribe(done <-chan struct{}) (<-chan netlink.LinkUpdate, <-chan netlink.AddrUpdate, error) {
-	links, addrs := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
+func (h *Host) subscribe(done <-chan struct{}) (events, error) {
+	e := events{make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate), make(chan netlink.RouteUpdate)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	report := func(err error) { h.log.Debug("netlink reader", "error", err) }
-	err := errors.New("the virtual host is closed")
+	err := errHostClosed
 	if !h.closed {
-		err = netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{Namespace: &h.home, ErrorCallback: report})
+		err = netlink.LinkSubscribeWithOptions(e.links, done, netlink.LinkSubscribeOptions{Namespace: &h.home, ErrorCallback: report})
 	}
 	if err != nil {
-		close(links)
-		close(addrs)
-		return links, addrs, err
+		close(e.links)
+		close(e.addrs)
+		close(e.routes)
+		return e, err
 	}
-	if err = netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{Namespace: &h.home, ErrorCallback: report}); err != nil {
-		close(addrs)
+	if err = netlink.AddrSubscribeWithOptions(e.addrs, done, netlink.AddrSubscribeOptions{Namespace: &h.home, ErrorCallback: report}); err != nil {
+		close(e.addrs)
+		close(e.routes)
+		return e, err
 	}
-	return links, addrs, err
+	if err = netlink.RouteSubscribeWithOptions(e.routes, done, netlink.RouteSubscribeOptions{Namespace: &h.home, ErrorCallback: report}); err != nil {
+		close(e.routes)
+	}
+	return e, err
 }
 
 // refresh makes the routes of the links on one interface true again; "" stands
@@ -236,7 +302,7 @@ func (h *Host) refresh(device string) {
 		return
 	}
 	for i, l := range h.plan.Links {
-		if !l.Gateway.IsValid() || device != "" && device != l.Interface {
+		if device != "" && device != l.Interface {
 			continue
 		}
 		if err := inside(h.home, func() error { return h.renew(l, uplinkTable(i)) }); err != nil {
@@ -247,6 +313,9 @@ func (h *Host) refresh(device string) {
 
 // renew repeats what uplinks did. Rules that are there already stay.
 func (h *Host) renew(l LinkRoute, table int) error {
+	if err := h.loosenAgain(l.Interface); err != nil || !l.Gateway.IsValid() {
+		return err
+	}
 	if err := h.routeUplink(l, table); err != nil {
 		return err
 	}

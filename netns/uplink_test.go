@@ -75,7 +75,7 @@ func TestWatch(t *testing.T) {
 	h := w.install(w.plan)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- h.Watch(ctx) }()
+	go func() { ended <- h.Watch(ctx, nil) }()
 	up := func() {
 		t.Helper()
 		w.run("ip link set wan1 up", "ip addr replace fd00:3::2/64 dev wan1 nodad", "ip addr replace 198.18.3.9/24 dev wan1")
@@ -103,7 +103,7 @@ func TestWatch(t *testing.T) {
 	must(t, h.Close())
 	w.run("ip addr del 198.18.3.9/24 dev wan1", "ip link set wan1 down")
 	w.unchanged(before, "after Close")
-	if err := h.Watch(context.Background()); err == nil || !strings.Contains(err.Error(), "is closed") {
+	if err := h.Watch(context.Background(), nil); err == nil || !strings.Contains(err.Error(), "is closed") {
 		t.Errorf("Watch of a closed host: %v", err)
 	}
 }

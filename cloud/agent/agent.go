@@ -140,7 +140,7 @@ func (a *agent) work(ctx context.Context) error {
 	part(parts, a.control.Run)
 	part(parts, a.metrics.Run)
 	if a.host != nil {
-		part(parts, a.host.Watch)
+		part(parts, func(ctx context.Context) error { return a.host.Watch(ctx, nil) })
 	}
 	part(ctx, a.listener.Run)
 	a.log.Info("cloud runs", "listen", a.listener.Addr(), "workers", a.workers.Count(), "key", a.id.String())

@@ -82,11 +82,13 @@ func (a *agent) makeTunnels() error {
 		if err != nil {
 			return err
 		}
-		a.tunnels.uplinks = append(a.tunnels.uplinks, &uplink{
-			id: i, name: r.Name, tunnels: a.tunnels, log: a.log.With("link", r.Name),
-			auto: a.cfg.Links[i].Transport == config.TransportAuto,
-			dial: d.Dial, kick: make(chan struct{}, 1),
-		})
+		u := newUplink(i, r.Name, a.tunnels)
+		u.dial = d.Dial
+		u.chooser.trials = slowTrials()
+		if a.cfg.Links[i].Transport == config.TransportAuto {
+			u.chooser.dialer = d
+		}
+		a.tunnels.uplinks = append(a.tunnels.uplinks, u)
 	}
 	return nil
 }
@@ -166,7 +168,7 @@ func (a *agent) work(ctx context.Context) error {
 		})
 	}
 	part(a.workers.Run)
-	part(a.host.Watch)
+	part(func(ctx context.Context) error { return a.host.Watch(ctx, a.tunnels.event) })
 	part(a.control.Run)
 	part(a.metrics.Run)
 	links.Go(func() { a.tunnels.run(linksCtx) })

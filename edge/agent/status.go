@@ -41,6 +41,10 @@ func (a *agent) links(live []admin.Link) []admin.Link {
 		if err := a.tunnels.uplinks[i].lastError(); err != "" {
 			out[i].LastError = err
 		}
+		out[i].Choice = a.tunnels.uplinks[i].choice()
+		if !a.tunnels.uplinks[i].usable() {
+			out[i].State = "down"
+		}
 	}
 	return out
 }

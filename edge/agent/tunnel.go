@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"hawser/netns"
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
@@ -136,10 +137,15 @@ func (t *tunnels) current() (*tunnel.Session, time.Time) {
 func (t *tunnels) silent(link int, silent bool) {
 	u := t.uplinks[link]
 	u.silent.Store(silent)
+	told := u.spoke
 	if silent {
-		select {
-		case u.kick <- struct{}{}:
-		default:
-		}
+		told = u.kick
+	}
+	select {
+	case told <- struct{}{}:
+	default:
 	}
 }
+
+// event passes on what the kernel says of an uplink.
+func (t *tunnels) event(e netns.UplinkEvent) { t.uplinks[e.Link].event(e) }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,183 +17,190 @@ import (
 
 // uplink keeps one configured link connected. When its connection falls
 // silent, others are raced on the same uplink; the first that stands replaces
-// it, unless the old one speaks again before.
+// it, unless the old one speaks again before. When the kernel says that the
+// interface is down, or that the connection's address is gone, the connection
+// ends at once, and the next one is dialled when the kernel says that it can.
 type uplink struct {
 	id      int
 	name    string
 	tunnels *tunnels
 	log     *slog.Logger
-	auto    bool // the transport is chosen automatically
 	dial    func(context.Context, wire.Hello) (*link.Conn, wire.Welcome, error)
 
 	silent atomic.Bool
 	kick   chan struct{} // one slot: the link has fallen silent
+	spoke  chan struct{} // one slot: it speaks again
+	moved  chan struct{} // one slot: the interface, its addresses or routes changed
 
 	mu      sync.Mutex
 	lastErr string // for status
+	device  device
+
+	chooser chooser // run's, but for chooser.choice
+}
+
+// newUplink returns link id of t.
+func newUplink(id int, name string, t *tunnels) *uplink {
+	return &uplink{
+		id: id, name: name, tunnels: t, log: t.log.With("link", name),
+		kick: make(chan struct{}, 1), spoke: make(chan struct{}, 1), moved: make(chan struct{}, 1),
+	}
 }
 
 // silenceGrace is how long a link may be silent before another connection is
 // raced on the same uplink: most silences end by themselves.
 const silenceGrace = 200 * time.Millisecond
 
-// Race of connection attempts on one uplink.
+// Race of connection attempts on one uplink. While nothing at all answers the
+// attempts stay close together, because an uplink that comes back must be in
+// use again within a second; a cloud that answers, but not with a welcome, is
+// asked less and less often.
 const (
 	raceFirst = 400 * time.Millisecond // from one attempt's start to the next's
-	raceMost  = 5 * time.Second
-	raceWidth = 4 // attempts under way
+	raceMost  = 5 * time.Second        // the same when the cloud turns us away
+	raceSlow  = 2 * time.Second        // the same after raceLong without any answer
+	raceLong  = 10 * time.Minute
+	raceWidth = 8                       // attempts under way
+	raceHasty = 2500 * time.Millisecond // for an attempt while an older one takes its full time
 )
 
 // run keeps the link connected until ctx ends.
 func (u *uplink) run(ctx context.Context) {
-	var serving sync.WaitGroup
-	defer serving.Wait()
+	var running sync.WaitGroup
+	defer running.Wait()
+	now := serving{ended: closedChannel()}
 	for ctx.Err() == nil {
-		won, err := u.race(ctx)
+		if !u.watch(ctx, now.ended) {
+			now = u.trial(ctx, &running, now)
+			continue
+		}
+		won, err := u.race(ctx, now.ended)
 		if err != nil {
-			continue // the term is over, or ctx is
+			continue // the term is over, the old connection speaks again, or ctx has ended
 		}
 		s := u.tunnels.join(won.term, won.welcome)
 		if s == nil {
 			won.conn.Close(errRetired)
 			continue
 		}
-		info := won.conn.Info()
-		ended := make(chan struct{})
-		serving.Go(func() {
-			defer close(ended)
-			// The session closes its connections when it ends, after its goodbye.
-			_ = s.Serve(context.Background(), tunnel.LinkInfo{
-				ID: u.id, Name: u.name, Transport: string(info.Transport), Remote: info.Remote.String(),
-			}, box.Carrier(won.conn))
-		})
-		u.watch(ctx, ended)
+		now = serving{session: s, transport: won.conn.Info().Transport, ended: u.serve(&running, s, won.conn)}
+		u.chooser.next = u.chooser.every
+		u.chooser.schedule(u.chooser.first)
 	}
 }
 
-// watch returns when another connection is wanted: the last one has ended, or
-// is silent for longer than the grace.
-func (u *uplink) watch(ctx context.Context, ended <-chan struct{}) {
+func closedChannel() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// serve lets the session work a connection. The channel is closed at its end.
+func (u *uplink) serve(running *sync.WaitGroup, s *tunnel.Session, conn *link.Conn) chan struct{} {
+	info := conn.Info()
+	ended := make(chan struct{})
+	u.carry(conn)
+	running.Go(func() {
+		defer close(ended)
+		// The session closes its connections when it ends, after its goodbye.
+		_ = s.Serve(context.Background(), tunnel.LinkInfo{
+			ID: u.id, Name: u.name, Transport: string(info.Transport), Remote: info.Remote.String(),
+		}, box.Carrier(conn))
+	})
+	return ended
+}
+
+// watch returns true when another connection is wanted: the last one has ended,
+// or is silent for longer than the grace; and false when it is time to try the
+// other transport.
+func (u *uplink) watch(ctx context.Context, ended <-chan struct{}) bool {
 	for {
 		select {
 		case <-ended:
-			return
+			return true
 		case <-ctx.Done():
-			return
+			return true
+		case <-u.chooser.due:
+			if !isClosed(ended) && !u.silent.Load() {
+				return false
+			}
+			u.chooser.schedule(u.chooser.first)
+			continue
 		case <-u.kick:
 		}
-		select {
-		case <-ended:
-			return
-		case <-ctx.Done():
-			return
-		case <-time.After(silenceGrace):
-		}
-		if u.silent.Load() {
-			return
+		if !wait(ctx, ended, silenceGrace) || u.silent.Load() {
+			return true
 		}
 	}
 }
 
 // attempt is the outcome of one try to connect.
 type attempt struct {
+	number  int
 	term    *term
 	conn    *link.Conn
 	welcome wire.Welcome
 	err     error
 }
 
-// race starts attempts at growing intervals until one succeeds. Overlapping
-// attempts matter on an uplink that comes back: a SYN that was lost while it
-// was dead is repeated only seconds later. It returns an error when ctx ends
-// or the session to join is no more.
-func (u *uplink) race(ctx context.Context) (attempt, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	results := make(chan attempt)
-	running := 0
-	defer func() {
-		cancel()
-		for range running {
-			if a := <-results; a.conn != nil {
-				a.conn.Close(errLostRace)
-			}
-		}
-	}()
-	interval, next := raceFirst, time.NewTimer(0)
+var (
+	errLostRace = errors.New("another connection of the link was quicker")
+	errSpoke    = errors.New("the old connection speaks again")
+)
+
+// race starts attempts until one succeeds. Overlapping attempts matter on an
+// uplink that comes back: a SYN that was lost while it was dead is repeated
+// only seconds later. It returns an error when ctx ends, when the old
+// connection, whose end is ended, speaks again, or when the session to join is
+// no more.
+func (u *uplink) race(ctx context.Context, ended <-chan struct{}) (attempt, error) {
+	r := newAttempts(u, ctx)
+	defer r.end()
+	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return attempt{}, ctx.Err()
-		case <-next.C:
-			if running < raceWidth {
-				running++
-				go u.try(ctx, results)
+		case <-u.spoke:
+			if !u.silent.Load() && !isClosed(ended) {
+				return attempt{}, errSpoke
 			}
-			next.Reset(interval/2 + rand.N(interval))
-			interval = min(interval*5/4, raceMost)
-		case a := <-results:
-			running--
+		case <-u.moved:
+			r.restart()
+			next.Reset(0)
+		case <-next.C:
+			if u.usable() {
+				r.start()
+			}
+			next.Reset(r.pause())
+		case a := <-r.results:
+			r.ended(a)
 			if a.err == nil {
 				u.note(nil)
-				a, running = u.preferTCP(ctx, a, results, running)
 				return a, nil
 			}
 			if u.failed(ctx, a) {
 				return attempt{}, a.err
 			}
+			r.failed(a.err)
 		}
 	}
 }
 
-// preferTCP lets a QUIC connection that has won an automatic choice wait for
-// one more attempt: a cloud that is only just starting refuses TCP and answers
-// the QUIC packets that were waiting, and TCP is the cheaper transport.
-func (u *uplink) preferTCP(ctx context.Context, won attempt, results chan attempt, running int) (attempt, int) {
-	if !u.auto || won.conn.Info().Transport != link.QUIC {
-		return won, running
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
-	go u.try(ctx, results)
-	running++
-	grace := time.NewTimer(tcpGrace)
-	defer grace.Stop()
-	for running > 0 {
-		select {
-		case <-grace.C:
-			return won, running
-		case a := <-results:
-			running--
-			switch {
-			case a.err != nil:
-			case a.conn.Info().Transport == link.TCP:
-				won.conn.Close(errLostRace)
-				return a, running
-			default:
-				a.conn.Close(errLostRace)
-			}
-		}
-	}
-	return won, running
-}
-
-// tcpGrace is how long a QUIC connection waits for a TCP one.
-const tcpGrace = time.Second
-
-var errLostRace = errors.New("another connection of the link was quicker")
-
-// try makes one attempt.
-func (u *uplink) try(ctx context.Context, results chan<- attempt) {
-	a := attempt{}
-	var hello wire.Hello
-	a.term, hello = u.tunnels.hello()
-	a.conn, a.welcome, a.err = u.dial(ctx, hello)
-	results <- a
 }
 
 // failed notes why an attempt failed and reports whether the race is over
 // because the cloud has lost the session.
 func (u *uplink) failed(ctx context.Context, a attempt) bool {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(a.err, context.Canceled) {
 		return false
 	}
 	u.note(a.err)
@@ -220,9 +226,19 @@ func (u *uplink) note(err error) {
 	u.lastErr = text
 }
 
+// choice is why the link uses its transport, or "".
+func (u *uplink) choice() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.chooser.choice
+}
+
 // lastError is why the link is not connected, or "".
 func (u *uplink) lastError() string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.device.why != "" {
+		return u.device.why
+	}
 	return u.lastErr
 }

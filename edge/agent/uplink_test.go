@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -89,7 +90,9 @@ func (r *rig) uplink(i int) *uplink {
 		r.attempt.Add(1)
 		return d.Dial(ctx, h)
 	}
-	return &uplink{id: i, name: name, tunnels: r.tunnels, log: r.tunnels.log, dial: dial, kick: make(chan struct{}, 1)}
+	u := newUplink(i, name, r.tunnels)
+	u.dial = dial
+	return u
 }
 
 // Admit implements link.Admitter.
@@ -209,6 +212,40 @@ func TestSilentLinkIsRaced(t *testing.T) {
 	}
 	r.tunnels.silent(0, true)
 	r.eventually("a second connection", func() bool { return len(r.admitted()) == 2 })
+}
+
+// TestTransportTrial: an automatic link tries its other transport, keeps a
+// connection all the time and says what came of it.
+func TestTransportTrial(t *testing.T) {
+	const ms = time.Millisecond
+	r := newRig(t, 1)
+	u := r.tunnels.uplinks[0]
+	certificate, _ := r.edge.Certificate(time.Now())
+	var err error
+	u.chooser.dialer, err = link.NewDialer(link.DialerOptions{
+		Link: u.name, Remote: r.listener.Addr(), Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: r.cloud.Public(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.dial = u.chooser.dialer.Dial
+	u.chooser.trials = trials{first: 100 * ms, every: 100 * ms, most: 100 * ms, span: 200 * ms, settle: 20 * ms, step: 20 * ms}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.tunnels.run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	r.eventually("a comparison", func() bool { return strings.Contains(u.choice(), " against ") })
+	if c := u.choice(); !strings.Contains(c, "idle") || !strings.Contains(c, "quic ") || !strings.Contains(c, "tcp ") {
+		t.Errorf("choice %q", c)
+	}
+	// Back, and again: the session is the same, and its link stands.
+	first := r.admitted()[0].Session
+	r.eventually("more comparisons", func() bool { return len(r.admitted()) >= 6 })
+	for _, h := range r.admitted() {
+		if h.Session != first {
+			t.Error("a trial began another session")
+		}
+	}
 }
 
 // TestLastError: status says why a link does not connect.

@@ -98,6 +98,9 @@ func (p *printer) links(links []Link) {
 	}
 	_ = t.Flush() // writes to memory only
 	for _, l := range links {
+		if l.Choice != "" {
+			p.line("    %s: transport %s", orDash(l.Name), clean(l.Choice))
+		}
 		if l.LastError != "" {
 			p.line("    %s: last error: %s", orDash(l.Name), clean(l.LastError))
 		}

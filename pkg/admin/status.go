@@ -94,6 +94,7 @@ type Link struct {
 	Losses     uint64    `json:"losses"`     // times that the link died under way
 	Reconnects uint64    `json:"reconnects"` // connections made after the first
 	LastError  string    `json:"last_error,omitempty"`
+	Choice     string    `json:"choice,omitempty"` // edge, transport auto: what the last comparison said
 }
 
 // Flows counts the TCP connections that a session carries.

@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"hawser/netns"
+	"hawser/pkg/link"
+)
+
+// device is what an uplink knows of its interface, and the connection that
+// depends on it.
+type device struct {
+	why   string // why it cannot be used; "" when it can
+	addrs []netip.Addr
+	had   bool // it had an address before
+
+	conn *link.Conn   // the newest connection
+	from []netip.Addr // addresses of the interface that conn may use
+}
+
+// carry notes the connection that is the link's from now on.
+func (u *uplink) carry(conn *link.Conn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	d := &u.device
+	d.conn, d.from = conn, d.addrs
+	if local := conn.Info().Local.Addr().Unmap(); local.IsValid() && !local.IsUnspecified() {
+		d.from = []netip.Addr{local}
+		if !slices.Contains(d.addrs, local) {
+			d.from = nil // borrowed from another interface
+		}
+	}
+	if d.why != "" {
+		conn.Close(errors.New(d.why)) // it went while the connection was made
+	}
+}
+
+// usable tells whether the interface can send.
+func (u *uplink) usable() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.device.why == ""
+}
+
+// event takes in what the kernel says of the interface (netns.Host.Watch). A
+// connection that cannot go on ends, so that what it carried goes to the other
+// links now and not after a silence; one that can be made is made now and not
+// after a pause.
+func (u *uplink) event(e netns.UplinkEvent) {
+	conn, why, dial := u.judge(e)
+	if why != "" {
+		u.log.Warn("uplink lost", "reason", why)
+	}
+	if conn != nil {
+		conn.Close(errors.New(why))
+	}
+	if dial {
+		select {
+		case u.moved <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// judge returns the connection that must end and why, and whether it is time
+// to dial, or to stop dialling.
+func (u *uplink) judge(e netns.UplinkEvent) (end *link.Conn, why string, dial bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	d := &u.device
+	was := *d
+	d.why, d.addrs = e.State.Why, e.State.Addrs
+	d.had = was.had || len(d.addrs) > 0
+	if d.why == "" && d.had && len(d.addrs) == 0 {
+		d.why = "the interface has lost its address"
+	}
+	dial = d.why != was.why || !slices.Equal(d.addrs, was.addrs) || e.Rerouted
+	switch {
+	case d.why != "" && was.why == "":
+		why = d.why
+	case d.why == "":
+		why = d.gone()
+	}
+	if why != "" {
+		end, d.conn = d.conn, nil
+	}
+	return end, why, dial
+}
+
+// gone says which address of the connection the interface has no more.
+func (d *device) gone() string {
+	if d.conn == nil {
+		return ""
+	}
+	for _, a := range d.from {
+		if !slices.Contains(d.addrs, a) {
+			return fmt.Sprintf("address %s was removed", a)
+		}
+	}
+	return ""
+}

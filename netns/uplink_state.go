@@ -1,0 +1,99 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// UplinkState is what the kernel says of one link's interface.
+type UplinkState struct {
+	Why   string       // why nothing can be sent over it, in words; "" when it can
+	Addrs []netip.Addr // its global addresses of the cloud's family that may be used
+}
+
+// UplinkEvent tells that something about a link's interface may have changed.
+type UplinkEvent struct {
+	Link     int // index in Plan.Links
+	State    UplinkState
+	Rerouted bool // a route that leads to the cloud came or went
+}
+
+// uplinkState asks the kernel. An interface without an address is no fault by
+// itself: it may borrow the one of another.
+func uplinkState(l LinkRoute) UplinkState {
+	device, err := netlink.LinkByName(l.Interface)
+	if err != nil {
+		return UplinkState{Why: fmt.Sprintf("interface %s: %v", l.Interface, plainLinkError(err))}
+	}
+	switch flags := device.Attrs().RawFlags; {
+	case flags&unix.IFF_UP == 0:
+		return UplinkState{Why: fmt.Sprintf("interface %s is down", l.Interface)}
+	case flags&unix.IFF_RUNNING == 0:
+		return UplinkState{Why: fmt.Sprintf("interface %s has no carrier", l.Interface)}
+	}
+	var s UplinkState
+	addrs, err := netlink.AddrList(device, netlinkFamily(familyOf(l.Cloud.Addr())))
+	if err != nil {
+		return s // it went between two questions: another event follows
+	}
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		if ok && a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
+			s.Addrs = append(s.Addrs, ip.Unmap())
+		}
+	}
+	return s
+}
+
+// leadsTo tells whether a route is one that packets to the cloud may take.
+func leadsTo(r netlink.Route, cloud netip.Addr) bool {
+	return r.Dst == nil || r.Dst.Contains(cloud.AsSlice())
+}
+
+// report tells the state of all links.
+func (h *Host) report(tell func(UplinkEvent)) {
+	for i := range h.plan.Links {
+		h.tell(UplinkEvent{Link: i}, tell)
+	}
+}
+
+// reportRoute tells the links whose way to the cloud may have changed.
+func (h *Host) reportRoute(r netlink.Route, tell func(UplinkEvent)) {
+	if r.Protocol == routeTag {
+		return
+	}
+	for i, l := range h.plan.Links {
+		if leadsTo(r, l.Cloud.Addr()) {
+			h.tell(UplinkEvent{Link: i, Rerouted: true}, tell)
+		}
+	}
+}
+
+func (h *Host) tell(e UplinkEvent, tell func(UplinkEvent)) {
+	if tell == nil {
+		return
+	}
+	err := h.atHome(func() error {
+		e.State = uplinkState(h.plan.Links[e.Link])
+		return nil
+	})
+	if err == nil {
+		tell(e)
+	}
+}
+
+var errHostClosed = errors.New("the virtual host is closed")
+
+// atHome runs f in the host's namespace.
+func (h *Host) atHome(f func() error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return errHostClosed
+	}
+	return inside(h.home, f)
+}
