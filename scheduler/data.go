@@ -8,6 +8,10 @@ type Data interface {
 	// Copy says on which of links a chunk of n bytes that is late on links[on]
 	// should be sent again, or false. age is its age, pred was its prediction.
 	Copy(links []Link, on, n int, age, pred time.Duration) (int, bool)
+	// Urgent says where else than on links[on] a chunk of n bytes at offset off
+	// of its flow should be sent at once, or false. alone: its flow has nothing
+	// else under way. The copy is charged.
+	Urgent(links []Link, on, off, n int, alone bool) (int, bool)
 	// Spend notes that a copy of n bytes was sent.
 	Spend(n int)
 	// Delivered notes that n bytes have arrived.
@@ -32,6 +36,9 @@ func (FIFO) Copy([]Link, int, int, time.Duration, time.Duration) (int, bool) { r
 
 // Spend implements Data.
 func (FIFO) Spend(int) {}
+
+// Urgent implements Data.
+func (FIFO) Urgent([]Link, int, int, int, bool) (int, bool) { return 0, false }
 
 // Delivered implements Data.
 func (FIFO) Delivered(int) {}

@@ -16,6 +16,14 @@ const (
 	evidence     = 16 << 10               // bytes of an application-limited sample that is believed to show a queue
 	paceGain     = 1.3                    // of the window rate; headers take some of it
 	paceFloor    = 64 << 10               // bytes per second
+	overMost     = 25 * time.Millisecond  // of queue, between probes
+	holdGain     = 0.95                   // of the transport's round trip, to keep what is in flight up
+	growGain     = 1.5                    // of the window while the rate grows
+	growth       = 1.1                    // in a round trip counts as growing
+	probeRounds  = 8                      // round trips of which one probes for more
+	farMin       = 40 * time.Millisecond  // above the least round trip is far, at least
+	farRounds    = 4                      // rounds of that make a measurement due
+	farEvery     = 3 * time.Second        // but no more often than that
 	drainGain    = 0.5                    // of the product while the least round trip is measured anew
 	initialRate  = 1.25e6                 // bytes/s: 10 Mbit/s until something is measured
 	initialRTT   = 100 * time.Millisecond
@@ -46,10 +54,15 @@ type Estimator struct {
 	rate      float64 // prediction
 	bw        float64 // window: the largest recent delivery rate
 	bwAt      time.Time
-	bwNext    float64 // the largest in the younger half of the window
-	lastRound float64 // bw when it last grew in the start
-	stale     int     // rounds without growth
-	full      bool    // the start is over
+	bwNext    float64       // the largest in the younger half of the window
+	lastRound float64       // bw when it last grew in the start
+	stale     int           // rounds without growth
+	full      bool          // the start is over
+	roundBW   float64       // bw when the round trip began
+	growing   bool          // it has grown in the last one
+	rounds    int           // round trips seen
+	path      time.Duration // the transport's smoothed round trip
+	far       int           // round trips in a row that it was far above the least
 }
 
 // Ack takes in one sample.
@@ -64,6 +77,15 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 	enough := !s.AppLimited || s.Delivered >= evidence
 	queued := enough && e.queues(s.RTT)
 	limited := s.AppLimited && !queued
+	if s.Round {
+		e.rounds++
+		e.growing = e.bw > growth*e.roundBW
+		e.roundBW = e.bw
+		e.far++
+		if e.path <= e.minRTT+max(farMin, e.minRTT/2) {
+			e.far = 0
+		}
+	}
 	if s.Delivered > 0 && s.Interval > 0 {
 		r := float64(s.Delivered) / max(s.Interval, e.minRTT, 100*time.Microsecond).Seconds()
 		e.addWindowRate(now, r, limited)
@@ -93,7 +115,7 @@ func (e *Estimator) addRTT(now time.Time, s Sample) {
 	switch {
 	case e.minRTT == 0 || rtt <= e.minRTT:
 		e.minRTT, e.minRTTAt, e.drainTo = rtt, now, time.Time{}
-	case e.drainTo.IsZero() && now.Sub(e.minRTTAt) > minRTTWindow:
+	case e.drainTo.IsZero() && (now.Sub(e.minRTTAt) > minRTTWindow || e.isFar(now)):
 		e.drainTo, e.drained = now.Add(2*e.srtt+slackMin), rtt
 	case !e.drainTo.IsZero():
 		e.drained = min(e.drained, rtt)
@@ -101,7 +123,7 @@ func (e *Estimator) addRTT(now time.Time, s Sample) {
 			e.drained = min(e.drained, s.Path)
 		}
 		if now.After(e.drainTo) {
-			e.minRTT, e.minRTTAt, e.drainTo = e.drained, now, time.Time{}
+			e.minRTT, e.minRTTAt, e.drainTo, e.far = e.drained, now, time.Time{}, 0
 		}
 	}
 }
@@ -193,6 +215,52 @@ func (e *Estimator) Cap() int {
 		return max(startCap, int(startGain*bdp+slack))
 	}
 	return max(capFloor, int(capGain*bdp+slack))
+}
+
+// NetCap is how many bytes may be in the network or wait for it at this end,
+// when the transport tells what has arrived: neither the ends' processing nor
+// what a lost packet holds up counts then. What exceeds one bandwidth-delay
+// product waits in the uplink's queue: a quarter of a product, of which a link
+// with a long round trip uses all only in one round of eight, to find out whether
+// it carries more.
+//
+// Where round trips vary by themselves (jitter, a path that has become longer)
+// the least one is too little to go by: what is in flight would bound the rate,
+// the lower rate the window, and so on downwards. The transport's smoothed round
+// trip keeps it up, by a little less than itself, so that a queue still drains;
+// and in one round of eight more is tried, and more still as long as that makes
+// the rate grow, so that it is found again.
+func (e *Estimator) NetCap() int {
+	if e.bw == 0 || e.minRTT == 0 || !e.full || !e.drainTo.IsZero() {
+		return e.Cap()
+	}
+	probing := e.rounds%probeRounds == 0
+	over := e.minRTT / 4
+	if !probing {
+		over = min(over, overMost)
+	}
+	span := e.minRTT + over + e.slack()
+	held := time.Duration(holdGain * float64(min(e.path, e.minRTT+max(farMin, e.minRTT))))
+	if held > span {
+		span = held
+		switch {
+		case e.growing:
+			span = time.Duration(growGain * float64(held))
+		case probing:
+			span = time.Duration(capGain * float64(held))
+		}
+	}
+	return max(capFloor, int(e.bw*span.Seconds()))
+}
+
+// See takes in the transport's smoothed round trip.
+func (e *Estimator) See(path time.Duration) { e.path = path }
+
+// isFar reports whether the round trip has been so far above the least one, and
+// for so long, that it had better be measured anew: what is in flight is held to
+// less than would explain it.
+func (e *Estimator) isFar(now time.Time) bool {
+	return e.far >= farRounds && now.Sub(e.minRTTAt) > farEvery
 }
 
 // slack is the time that the ends' own processing takes. On a slow line it is

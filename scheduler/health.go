@@ -12,7 +12,8 @@ import "time"
 //
 // Up: carries data.
 //
-// Suspect: something outstanding is overdue and nothing at all was heard since.
+// Suspect: something outstanding is overdue and nothing was acknowledged since.
+// What comes from the other end is no proof: a path may be dead one way.
 // It gets no new data, what it holds is sent again elsewhere, and anything
 // heard makes it Up again at once.
 type State uint8
@@ -44,9 +45,10 @@ const (
 // Evidence is what a link's owner knows when it asks.
 type Evidence struct {
 	Connected bool
-	Heard     time.Time // when the last byte came; zero: never on this connection
+	Heard     time.Time // when something sent was last acknowledged, or anything came where that is all that is known; zero: never on this connection
 	Oldest    time.Time // when the oldest unanswered record that asks for an answer was sent; zero: none
 	LastProbe time.Time // when something that asks for an answer was last sent
+	Arrived   bool      // the peer's end has all that was sent: it is slow, not the path
 }
 
 // Health is one link's state machine. Step is the only function that changes
@@ -87,7 +89,7 @@ func (h *Health) judge(now time.Time, ev Evidence, e *Estimator) State {
 		return Probing
 	case silence > DownAfter(e):
 		return Down
-	case silence > SuspectAfter(e):
+	case silence > SuspectAfter(e) && !ev.Arrived:
 		if h.state == Down {
 			return Down
 		}

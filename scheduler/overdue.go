@@ -9,24 +9,28 @@ import "time"
 // mistaken for a fault.)
 type Overdue struct {
 	tokens float64 // bytes that copies may still take
+	urgent float64 // bytes that copies made at once may still take
 }
 
 // Budget of copies: a share of what was delivered, and what may be saved up.
 const (
-	budgetShare = 0.05
+	budgetShare = 0.03
 	budgetDepth = 512 << 10
 	budgetStart = 64 << 10
+	urgentShare = 0.01
+	urgentDepth = 64 << 10
 	lateMin     = 40 * time.Millisecond
 	lateMax     = 500 * time.Millisecond
 	lateSlack   = 20 * time.Millisecond
 )
 
 // NewOverdue returns a policy with a small starting budget.
-func NewOverdue() Overdue { return Overdue{tokens: budgetStart} }
+func NewOverdue() Overdue { return Overdue{tokens: budgetStart, urgent: urgentDepth} }
 
 // Delivered earns budget.
 func (o *Overdue) Delivered(n int) {
 	o.tokens = min(o.tokens+budgetShare*float64(n), budgetDepth)
+	o.urgent = min(o.urgent+urgentShare*float64(n), urgentDepth)
 }
 
 // Late returns the age at which a chunk with prediction pred (the expected age
@@ -43,15 +47,7 @@ func (o *Overdue) Copy(links []Link, on, n int, age, pred time.Duration) (int, b
 	if o.tokens < float64(n) {
 		return 0, false
 	}
-	best := -1
-	for i, l := range links {
-		if i == on || l.State != Up || l.Room <= 0 {
-			continue
-		}
-		if best < 0 || l.ETA(n) < links[best].ETA(n) {
-			best = i
-		}
-	}
+	best := soonest(links, on, n)
 	if best < 0 {
 		return 0, false
 	}
@@ -64,3 +60,48 @@ func (o *Overdue) Copy(links []Link, on, n int, age, pred time.Duration) (int, b
 
 // Spend takes a copy's bytes off the budget.
 func (o *Overdue) Spend(n int) { o.tokens -= float64(n) }
+
+// Sizes of what is urgent, in bytes.
+const (
+	// UrgentHead is how much of a flow's beginning is.
+	UrgentHead = 4 << 10
+	// urgentSmall is the largest message that is.
+	urgentSmall = 2 << 10
+)
+
+// Urgent says whether a chunk should be sent on two links at once, and where
+// else than on links[on]: the first bytes of a flow, and a message that is all
+// that its flow has under way (alone). Those are what people wait for; a copy
+// saves them the time in which a dead or slow link is found out. off is the
+// chunk's offset in its flow. Small messages may spend the whole budget, a
+// flow's first bytes only its upper half.
+func (o *Overdue) Urgent(links []Link, on, off, n int, alone bool) (int, bool) {
+	small := n <= urgentSmall && (alone || off < UrgentHead)
+	switch {
+	case !small && off >= UrgentHead:
+		return 0, false
+	case small && o.urgent < float64(n), !small && o.urgent < urgentDepth/2+float64(n):
+		return 0, false
+	}
+	best := soonest(links, on, n)
+	if best < 0 {
+		return 0, false
+	}
+	o.urgent -= float64(n)
+	return best, true
+}
+
+// soonest is the link other than links[on] on which n bytes arrive first, of
+// those that are up and have room; -1: none.
+func soonest(links []Link, on, n int) int {
+	best := -1
+	for i, l := range links {
+		if i == on || l.State != Up || l.Room <= 0 {
+			continue
+		}
+		if best < 0 || l.ETA(n) < links[best].ETA(n) {
+			best = i
+		}
+	}
+	return best
+}

@@ -9,7 +9,8 @@ import "time"
 type Sense struct {
 	Known    bool          // the rest, but for RTT, means something
 	RTT      time.Duration // the transport's own measure, or 0
-	Arrived  uint64        // bytes of the stream that the peer's end has, in order or not; 0: not counted
+	Arrived  uint64        // bytes of the stream that the peer's end has in order; 0: not counted
+	Ahead    int           // bytes that it has beyond a gap
 	InFlight int           // bytes in the network
 	Progress uint64        // grows with everything that the peer's end acknowledges
 }

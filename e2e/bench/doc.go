@@ -19,4 +19,6 @@
 //     which waits for them.
 //   - bulkFlow.run, one per flow of a reading of `paths`: ends when the flow is
 //     closed, which waits for it. readBulk waits for the three at its side.
+//   - prober.run, one per reading of faults, and one per connection that it makes:
+//     end with the reading, which waits for them.
 package main

@@ -26,6 +26,8 @@ type pathFlags struct {
 	runs                      int
 	seconds                   float64
 	shared                    bool
+	faults                    int
+	transport                 string
 }
 
 func parsePathFlags(args []string) (pathFlags, error) {
@@ -37,6 +39,8 @@ func parsePathFlags(args []string) (pathFlags, error) {
 	set.StringVar(&f.out, "out", "bench-results", "directory of the raw readings")
 	set.IntVar(&f.runs, "runs", 3, "runs of which the median is shown")
 	set.Float64Var(&f.seconds, "seconds", 8, "length of a reading, where the scenario does not say")
+	set.IntVar(&f.faults, "faults", 0, "instead of the scenarios: so many silent faults, beside bulk and new connections")
+	set.StringVar(&f.transport, "transport", "tcp", "of the links, for -faults")
 	set.BoolVar(&f.shared, "shared", false, "do not run everything at real-time priority: other work on the machine then shows in the figures")
 	return f, set.Parse(args)
 }
@@ -70,6 +74,9 @@ func (b *bench) measurePaths(args []string) (missed int, err error) {
 	}
 	b.runs, b.out, b.seconds = max(f.runs, 1), f.out, max(f.seconds, 3)
 	fmt.Printf("%s\n\n", thisMachine())
+	if f.faults > 0 {
+		return b.measureFaults(f.transport, f.faults)
+	}
 	for _, s := range chosen {
 		if s.missing != "" {
 			fmt.Printf("### %s: skipped\n\n%s\n\n", s.name, s.missing)

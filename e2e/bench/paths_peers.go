@@ -40,13 +40,13 @@ func openRival(s scenario, r rival, seed uint64) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{Lab: l}
+	w := &world{Lab: l, port: tunnelPort}
 	if r.hawser() {
 		if w.pair, err = pair.New(l, spec, pair.Options{Transport: r.transport}); err == nil {
 			err = w.start()
 		}
 	} else if err = w.routeBySource(s.uplinks, r.multipath); err == nil {
-		w.service, err = newService(l, newPayloads())
+		w.service, err = newService(l, newPayloads(), pair.DirectPort)
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.close())
@@ -115,21 +115,30 @@ func (w *world) dialerOf(r rival) dialer {
 	}
 }
 
-// extra is what a hawser pair has sent a second time, as a share of what it
-// carried, by the counters of both agents.
-func (w *world) extra() (float64, error) {
-	var again, sent uint64
+// extra is what arrived a second time because it was sent a second time, as a
+// share of what arrived, by the counters of both agents: what was sent again
+// because an uplink had lost it is none. ill is how often either agent took an
+// uplink for dead or silent.
+func (w *world) extra() (share float64, ill uint64, err error) {
+	if err := w.pair.WaitIdle(dialLimit); err != nil {
+		return 0, 0, err
+	}
+	count := map[string]map[string]uint64{}
 	for _, role := range []string{"edge", "cloud"} {
 		s, err := w.pair.Status(role)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		for _, session := range s.Sessions {
-			again += session.Counters["bytes_sent_again"]
-			sent += session.Counters["bytes_sent"]
+		count[role] = s.Sessions[0].Counters
+		for _, l := range s.Sessions[0].Links {
+			ill += l.Losses
 		}
 	}
-	return float64(again) / float64(max(sent, 1)), nil
+	twice := func(from, to string) uint64 {
+		return min(count[from]["bytes_sent_again"], count[to]["bytes_received_again"])
+	}
+	got := count["edge"]["bytes_received"] + count["cloud"]["bytes_received"]
+	return float64(twice("edge", "cloud")+twice("cloud", "edge")) / float64(max(got, 1)), ill, nil
 }
 
 // lateness is how late the emulator let packets leave at worst in the mean, and

@@ -20,8 +20,11 @@ type pathReading struct {
 	StallMs   float64   `json:"stall_ms"`
 	Extra     float64   `json:"extra"`    // share of bytes sent twice, hawser only
 	QueueMs   []float64 `json:"queue_ms"` // p50 of each uplink's queue in the bulk's direction
+	Carried   []float64 `json:"carried"`  // by uplink, IP Mbit/s in the bulk's direction
 	MessageMs []float64 `json:"message_ms"`
 	Objects   []object  `json:"objects,omitempty"`
+	Dropped   uint64    `json:"dropped"`   // packets that found a full queue, either direction
+	Suspected uint64    `json:"suspected"` // times that either agent took an uplink for ill
 	LateUs    float64   `json:"emulator_late_us"`
 	Faults    uint64    `json:"emulator_faults"` // not 0: the reading is invalid
 }
@@ -59,9 +62,16 @@ func (b *bench) readRival(s scenario, r rival, seed uint64) (p pathReading, err 
 		return p, err
 	}
 	if r.hawser() {
-		if p.Extra, err = w.extra(); err != nil {
+		if p.Extra, p.Suspected, err = w.extra(); err != nil {
 			return p, err
 		}
+	}
+	for _, u := range s.uplinks {
+		st, err := w.Counters(u.Name)
+		if err != nil {
+			return p, err
+		}
+		p.Dropped += st.Up.Counters.Dropped.Queue.Packets + st.Down.Counters.Dropped.Queue.Packets
 	}
 	late, faults, err := w.lateness(s.uplinks)
 	p.LateUs, p.Faults = float64(late)/1e3, faults
@@ -97,6 +107,10 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 	side.Go(func() { p.MessageMs = messages(w.dialerOf(r), names[0], stop) })
 	side.Go(func() { p.QueueMs = w.watchQueues(s, stop) })
 	base := make([]int64, len(flows))
+	wire, err := w.carried(s)
+	if err != nil {
+		return err
+	}
 	from := began
 	g := &progress{count: flows[0].count, last: flows[0].count.Load(), since: time.Now()}
 	for time.Now().Before(until) {
@@ -106,6 +120,9 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 		g.look()
 		if s.kind != traced && s.kind != train && from == began && time.Since(began) >= warmUp {
 			from = time.Now()
+			if wire, err = w.carried(s); err != nil {
+				return err
+			}
 			for i, f := range flows {
 				base[i] = f.count.Load()
 			}
@@ -118,12 +135,36 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 		p.Mbps += rate
 	}
 	p.StallMs = millis(g.longest)
+	after, err := w.carried(s)
+	if err != nil {
+		return err
+	}
+	for i := range after {
+		p.Carried = append(p.Carried, (after[i]-wire[i])*8/1e6/span)
+	}
 	select {
 	case err := <-failed:
 		return err
 	default:
 		return nil // the script is longer than the reading
 	}
+}
+
+// carried is what the uplinks have carried so far in the bulk flow's direction,
+// IP bytes.
+func (w *world) carried(s scenario) (bytes []float64, err error) {
+	for _, u := range s.uplinks {
+		st, err := w.Counters(u.Name)
+		if err != nil {
+			return nil, err
+		}
+		d := st.Down
+		if s.up {
+			d = st.Up
+		}
+		bytes = append(bytes, float64(d.Counters.Forwarded.Bytes))
+	}
+	return bytes, nil
 }
 
 // lengthOf is how long a scenario's reading takes.

@@ -55,7 +55,7 @@ func (p *pathResult) table(s scenario, rows []rival) *report {
 	direction := map[bool]string{false: "down", true: "up"}[s.up]
 	t := &report{
 		Title: fmt.Sprintf("%s: one bulk flow %s, uplinks carry %.1f Mbit/s", s.name, direction, p.Capacity),
-		Head:  []string{"way", "Mbit/s", "of the capacity", "of the sum of singles", "of the best single", "of MPTCP", "longest stall ms", "extra %", "queue p50 ms", "message p50 / p99 ms", "emulator late us"},
+		Head:  []string{"way", "Mbit/s", "of the capacity", "of the sum of singles", "of the best single", "of MPTCP", "by uplink, IP", "longest stall ms", "extra %", "queue p50 ms", "message p50 / p99 ms", "emulator late us"},
 		Raw:   p,
 	}
 	if s.objects {
@@ -65,13 +65,13 @@ func (p *pathResult) table(s scenario, rows []rival) *report {
 		rate := median(p.of(r.name, mbpsOf))
 		cells := []string{
 			r.name, spread("%.1f", p.of(r.name, mbpsOf)), share(rate, p.Capacity), share(rate, sum), share(rate, best), share(rate, p.multipath()),
-			spread("%.0f", p.of(r.name, stallOf)), "", p.queues(r.name), p.messages(r.name), fmt.Sprintf("%.0f", median(p.of(r.name, func(x *pathReading) float64 { return x.LateUs }))),
+			p.carried(r.name), spread("%.0f", p.of(r.name, stallOf)), "", p.queues(r.name), p.messages(r.name), fmt.Sprintf("%.0f", median(p.of(r.name, func(x *pathReading) float64 { return x.LateUs }))),
 		}
 		if r.single() {
 			cells[0] += ", each uplink alone, in all"
 		}
 		if r.hawser() {
-			cells[7] = spread("%.1f", p.of(r.name, extraOf))
+			cells[8] = spread("%.1f", p.of(r.name, extraOf))
 		}
 		if s.objects {
 			cells = append(cells, p.objects(r.name))
@@ -98,6 +98,8 @@ func (p *pathResult) notes(t *report, s scenario, best, sum float64) {
 		t.Notes = append(t.Notes, fmt.Sprintf("objects: the clairvoyant optimum is %.1f / %.1f / %.1f ms", p.Best[0], p.Best[1], p.Best[2]))
 	}
 	for name, runs := range p.Runs {
+		t.Notes = append(t.Notes, fmt.Sprintf("%s: packets that found a full queue: %.0f; times an uplink was suspected: %.0f (medians)", name,
+			median(p.of(name, func(x *pathReading) float64 { return float64(x.Dropped) })), median(p.of(name, func(x *pathReading) float64 { return float64(x.Suspected) }))))
 		for _, r := range runs {
 			if r.Faults > 0 {
 				t.Notes = append(t.Notes, fmt.Sprintf("INVALID: the emulator itself dropped %d packets in a run of %s", r.Faults, name))
@@ -165,6 +167,15 @@ func share(rate, of float64) string {
 		return ""
 	}
 	return fmt.Sprintf("%.3f", rate/of)
+}
+
+// carried shows what each uplink carried.
+func (p *pathResult) carried(name string) string {
+	var cells []string
+	for i := range p.Runs[name][0].Carried {
+		cells = append(cells, fmt.Sprintf("%.1f", median(p.of(name, func(x *pathReading) float64 { return x.Carried[i] }))))
+	}
+	return strings.Join(cells, " / ")
 }
 
 // queues shows each uplink's queue.

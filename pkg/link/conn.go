@@ -53,7 +53,8 @@ type Stats struct {
 	Lost         uint64 // TCP: segments sent again; QUIC: packets declared lost
 	PacketsIn    uint64 // packets received, acknowledgements included: changes while the path lives
 	Delivered    uint64 // grows with everything sent that the peer acknowledges, in order or not
-	Arrived      uint64 // TCP: bytes of the stream that the peer's end has, in order or not
+	Arrived      uint64 // TCP: bytes of the stream that the peer's end has in order
+	Ahead        int64  // TCP: bytes that it has beyond a gap, about
 
 	RecordsIn, RecordsOut uint64
 	BytesIn, BytesOut     uint64 // of whole records, as on the wire

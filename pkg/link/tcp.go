@@ -27,6 +27,10 @@ const (
 	// notSentTime and notSentMost let it grow with the link's rate.
 	notSentTime = 4 * time.Millisecond
 	notSentMost = 256 << 10
+	// retryMost bounds the back-off of retransmissions; the kernel takes no less.
+	retryMost = time.Second
+	// tcpRTOMax is TCP_RTO_MAX_MS of linux/tcp.h.
+	tcpRTOMax = 44
 	// userTimeout ends a connection whose data is not acknowledged. The tunnel
 	// gives a silent link up within milliseconds; this one frees what is
 	// left of it, and outlasts the outages that a session survives.
@@ -90,6 +94,9 @@ func tuneTCP(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLowat); err != nil {
 		return &socketError{"set TCP_NOTSENT_LOWAT", err}
 	}
+	// From Linux 6.15 on: without it a link that was dead for a while is tried
+	// again only after as long.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, tcpRTOMax, int(retryMost.Milliseconds()))
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds())); err != nil {
 		return &socketError{"set TCP_USER_TIMEOUT", err}
 	}
@@ -258,7 +265,7 @@ func (s *Stats) fromKernel(info *unix.TCPInfo) {
 	s.Lost = uint64(info.Total_retrans)
 	s.PacketsIn = uint64(info.Segs_in)
 	s.Delivered = uint64(info.Delivered)
-	s.Arrived = info.Bytes_acked + uint64(info.Sacked)*uint64(mss)
+	s.Arrived, s.Ahead = info.Bytes_acked, int64(info.Sacked)*mss
 }
 
 // appLimited reads the bit-field tcpi_delivery_rate_app_limited, the lowest

@@ -29,6 +29,7 @@ func (s *Session) obey(c *stream.Command) {
 	case stream.CmdOpen:
 		s.open(f, c)
 	case stream.CmdAccepted:
+		s.hurry = true
 		s.addCtrl(func(b []byte) []byte { return wire.AppendAccepted(b, uint64(f.id)) })
 	case stream.CmdSend:
 		f.send.add(f, c.Seg)
@@ -61,6 +62,7 @@ func (s *Session) open(f *flow, c *stream.Command) {
 	if terms == (wire.Terms{}) {
 		terms = wire.DefaultTerms()
 	}
+	s.hurry = true
 	s.addCtrl(func(b []byte) []byte { return wire.AppendOpen(b, uint64(f.id), dst, src, terms) })
 	s.join(f, src.Addr(), terms)
 	s.welcome(f)

@@ -52,7 +52,7 @@ type conn struct {
 	err       error // why the loop closed it
 
 	log      sentLog
-	heard    time.Time
+	heard    time.Time // when something of ours was last acknowledged, by the transport too; without its help: when anything came
 	probed   time.Time
 	recvSeq  uint64    // records received
 	ackDue   bool      // the peer waits for an acknowledgement
@@ -223,10 +223,10 @@ func (c *conn) room() int {
 	if c.closed || c.batch() == nil {
 		return 0
 	}
-	most := c.link.est.Cap()
 	if !c.eye.sense.Known {
-		return most - c.inFlight
+		return c.link.est.Cap() - c.inFlight
 	}
+	most := c.link.est.NetCap()
 	return min(most-c.flying(), max(holdGain*most, holdMin)-c.inFlight)
 }
 
@@ -323,5 +323,5 @@ func (c *conn) evidence() scheduler.Evidence {
 	if c == nil || c.closed {
 		return scheduler.Evidence{}
 	}
-	return scheduler.Evidence{Connected: true, Heard: c.heard, Oldest: c.log.oldest(), LastProbe: c.probed}
+	return scheduler.Evidence{Connected: true, Heard: c.heard, Oldest: c.log.oldest(), LastProbe: c.probed, Arrived: c.arrived()}
 }

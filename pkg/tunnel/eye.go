@@ -33,6 +33,10 @@ func (c *conn) look(now time.Time) {
 		c.heard = now
 	}
 	e.sense, e.at = s, now
+	c.link.est.See(s.RTT)
+	if arrived := s.Arrived - e.base; arrived > e.sent {
+		e.base += arrived - e.sent // the handshake's last bytes had been under way
+	}
 }
 
 // flying is how many bytes are under way in the network or wait for it at this
@@ -40,9 +44,16 @@ func (c *conn) look(now time.Time) {
 // then what it has not taken is added.
 func (c *conn) flying() int {
 	if s := c.eye.sense; s.Arrived > 0 {
-		return int(c.eye.sent) - int(s.Arrived-c.eye.base)
+		return max(int(c.eye.sent)-int(s.Arrived-c.eye.base)-s.Ahead, 0)
 	}
 	return min(c.eye.sense.InFlight+c.waiting(), c.inFlight)
+}
+
+// arrived reports whether the peer's end has all that was sent: what is still
+// not acknowledged then waits for the peer and not for the path.
+func (c *conn) arrived() bool {
+	s := c.eye.sense
+	return s.Arrived > 0 && s.Arrived-c.eye.base >= c.eye.sent
 }
 
 // waiting is how many bytes of bodies the transport has not taken. Of a batch

@@ -37,7 +37,7 @@ func (s *Session) pump() {
 // sendCtrl sends queued control frames on the quickest link that is up.
 func (s *Session) sendCtrl() {
 	for len(s.ctrlEnds) > 0 {
-		c := s.quickest()
+		c := s.quickest(nil)
 		if c == nil {
 			return
 		}
@@ -51,8 +51,13 @@ func (s *Session) sendCtrl() {
 		}
 		kept := append([]byte(nil), s.ctrl[:sent]...)
 		c.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
+		if other := s.quickest(c); s.hurry && other != nil {
+			b := other.batch()
+			other.commit(b, append(other.block(b, s.now), kept...), noSeg, entry{at: s.now})
+		}
 		s.dropCtrl(n, sent)
 	}
+	s.hurry = false
 }
 
 // ctrlMax bounds a record of control frames, in bytes: it fits one packet.
@@ -67,11 +72,11 @@ func (s *Session) dropCtrl(n, bytes int) {
 }
 
 // quickest is the connection with the shortest round trip among those that are
-// up and have space for a record.
-func (s *Session) quickest() *conn {
+// up and have space for a record, but for one.
+func (s *Session) quickest(but *conn) *conn {
 	var best *conn
 	for _, l := range s.links {
-		if l.conn == nil || l.health.State() != scheduler.Up || l.conn.batch() == nil {
+		if l.conn == nil || l.conn == but || l.health.State() != scheduler.Up || l.conn.batch() == nil {
 			continue
 		}
 		if best == nil || l.est.SRTT() < best.link.est.SRTT() {
@@ -125,6 +130,7 @@ func (s *Session) sendChunks() {
 			continue
 		}
 		s.order.Charge(node, s.sendPiece(s.links[i].conn, &s.views[i], p))
+		s.sendTwice(i, p)
 		s.askWorker(f)
 	}
 }
@@ -151,7 +157,11 @@ func (s *Session) hasRoom() bool {
 // returns its size.
 func (s *Session) sendPiece(c *conn, v *scheduler.Link, p *piece) int {
 	again := p.state != unsent
-	p.flow.send.take(p, chunkSize(v.Rate))
+	most := chunkSize(v.Rate)
+	if p.off < scheduler.UrgentHead {
+		most = min(most, scheduler.UrgentHead)
+	}
+	p.flow.send.take(p, most)
 	n := p.seg.Len()
 	if again {
 		c.link.again += uint64(n)
@@ -166,6 +176,19 @@ func (s *Session) sendPiece(c *conn, v *scheduler.Link, p *piece) int {
 		}
 	}
 	return max(n, 1)
+}
+
+// sendTwice sends a second copy of a piece at once, on another link than i, when
+// it is urgent (scheduler.Overdue).
+func (s *Session) sendTwice(i int, p *piece) {
+	if p.copies > 1 || len(s.views) < 2 {
+		return
+	}
+	n, q := p.seg.Len(), &p.flow.send
+	alone := q.head == p && p.next == nil
+	if j, ok := s.copies.Urgent(s.views, i, int(p.off), n, alone); ok {
+		s.order.Charge(&p.flow.node, s.carryCopy(j, p))
+	}
 }
 
 // carryCopy sends another copy of a piece on link i and returns its size.

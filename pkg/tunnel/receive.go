@@ -36,7 +36,9 @@ func (s *Session) receive(b *rxBatch) {
 // record takes in one record. It owns body.
 func (s *Session) record(c *conn, at time.Time, frames []wire.Frame, body buffer.Seg) error {
 	c.recvSeq++
-	c.heard = at
+	if !c.eye.sense.Known {
+		c.heard = at
+	}
 	c.link.gotBytes += uint64(body.Len()) + recordOverhead
 	for i := range frames {
 		f := &frames[i]
@@ -216,6 +218,7 @@ func (s *Session) acked(c *conn, seq uint64, delay time.Duration) error {
 		}
 	}
 	if newest.seq > 0 {
+		c.heard = s.now
 		sample := c.rate.sample(s.now, newest, delay)
 		sample.InFlight = c.inFlight
 		if c.link.est.WantsPath(s.now) {

@@ -68,6 +68,7 @@ type Session struct {
 	candidates []*conn // connections that have not spoken yet (cloud)
 	ctrl       []byte  // control frames that wait for a link
 	ctrlEnds   []int   // where each of them ends
+	hurry      bool    // somebody waits for one of them: they go out on two links
 	dirty      []*flow
 	tellAt     time.Time
 	events     [][]stream.Event // by worker
