@@ -25,7 +25,8 @@ DESTDIR  ?=
 FUZZTIME ?= 10s
 
 SOURCE := cloud docs e2e edge netns pkg scheduler
-UNIT   := ./pkg/... ./scheduler/... ./netns/... ./edge/... ./cloud/... ./docs/...
+# The slowest comes first, so that the others run beside it.
+UNIT   := ./netns/... ./pkg/... ./scheduler/... ./edge/... ./cloud/... ./docs/...
 
 .PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers microbench install uninstall clean
 .PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-flood microbench install uninstall clean

@@ -30,6 +30,15 @@ func twins() []lab.Uplink {
 	}
 }
 
+// wide are uplinks for long transfers in which the rate does not matter: what
+// the emulator carries with ease.
+func wide() []lab.Uplink {
+	return []lab.Uplink{
+		{Name: "wifi", Rate: 100e6, Delay: 10 * ms},
+		{Name: "lte", Rate: 100e6, Delay: 10 * ms},
+	}
+}
+
 // fast are uplinks for tests in which rates do not matter.
 func fast() []lab.Uplink {
 	return []lab.Uplink{{Name: "wifi", Unshaped: true}, {Name: "lte", Unshaped: true}}
@@ -38,9 +47,10 @@ func fast() []lab.Uplink {
 // rig is a lab with both agents at work.
 type rig struct {
 	*lab.Lab
-	t    testing.TB
-	pair *pair.Pair
-	base map[string]int // file descriptors of each agent at the start
+	t       testing.TB
+	uplinks []lab.Uplink
+	pair    *pair.Pair
+	base    map[string]int // file descriptors of each agent at the start
 }
 
 // start builds the lab and starts both agents; everything is stopped, and
@@ -66,7 +76,7 @@ func prepare(t testing.TB, uplinks []lab.Uplink, o pair.Options) *rig {
 	lab.NeedRoot(t)
 	lab.NeedTools(t, "iptables", "ip6tables")
 	spec := lab.Spec{Name: "e2e", IPv6: true, Uplinks: uplinks, Seed: 1, Clients: 1}
-	r := &rig{Lab: lab.Build(t, spec), t: t}
+	r := &rig{Lab: lab.Build(t, spec), t: t, uplinks: uplinks}
 	var err error
 	if r.pair, err = pair.New(r.Lab, spec, o); err != nil {
 		t.Fatal(err)

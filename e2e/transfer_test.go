@@ -23,7 +23,7 @@ func TestTransfers(t *testing.T) {
 		{"hub", pair.Options{}},
 		{"IPv6 links, socket egress", pair.Options{IPv6Links: true, Egress: "socket"}},
 	} {
-		t.Run(c.name, func(t *testing.T) { transfers(t, twins(), c.o, bulk) })
+		t.Run(c.name, func(t *testing.T) { transfers(t, wide(), c.o, bulk) })
 	}
 }
 
