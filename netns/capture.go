@@ -93,7 +93,7 @@ func (h *Host) capture(n int, mode FanoutMode, receive int, filter program) ([]i
 	}
 	var fds []int
 	err := inside(h.space, func() (err error) {
-		fds, err = openCapture(h.hub.Index, n, mode, receive, filter)
+		fds, err = openCapture(h.hub.Index, n, captureKind{mode, hubAddrs{h.hub.Hub4, h.hub.Hub6}, receive, filter})
 		return err
 	})
 	if err != nil {
@@ -102,11 +102,19 @@ func (h *Host) capture(n int, mode FanoutMode, receive int, filter program) ([]i
 	return fds, nil
 }
 
+// captureKind says what the sockets of a group get, and which of them.
+type captureKind struct {
+	mode    FanoutMode
+	own     hubAddrs
+	receive int // socket buffer, in bytes
+	filter  program
+}
+
 // openCapture keeps all sockets deaf until the group is complete, so that no
 // frame reaches a worker that it is not for. (A socket made with protocol 0
 // hears nothing before bind, and the filter is there by then: there is nothing
 // to drain.)
-func openCapture(index, n int, mode FanoutMode, receive int, filter program) (fds []int, err error) {
+func openCapture(index, n int, k captureKind) (fds []int, err error) {
 	defer func() {
 		if err != nil {
 			for _, fd := range fds {
@@ -121,17 +129,17 @@ func openCapture(index, n int, mode FanoutMode, receive int, filter program) (fd
 			return fds, fmt.Errorf("socket: %w", err)
 		}
 		fds = append(fds, fd)
-		if err := prepareCapture(fd, index, receive); err != nil {
+		if err := prepareCapture(fd, index, k.receive); err != nil {
 			return fds, err
 		}
 	}
 	if n > 1 {
-		if err := joinFanout(fds, mode); err != nil {
+		if err := joinFanout(fds, k.mode, k.own); err != nil {
 			return fds, err
 		}
 	}
 	for _, fd := range fds {
-		if err := attach(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, filter); err != nil {
+		if err := attach(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, k.filter); err != nil {
 			return fds, fmt.Errorf("SO_ATTACH_FILTER: %w", err)
 		}
 	}
@@ -165,7 +173,7 @@ func prepareCapture(fd, index, receive int) error {
 
 // joinFanout makes a group of the sockets. The kernel numbers the members in
 // the order in which they join; the program returns that number.
-func joinFanout(fds []int, mode FanoutMode) error {
+func joinFanout(fds []int, mode FanoutMode, own hubAddrs) error {
 	const kind = unix.PACKET_FANOUT_CBPF | fanoutIgnoreOutgoing
 	arg := (kind | unix.PACKET_FANOUT_FLAG_UNIQUEID) << 16
 	for i, fd := range fds {
@@ -181,7 +189,7 @@ func joinFanout(fds []int, mode FanoutMode) error {
 		}
 		arg = kind<<16 | got&0xffff
 	}
-	if err := attach(fds[0], unix.SOL_PACKET, unix.PACKET_FANOUT_DATA, fanoutProgram(mode, len(fds))); err != nil {
+	if err := attach(fds[0], unix.SOL_PACKET, unix.PACKET_FANOUT_DATA, fanoutProgram(mode, len(fds), own)); err != nil {
 		return fmt.Errorf("PACKET_FANOUT_DATA: %w", err)
 	}
 	return nil

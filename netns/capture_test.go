@@ -107,7 +107,7 @@ func TestFanout(t *testing.T) {
 			eventually(t, "the last frame", func() bool { return len(stack.arrivals())-before >= 6*connections })
 			got := stack.arrivals()
 			t.Logf("%d frames sent while the group was made, %d of them received", early, before)
-			m := vm(t, fanoutProgram(mode, n))
+			m := vm(t, fanoutProgram(mode, n, hubAddrs{h.Hub().Hub4, h.Hub().Hub6}))
 			count := [n]int{}
 			for _, a := range got {
 				s, _ := parseSegment(a.frame)

@@ -204,7 +204,7 @@ func (c *checker) tryHubs(index *int) error {
 }
 
 func (c *checker) tryCapture(index int) {
-	fds, err := openCapture(index, 2, FanoutSource, captureReceive, captureFilter(everySegment))
+	fds, err := openCapture(index, 2, captureKind{FanoutSource, hubAddrs{}, captureReceive, captureFilter(everySegment)})
 	if err != nil {
 		c.fail("load the module af_packet or use a kernel (5.11 or newer) that has it", "raw capture with virtio headers and fanout: %v", err)
 		return

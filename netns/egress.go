@@ -6,32 +6,42 @@ func (b *builder) egress() error {
 		return nil
 	}
 	for _, fw := range b.families {
-		source := b.names.v4().hub.Addr()
-		if fw.family == 6 {
-			source = b.names.v6().hub.Addr()
-		}
-		b.addressRule(fw, "-s "+source.String()+" ! -o "+hubHost+" -j MASQUERADE")
+		b.addressRules(fw, b.masquerade(fw.family))
 	}
 	return nil
 }
 
+// masquerade is the rule that gives the stack's connections the address of the
+// host.
+func (b *builder) masquerade(family int) []string {
+	return words("-s " + b.names.hub(family).String() + " ! -o " + hubHost + " -j MASQUERADE")
+}
+
 // keepAddresses lets the stack see the clients' own addresses on hosts that
-// translate whatever clients send. A host without a nat table gets none.
+// translate whatever clients send, and gives the stack's own connections the
+// address of the host. A host without a nat table gets one only for the latter.
 func (b *builder) keepAddresses() error {
 	for _, fw := range b.families {
 		used, err := fw.inUse("nat")
 		if err != nil {
 			return err
 		}
+		var rules [][]string
 		if used {
-			b.addressRule(fw, "-o "+hubHost+" -j ACCEPT")
+			rules = append(rules, words("-o "+hubHost+" -j ACCEPT"))
+		}
+		if b.plan.Direct {
+			rules = append(rules, b.masquerade(fw.family))
+		}
+		if len(rules) > 0 {
+			b.addressRules(fw, rules...)
 		}
 	}
 	return nil
 }
 
-// addressRule puts one rule before the host's rules about source addresses.
-func (b *builder) addressRule(fw *firewall, rule string) {
+// addressRules puts rules before the host's rules about source addresses.
+func (b *builder) addressRules(fw *firewall, rules ...[]string) {
 	chain := b.names.chain("NAT")
-	b.add(chainStep(fw, "nat", chain, [][]string{words(rule)}), jumpStep(fw, "nat", "POSTROUTING", b.jump("", chain)))
+	b.add(chainStep(fw, "nat", chain, rules), jumpStep(fw, "nat", "POSTROUTING", b.jump("", chain)))
 }

@@ -39,10 +39,10 @@ func (b *builder) jump(match, chain string) []string {
 }
 
 // outerInterfaces are those that packets to the hub arrive by: the clients' at
-// the edge; at the cloud any, as servers answer by whatever way they are
-// reached.
+// the edge; any where the stack connects to servers, as they answer by whatever
+// way they are reached.
 func (b *builder) outerInterfaces() ([]string, error) {
-	if b.plan.Role == RoleEdge {
+	if b.plan.Role == RoleEdge && !b.plan.Direct {
 		return b.plan.Clients, nil
 	}
 	links, err := netlink.LinkList()
@@ -132,7 +132,11 @@ func switchAll6() ([]step, error) {
 // forwardRules accept what belongs to the hub and keep interfaces that did not
 // forward before from forwarding anything else.
 func (b *builder) forwardRules(family int) [][]string {
-	rules := [][]string{words("-i " + hubHost + " -j ACCEPT")}
+	var rules [][]string
+	if b.plan.Direct {
+		rules = b.directRules(family)
+	}
+	rules = append(rules, words("-i "+hubHost+" -j ACCEPT"))
 	if b.plan.Role == RoleEdge {
 		rules = append(rules, words("-o "+hubHost+" -m mark --mark "+maskedMark(steerMark)+" -j ACCEPT"))
 	} else {
@@ -147,6 +151,22 @@ func (b *builder) forwardRules(family int) [][]string {
 		rules = append(rules, words("-i "+device+" -j DROP"))
 	}
 	return rules
+}
+
+// directRules are for connections that the edge's stack makes. By the uplinks
+// of links they may leave; whether by other interfaces, such as one where a
+// management network is, the host's own rules say.
+func (b *builder) directRules(family int) [][]string {
+	hub := b.names.hub(family).String()
+	rules := [][]string{words("-d " + hub + " -o " + hubHost + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")}
+	seen := map[string]bool{}
+	for _, l := range b.plan.Links {
+		if !seen[l.Interface] {
+			seen[l.Interface] = true
+			rules = append(rules, words("-s "+hub+" -i "+hubHost+" -o "+l.Interface+" -j ACCEPT"))
+		}
+	}
+	return append(rules, words("-s "+hub+" -i "+hubHost+" -j RETURN"))
 }
 
 func maskedMark(mark uint32) string {

@@ -79,3 +79,11 @@ func (n names) v6() hubPrefixes {
 	}
 	return hubPrefixes{netip.MustParsePrefix("fd68:6177:7365::1/126"), netip.MustParsePrefix("fd68:6177:7365::2/126")}
 }
+
+// hub is the stack's address of a family, 4 or 6.
+func (n names) hub(family int) netip.Addr {
+	if family == 6 {
+		return n.v6().hub.Addr()
+	}
+	return n.v4().hub.Addr()
+}

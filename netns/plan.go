@@ -59,6 +59,9 @@ type Plan struct {
 	Exclude   []netip.Prefix // edge: destinations left alone
 	Ports     []PortRange    // edge: wanted destination ports; empty means all
 	Links     []LinkRoute    // edge
+	// Direct lets the stack connect to servers itself, by the host's own routes
+	// and with the host's address. Edge with a hub only.
+	Direct bool
 	// Intercept says how the edge takes steered connections: InterceptHub (also
 	// "") or InterceptTPROXY. Sockets are where the latter takes them: listening
 	// sockets with IP_TRANSPARENT, one per family, marked with BypassMark.
@@ -84,7 +87,7 @@ func (p Plan) prepared() (Plan, error) {
 	case RoleEdge:
 		return p.preparedEdge()
 	case RoleCloud:
-		if len(p.Clients)+len(p.Links)+len(p.Exclude)+len(p.Ports)+len(p.Sockets) > 0 || p.Local || p.Intercept != "" {
+		if len(p.Clients)+len(p.Links)+len(p.Exclude)+len(p.Ports)+len(p.Sockets) > 0 || p.Local || p.Direct || p.Intercept != "" {
 			return p, errors.New("steering and links belong to the edge: remove them from the cloud's plan")
 		}
 		return p, nil

@@ -1,6 +1,8 @@
 package netns
 
 import (
+	"encoding/binary"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/net/bpf"
@@ -92,7 +94,66 @@ func captureFilter(which segments) program {
 
 // fanoutProgram returns the number of the worker, below n, that a frame is for.
 // An ICMP error quotes a packet of ours, so there the ends are exchanged.
-func fanoutProgram(mode FanoutMode, n int) program {
+//
+// FanoutSource goes by the local port, too, in connections of the stack itself:
+// those with an address of hubs (invalid where there is none).
+func fanoutProgram(mode FanoutMode, n int, hubs hubAddrs) program {
+	program := fanoutAll(mode, n)
+	if mode == FanoutLocalPort || !hubs.v4.IsValid() {
+		return program
+	}
+	return append(ownConnections(n, hubs), program...)
+}
+
+// hubAddrs are the stack's own addresses.
+type hubAddrs struct{ v4, v6 netip.Addr }
+
+// ownConnections returns for frames of the stack's own connections, and passes
+// others on. Of an IPv6 address it looks at the last word and the first: the
+// worst that a likeness can do is to choose another worker for a connection.
+func ownConnections(n int, hubs hubAddrs) program {
+	end := program{bpf.ALUOpConstant{Op: bpf.ALUOpMod, Val: uint32(n)}, bpf.RetA{}}
+	a4 := hubs.v4.As4()
+	hub4 := binary.BigEndian.Uint32(a4[:])
+	tcp4 := unless(hub4, program{load(16, 4)}, slices.Concat(program{bpf.LoadMemShift{Off: 0}, loadX(2, 2)}, end))
+	icmp4 := unless(hub4, program{bpf.LoadMemShift{Off: 0}, loadX(8+12, 4)}, slices.Concat(quotedPorts4(), program{loadX(8, 2)}, end))
+	v4 := slices.Concat(only(load(9, 1), protoTCP, tcp4), only(load(9, 1), protoICMP, icmp4))
+	var v6 program
+	if hubs.v6.IsValid() {
+		a6 := hubs.v6.As16()
+		first, last := binary.BigEndian.Uint32(a6[:]), binary.BigEndian.Uint32(a6[12:])
+		tcp6 := unless(last, program{load(36, 4)}, unless(first, program{load(24, 4)}, slices.Concat(program{load(40+2, 2)}, end)))
+		icmp6 := unless(last, program{load(40+8+20, 4)}, unless(first, program{load(40+8+8, 4)}, slices.Concat(program{load(40+8+40, 2)}, end)))
+		v6 = slices.Concat(only(load(6, 1), protoTCP, tcp6), only(load(6, 1), protoIP6I, icmp6))
+	}
+	return slices.Concat(onlyVersion(4, v4), onlyVersion(6, v6))
+}
+
+// unless runs then if what look loads is value; it goes on behind otherwise.
+func unless(value uint32, look, then program) program {
+	return slices.Concat(look, program{bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: value, SkipTrue: uint8(len(then))}}, then)
+}
+
+// only runs then if look loads value.
+func only(look bpf.Instruction, value uint32, then program) program {
+	return unless(value, program{look}, then)
+}
+
+// onlyVersion runs then for packets of an IP version.
+func onlyVersion(version uint32, then program) program {
+	return unless(version, program{load(0, 1), bpf.ALUOpConstant{Op: bpf.ALUOpShiftRight, Val: 4}}, then)
+}
+
+// quotedPorts4 makes X the offset, less 8, of the ports that an ICMP error
+// quotes; X is the length of the outer IP header before.
+func quotedPorts4() program {
+	return program{loadX(8, 1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0f},
+		bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 2}, bpf.ALUOpX{Op: bpf.ALUOpAdd}, bpf.TAX{}}
+}
+
+// fanoutAll is the program for connections that clients make, or for those of
+// the stack alone.
+func fanoutAll(mode FanoutMode, n int) program {
 	end := slices.Concat(mixing(mode), program{bpf.ALUOpConstant{Op: bpf.ALUOpMod, Val: uint32(n)}, bpf.RetA{}})
 	port := uint32(0) // offset of the client's port in TCP that arrives
 	if mode == FanoutLocalPort {
@@ -103,9 +164,7 @@ func fanoutProgram(mode FanoutMode, n int) program {
 
 	tcp4 := program{load(12, 4), store, bpf.LoadMemShift{Off: 0}, loadX(port, 2)}
 	// The quoted header starts at X+8. Its length is added to X.
-	icmp4 := program{bpf.LoadMemShift{Off: 0}, loadX(8+16, 4), store, loadX(8, 1),
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0f}, bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 2},
-		bpf.ALUOpX{Op: bpf.ALUOpAdd}, bpf.TAX{}, loadX(8+quoted, 2)}
+	icmp4 := slices.Concat(program{bpf.LoadMemShift{Off: 0}, loadX(8+16, 4), store}, quotedPorts4(), program{loadX(8+quoted, 2)})
 	tcp6 := slices.Concat(fold(8), program{store, load(40+port, 2)})
 	icmp6 := slices.Concat(fold(40+8+24), program{store, load(40+8+40+quoted, 2)})
 

@@ -105,12 +105,40 @@ func worker(t testing.TB, m *bpf.VM, packet []byte) int {
 	return n
 }
 
+var hubOwn4, hubOwn6 = netip.MustParseAddr("198.19.255.2"), netip.MustParseAddr("fd68:6177:7365::2")
+
+// TestFanoutOwnConnections: what belongs to connections of the stack itself
+// goes by its port, everything else as it would without them.
+func TestFanoutOwnConnections(t *testing.T) {
+	const n = 5
+	own, plain := vm(t, fanoutProgram(FanoutSource, n, hubAddrs{hubOwn4, hubOwn6})), vm(t, fanoutProgram(FanoutSource, n, hubAddrs{}))
+	for i, base := range [][2]netip.AddrPort{{client4, remote4}, {client6, remote6}} {
+		hub := netip.AddrPortFrom([]netip.Addr{hubOwn4, hubOwn6}[i], 0)
+		for port := 2000; port < 2100; port++ {
+			end := withPort(hub, port)
+			if got := worker(t, own, segmentOf(base[1], end).packet()); got != port%n {
+				t.Fatalf("an answer to %v goes to worker %d", end, got)
+			}
+			quote := icmpError(base[1].Addr(), end.Addr(), 3, segmentOf(end, base[1]).packet())
+			if got := worker(t, own, quote); got != port%n {
+				t.Fatalf("an ICMP error about %v goes to worker %d", end, got)
+			}
+			client := withPort(base[0], port)
+			for _, p := range [][]byte{segmentOf(client, base[1]).packet(), icmpError(client.Addr(), base[1].Addr(), 3, segmentOf(base[1], client).packet())} {
+				if a, b := worker(t, own, p), worker(t, plain, p); a != b {
+					t.Fatalf("a packet of %v goes to worker %d, without connections of our own to %d", client, a, b)
+				}
+			}
+		}
+	}
+}
+
 func TestFanoutSourceProgram(t *testing.T) {
 	const n, connections = 5, 2000
 	for _, base := range [][2]netip.AddrPort{{client4, remote4}, {client6, remote6}} {
 		for _, step := range []int{1, 2} {
 			t.Run(fmt.Sprint(base[0].Addr(), step), func(t *testing.T) {
-				m := vm(t, fanoutProgram(FanoutSource, n))
+				m := vm(t, fanoutProgram(FanoutSource, n, hubAddrs{}))
 				count := [n]int{}
 				for i := range connections {
 					client := withPort(base[0], 30000+i*step)
@@ -135,7 +163,7 @@ func TestFanoutSourceProgram(t *testing.T) {
 }
 
 func TestFanoutSourceSpreadsAddresses(t *testing.T) {
-	m, count := vm(t, fanoutProgram(FanoutSource, 4)), [4]int{}
+	m, count := vm(t, fanoutProgram(FanoutSource, 4, hubAddrs{})), [4]int{}
 	for i := range 1000 {
 		addr := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
 		count[worker(t, m, segmentOf(netip.AddrPortFrom(addr, 50000), remote4).packet())]++
@@ -149,7 +177,7 @@ func TestFanoutSourceSpreadsAddresses(t *testing.T) {
 
 func TestFanoutLocalPortProgram(t *testing.T) {
 	for n := 1; n <= 7; n++ {
-		m := vm(t, fanoutProgram(FanoutLocalPort, n))
+		m := vm(t, fanoutProgram(FanoutLocalPort, n, hubAddrs{}))
 		for port := 1024; port < 65536; port += 997 {
 			for _, ends := range [][2]netip.AddrPort{{remote4, withPort(client4, port)}, {remote6, withPort(client6, port)}} {
 				in := segmentOf(ends[0], ends[1])
@@ -203,7 +231,7 @@ func FuzzPrograms(f *testing.F) {
 		f.Add(plainFrame(c.packet))
 	}
 	filter := vm(f, captureFilter(everySegment))
-	fanouts := []*bpf.VM{vm(f, fanoutProgram(FanoutSource, 3)), vm(f, fanoutProgram(FanoutLocalPort, 3))}
+	fanouts := []*bpf.VM{vm(f, fanoutProgram(FanoutSource, 3, hubAddrs{hubOwn4, hubOwn6})), vm(f, fanoutProgram(FanoutLocalPort, 3, hubAddrs{}))}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		n, err := filter.Run(frame)
 		if err != nil {

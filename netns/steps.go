@@ -79,7 +79,8 @@ func (b *builder) unusedTables() error {
 	tables := []string{"filter"}
 	if b.plan.Role == RoleEdge {
 		tables = append(tables, "mangle")
-	} else if b.plan.Masquerade {
+	}
+	if b.plan.Masquerade || b.plan.Direct {
 		tables = append(tables, "nat")
 	}
 	for _, fw := range b.families {

@@ -7,8 +7,8 @@
 //
 // # A flow's life
 //
-// greeting: a SYN was answered with a SYN-ACK of window 0. The client's ACK
-// leads to calling. A handshake that a guard has completed begins there (Open).
+// greeting: a SYN was answered with a SYN-ACK of window 0, which is sent again
+// after 1, 2 and 4 s. The client's ACK leads to calling. A handshake that a guard has completed begins there (Open).
 //
 // calling: our SYN is on its way to the server, sent again after 1, 2 and 4 s.
 // What the client sends is dropped, and answered with a window of 0 where it

@@ -29,9 +29,8 @@ func (s side) other() side { return s ^ 1 }
 // Time-outs. A flow that is idle for that long is forgotten; what its ends send
 // later is then answered with a reset by whoever gets it.
 const (
-	greetingTime = 10 * time.Second
-	firstRetry   = time.Second // of the SYN, doubled each time (RFC 6298 section 2)
-	retries      = 3
+	firstRetry = time.Second // of a SYN or SYN-ACK, doubled each time (RFC 6298 section 2)
+	retries    = 3
 	// openIdle and halfIdle are what a NAT must grant (RFC 5382 REQ-5).
 	openIdle = 2*time.Hour + 4*time.Minute
 	halfIdle = 4 * time.Minute // one end has sent its FIN
@@ -68,7 +67,7 @@ type flow struct {
 	window [2]uint16 // as the end sent it last
 	scale  [2]int8   // the end's shift of its windows
 	ours   int8      // the shift that the client was told
-	tries  uint8     // SYNs sent to the server
+	tries  uint8     // SYNs sent to the server, or SYN-ACKs sent to the client again
 	ends   uint8     // bits by side: FIN seen (1, 2), and acknowledged (4, 8)
 	mss    [2]uint16 // the most that the end takes per segment, as announced
 	stamp  [2]uint32 // the end's last timestamp, as it sent it

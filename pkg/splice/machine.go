@@ -112,8 +112,9 @@ func (t *Table) enter(f *flow, to state) {
 	switch to {
 	case greeting:
 		t.greet(f)
-		t.wake(f, greetingTime)
+		t.wake(f, firstRetry)
 	case calling:
+		f.tries = 0
 		t.sendSYN(f)
 		t.wake(f, firstRetry)
 	case open:
@@ -366,6 +367,12 @@ func (t *Table) due(i int32) {
 		t.sendSYN(f)
 		t.wake(f, firstRetry<<(f.tries-1))
 		return
+	case f.state == greeting && f.tries < retries:
+		// The client's ACK may have been lost, and it has nothing more to say.
+		f.tries++
+		t.greet(f)
+		t.wake(f, firstRetry<<f.tries)
+		return
 	case f.state == calling:
 		t.count.TimedOut++
 		t.resetClient(f)
@@ -377,4 +384,23 @@ func (t *Table) due(i int32) {
 		t.count.Idle++
 	}
 	t.drop(i)
+}
+
+// Reset resets every flow that stands towards both ends, and forgets all.
+func (t *Table) Reset(now time.Duration) {
+	t.now = now
+	for i := range int32(len(t.flows) * chunk) {
+		f := t.at(i)
+		switch f.state {
+		case free:
+			continue
+		case open:
+			t.send(f, client, answer{flags: flagRST | flagACK, seq: f.toClient(f.next[server]), ack: f.next[client]})
+			t.send(f, server, answer{flags: flagRST | flagACK, seq: f.toServer(f.next[client]), ack: f.next[server]})
+		case greeting, calling:
+			t.resetClient(f)
+		}
+		t.drop(i)
+	}
+	t.next = math.MaxInt64
 }

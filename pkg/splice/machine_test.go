@@ -169,6 +169,12 @@ func TestClientGivesUp(t *testing.T) {
 		t.Errorf("%d flows, %+v", w.table.Flows(), c)
 	}
 	w, _ = greet(t, u)
+	for range retries {
+		w.due()
+		if s := w.one(); s.flags != flagSYN|flagACK || s.seq != u.isn || s.window != 0 {
+			t.Errorf("SYN-ACK again: %+v", s)
+		}
+	}
 	w.due()
 	if w.table.Flows() != 0 || len(w.took()) != 0 {
 		t.Error("an unanswered SYN-ACK did not end silently")

@@ -183,10 +183,10 @@ func (t *Table) add(c, s netip.AddrPort) (int32, *flow) {
 	}
 	t.unused = rest
 	t.used++
-	t.link(i)
 	if t.used > len(t.here) {
-		t.reindex(2 * len(t.here))
+		t.reindex(2 * len(t.here)) // does not see the new flow, which has no state yet
 	}
+	t.link(i)
 	return i, f
 }
 

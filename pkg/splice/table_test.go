@@ -62,6 +62,37 @@ func clientNumber(i int) Client {
 	}
 }
 
+// TestFind: whatever the table has grown to, each flow is found from both ends
+// and no more after it was dropped.
+func TestFind(t *testing.T) {
+	w := newWorld(t, false)
+	table := w.tableWith(Config{})
+	const flows = 3000
+	found := func(i int) (here, hub bool) {
+		c := clientNumber(i)
+		f := table.at(int32(i))
+		return table.byClient(keyOf(c.Addr, c.Server)) == int32(i), table.byServer(table.hubKey(f)) == int32(i)
+	}
+	for i := range flows {
+		if !table.Open(0, clientNumber(i)) {
+			t.Fatalf("no room for flow %d", i)
+		}
+		for _, j := range []int{0, i / 2, i} {
+			if here, hub := found(j); !here || !hub {
+				t.Fatalf("with %d flows, flow %d is found from the client %v, from the server %v", i+1, j, here, hub)
+			}
+		}
+	}
+	for i := 0; i < flows; i += 2 {
+		table.drop(int32(i))
+	}
+	for i := range flows {
+		if here, hub := found(i); here != (i%2 == 1) || hub != here {
+			t.Fatalf("flow %d is found from the client %v, from the server %v", i, here, hub)
+		}
+	}
+}
+
 // TestPorts: a worker's flows have ports of its own, and no two to one server
 // the same; without a free one clients are not taken.
 func TestPorts(t *testing.T) {

@@ -1,6 +1,8 @@
 package split
 
 import (
+	"encoding/binary"
+
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -48,6 +50,8 @@ type segment struct {
 	// segment that is to be forwarded mends the checksum.
 	partial bool
 	gso     bool // the kernel will cut it into segments
+
+	slot *slot // for replace
 }
 
 // tcp is the TCP header, options included, and the first payload.
@@ -72,6 +76,13 @@ func (s *segment) destination() []byte {
 	return s.ip[16:20]
 }
 
+// errorFilter is a filter that wants ICMP errors, too.
+type errorFilter interface {
+	// inboundError sees an ICMP error that has passed all checks; start is
+	// where its ICMP header begins in ip, in bytes, and end the packet's length.
+	inboundError(ip []byte, start, end int) action
+}
+
 // segmentOf describes the TCP segment of a parsed packet; false if its data
 // offset is not within what the slot's head holds.
 func segmentOf(p packet, ip, tail []byte, v vnetHeader) (segment, bool) {
@@ -89,19 +100,73 @@ func segmentOf(p packet, ip, tail []byte, v vnetHeader) (segment, bool) {
 
 // filterIn asks the filters about a received packet.
 func (r *receiver) filterIn(s *slot, p packet, frame []byte, v vnetHeader, size int) action {
-	if len(r.filters) == 0 || p.transport != uint8(header.TCPProtocolNumber) {
+	if len(r.filters) == 0 {
 		return pass
+	}
+	if p.transport != uint8(header.TCPProtocolNumber) {
+		return r.filterError(p, frame[etherLen:])
 	}
 	seg, ok := segmentOf(p, frame[etherLen:], s.tail.AsSlice()[:size-len(frame)], v)
 	if !ok {
 		return swallow
 	}
+	seg.slot = s
 	for _, f := range r.filters {
 		if a := f.inbound(&seg); a != pass {
 			return a
 		}
 	}
 	return pass
+}
+
+// filterError asks the filters that want to know about an ICMP error.
+func (r *receiver) filterError(p packet, ip []byte) action {
+	for _, f := range r.filters {
+		e, ok := f.(errorFilter)
+		if !ok {
+			continue
+		}
+		if a := e.inboundError(ip[:min(len(ip), p.end)], p.start, p.end); a != pass {
+			return a
+		}
+	}
+	return pass
+}
+
+// replace puts headers in place of the segment's first skip bytes, which are
+// its own headers and at most frontRoom bytes shorter. The segment is to be
+// forwarded then, and not to be looked at again.
+func (s *segment) replace(headers []byte, skip int) {
+	s.slot.grown = len(headers) - skip
+	frame := s.slot.room[frontRoom-s.slot.grown:]
+	copy(frame[12:etherLen], s.slot.head[12:etherLen])
+	copy(frame[etherLen:], headers)
+}
+
+// offload says what the kernel is left to do with a segment that is to be
+// forwarded: with mss > 0 cut it to segments of that many bytes of payload;
+// with partial complete the checksum. headers is the length of all headers from
+// the IP header on, in bytes.
+func (s *segment) offload(mss int, partial bool, headers int) {
+	h := vnetHeader{headerLen: uint16(etherLen + headers)}
+	if partial {
+		h.flags, h.csumStart, h.csumOffset = vnetNeedsCsum, uint16(etherLen+s.start), header.TCPChecksumOffset
+	}
+	if mss > 0 {
+		h.gsoSize, h.gsoType = uint16(mss), vnetGSOTCPv4
+		if s.v6 {
+			h.gsoType = vnetGSOTCPv6
+		}
+	}
+	h.put(s.slot.vnet[:])
+}
+
+// mss is the payload per segment of a segment that the kernel will cut, else 0.
+func (s *segment) mss() int {
+	if !s.gso {
+		return 0
+	}
+	return int(binary.LittleEndian.Uint16(s.slot.vnet[4:]))
 }
 
 // filterOut asks the filters about a packet of netstack's.
@@ -126,10 +191,11 @@ type forwarder struct {
 
 // add makes a slot's frame, size bytes long, wait for flush.
 func (w *forwarder) add(s *slot, size int) {
-	copy(s.head[:12], w.macs[:])
+	frame := s.room[frontRoom-s.grown:]
+	copy(frame, w.macs[:])
 	s.vnet[0] &= vnetNeedsCsum // DATA_VALID says nothing on the way out
 	head := min(size, headRoom)
-	s.iovs[1].SetLen(head)
+	s.iovs[1] = iovec(frame[:head+s.grown])
 	s.iovs[2].SetLen(size - head)
 	m := &w.msgs[len(w.slots)]
 	m.point(s.iovs[:])
@@ -154,7 +220,8 @@ func (r *receiver) flush() {
 	}
 	r.count.forwarded.Add(uint64(len(w.slots)))
 	for i, s := range w.slots {
-		s.iovs[1].SetLen(headRoom)
+		s.iovs[1] = iovec(s.head)
+		s.grown = 0
 		s.iovs[2].SetLen(tailRoom)
 		w.slots[i] = nil
 	}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"hawser/pkg/splice"
 )
 
 // Options describe one worker's stack. Zero fields have defaults where the
@@ -44,6 +46,12 @@ type Options struct {
 	// been tuned, MaxBuffer what it may grow to; bytes, 128 KB and 4 MB. The
 	// memory is only used while data waits in it.
 	Buffer, MaxBuffer int
+	// Direct says of a new connection that it goes around netstack: it is
+	// spliced to the server by the host's own route, from Hub4 or Hub6. It is
+	// called by the receive loop and must not block. nil: none does.
+	Direct func(client, server netip.AddrPort) bool
+	// MaxSpliced bounds the spliced connections; 65536.
+	MaxSpliced int
 	// MaxHandshakes bounds the passive handshakes under way; 1024. More SYNs
 	// are ignored, and come again.
 	MaxHandshakes int
@@ -65,6 +73,7 @@ func (o Options) withDefaults() Options {
 	set(&o.Buffer, 128<<10)
 	set(&o.MaxBuffer, 4<<20)
 	set(&o.MaxHandshakes, 1024)
+	set(&o.MaxSpliced, splice.DefaultLimit)
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
@@ -98,6 +107,8 @@ func (o Options) check() error {
 		return fmt.Errorf("split: DialTimeout: %v is negative", o.DialTimeout)
 	case o.Buffer < 4<<10 || o.MaxBuffer < o.Buffer:
 		return fmt.Errorf("split: Buffer %d, MaxBuffer %d: want 4096 <= Buffer <= MaxBuffer", o.Buffer, o.MaxBuffer)
+	case o.MaxSpliced < 1 || o.MaxSpliced > 1<<20:
+		return fmt.Errorf("split: MaxSpliced: %d, want 1 to %d", o.MaxSpliced, 1<<20)
 	case o.MaxHandshakes < 1:
 		return fmt.Errorf("split: MaxHandshakes: %d, want at least 1", o.MaxHandshakes)
 	}

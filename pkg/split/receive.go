@@ -19,6 +19,9 @@ const (
 	// follows is pure payload and can go to netstack without a copy. It is a
 	// multiple of two: checksums are summed in two parts.
 	headRoom = 128
+	// frontRoom is how much longer a filter may make the headers of a frame: by a
+	// timestamps option with its padding.
+	frontRoom = 12
 	// tailRoom is the length of a slot's payload view in bytes: with headRoom
 	// it holds the longest frame (64 KB of IP and the Ethernet header).
 	tailRoom = 64 << 10
@@ -33,9 +36,13 @@ const (
 // slot is room for one received frame.
 type slot struct {
 	vnet [vnetLen]byte
-	head [headRoom]byte
+	room [frontRoom + headRoom]byte
+	head []byte       // room from frontRoom on
 	tail *buffer.View // nil after its bytes went to netstack
 	iovs [3]unix.Iovec
+	// grown is how many bytes of the front room belong to a frame whose headers
+	// a filter has replaced by longer ones.
+	grown int
 }
 
 // receiver reads frames from the packet socket and hands them to netstack.
@@ -60,7 +67,8 @@ func newReceiver(raw syscall.RawConn, l *link, count *counters) *receiver {
 	for i := range r.slots {
 		s := &r.slots[i]
 		s.iovs[0] = iovec(s.vnet[:])
-		s.iovs[1] = iovec(s.head[:])
+		s.head = s.room[frontRoom:]
+		s.iovs[1] = iovec(s.head)
 		r.msgs[i].point(s.iovs[:])
 	}
 	copy(r.onward.macs[:6], l.host)

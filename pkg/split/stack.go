@@ -75,6 +75,7 @@ type Stack struct {
 	out    *outbox
 	keeper *keeper                     // nil: netstack makes the handshakes
 	syns   *synLoop                    // with keeper only
+	splice *splicer                    // nil without Options.Direct
 	net    atomic.Pointer[stack.Stack] // set by Run
 	ran    atomic.Bool
 }
@@ -114,6 +115,12 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 		out:  s.out,
 	}
 	s.in = newReceiver(raw, s.link, &s.count)
+	if o.Direct != nil {
+		if s.splice, err = newSplicer(o, raw, s.link, &s.count); err != nil {
+			return nil, err
+		}
+		s.in.filters = append(s.in.filters, s.splice) // before the guard
+	}
 	if o.Guard != nil && accept != nil {
 		if err := s.guarded(*o.Guard); err != nil {
 			return nil, err
@@ -146,6 +153,10 @@ func (s *Stack) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { s.receive(failed) })
 	s.door.open()
+	stop := make(chan struct{})
+	if s.splice != nil {
+		wg.Go(func() { s.splice.loop(stop) })
+	}
 	if s.syns != nil {
 		loops.Go(func() { s.answer(failed) })
 	}
@@ -155,6 +166,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	}
 	s.halt()
 	loops.Wait()
+	close(stop)
 	s.shut(ns)
 	wg.Wait()
 	return err

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+	"hawser/pkg/splice"
 )
 
 // Stats are a stack's counters since it was made, except where a field says
@@ -32,6 +33,9 @@ type Stats struct {
 	Dialed         uint64 // connections dialled
 	DialFails      uint64 // dials that failed at once, or timed out
 	Open           uint64 // present: connections that stand, TIME_WAIT included
+
+	Spliced    splice.Counters // connections around netstack
+	SplicedNow int             // present: of them, those that stand or are just ending
 
 	Segments        uint64 // TCP segments sent; one may be up to 64 KB
 	Retransmits     uint64 // of them sent again
@@ -78,6 +82,7 @@ func (s *Stack) Stats() Stats {
 		Dialed: c.dialed.Load(), DialFails: c.dialFails.Load(),
 	}
 	st.Handshakes = s.door.waiting()
+	s.splice.stats(&st)
 	if ns := s.net.Load(); ns != nil {
 		tcp := ns.Stats().TCP
 		st.Open = tcp.CurrentConnected.Value()

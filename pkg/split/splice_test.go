@@ -1,0 +1,324 @@
+package split
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// server4 and server6 are the lab's server.
+var (
+	server4 = netip.MustParseAddr("198.18.2.2")
+	server6 = netip.MustParseAddr("fd00:2::2")
+)
+
+func serverAt(v6 bool, port uint16) string {
+	if v6 {
+		return netip.AddrPortFrom(server6, port).String()
+	}
+	return netip.AddrPortFrom(server4, port).String()
+}
+
+// splicing starts a stack that splices every connection. All numbers that it
+// chooses are slightly below 2^32, so that they wrap in every transfer.
+func (l *lab) splicing() *Stack {
+	l.t.Helper()
+	o := l.options(0, 1)
+	o.Direct = func(_, _ netip.AddrPort) bool { return true }
+	s, err := New(o, func(c *Conn) { l.t.Error("a connection reached netstack"); c.Abort() })
+	must(l.t, err)
+	s.splice.isn = nearWrap
+	return l.runUntilEnd(s)
+}
+
+func (l *lab) runUntilEnd(s *Stack) *Stack {
+	l.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	for s.net.Load() == nil || !s.running() {
+		time.Sleep(100 * time.Microsecond)
+	}
+	l.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			l.t.Errorf("Run: %v", err)
+		}
+	})
+	return s
+}
+
+// nearWrap is a number that a transfer of some KB takes across 2^32.
+func nearWrap() uint32 { return -(1 + rand.Uint32N(40000)) }
+
+// dialNearWrap connects from the client with an initial sequence number of its
+// own that is about to wrap, too: a socket in repair mode takes one.
+func (l *lab) dialNearWrap(addr string, limit time.Duration) (c *net.TCPConn, err error) {
+	control := func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		e := raw.Control(func(fd uintptr) {
+			for _, o := range [][2]int{{unix.TCP_REPAIR, 1}, {unix.TCP_REPAIR_QUEUE, 2}, {unix.TCP_QUEUE_SEQ, int(int32(nearWrap()))}, {unix.TCP_REPAIR, 0}} {
+				if err == nil {
+					err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, o[0], o[1])
+				}
+			}
+		})
+		return errors.Join(err, e)
+	}
+	in(l.t, l.client, func() {
+		var nc net.Conn
+		if nc, err = (&net.Dialer{Timeout: limit, Control: control}).Dial("tcp", addr); err == nil {
+			c = nc.(*net.TCPConn)
+			err = c.SetDeadline(time.Now().Add(limit))
+		}
+	})
+	return c, err
+}
+
+// echoes serves an echo that closes after the client has.
+func (l *lab) echoes(addr string) {
+	l.serve(addr, func(c *net.TCPConn) {
+		defer c.Close()
+		_, _ = io.Copy(c, c)
+	})
+}
+
+// TestSpliceMany: a thousand transfers at a time, both ways, with numbers that
+// wrap on both sides; each comes back whole.
+func TestSpliceMany(t *testing.T) {
+	l := newLab(t, true)
+	s := l.splicing()
+	l.echoes(serverAt(false, 80))
+	l.echoes(serverAt(true, 80))
+	const flows = 1000
+	data := random(48 << 10)
+	turn := make(chan struct{}, 8) // each dial in a namespace takes a thread
+	var failed atomic.Int32
+	var wg, opened sync.WaitGroup
+	opened.Add(flows)
+	for i := range flows {
+		wg.Go(func() {
+			turn <- struct{}{}
+			c, err := l.dialNearWrap(serverAt(i%2 == 1, 80), 60*time.Second)
+			<-turn
+			opened.Done()
+			if err == nil {
+				defer c.Close()
+				opened.Wait() // all are open at the same time
+				_ = c.SetDeadline(time.Now().Add(60 * time.Second))
+				err = roundTrip(c, data)
+			}
+			if err != nil && failed.Add(1) < 5 {
+				t.Errorf("flow %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	st := s.Stats()
+	t.Logf("%d failed, %d frames lost, %+v", failed.Load(), st.Overruns+st.SendErrors, st.Spliced)
+	if n := failed.Load(); n > 0 {
+		t.Errorf("%d of %d transfers failed", n, flows)
+	}
+	if st.Spliced.Opened != flows || st.Spliced.BytesUp < uint64(flows*len(data)) || st.Spliced.BytesDown < uint64(flows*len(data)) || st.Accepted != 0 {
+		t.Errorf("not all went around netstack: %+v", st.Spliced)
+	}
+	if st.SendErrors != 0 || st.Spliced.Malformed+st.Spliced.Oversize != 0 {
+		t.Errorf("frames were lost: %+v", st)
+	}
+	for end := time.Now().Add(5 * time.Second); s.Stats().Spliced.Closed < flows; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("%d of %d closes seen", s.Stats().Spliced.Closed, flows)
+			break
+		}
+	}
+}
+
+// TestSpliceLoss: with 1 % of all packets lost and no offloads, recovery is the
+// two ends' own: SACK and timestamps are agreed on and get through.
+func TestSpliceLoss(t *testing.T) {
+	if _, err := exec.LookPath("iptables"); err != nil {
+		t.Skip("needs iptables: apt-get install iptables")
+	}
+	l := newLab(t, true)
+	s := l.splicing()
+	l.offloads(l.client, "lan-c", false)
+	l.offloads(l.server, "srv0", false)
+	in(t, l.host, func() {
+		out, err := exec.Command("iptables", "-A", "FORWARD", "-m", "statistic", "--mode", "random", "--probability", "0.01", "-j", "DROP").CombinedOutput()
+		if err != nil {
+			t.Skipf("the kernel has no statistic match: %s", out)
+		}
+	})
+	l.echoes(serverAt(false, 80))
+	const flows = 8
+	var wg sync.WaitGroup
+	var sacked, again atomic.Int64
+	for range flows {
+		wg.Go(func() {
+			c, err := l.dialNearWrap(serverAt(false, 80), 60*time.Second)
+			if err == nil {
+				defer c.Close()
+				err = roundTrip(c, random(4<<20))
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			info := tcpInfo(t, c)
+			again.Add(int64(info.Total_retrans))
+			if info.Options&3 == 3 { // TCPI_OPT_TIMESTAMPS 1, SACK 2
+				sacked.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d retransmissions, %+v", again.Load(), s.Stats().Spliced)
+	if sacked.Load() != flows {
+		t.Errorf("%d of %d clients have SACK and timestamps", sacked.Load(), flows)
+	}
+	if again.Load() == 0 {
+		t.Error("nothing was lost")
+	}
+}
+
+func tcpInfo(t *testing.T, c *net.TCPConn) *unix.TCPInfo {
+	raw, err := c.SyscallConn()
+	must(t, err)
+	var info *unix.TCPInfo
+	_ = raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	must(t, err)
+	return info
+}
+
+// TestSplicePlainEnds: servers and clients without timestamps, SACK or window
+// scaling, and servers with a small MSS.
+func TestSplicePlainEnds(t *testing.T) {
+	plain := map[string]string{"net/ipv4/tcp_timestamps": "0", "net/ipv4/tcp_sack": "0", "net/ipv4/tcp_window_scaling": "0"}
+	for name, prepare := range map[string]func(*lab){
+		"server without options": func(l *lab) { l.sysctl(l.server, plain) },
+		"server without timestamps": func(l *lab) {
+			l.sysctl(l.server, map[string]string{"net/ipv4/tcp_timestamps": "0"})
+		},
+		"client without options": func(l *lab) { l.sysctl(l.client, plain) },
+		"server with a small MSS": func(l *lab) {
+			// The packets would not fit, and no router says so.
+			in(l.t, l.server, func() { must(l.t, exec.Command("ip", "link", "set", "srv0", "mtu", "900").Run()) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, true)
+			prepare(l)
+			s := l.splicing()
+			l.echoes(serverAt(false, 80))
+			c, err := l.dialNearWrap(serverAt(false, 80), 20*time.Second)
+			must(t, err)
+			defer c.Close()
+			must(t, roundTrip(c, random(8<<20)))
+			if st := s.Stats(); st.SendErrors != 0 || st.Spliced.Opened != 1 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// TestSpliceEnds: every way to end a connection looks to both kernels as it
+// would without us.
+func TestSpliceEnds(t *testing.T) {
+	l := newLab(t, true)
+	s := l.splicing()
+	got := make(chan *net.TCPConn, 1)
+	l.serve(serverAt(false, 80), func(c *net.TCPConn) { got <- c })
+	pair := func(t *testing.T) (client, server *net.TCPConn) {
+		c, err := l.dialNearWrap(serverAt(false, 80), 10*time.Second)
+		must(t, err)
+		srv := <-got
+		must(t, srv.SetDeadline(time.Now().Add(10*time.Second)))
+		t.Cleanup(func() { c.Close(); srv.Close() })
+		return c, srv
+	}
+	t.Run("half close", func(t *testing.T) {
+		c, srv := pair(t)
+		must(t, c.CloseWrite())
+		if n, err := srv.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Fatalf("the server reads %d, %v", n, err)
+		}
+		data := random(1 << 20)
+		go func() { _, _ = srv.Write(data); srv.Close() }()
+		if p, err := io.ReadAll(c); err != nil || len(p) != len(data) {
+			t.Errorf("the client reads %d bytes, %v", len(p), err)
+		}
+	})
+	for name, reset := range map[string]func(c, srv *net.TCPConn) *net.TCPConn{
+		"reset by client": func(c, srv *net.TCPConn) *net.TCPConn { _ = c.SetLinger(0); c.Close(); return srv },
+		"reset by server": func(c, srv *net.TCPConn) *net.TCPConn { _ = srv.SetLinger(0); srv.Close(); return c },
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := reset(pair(t))
+			if _, err := other.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the other end reads %v, want a reset", err)
+			}
+		})
+	}
+	t.Run("simultaneous close", func(t *testing.T) {
+		before := s.Stats().Spliced.Closed
+		var wg sync.WaitGroup
+		for range 50 {
+			c, srv := pair(t)
+			start := make(chan struct{})
+			for _, e := range []*net.TCPConn{c, srv} {
+				wg.Go(func() { <-start; _ = e.CloseWrite(); _, _ = io.Copy(io.Discard, e) })
+			}
+			close(start)
+			wg.Wait()
+		}
+		for end := time.Now().Add(3 * time.Second); s.Stats().Spliced.Closed < before+50; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d of 50 closes seen", s.Stats().Spliced.Closed-before)
+			}
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		c, err := l.dialNearWrap(serverAt(false, 81), 5*time.Second)
+		if err == nil {
+			_, err = c.Read(make([]byte, 1))
+			c.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("a refused connection ends with %v", err)
+		}
+		if s.Stats().Spliced.Refused == 0 {
+			t.Error("no refusal counted")
+		}
+	})
+}
+
+// TestSpliceStop: when the stack ends, so do its connections, on both sides.
+func TestSpliceStop(t *testing.T) {
+	l := newLab(t, true)
+	o := l.options(0, 1)
+	o.Direct = func(_, _ netip.AddrPort) bool { return true }
+	_, stop := l.start(o, nil)
+	got := make(chan *net.TCPConn, 1)
+	l.serve(serverAt(false, 80), func(c *net.TCPConn) { got <- c })
+	c := l.dial(serverAt(false, 80))
+	srv := <-got
+	defer srv.Close()
+	stop()
+	for name, e := range map[string]*net.TCPConn{"client": c, "server": srv} {
+		_ = e.SetReadDeadline(time.Now().Add(3 * time.Second))
+		if _, err := e.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the %s reads %v, want a reset", name, err)
+		}
+	}
+}

@@ -1,0 +1,217 @@
+package split
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"hawser/pkg/splice"
+)
+
+// splicer is the filter that takes connections around netstack and the tunnel:
+// out of the hub again, to the server, by the host's own route.
+type splicer struct {
+	direct func(client, server netip.AddrPort) bool
+	isn    func() uint32
+	epoch  time.Time
+	out    *injector
+	count  *counters
+
+	kick chan struct{} // one slot: the next deadline is earlier than it was
+
+	mu     sync.Mutex
+	table  *splice.Table
+	armed  time.Duration // the deadline that loop waits for
+	closed bool
+}
+
+// noDeadline is later than any.
+const noDeadline = time.Duration(1<<63 - 1)
+
+// newSplicer returns the filter that Options.Direct asks for.
+func newSplicer(o Options, raw syscall.RawConn, l *link, count *counters) (*splicer, error) {
+	s := &splicer{direct: o.Direct, isn: random32, epoch: time.Now(), kick: make(chan struct{}, 1), armed: noDeadline, count: count}
+	s.out = newInjector(raw, l)
+	var err error
+	s.table, err = splice.New(splice.Config{
+		Hub4: o.Hub4, Hub6: o.Hub6, Worker: o.Worker, Workers: o.Workers,
+		MSS: uint16(min(o.MTU, 1<<16-1) - header.IPv4MinimumSize - header.TCPMinimumSize),
+		// What netstack tells clients, so that a handshake can lead to either.
+		Scale: int8(tcp.FindWndScale(seqnum.Size(o.MaxBuffer))),
+		Limit: o.MaxSpliced, Emit: s.emit, Random: random32,
+	})
+	return s, err
+}
+
+// random32 returns bits that nobody can guess.
+func random32() uint32 {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return binary.NativeEndian.Uint32(b[:])
+}
+
+func (s *splicer) now() time.Duration { return time.Since(s.epoch) }
+
+// emit sends a packet of the table's own.
+func (s *splicer) emit(packet []byte) {
+	if !s.out.send(packet) {
+		s.count.sendErrors.Add(1)
+	}
+}
+
+// inbound implements filter.
+func (s *splicer) inbound(g *segment) action {
+	p := splice.Packet{Header: g.ip, Start: g.start, Size: g.end, Partial: g.partial, Segment: g.mss()}
+	now := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.table.Handle(now, &p) {
+	case splice.Took:
+		return swallow
+	case splice.Forward:
+		g.replace(p.Out, p.Skip)
+		if grown := len(p.Out) - p.Skip; grown > 0 || p.Partial != g.partial || p.Segment != g.mss() {
+			g.offload(p.Segment, p.Partial, len(p.Out))
+		}
+		return forward
+	}
+	if s.closed || !g.opening() || !s.direct(g.ends()) {
+		return pass
+	}
+	s.table.Greet(now, &p, s.isn())
+	return swallow
+}
+
+// opening says that the segment asks for a new connection.
+func (s *segment) opening() bool {
+	const which = header.TCPFlagSyn | header.TCPFlagAck | header.TCPFlagRst | header.TCPFlagFin
+	return s.tcp().Flags()&which == header.TCPFlagSyn
+}
+
+// ends are the segment's source and destination.
+func (s *segment) ends() (src, dst netip.AddrPort) {
+	from, _ := netip.AddrFromSlice(s.source())
+	to, _ := netip.AddrFromSlice(s.destination())
+	return netip.AddrPortFrom(from, s.tcp().SourcePort()), netip.AddrPortFrom(to, s.tcp().DestinationPort())
+}
+
+// inboundError implements errorFilter.
+func (s *splicer) inboundError(ip []byte, start, end int) action {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.table.HandleError(s.now(), &splice.Packet{Header: ip, Start: start, Size: end}) == splice.Foreign {
+		return pass
+	}
+	return swallow
+}
+
+// outbound implements filter: netstack knows nothing of spliced connections.
+func (s *splicer) outbound(*stack.PacketBuffer) bool { return true }
+
+// idle implements filter: it wakes loop when something is due earlier.
+func (s *splicer) idle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d, ok := s.table.Deadline(); ok && d < s.armed {
+		s.armed = d
+		select {
+		case s.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// loop does what is due until stop is closed, then resets what still stands.
+func (s *splicer) loop(stop <-chan struct{}) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(s.sweep())
+		select {
+		case <-stop:
+			s.close()
+			return
+		case <-s.kick:
+		case <-timer.C:
+		}
+	}
+}
+
+// sweep does what is due and returns how long it has time until the next.
+func (s *splicer) sweep() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if d, ok := s.table.Deadline(); ok && d <= now {
+		s.table.Sweep(now)
+	}
+	d, ok := s.table.Deadline()
+	if !ok {
+		s.armed = noDeadline
+		return time.Hour
+	}
+	s.armed = d
+	return max(d-now, time.Millisecond)
+}
+
+// close resets every connection and takes no more.
+func (s *splicer) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.table.Reset(s.now())
+}
+
+// stats adds the splicer's figures.
+func (s *splicer) stats(st *Stats) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.Spliced, st.SplicedNow = s.table.Counters(), s.table.Flows()
+}
+
+// injector sends single packets out of the hub, from any goroutine that its
+// owner allows one at a time.
+type injector struct {
+	raw   syscall.RawConn
+	vnet  [vnetLen]byte // all zero: nothing is left to do
+	ether [etherLen]byte
+	iovs  [3]unix.Iovec
+	msg   [1]mmsghdr
+	sent  int
+	write func(fd uintptr)
+}
+
+func newInjector(raw syscall.RawConn, l *link) *injector {
+	i := &injector{raw: raw}
+	copy(i.ether[:6], l.host)
+	copy(i.ether[6:], l.hub)
+	i.iovs[0], i.iovs[1] = iovec(i.vnet[:]), iovec(i.ether[:])
+	i.write = i.attempt
+	return i
+}
+
+// send sends an IP packet, or drops it when the socket has no room.
+func (i *injector) send(packet []byte) bool {
+	proto := header.IPv4ProtocolNumber
+	if packet[0]>>4 == 6 {
+		proto = header.IPv6ProtocolNumber
+	}
+	binary.BigEndian.PutUint16(i.ether[12:], uint16(proto))
+	i.iovs[2] = iovec(packet)
+	i.msg[0].point(i.iovs[:])
+	i.sent = 0
+	return i.raw.Control(i.write) == nil && i.sent == 1
+}
+
+func (i *injector) attempt(fd uintptr) { i.sent, _ = sendmmsg(fd, i.msg[:]) }
