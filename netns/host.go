@@ -41,6 +41,7 @@ type Host struct {
 	journal *journal
 	closed  bool
 	devices map[string]int // index of each uplink's interface when its settings were made
+	paused  bool           // PauseTaking is in force
 }
 
 // Install puts the plan in place in the calling thread's network namespace.

@@ -38,6 +38,8 @@ type agent struct {
 	host     *netns.Host
 	workers  *box.Workers
 	tunnels  *tunnels
+	policies *policy.Table
+	failOpen bool // new connections go around the tunnel while it is down
 	budget   *tunnel.Budget
 	counters link.Counters
 	control  *admin.Server
@@ -50,6 +52,7 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), budget: tunnel.NewBudget(int64(cfg.Memory))}
 	a.control = &admin.Server{Path: cfg.Control, Source: a.status}
 	a.metrics = box.Metrics(cfg.Settings(), a.status)
+	a.policies, a.failOpen = policy.New(cfg.Policies, policy.Users{Bits4: cfg.Users.IPv4, Bits6: cfg.Users.IPv6}), failOpen(cfg)
 	// Everything that can fail without touching the host comes first.
 	var err error
 	if a.plan, err = plan(cfg); err != nil {
@@ -127,6 +130,9 @@ func (a *agent) installHub() error {
 	}
 	o := a.options()
 	o.Host = a.host
+	if a.plan.Direct {
+		o.Direct = a.direct
+	}
 	if a.workers, err = box.NewWorkers(o); err != nil {
 		return errors.Join(err, a.host.Close())
 	}
@@ -137,7 +143,7 @@ func (a *agent) installHub() error {
 func (a *agent) options() box.Options {
 	return box.Options{
 		Role: card.Edge, Count: a.cfg.Workers, Log: a.log,
-		Session: a.session, Handshake: a.cfg.Handshake, Limits: a.cfg.Limits, Policies: policy.New(a.cfg.Policies, policy.Users{Bits4: a.cfg.Users.IPv4, Bits6: a.cfg.Users.IPv6}), NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
+		Session: a.session, Handshake: a.cfg.Handshake, Limits: a.cfg.Limits, Policies: a.policies, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	}
 }
 
@@ -158,7 +164,7 @@ func (a *agent) work(ctx context.Context) error {
 	parts, stopParts := context.WithCancel(context.Background())
 	linksCtx, stopLinks := context.WithCancel(context.Background())
 	var wg, links sync.WaitGroup
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	part := func(run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(parts); err != nil {
@@ -170,6 +176,9 @@ func (a *agent) work(ctx context.Context) error {
 	part(a.workers.Run)
 	part(func(ctx context.Context) error { return a.host.Watch(ctx, a.tunnels.event) })
 	part(a.control.Run)
+	if a.failOpen && a.cfg.Steer.Intercept == config.InterceptTPROXY {
+		part(a.pauseWhileDown)
+	}
 	part(a.metrics.Run)
 	links.Go(func() { a.tunnels.run(linksCtx) })
 	a.log.Info("edge runs", "links", len(a.cfg.Links), "workers", a.workers.Count(), "intercept", a.plan.Intercept, "key", a.id.String())

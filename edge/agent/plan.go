@@ -16,6 +16,7 @@ func plan(cfg *config.Edge) (netns.Plan, error) {
 		Role: netns.RoleEdge, Namespace: cfg.Namespace, Clients: cfg.Steer.Interfaces,
 		Local: cfg.Steer.Local, Exclude: cfg.Steer.Exclude, Intercept: cfg.Steer.Intercept.String(),
 	}
+	p.Direct = cfg.Steer.Intercept == config.InterceptHub && (failOpen(cfg) || directPolicy(cfg))
 	for _, r := range cfg.Steer.Ports {
 		p.Ports = append(p.Ports, netns.PortRange{First: r.First, Last: r.Last})
 	}

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"time"
+
 	"hawser/pkg/admin"
 	"hawser/pkg/box"
 	"hawser/pkg/identity"
@@ -14,6 +16,8 @@ func (a *agent) status() admin.Status {
 		s.Name = a.cfg.Name
 	}
 	s.Key = a.id.String()
+	s.FailOpen = a.failOpen
+	s.Detour = a.failOpen && !a.tunnels.usable(time.Now())
 	session := admin.Session{State: "down"}
 	if t, since := a.tunnels.current(); t != nil {
 		if st, ok := t.Status(); ok {

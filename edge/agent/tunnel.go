@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hawser/netns"
@@ -27,6 +28,8 @@ type tunnels struct {
 	ended   func(stream.Tunnel) // told of sessions that have ended
 	uplinks []*uplink
 	kinds   scheduler.Kinds
+
+	deadSince atomic.Int64 // Unix time in ns when the last link fell silent; 0 while one speaks
 
 	mu     sync.Mutex
 	term   *term
@@ -137,6 +140,7 @@ func (t *tunnels) current() (*tunnel.Session, time.Time) {
 func (t *tunnels) silent(link int, silent bool) {
 	u := t.uplinks[link]
 	u.silent.Store(silent)
+	t.judge()
 	told := u.spoke
 	if silent {
 		told = u.kick

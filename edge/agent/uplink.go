@@ -28,6 +28,7 @@ type uplink struct {
 	dial    func(context.Context, wire.Hello) (*link.Conn, wire.Welcome, error)
 
 	silent atomic.Bool
+	serves atomic.Int32  // connections at work
 	kick   chan struct{} // one slot: the link has fallen silent
 	spoke  chan struct{} // one slot: it speaks again
 	moved  chan struct{} // one slot: the interface, its addresses or routes changed
@@ -102,6 +103,8 @@ func (u *uplink) serve(running *sync.WaitGroup, s *tunnel.Session, conn *link.Co
 	u.carry(conn)
 	running.Go(func() {
 		defer close(ended)
+		u.served(1)
+		defer u.served(-1)
 		// The session closes its connections when it ends, after its goodbye.
 		_ = s.Serve(context.Background(), tunnel.LinkInfo{
 			ID: u.id, Name: u.name, Transport: string(info.Transport), Remote: info.Remote.String(),

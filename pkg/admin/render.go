@@ -46,6 +46,7 @@ func (p *printer) box(s Status) {
 	p.card(s.Card)
 	if s.Intercept != "" {
 		p.line("  intercept: %s", clean(s.Intercept))
+		p.line("  fail open: %s", failOpen(s))
 	}
 	if h := s.Handshakes; h != nil {
 		p.line("  handshakes: %s, now %s, %d pending", clean(h.Mode), clean(h.Now), h.Pending)
@@ -54,6 +55,17 @@ func (p *printer) box(s Status) {
 	if len(s.Sessions) == 0 {
 		p.line("  sessions: none")
 	}
+}
+
+// failOpen says what happens to new connections while there is no tunnel.
+func failOpen(s Status) string {
+	switch {
+	case s.Detour:
+		return "on, new connections go around the tunnel now"
+	case s.FailOpen:
+		return "on"
+	}
+	return "off"
 }
 
 func (p *printer) card(c Card) {

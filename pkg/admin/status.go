@@ -28,12 +28,16 @@ type Status struct {
 	Uptime   float64   `json:"uptime_s"` // seconds since the start
 	Workers  int       `json:"workers"`  // relay workers
 	// Intercept is how the edge takes clients' connections: "hub" or "tproxy".
-	Intercept  string            `json:"intercept,omitempty"`
-	Handshakes *Handshakes       `json:"handshakes,omitempty"` // edge with a hub
-	Card       Card              `json:"card"`
-	Memory     Memory            `json:"memory"`             // payload of all flows
-	Sessions   []Session         `json:"sessions"`           // the edge has one
-	Counters   map[string]uint64 `json:"counters,omitempty"` // of the agent as a whole
+	Intercept  string      `json:"intercept,omitempty"`
+	Handshakes *Handshakes `json:"handshakes,omitempty"` // edge with a hub
+	// FailOpen says that new connections go around the tunnel while it is down,
+	// Detour that they do now. Edge only.
+	FailOpen bool              `json:"fail_open,omitempty"`
+	Detour   bool              `json:"detour,omitempty"`
+	Card     Card              `json:"card"`
+	Memory   Memory            `json:"memory"`             // payload of all flows
+	Sessions []Session         `json:"sessions"`           // the edge has one
+	Counters map[string]uint64 `json:"counters,omitempty"` // of the agent as a whole
 }
 
 // Handshakes says how clients' connections are accepted. They are pending

@@ -8,6 +8,7 @@ import (
 	"hawser/pkg/admin"
 	"hawser/pkg/card"
 	"hawser/pkg/link"
+	"hawser/pkg/splice"
 	"hawser/pkg/split"
 	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
@@ -83,9 +84,25 @@ func addStack(c map[string]uint64, s split.Stats, guarded bool) {
 	c["hub_dialed"] += s.Dialed
 	c["hub_dial_fails"] += s.DialFails
 	c["hub_retransmits"] += s.Retransmits
+	addSplice(c, s.Spliced, s.SplicedNow)
 	if guarded {
 		addGuard(c, s.Guard)
 	}
+}
+
+// addSplice adds what went around one stack.
+func addSplice(c map[string]uint64, sp splice.Counters, now int) {
+	c["splice_begun"] += sp.Begun
+	c["splice_opened"] += sp.Opened
+	c["splice_open"] += uint64(now)
+	c["splice_closed"] += sp.Closed + sp.Idle
+	c["splice_refused"] += sp.Refused
+	c["splice_unreachable"] += sp.Unreachable + sp.TimedOut
+	c["splice_abandoned"] += sp.Abandoned
+	c["splice_full"] += sp.Full
+	c["splice_bad_segments"] += sp.Malformed + sp.Oversize + sp.Discarded
+	c["splice_bytes_up"] += sp.BytesUp
+	c["splice_bytes_down"] += sp.BytesDown
 }
 
 // Session converts a session's figures. up says that "sent" is "up".

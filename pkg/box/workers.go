@@ -44,6 +44,9 @@ type Options struct {
 	Limits    config.Limits
 	// Egress bounds connects to servers. Cloud only.
 	Egress config.EgressLimits
+	// Direct says that a new client's connection goes around the tunnel. Edge
+	// with a hub only; nil: none does.
+	Direct func(client, server netip.AddrPort) bool
 	// Allow is the egress check. Cloud only; nil allows all.
 	Allow func(netip.Addr) bool
 
@@ -156,7 +159,7 @@ func (w *Workers) stackOptions(i, fd int) split.Options {
 	hub := w.opts.Host.Hub()
 	return split.Options{
 		FD: fd, HubMAC: hub.HubMAC, HostMAC: hub.HostMAC, MTU: hub.MTU,
-		Hub4: hub.Hub4, Hub6: hub.Hub6,
+		Hub4: hub.Hub4, Hub6: hub.Hub6, Direct: w.opts.Direct,
 		Worker: i, Workers: w.opts.Count,
 	}
 }

@@ -109,6 +109,9 @@ type Steer struct {
 	Exclude    []netip.Prefix // destinations left alone
 	Ports      []PortRange    // destination ports; empty means all
 	Intercept  Intercept      // zero means InterceptHub
+	// FailOpen lets new connections go around the tunnel while it is down; nil:
+	// where the host forwards for its clients anyway.
+	FailOpen *bool
 }
 
 // Cloud is a parsed cloud.yaml.

@@ -43,6 +43,7 @@ func TestEdgeFixture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	yes := true
 	want := &Edge{
 		Box: Box{
 			Identity: "/srv/edge.key", Namespace: "ropes", Control: "/srv/edge.sock",
@@ -67,6 +68,7 @@ func TestEdgeFixture(t *testing.T) {
 			Exclude:    []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("198.51.100.7/32")},
 			Ports:      []PortRange{{443, 443}, {8000, 8100}},
 			Intercept:  InterceptTPROXY,
+			FailOpen:   &yes,
 		},
 		Users:     Users{IPv4: 24, IPv6: 64},
 		Handshake: HandshakeZeroWindow,

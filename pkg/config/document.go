@@ -280,6 +280,18 @@ func enum[T ~uint8](dst *T, words []string) setter {
 	})
 }
 
+// optional reads a boolean whose absence means something else than false.
+func optional(dst **bool) setter {
+	return func(v value) error {
+		b := new(bool)
+		if err := flag(b)(v); err != nil {
+			return err
+		}
+		*dst = b
+		return nil
+	}
+}
+
 // mismatch says that the node is of another kind than the schema wants.
 func (v value) mismatch(want string) error {
 	if v.node == nil {

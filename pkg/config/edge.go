@@ -27,6 +27,7 @@ func (e *Edge) schema() setter {
 			"exclude":    sequence(&e.Steer.Exclude, one(parsePrefix)),
 			"ports":      sequence(&e.Steer.Ports, one(parsePorts)),
 			"intercept":  enum(&e.Steer.Intercept, intercepts[:]),
+			"fail_open":  optional(&e.Steer.FailOpen),
 		}),
 		"users":     e.Users.schema(),
 		"handshake": enum(&e.Handshake, handshakes[:]),

@@ -12,6 +12,9 @@ import (
 
 // mode is what a connection's policy asks for.
 func (k *keeper) mode(ends *guard.Ends) guard.Mode {
+	if k.stack.splice.wants(clientOf(ends), serverOf(ends)) {
+		return guard.ZeroWindow // nobody could keep what the client would send
+	}
 	if k.opts.Mode == nil {
 		return k.opts.Gate.mode()
 	}

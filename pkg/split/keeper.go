@@ -201,7 +201,9 @@ func (k *keeper) stranger(ends *guard.Ends, s *segment) action {
 		k.deny(ends, h, s.v6)
 		return swallow
 	}
-	k.admit(ends, hello, offered, s)
+	if !k.stack.splice.adopt(ends, hello, s) {
+		k.admit(ends, hello, offered, s)
+	}
 	return swallow
 }
 

@@ -13,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"hawser/pkg/guard"
 	"hawser/pkg/splice"
 )
 
@@ -21,6 +22,7 @@ import (
 type splicer struct {
 	direct func(client, server netip.AddrPort) bool
 	isn    func() uint32
+	scale  int8 // shift of our windows towards clients
 	epoch  time.Time
 	out    *injector
 	count  *counters
@@ -38,14 +40,16 @@ const noDeadline = time.Duration(1<<63 - 1)
 
 // newSplicer returns the filter that Options.Direct asks for.
 func newSplicer(o Options, raw syscall.RawConn, l *link, count *counters) (*splicer, error) {
-	s := &splicer{direct: o.Direct, isn: random32, epoch: time.Now(), kick: make(chan struct{}, 1), armed: noDeadline, count: count}
+	// What netstack and the guard tell clients, so that a handshake can lead to
+	// any of them.
+	scale := int8(tcp.FindWndScale(seqnum.Size(o.MaxBuffer)))
+	s := &splicer{direct: o.Direct, scale: scale, isn: random32, epoch: time.Now(), kick: make(chan struct{}, 1), armed: noDeadline, count: count}
 	s.out = newInjector(raw, l)
 	var err error
 	s.table, err = splice.New(splice.Config{
 		Hub4: o.Hub4, Hub6: o.Hub6, Worker: o.Worker, Workers: o.Workers,
-		MSS: uint16(min(o.MTU, 1<<16-1) - header.IPv4MinimumSize - header.TCPMinimumSize),
-		// What netstack tells clients, so that a handshake can lead to either.
-		Scale: int8(tcp.FindWndScale(seqnum.Size(o.MaxBuffer))),
+		MSS:   uint16(min(o.MTU, 1<<16-1) - header.IPv4MinimumSize - header.TCPMinimumSize),
+		Scale: scale,
 		Limit: o.MaxSpliced, Emit: s.emit, Random: random32,
 	})
 	return s, err
@@ -88,6 +92,46 @@ func (s *splicer) inbound(g *segment) action {
 	}
 	s.table.Greet(now, &p, s.isn())
 	return swallow
+}
+
+// wants says that a new connection is for the splicer; a nil one wants none.
+func (s *splicer) wants(client, server netip.AddrPort) bool {
+	return s != nil && s.direct(client, server)
+}
+
+// knows says that a SYN has come for a connection that is spliced, and has been
+// dealt with.
+func (s *splicer) knows(g *segment) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := splice.Packet{Header: g.ip, Start: g.start, Size: g.end}
+	return s.table.Handle(s.now(), &p) == splice.Took
+}
+
+// adopt takes over a client at the first segment after the SYN, whose cookie
+// the guard has found valid; false leaves it to the guard. For one without a
+// place nothing is done: its probes ask anew. What the segment carries is
+// dropped, and comes again once the window is open.
+func (s *splicer) adopt(ends *guard.Ends, hello guard.Hello, g *segment) bool {
+	if !s.wants(clientOf(ends), serverOf(ends)) {
+		return false
+	}
+	h := g.tcp()
+	val, echo, _ := guard.Stamps(h)
+	offered := splice.Options{MSS: hello.MSS, Scale: hello.Scale, SACK: hello.SACK, Stamps: hello.Stamps, Val: val}
+	told := splice.Options{Scale: s.scale, SACK: hello.SACK, Stamps: hello.Stamps, Val: echo}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.table.Open(s.now(), splice.Client{
+			Addr: clientOf(ends), Server: serverOf(ends), ISS: hello.ISN, Ours: h.AckNumber() - 1,
+			Window: h.WindowSize(), Offered: offered, Told: told,
+		})
+	}
+	return true
 }
 
 // opening says that the segment asks for a new connection.

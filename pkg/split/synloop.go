@@ -156,6 +156,9 @@ func (l *synLoop) one(b *synTurn, i int) {
 
 // reply answers a SYN by the mode that its policy asks for.
 func (l *synLoop) reply(b *synTurn, s *segment, hello guard.Hello) {
+	if l.k.stack.splice.knows(s) {
+		return
+	}
 	ends := endsOf(s)
 	mode := l.k.mode(&ends)
 	if mode == guard.Auto {

@@ -1,0 +1,181 @@
+package e2e
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"hawser/e2e/lab"
+	"hawser/e2e/pair"
+)
+
+// TestFailOpen: with the cloud killed new connections work around the tunnel
+// within a second, and go through it again when it is back; who has begun
+// around it stays there, unharmed.
+func TestFailOpen(t *testing.T) {
+	for _, intercept := range []string{"hub", "tproxy"} {
+		t.Run(intercept, func(t *testing.T) {
+			r := start(t, fast(), pair.Options{Intercept: intercept})
+			r.serveEcho(80)
+			tunnel := r.mustEcho(lab.IPv4)
+			defer tunnel.Close()
+			var began [2]*echo
+			for attempt := 1; ; attempt++ {
+				r.pair.Cloud.Kill()
+				took := r.until(func(e *echo) bool { return e.from != tunnel.from }, &began)
+				t.Logf("cloud killed: a connection works around the tunnel after %v", took)
+				if took <= time.Second {
+					break
+				}
+				if attempt == 3 { // a busy machine is no failure, three times is
+					t.Fatalf("took %v", took)
+				}
+				r.back(tunnel.from)
+			}
+			began[1] = r.mustEcho(lab.IPv6)
+			if err := began[0].send("while it is down"); err != nil {
+				t.Error(err)
+			}
+			r.back(tunnel.from)
+			for i, e := range began {
+				if err := e.send("after it came back"); err != nil {
+					t.Errorf("connection %d around the tunnel: %v", i, err)
+				}
+				if err := e.bulk(4 << 20); err != nil {
+					t.Errorf("connection %d around the tunnel: %v", i, err)
+				}
+				e.Close()
+			}
+			s, err := r.pair.Status("edge")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !s.FailOpen || s.Detour {
+				t.Errorf("status: fail_open %v, detour %v; want true, false", s.FailOpen, s.Detour)
+			}
+			if n := s.Counters["splice_opened"]; (n > 0) != (intercept == "hub") {
+				t.Errorf("splice_opened is %d", n)
+			}
+		})
+	}
+}
+
+// back starts the cloud again and waits until new connections use the tunnel.
+func (r *rig) back(from string) {
+	r.t.Helper()
+	if err := r.pair.StartCloud(); err != nil {
+		r.t.Fatal(err)
+	}
+	took := r.until(func(e *echo) bool { return e.from == from }, nil)
+	r.t.Logf("cloud back: a connection uses the tunnel after %v", took)
+	if took > 15*time.Second {
+		r.t.Fatalf("took %v", took)
+	}
+}
+
+// until opens connections until one is as wanted, and returns how long that
+// took. The connection is kept in keep, or closed.
+func (r *rig) until(want func(*echo) bool, keep *[2]*echo) time.Duration {
+	r.t.Helper()
+	begin := time.Now()
+	for time.Since(begin) < 20*time.Second {
+		e, err := r.echo(lab.IPv4, 300*ms)
+		if err == nil && want(e) {
+			if keep != nil {
+				keep[0] = e
+			} else {
+				e.Close()
+			}
+			return time.Since(begin)
+		}
+		if err == nil {
+			e.Close()
+		}
+		time.Sleep(10 * ms)
+	}
+	r.t.Fatal("no such connection within 20 s")
+	return 0
+}
+
+// echo is a connection whose server has said whom it sees, and echoes.
+type echo struct {
+	*net.TCPConn
+	in   *bufio.Reader
+	from string // the address that the server sees
+}
+
+// serveEcho serves what echo expects.
+func (r *rig) serveEcho(port int) {
+	r.serve(port, func(c *net.TCPConn) {
+		defer c.Close()
+		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		_, _ = c.Write([]byte(host + "\n"))
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			if _, err = c.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	})
+}
+
+// echo connects and reads whom the server sees, both within limit.
+func (r *rig) echo(f lab.Family, limit time.Duration) (*echo, error) {
+	c, err := r.dial(r.origin(f, 80), limit)
+	if err != nil {
+		return nil, err
+	}
+	e := &echo{TCPConn: c, in: bufio.NewReader(c)}
+	line, err := e.in.ReadString('\n')
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	e.from = strings.TrimSpace(line)
+	return e, c.SetDeadline(time.Now().Add(60 * time.Second))
+}
+
+func (r *rig) mustEcho(f lab.Family) *echo {
+	r.t.Helper()
+	e, err := r.echo(f, 5*time.Second)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return e
+}
+
+// send has a line echoed.
+func (e *echo) send(text string) error {
+	if _, err := e.Write([]byte(text + "\n")); err != nil {
+		return err
+	}
+	got, err := e.in.ReadString('\n')
+	if err == nil && got != text+"\n" {
+		err = &net.ParseError{Type: "echo", Text: got}
+	}
+	return err
+}
+
+// bulk has size bytes echoed and compares their checksum.
+func (e *echo) bulk(size int64) error {
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(e.TCPConn, newNoise(7, size))
+		sent <- err
+	}()
+	g := receive(io.LimitReader(e.in, size), nil)
+	if err := <-sent; err != nil {
+		return err
+	}
+	if g.err == nil && g.sum != sumOf(7, size) {
+		g.err = &net.ParseError{Type: "checksum", Text: g.sum}
+	}
+	return g.err
+}

@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"hawser/netns"
+	"hawser/pkg/config"
+)
+
+const (
+	// deadGrace is how long no link may speak before new connections go around
+	// the tunnel. Most silences are shorter, and who has begun around the tunnel
+	// stays there.
+	deadGrace = 300 * time.Millisecond
+	// pauseEvery is how often pauseWhileDown looks.
+	pauseEvery = 100 * time.Millisecond
+)
+
+// failOpen says whether new connections go around the tunnel while it is down.
+// Unless the file says so they do only where the host forwards for its clients
+// anyway: no way is opened that was not open without us.
+func failOpen(cfg *config.Edge) bool {
+	if cfg.Steer.FailOpen != nil {
+		return *cfg.Steer.FailOpen
+	}
+	return netns.Forwards(cfg.Steer.Interfaces)
+}
+
+// directPolicy says that some policy sends connections around the tunnel.
+func directPolicy(cfg *config.Edge) bool {
+	for _, p := range cfg.Policies {
+		if p.Action == config.ActionDirect {
+			return true
+		}
+	}
+	return false
+}
+
+// direct says that a new connection goes around the tunnel. The workers call it.
+func (a *agent) direct(client, server netip.AddrPort) bool {
+	return a.policies.Match(client.Addr(), server).Direct || a.failOpen && !a.tunnels.usable(time.Now())
+}
+
+// pauseWhileDown keeps an edge without a hub from taking connections that it
+// has no tunnel for, until ctx ends.
+func (a *agent) pauseWhileDown(ctx context.Context) error {
+	look := time.NewTicker(pauseEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-look.C:
+			if err := a.host.PauseTaking(!a.tunnels.usable(now)); err != nil {
+				a.log.Error("fail-open", "error", err)
+			}
+		}
+	}
+}
+
+// usable says that new connections can go through the tunnel: there is a
+// session, and one of its links speaks or did a moment ago.
+func (t *tunnels) usable(now time.Time) bool {
+	if s, _ := t.current(); s == nil {
+		return false
+	}
+	since := t.deadSince.Load()
+	return since == 0 || now.Sub(time.Unix(0, since)) < deadGrace
+}
+
+// judge notes since when no link speaks.
+func (t *tunnels) judge() {
+	for _, u := range t.uplinks {
+		if u.serves.Load() > 0 && !u.silent.Load() {
+			t.deadSince.Store(0)
+			return
+		}
+	}
+	t.deadSince.CompareAndSwap(0, time.Now().UnixNano())
+}
+
+// served counts the connections of a link that are at work.
+func (u *uplink) served(n int32) {
+	u.serves.Add(n)
+	u.tunnels.judge()
+}
