@@ -78,15 +78,15 @@ microbench: ## Go benchmarks of the packages
 
 install: build ## programs, examples and systemd units, below PREFIX
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/hawser-edge bin/hawser-cloud
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/hawser configs/edge.yaml configs/cloud.yaml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/hawser configs/edge.yaml configs/cloud.yaml configs/edge-relay.yaml configs/cloud-relay.yaml
 	install -d -m 755 $(DESTDIR)/etc/hawser $(DESTDIR)$(PREFIX)/lib/systemd/system
-	for unit in hawser-edge hawser-cloud; do \
+	for unit in hawser-edge hawser-cloud hawser-edge-relay hawser-cloud-relay; do \
 		sed 's|/usr/local/bin|$(PREFIX)/bin|' configs/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; \
 	done
 
 uninstall: ## what install has put there, but /etc/hawser
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,hawser-edge hawser-cloud)
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,hawser-edge.service hawser-cloud.service)
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,hawser-edge.service hawser-cloud.service hawser-edge-relay.service hawser-cloud-relay.service)
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/hawser
 
 clean: ## what build has made

@@ -8,6 +8,7 @@ import (
 	"hawser/cloud/agent"
 	"hawser/pkg/cli"
 	"hawser/pkg/config"
+	"hawser/pkg/gateway"
 )
 
 func main() {
@@ -17,5 +18,10 @@ func main() {
 		Run:     agent.Run,
 		Check:   agent.Check,
 		Cleanup: agent.Cleanup,
-	}))
+	}, cli.Relay(cli.Role[*config.CloudRelay]{
+		Name:  "cloud-relay",
+		Parse: config.ParseCloudRelay,
+		Run:   gateway.RunFar,
+		Check: gateway.CheckFar,
+	})))
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -15,16 +16,16 @@ import (
 )
 
 // meddlerPort is where the proxy in front of the cloud listens.
-const meddlerPort = 7444
+const meddlerPort = 7449
 
 // TestTampering puts a proxy into one uplink's way that flips one bit of what
 // it passes, at random places in both directions, again and again. Each flip
 // ends that link with a counted error; downloads and uploads arrive whole.
 func TestTampering(t *testing.T) {
 	r := prepare(t, twins(), pair.Options{Transport: "tcp"})
-	m := &meddler{random: rand.New(rand.NewPCG(7, 7))}
+	m := newMeddler(pair.Port)
 	m.serve(r)
-	conf := strings.Replace(r.pair.EdgeYAML(), ":7443", ":7444", 1) // the first link
+	conf := strings.Replace(r.pair.EdgeYAML(), ":7443", fmt.Sprintf(":%d", meddlerPort), 1) // the first link
 	if _, err := r.WriteFile("edge.yaml", conf); err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +81,16 @@ func (r *rig) ended(role string) (n uint64) {
 
 // meddler is a TCP proxy on the cloud's node that flips bits.
 type meddler struct {
+	port      uint16       // that it passes on to
 	flipEvery atomic.Int64 // mean bytes between flips per direction; 0 = none
 	flips     atomic.Int64
 
 	mu     sync.Mutex
 	random *rand.Rand
+}
+
+func newMeddler(port uint16) *meddler {
+	return &meddler{port: port, random: rand.New(rand.NewPCG(7, 7))}
 }
 
 func (m *meddler) serve(r *rig) {
@@ -97,7 +103,7 @@ func (m *meddler) serve(r *rig) {
 			}
 			var b net.Conn
 			if r.Do("cloud", func() (err error) {
-				b, err = net.Dial("tcp", "127.0.0.1:7443")
+				b, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", m.port))
 				return err
 			}) != nil {
 				a.Close()

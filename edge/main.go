@@ -8,6 +8,7 @@ import (
 	"hawser/edge/agent"
 	"hawser/pkg/cli"
 	"hawser/pkg/config"
+	"hawser/pkg/gateway"
 )
 
 func main() {
@@ -17,5 +18,10 @@ func main() {
 		Run:     agent.Run,
 		Check:   agent.Check,
 		Cleanup: agent.Cleanup,
-	}))
+	}, cli.Relay(cli.Role[*config.EdgeRelay]{
+		Name:  "edge-relay",
+		Parse: config.ParseEdgeRelay,
+		Run:   gateway.RunNear,
+		Check: gateway.CheckNear,
+	})))
 }

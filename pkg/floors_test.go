@@ -29,9 +29,9 @@ var floors = []tier{
 	{"F2", []string{"pkg/park"}},
 	{"F2", []string{"netns", "pkg/split", "pkg/sock", "pkg/link", "pkg/card", "pkg/keyfile"}},
 	{"F3", []string{"pkg/tunnel", "pkg/relay", "pkg/admin"}},
-	{"F3", []string{"pkg/metrics"}},
+	{"F3", []string{"pkg/metrics", "pkg/sealed"}},
 	{"F4", []string{"pkg/box"}},
-	{"F4", []string{"edge/agent", "cloud/agent", "pkg/cli"}},
+	{"F4", []string{"edge/agent", "cloud/agent", "pkg/cli", "pkg/gateway"}},
 	{"F5", []string{"edge", "cloud"}},
 }
 

@@ -27,6 +27,7 @@ type starter func(*arena) (*carrier, error)
 var racers = []racer{
 	{name: "hawser, tproxy to socket", gates: bounds{rate: 1.3, churn: 1.5}, start: hawser("tproxy", "socket")},
 	{name: "hawser, hub to hub", gates: bounds{rate: 1}, start: hawser("hub", "hub")},
+	{name: "hawser, stand-alone relay", gates: bounds{rate: 1.3, churn: 1.5}, start: standAlone},
 	{name: "stunnel pair", peer: true, start: tlsPair("stunnel", stunnelFile)},
 	{name: "haproxy TLS pair", peer: true, start: tlsPair("haproxy", haproxyFile, "-db", "-f")},
 	{name: "shadowsocks-libev pair", peer: true, start: shadowsocks},
@@ -120,6 +121,23 @@ func hawser(intercept, egress string) starter {
 		}
 		return ofPair(p), nil
 	}
+}
+
+// standAlone is both sides of the stand-alone relay.
+func standAlone(a *arena) (*carrier, error) {
+	near, far := a.forwards()
+	var forwards []pair.Forward
+	for i, f := range near {
+		forwards = append(forwards, pair.Forward{Port: f.accept.Port(), To: far[i].connect})
+	}
+	r, err := pair.NewRelay(a.Lab, forwards...)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Start(); err != nil {
+		return nil, errors.Join(err, r.Stop())
+	}
+	return &carrier{edge: []*lab.Proc{r.Near}, cloud: []*lab.Proc{r.Far}, at: a.Address("edge", lab.IPv4), idle: r.WaitIdle}, nil
 }
 
 // tlsPair is two instances of a program that reads a file.

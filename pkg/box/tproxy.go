@@ -64,6 +64,9 @@ func (d *door) close() {
 
 // closeDoor comes when worker i has ended: it alone may use its listeners.
 func (w *Workers) closeDoor(i int) {
+	if w.opts.Detach != nil {
+		w.opts.Detach(i)
+	}
 	if i < len(w.doors) {
 		w.doors[i].close()
 	}
@@ -105,11 +108,15 @@ func (w *Workers) flowLimit() (int, error) {
 	if w.opts.Host != nil {
 		return 0, nil
 	}
-	files, err := sock.RaiseFileLimit(uint64(w.opts.Count)*relay.DefaultFlows + spareFiles)
+	sockets := uint64(1) // of a flow
+	if w.opts.Attach != nil {
+		sockets = 2
+	}
+	files, err := sock.RaiseFileLimit(sockets*uint64(w.opts.Count)*relay.DefaultFlows + spareFiles)
 	if err != nil {
 		return 0, err
 	}
-	flows := flowsWithin(files, w.opts.Count)
+	flows := flowsWithin(files/sockets, w.opts.Count)
 	if flows*w.opts.Count < relay.DefaultFlows {
 		w.opts.Log.Warn("the limit of open files limits connections: raise it (LimitNOFILE=, ulimit -n)", "open files", files, "connections", flows*w.opts.Count)
 	}

@@ -52,6 +52,15 @@ type Options struct {
 
 	NoCompress bool
 	Card       config.Card
+
+	// The stand-alone relay has sealed parties of its own in place of sessions.
+	// Attach gives a worker, before Run, the poller that its sockets are to be
+	// watched by; Detach comes when that worker has ended. Ring finds keyrings
+	// in place of the sessions' secrets. Its sockets carry no mark, so that no
+	// privilege is needed. All or none are given.
+	Attach func(worker int, poller *sock.Poller, r *relay.Worker) error
+	Detach func(worker int)
+	Ring   func(stream.Tunnel) (*card.Keyring, error)
 }
 
 // Workers are an agent's relay workers, each with its own poller, card
@@ -124,7 +133,7 @@ func (w *Workers) add(i int, fds []int) error {
 		return errors.Join(fmt.Errorf("worker %d: %w", i, err), poller.Close())
 	}
 	worker, err := relay.New(relay.Options{
-		Index: i, Poller: poller, Card: channel, Window: w.cards.kind.Window(), Ring: w.rings.Get,
+		Index: i, Poller: poller, Card: channel, Window: w.cards.kind.Window(), Ring: w.ring(),
 		Dial: w.dialer(i, poller), Allow: w.allow(), Plain: w.opts.NoCompress, Log: w.opts.Log,
 		Flows: w.flows, Terms: w.terms(), Egress: w.limiter(),
 	})
@@ -133,6 +142,9 @@ func (w *Workers) add(i int, fds []int) error {
 	}
 	w.workers = append(w.workers, worker)
 	w.pollers = append(w.pollers, poller)
+	if w.opts.Attach != nil {
+		return w.opts.Attach(i, poller, worker)
+	}
 	if len(w.opts.Sockets) > 0 {
 		return w.openDoor(i, poller)
 	}
@@ -198,10 +210,26 @@ func (w *Workers) dialer(i int, poller *sock.Poller) func(dst, src netip.AddrPor
 		return nil
 	case w.opts.Host == nil:
 		return func(dst, _ netip.AddrPort) (party.Conn, error) {
-			return orNil(sock.Dial(poller, dst, netns.BypassMark, ""))
+			return orNil(sock.Dial(poller, dst, w.mark(), ""))
 		}
 	}
 	return func(dst, _ netip.AddrPort) (party.Conn, error) { return orNil(w.stacks[i].Dial(dst)) }
+}
+
+// mark is that of sockets to servers.
+func (w *Workers) mark() uint32 {
+	if w.opts.Attach != nil {
+		return 0
+	}
+	return netns.BypassMark
+}
+
+// ring is what finds a flow's keys.
+func (w *Workers) ring() func(stream.Tunnel) (*card.Keyring, error) {
+	if w.opts.Ring != nil {
+		return w.opts.Ring
+	}
+	return w.rings.Get
 }
 
 // orNil keeps a nil pointer from becoming a non-nil interface.

@@ -61,14 +61,15 @@ type Role[C Configuration] struct {
 }
 
 // Main runs the command line of the process and returns its exit code.
-func Main[C Configuration](role Role[C]) int {
-	p := &program[C]{role: role, in: os.Stdin, out: os.Stdout, err: os.Stderr, exit: os.Exit}
+func Main[C Configuration](role Role[C], more ...Verbs) int {
+	p := &program[C]{role: role, more: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, exit: os.Exit}
 	return p.execute(context.Background(), os.Args[1:])
 }
 
 // program is one invocation.
 type program[C Configuration] struct {
 	role     Role[C]
+	more     []Verbs
 	in       io.Reader
 	out, err io.Writer
 	exit     func(code int) // ends the process at the second signal
@@ -138,6 +139,9 @@ func (p *program[C]) command() *cobra.Command {
 	} {
 		verb.Args = cobra.NoArgs
 		root.AddCommand(verb)
+	}
+	for _, m := range p.more {
+		root.AddCommand(m.command(streams{p.in, p.out, p.err, p.exit}))
 	}
 	return root
 }

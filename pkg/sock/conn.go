@@ -33,7 +33,8 @@ type Conn struct {
 	early    party.Ready // came before Watch
 
 	connecting    bool
-	deadline      time.Time // of a dial
+	waiting       bool      // in the poller's queue of deadlines
+	deadline      time.Time // of a dial, or of Expect
 	broken        error     // why the kernel hung up; what has arrived is read first
 	failure       error     // what every operation returns from now on
 	local, remote netip.AddrPort
@@ -52,7 +53,7 @@ func Dial(p *Poller, dst netip.AddrPort, mark uint32, device string) (*Conn, err
 	if err != nil {
 		return nil, fmt.Errorf("sock: dial %v: %w", dst, err)
 	}
-	c := &Conn{poller: p, fd: fd, remote: dst, connecting: true, deadline: time.Now().Add(DialTimeout)}
+	c := &Conn{poller: p, fd: fd, remote: dst, connecting: true, waiting: true, deadline: time.Now().Add(DialTimeout)}
 	if err := c.start(mark, device); err != nil {
 		c.release()
 		return nil, fmt.Errorf("sock: dial %v: %w", dst, err)
@@ -179,7 +180,7 @@ func (c *Conn) settled(err error) {
 	if errors.Is(err, party.ErrAgain) {
 		return
 	}
-	c.connecting = false
+	c.connecting, c.waiting = false, false
 	if err != nil {
 		c.failure = err
 		c.report(party.Readable | party.Writable | party.Hangup)
@@ -360,7 +361,7 @@ func (c *Conn) release() {
 	c.poller.remove(c.fd)
 	unix.Close(c.fd)
 	c.fd = -1
-	c.connecting = false
+	c.connecting, c.waiting = false, false
 }
 
 // Local returns our end's address; the zero AddrPort if the kernel has none.

@@ -32,6 +32,12 @@ func Listen(p *Poller, addr netip.AddrPort, accept func(*Conn)) (*Listener, erro
 	return listen(p, addr, nil, accept)
 }
 
+// ListenGreeted is Listen for clients that speak first: a connection is
+// accepted when its first bytes are there (TCP_DEFER_ACCEPT).
+func ListenGreeted(p *Poller, addr netip.AddrPort, accept func(*Conn)) (*Listener, error) {
+	return listen(p, addr, []option{{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1}}, accept)
+}
+
 // ListenTransparent is Listen for connections to any address that a TPROXY rule
 // sends to addr (IP_TRANSPARENT, which needs CAP_NET_ADMIN); addr need not be
 // one of the host's. Conn.Local is the address that the client wanted. All

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"hawser/pkg/party"
 )
 
 const (
@@ -247,8 +246,9 @@ func (p *Poller) add(fd int, handle func(events uint32)) error {
 // remove forgets fd, which the caller closes: that takes it out of epoll.
 func (p *Poller) remove(fd int) { delete(p.watched, int32(fd)) }
 
-// dialQueue holds dials under way in the order of their deadlines, which is
-// the order of their start: all have the same time.
+// dialQueue holds dials under way, and connections of which something is
+// expected, in the order of their deadlines, which is the order of their start:
+// all have the same time.
 type dialQueue struct{ conns []*Conn }
 
 func (q *dialQueue) empty() bool { return len(q.conns) == 0 }
@@ -264,7 +264,7 @@ func (q *dialQueue) deadline() (time.Time, bool) {
 
 // settle drops what no longer waits from the front.
 func (q *dialQueue) settle() {
-	for len(q.conns) > 0 && !q.conns[0].connecting {
+	for len(q.conns) > 0 && !q.conns[0].waiting {
 		q.conns[0] = nil
 		q.conns = q.conns[1:]
 	}
@@ -273,7 +273,6 @@ func (q *dialQueue) settle() {
 // expire ends the dials whose deadline has passed.
 func (q *dialQueue) expire(now time.Time) {
 	for q.settle(); len(q.conns) > 0 && !now.Before(q.conns[0].deadline); q.settle() {
-		c := q.conns[0]
-		c.settled(party.ErrUnreachable)
+		q.conns[0].expire()
 	}
 }

@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"hawser/pkg/admin"
+	"hawser/pkg/card"
+	"hawser/pkg/config"
+	"hawser/pkg/identity"
+	"hawser/pkg/relay"
+	"hawser/pkg/sealed"
+	"hawser/pkg/sock"
+)
+
+// near is a running client side.
+type near struct {
+	side
+	conf   *config.EdgeRelay
+	listen []netip.AddrPort // by forward
+	dialer *sealed.Dialer
+}
+
+// RunNear is the client side. It works until ctx ends (then it returns nil) or
+// something fails for good.
+func RunNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *slog.Logger) error {
+	n := &near{side: side{role: card.Edge, cfg: &cfg.Box, id: id, log: log, started: time.Now()}, conf: cfg}
+	remote, err := n.addresses(ctx)
+	if err != nil {
+		return err
+	}
+	certificate, err := id.Certificate(n.started)
+	if err != nil {
+		return err
+	}
+	if err := n.reserve(n.status); err != nil {
+		return err
+	}
+	if err := n.build(remote, n.open); err != nil {
+		n.release()
+		return err
+	}
+	n.dialer = sealed.NewDialer(sealed.DialerOptions{
+		Remote: remote.String(), Certificate: certificate, Gateway: cfg.Gateway.Key, Ports: n.ports, Counters: &n.counters, Log: log,
+	})
+	log.Info("relay runs", "gateway", remote, "forwards", len(cfg.Forward), "workers", n.workers.Count(), "key", id.String())
+	return n.run(ctx, n.dialer.Run)
+}
+
+// addresses resolves what the file names.
+func (n *near) addresses(ctx context.Context) (gateway netip.AddrPort, err error) {
+	for i, f := range n.conf.Forward {
+		a, err := resolve(ctx, fmt.Sprintf("forward[%d].listen", i), f.Listen)
+		if err != nil {
+			return gateway, err
+		}
+		n.listen = append(n.listen, a)
+	}
+	return resolve(ctx, "gateway.address", n.conf.Gateway.Address)
+}
+
+// open opens one worker's listeners, one per forward.
+func (n *near) open(port *sealed.Port, p *sock.Poller, r *relay.Worker) (open []*sock.Listener, err error) {
+	for i, at := range n.listen {
+		service := n.conf.Forward[i].Service
+		l, err := sock.Listen(p, at, func(c *sock.Conn) { n.take(c, service, port.Worker(), r) })
+		if err != nil {
+			return open, fmt.Errorf("forward[%d].listen: %w: stop the program that has it, or change the address", i, err)
+		}
+		open = append(open, l)
+	}
+	return open, nil
+}
+
+// take gives a client's connection to the worker. Without an association, or
+// where it does not grant the service, it is reset.
+func (n *near) take(c *sock.Conn, service string, worker int, r *relay.Worker) {
+	a, _, _ := n.dialer.Current()
+	if a == nil {
+		n.counters.Refused.Add(1)
+		c.Abort()
+		return
+	}
+	i := slices.Index(a.Services, service)
+	if i < 0 {
+		n.counters.Refused.Add(1)
+		n.log.Debug("connection refused: the gateway does not grant the service", "service", service)
+		c.Abort()
+		return
+	}
+	r.Accept(c, sealed.Service(i), c.Remote(), a.Lane(worker))
+}
+
+// status is the document behind the control socket.
+func (n *near) status() admin.Status {
+	st := n.describe()
+	s := admin.Session{Peer: n.conf.Gateway.Address.String(), Key: identity.EncodePublic(n.conf.Gateway.Key), State: "down", Links: []admin.Link{}}
+	a, since, trouble := n.dialer.Current()
+	s.Since = since
+	l := admin.Link{Name: "gateway", State: "down", Since: since, Transport: "tcp", Remote: s.Peer, LastError: trouble}
+	if a != nil {
+		s.State, l.State, s.Protocol = "up", "up", st.Protocol
+		s.Flows.Opened, s.Flows.Open = a.Flows()
+	}
+	s.Links = append(s.Links, l)
+	st.Sessions = append(st.Sessions, s)
+	return st
+}
+
+// CheckNear finds out whether RunNear would work. It changes nothing.
+func CheckNear(ctx context.Context, cfg *config.EdgeRelay, _ identity.Key) []admin.Finding {
+	n := &near{conf: cfg}
+	found := checkShared(&cfg.Box)
+	if _, err := n.addresses(ctx); err != nil {
+		return append(found, fails(err, "give an address, or mend the name's look-up"))
+	}
+	for i, at := range n.listen {
+		found = append(found, checkListen(fmt.Sprintf("forward[%d].listen", i), at))
+	}
+	return found
+}

@@ -1,0 +1,326 @@
+package sealed
+
+import (
+	"errors"
+	"io"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/card"
+	"hawser/pkg/party"
+	"hawser/pkg/sock"
+	"hawser/pkg/stream"
+	"hawser/pkg/wire"
+)
+
+// conn is one sealed connection. Its worker owns it.
+type conn struct {
+	lane  *Lane
+	id    stream.ID
+	sock  *sock.Conn
+	over  bool // forgotten
+	dirty bool // in the port's list
+
+	// Receiving. A record is gathered in slab, or its first bytes in head.
+	head     [card.HeaderLen]byte
+	headed   uint8
+	fin      bool // the peer has ended its direction
+	readable bool // and not yet dry
+	slab     *buffer.Buf
+	have     int    // bytes in slab
+	need     int    // of the record in slab
+	received uint64 // bytes of whole records
+	ahead    int    // of these, not consumed
+
+	// Sending.
+	ended   bool   // our end is queued, or sent
+	done    bool   // both directions have ended well: to be closed when all is sent
+	shut    bool   // our end is sent
+	prelude []byte // the join, before all else
+	out     []buffer.Seg
+	first   int    // bytes of out[0] that are sent
+	queued  uint64 // bytes of records that were queued in all
+	sent    uint64 // of these, bytes that the kernel has taken
+	granted uint64 // what the worker may have queued
+}
+
+// ready is told by the poller.
+func (c *conn) ready(bits party.Ready) {
+	if c.over {
+		return
+	}
+	if bits&(party.Writable|party.Hangup) != 0 {
+		c.flush()
+	}
+	if !c.over && bits&(party.Readable|party.Hangup) != 0 {
+		c.readable = true
+		c.read()
+	}
+	c.lane.port.deliver()
+}
+
+// read takes what has come, as far as the worker may be given it.
+func (c *conn) read() {
+	for c.readable && !c.over && (c.ahead < c.lane.port.window() || c.fin) {
+		n, err := c.take()
+		switch {
+		case n > 0:
+		case err == nil, errors.Is(err, party.ErrAgain):
+			c.readable = false
+		case errors.Is(err, io.EOF):
+			c.readable = false
+			c.eof()
+		case errors.Is(err, party.ErrRefused), errors.Is(err, party.ErrUnreachable):
+			c.fail(stream.CodeUnreachable)
+		default:
+			c.fail(stream.CodeAbort)
+		}
+	}
+}
+
+// take reads once: the rest of the record under way with the next one's
+// header, or whatever there is.
+func (c *conn) take() (int, error) {
+	if c.slab != nil {
+		n, err := c.sock.Read(c.slab.Bytes()[c.have : c.need+card.HeaderLen])
+		c.have += n
+		if c.have >= c.need {
+			c.complete()
+		}
+		return n, err
+	}
+	p := c.lane.port.scratch
+	k := copy(p, c.head[:c.headed])
+	n, err := c.sock.Read(p[k:])
+	if n > 0 {
+		c.headed = 0
+		c.parse(p[:k+n])
+	}
+	return n, err
+}
+
+// complete hands on the record in the slab and keeps what follows it.
+func (c *conn) complete() {
+	p := c.slab.Bytes()
+	c.headed = uint8(copy(c.head[:], p[c.need:c.have]))
+	s := c.slab.Seg(0, c.need)
+	c.slab = nil
+	c.record(s)
+	if c.headed == card.HeaderLen && !c.over {
+		c.headed = 0
+		head := c.head
+		c.parse(head[:])
+	}
+}
+
+// parse cuts what was read from the scratch into records. The rest of the last
+// one will be read into a slab of its own.
+func (c *conn) parse(p []byte) {
+	for len(p) > 0 && !c.over {
+		if len(p) < card.HeaderLen {
+			c.headed = uint8(copy(c.head[:], p))
+			return
+		}
+		need, ok := c.measure(p)
+		if !ok {
+			c.forged()
+			return
+		}
+		if len(p) < need {
+			c.slab, c.need = buffer.Get(need+card.HeaderLen), need
+			c.have = copy(c.slab.Bytes(), p)
+			return
+		}
+		c.record(buffer.Copy(p[:need]))
+		p = p[need:]
+	}
+}
+
+// measure returns the length of the record that begins with p. Behind the end
+// there is none.
+func (c *conn) measure(p []byte) (need int, ok bool) {
+	if c.fin {
+		return 0, false
+	}
+	if isEnd(p) {
+		return wire.EndSize, true
+	}
+	h, err := card.ParseHeader(p)
+	return h.Len, err == nil
+}
+
+// record hands one whole record on.
+func (c *conn) record(s buffer.Seg) {
+	if isEnd(s.P) {
+		c.fin = c.lane.a.checkEnd(s.P, uint64(c.id), c.received)
+		s.Release()
+		if !c.fin {
+			c.forged()
+			return
+		}
+		c.lane.port.tell(stream.Event{Kind: stream.EventFin, Flow: c.id, From: c.lane})
+		return
+	}
+	c.received += uint64(s.Len())
+	c.ahead += s.Len()
+	c.lane.port.tell(stream.Event{Kind: stream.EventData, Flow: c.id, Seg: s, From: c.lane})
+}
+
+// eof ends a connection whose peer has closed without an end; behind one it
+// says nothing new.
+func (c *conn) eof() {
+	if c.fin {
+		return
+	}
+	c.lane.port.o.Counters.Truncated.Add(1)
+	c.fail(stream.CodeAbort)
+}
+
+// consumed notes what the worker has opened and its party has taken.
+func (c *conn) consumed(n int) {
+	c.ahead -= n
+	if c.readable && c.ahead <= c.lane.port.window()/2 {
+		c.read()
+	}
+}
+
+// push queues a record for sending.
+func (c *conn) push(s buffer.Seg) {
+	if c.out == nil {
+		c.out = c.lane.port.queue()
+	}
+	c.out = append(c.out, s)
+	c.queued += uint64(s.Len())
+	c.lane.port.touch(c)
+}
+
+// finish queues the end of our direction.
+func (c *conn) finish() {
+	offset := c.queued
+	c.push(buffer.Copy(c.lane.a.appendEnd(make([]byte, 0, wire.EndSize), uint64(c.id), offset)))
+	c.ended = true
+}
+
+// flush sends what the kernel takes.
+func (c *conn) flush() {
+	if c.over || c.sock.Connected() != nil {
+		return // if it has failed, reading says why
+	}
+	if len(c.prelude)+len(c.out) > 0 {
+		if err := c.write(); err != nil && !errors.Is(err, party.ErrAgain) {
+			c.fail(stream.CodeAbort)
+			return
+		}
+	}
+	if len(c.prelude)+len(c.out) > 0 {
+		c.grant()
+		return
+	}
+	if c.ended && !c.shut {
+		c.shut = true
+		if err := c.sock.CloseWrite(); err != nil {
+			c.fail(stream.CodeAbort)
+			return
+		}
+	}
+	if c.done {
+		c.sock.Close()
+		c.lane.forget(c)
+		return
+	}
+	c.grant()
+}
+
+// write gives the kernel all that is queued with one call.
+func (c *conn) write() error {
+	p := c.lane.port
+	iov := p.iov[:0]
+	if len(c.prelude) > 0 {
+		iov = append(iov, c.prelude)
+	}
+	for i, s := range c.out {
+		b := s.P
+		if i == 0 {
+			b = b[c.first:]
+		}
+		iov = append(iov, b)
+	}
+	n, err := c.sock.Writev(iov)
+	clear(iov)
+	p.iov = iov[:0]
+	c.taken(n)
+	return err
+}
+
+// taken lets go of n bytes that the kernel has.
+func (c *conn) taken(n int) {
+	k := min(n, len(c.prelude))
+	if c.prelude = c.prelude[k:]; len(c.prelude) == 0 {
+		c.prelude = nil
+	}
+	n -= k
+	c.sent += uint64(n)
+	c.first += n
+	i := 0
+	for ; i < len(c.out) && c.first >= c.out[i].Len(); i++ {
+		c.first -= c.out[i].Len()
+		c.out[i].Release()
+		c.out[i] = buffer.Seg{}
+	}
+	if i == 0 {
+		return
+	}
+	if c.out = append(c.out[:0], c.out[i:]...); len(c.out) == 0 {
+		c.lane.port.giveBack(c.out)
+		c.out = nil
+	}
+}
+
+// grant lets the worker seal more, when that is worth an event.
+func (c *conn) grant() {
+	if c.ended {
+		return
+	}
+	w := c.lane.port.window()
+	if limit := c.sent + uint64(w); limit >= c.granted+uint64(w)/2 {
+		c.granted = limit
+		c.lane.port.tell(stream.Event{Kind: stream.EventCredit, Flow: c.id, Limit: limit, From: c.lane})
+	}
+}
+
+// forged ends a connection that brings what is not authentic.
+func (c *conn) forged() {
+	c.lane.port.o.Counters.Tampered.Add(1)
+	c.fail(stream.CodeProtocol)
+}
+
+// fail ends a connection from this side and tells the worker why.
+func (c *conn) fail(code stream.Code) {
+	c.lane.port.tell(stream.Event{Kind: stream.EventReset, Code: code, Flow: c.id, From: c.lane})
+	c.abort()
+}
+
+// abort ends a connection that the worker has forgotten.
+func (c *conn) abort() {
+	if c.over {
+		return
+	}
+	c.sock.Abort()
+	c.lane.forget(c)
+}
+
+// release gives the buffers back.
+func (c *conn) release() {
+	c.over = true
+	if c.slab != nil {
+		c.slab.Release()
+		c.slab = nil
+	}
+	for i := range c.out {
+		c.out[i].Release()
+		c.out[i] = buffer.Seg{}
+	}
+	if c.out != nil {
+		c.lane.port.giveBack(c.out)
+		c.out = nil
+	}
+}

@@ -1,0 +1,220 @@
+package sealed
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"hawser/pkg/card"
+	"hawser/pkg/identity"
+	"hawser/pkg/wire"
+)
+
+// DialerOptions make a Dialer. All fields are needed.
+type DialerOptions struct {
+	Remote      string // the gateway's host:port
+	Certificate tls.Certificate
+	Gateway     [32]byte // its public key
+	Ports       []*Port
+	Counters    *Counters
+	Log         *slog.Logger
+}
+
+// Times of a Dialer.
+const (
+	leastPause = 100 * time.Millisecond
+	mostPause  = 5 * time.Second
+	renewal    = time.Hour // after which keys are made anew
+	renewAgain = time.Minute
+)
+
+// Dialer is the client's end of associations: it keeps one.
+type Dialer struct {
+	o DialerOptions
+
+	mu      sync.Mutex
+	current *Association
+	since   time.Time
+	trouble string // why there is none
+}
+
+// NewDialer returns a Dialer that Run sets going.
+func NewDialer(o DialerOptions) *Dialer {
+	return &Dialer{o: o, trouble: "not yet connected"}
+}
+
+// Current returns the association, or nil and why there is none, and since
+// when. Any goroutine may call it.
+func (d *Dialer) Current() (a *Association, since time.Time, trouble string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.current, d.since, d.trouble
+}
+
+func (d *Dialer) set(a *Association, trouble string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil || a == nil {
+		d.since = time.Now()
+	}
+	d.current, d.trouble = a, trouble
+}
+
+// Run keeps an association until ctx ends.
+func (d *Dialer) Run(ctx context.Context) error {
+	pause := leastPause
+	for ctx.Err() == nil {
+		h, err := d.associate(ctx)
+		if err == nil {
+			pause = leastPause
+			d.hold(ctx, h)
+			continue
+		}
+		if ctx.Err() == nil {
+			d.complain(err)
+		}
+		sleep(ctx, pause)
+		pause = min(2*pause, mostPause)
+	}
+	return nil
+}
+
+// complain logs a failure that is not that of the attempt before.
+func (d *Dialer) complain(err error) {
+	_, _, before := d.Current()
+	d.o.Counters.Failed.Add(1)
+	if before != err.Error() {
+		d.o.Log.Warn("no association with the gateway, trying on", "gateway", d.o.Remote, "error", err)
+	}
+	d.set(nil, err.Error())
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// held is an association and its control connection.
+type held struct {
+	a    *Association
+	conn *tls.Conn
+	gone chan struct{}
+}
+
+// watch ends with the control connection.
+func (h *held) watch() {
+	defer close(h.gone)
+	var b [1]byte
+	_, _ = h.conn.Read(b[:]) // nothing comes but the end
+}
+
+// close ends the control connection; flows that have joined live on.
+func (h *held) close() {
+	h.conn.NetConn().Close()
+	<-h.gone
+}
+
+// hold uses an association until its control connection ends, and makes
+// another one in time. The old one's flows live on with their keys.
+func (d *Dialer) hold(ctx context.Context, h *held) {
+	d.adopt(h)
+	renew := time.NewTimer(renewal)
+	defer renew.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			d.set(nil, "stopping")
+			h.close()
+			return
+		case <-h.gone:
+			h.close()
+			d.o.Log.Warn("the gateway has left", "gateway", d.o.Remote)
+			d.set(nil, "the gateway has left")
+			return
+		case <-renew.C:
+			next, err := d.associate(ctx)
+			if err != nil {
+				renew.Reset(renewAgain)
+				continue
+			}
+			d.adopt(next)
+			h.close()
+			h = next
+			renew.Reset(renewal)
+		}
+	}
+}
+
+func (d *Dialer) adopt(h *held) {
+	d.o.Counters.Handshakes.Add(1)
+	d.o.Log.Info("associated with the gateway", "gateway", d.o.Remote, "services", strings.Join(h.a.Services, " "))
+	d.set(h.a, "")
+}
+
+// associate makes a control connection.
+func (d *Dialer) associate(ctx context.Context) (*held, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", d.o.Remote)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	h, err := d.shake(raw)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	go h.watch()
+	return h, nil
+}
+
+func (d *Dialer) shake(raw net.Conn) (*held, error) {
+	var wrong error
+	t := tls.Client(raw, tlsConfig(d.o.Certificate, func(key [32]byte) error {
+		if key != d.o.Gateway {
+			wrong = fmt.Errorf("the gateway shows key %s, the configuration expects %s", identity.EncodePublic(key), identity.EncodePublic(d.o.Gateway))
+		}
+		return wrong
+	}))
+	if err := t.Handshake(); err != nil {
+		if wrong != nil {
+			err = wrong
+		}
+		return nil, err
+	}
+	ask := wire.AppendAsk(nil, wire.Ask{VersionMin: wire.VersionMin, VersionMax: wire.VersionMax})
+	if _, err := t.Write(ask); err != nil {
+		return nil, err
+	}
+	message, err := readMessage(t, wire.KindGrant)
+	if err != nil {
+		return nil, err
+	}
+	grant, err := wire.DecodeGrant(message[wire.HelloHeaderSize:])
+	if err != nil {
+		return nil, err
+	}
+	if grant.Status != wire.StatusOK {
+		return nil, errors.New("the gateway refuses: " + grant.Text)
+	}
+	a, err := associate(card.Edge, t.ConnectionState(), ask, message, d.o.Ports)
+	if err != nil {
+		return nil, err
+	}
+	a.ID, a.Peer, a.Services, a.Key = grant.Association, d.o.Remote, grant.Services, d.o.Gateway
+	return &held{a: a, conn: t, gone: make(chan struct{})}, nil
+}

@@ -1,0 +1,272 @@
+package sealed
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"hawser/pkg/card"
+	"hawser/pkg/identity"
+	"hawser/pkg/wire"
+)
+
+// Client is one that the gateway serves.
+type Client struct {
+	Name     string
+	Services []string         // names, at most wire.MaxServices
+	Targets  []netip.AddrPort // their servers, in the same order
+}
+
+// GateOptions make a Gate. All fields are needed.
+type GateOptions struct {
+	Certificate tls.Certificate
+	Clients     map[[32]byte]Client // by public key
+	Ports       []*Port             // of all workers, in their order
+	Counters    *Counters
+	Log         *slog.Logger
+}
+
+// Bounds of handshakes under way.
+const (
+	handshakeTime = 5 * time.Second
+	mostAtOnce    = 512
+	mostPerSource = 32 // from one IPv4 address or IPv6 /64
+)
+
+// Gate is the gateway's end of associations. Its methods may be called from
+// any goroutine, but for Greet.
+type Gate struct {
+	o      GateOptions
+	places places
+	ctx    context.Context
+	stop   context.CancelFunc
+	active sync.WaitGroup
+
+	mu    sync.RWMutex
+	table map[[16]byte]*Association
+}
+
+// NewGate returns a Gate without associations.
+func NewGate(o GateOptions) *Gate {
+	g := &Gate{o: o, table: map[[16]byte]*Association{}, places: places{source: map[netip.Prefix]int{}}}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	return g
+}
+
+// Close ends all control connections and waits for their goroutines. No worker
+// may greet any more.
+func (g *Gate) Close() {
+	g.stop()
+	g.active.Wait()
+}
+
+// Associations returns those that stand.
+func (g *Gate) Associations() []*Association {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	out := make([]*Association, 0, len(g.table))
+	for _, a := range g.table {
+		out = append(out, a)
+	}
+	return out
+}
+
+func (g *Gate) find(id [16]byte) *Association {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.table[id]
+}
+
+// admit starts the handshake of a control connection, whose first bytes have
+// been read. It takes over fd.
+func (g *Gate) admit(fd int, remote netip.AddrPort, first []byte) {
+	file := os.NewFile(uintptr(fd), "control connection")
+	conn, err := net.FileConn(file)
+	file.Close()
+	if err != nil {
+		g.o.Counters.Failed.Add(1)
+		return
+	}
+	if !g.places.enter(remote.Addr()) {
+		g.o.Counters.Crowded.Add(1)
+		conn.Close()
+		return
+	}
+	g.active.Add(1)
+	go g.handle(&control{TCPConn: conn.(*net.TCPConn), first: first}, remote)
+}
+
+// control is a control connection whose first bytes were read by a worker.
+type control struct {
+	*net.TCPConn
+	first []byte
+}
+
+// Read implements net.Conn.
+func (c *control) Read(p []byte) (int, error) {
+	if len(c.first) == 0 {
+		return c.TCPConn.Read(p)
+	}
+	n := copy(p, c.first)
+	c.first = c.first[n:]
+	return n, nil
+}
+
+// handle does the handshake, then keeps the association until the connection
+// ends.
+func (g *Gate) handle(c *control, remote netip.AddrPort) {
+	defer g.active.Done()
+	defer c.Close()
+	unstop := context.AfterFunc(g.ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer unstop()
+	_ = c.SetLinger(-1)
+	_ = c.SetKeepAliveConfig(keepAlive)
+	a, t, err := g.shake(c)
+	g.places.leave(remote.Addr())
+	if err != nil {
+		if g.ctx.Err() == nil {
+			g.o.Counters.Failed.Add(1)
+			g.o.Log.Warn("control connection refused", "client", remote, "error", err)
+		}
+		return
+	}
+	g.o.Counters.Handshakes.Add(1)
+	g.o.Log.Info("client is there", "client", a.Peer, "from", remote)
+	var b [1]byte
+	_, _ = t.Read(b[:]) // nothing comes but the end
+	a.end()
+	g.mu.Lock()
+	delete(g.table, a.ID)
+	g.mu.Unlock()
+	g.o.Log.Info("client has left", "client", a.Peer, "from", remote)
+}
+
+// keepAlive finds out when the other end of a control connection has vanished.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// shake does the handshake and registers the association before its client
+// can know of it.
+func (g *Gate) shake(c *control) (*Association, *tls.Conn, error) {
+	if err := c.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
+		return nil, nil, err
+	}
+	if g.ctx.Err() != nil {
+		return nil, nil, g.ctx.Err()
+	}
+	t := tls.Server(c, tlsConfig(g.o.Certificate, func([32]byte) error { return nil }))
+	if err := t.Handshake(); err != nil {
+		return nil, nil, fmt.Errorf("TLS: %w", err)
+	}
+	ask, err := readMessage(t, wire.KindAsk)
+	if err != nil {
+		return nil, nil, err
+	}
+	grant, client, refusal := g.decide(t.ConnectionState(), ask)
+	message, err := wire.AppendGrant(nil, grant)
+	if err != nil {
+		return nil, nil, err
+	}
+	if refusal != nil {
+		_, err := t.Write(message)
+		return nil, nil, errors.Join(refusal, err)
+	}
+	a, err := associate(card.Cloud, t.ConnectionState(), ask, message, g.o.Ports)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.ID, a.Peer, a.Services, a.targets = grant.Association, client.Name, client.Services, client.Targets
+	a.Key, _ = peerKey(t.ConnectionState())
+	g.mu.Lock()
+	g.table[a.ID] = a
+	g.mu.Unlock()
+	_, err = t.Write(message)
+	if err == nil {
+		err = c.SetDeadline(time.Time{})
+	}
+	if err != nil || g.ctx.Err() != nil {
+		a.end()
+		g.mu.Lock()
+		delete(g.table, a.ID)
+		g.mu.Unlock()
+		return nil, nil, errors.Join(err, g.ctx.Err())
+	}
+	return a, t, nil
+}
+
+// decide answers an ask; the error says why it refuses.
+func (g *Gate) decide(state tls.ConnectionState, message []byte) (wire.Grant, Client, error) {
+	grant := wire.Grant{VersionMin: wire.VersionMin, VersionMax: wire.VersionMax}
+	refuse := func(s wire.Status, format string, args ...any) (wire.Grant, Client, error) {
+		grant.Status, grant.Text = s, fmt.Sprintf(format, args...)
+		return grant, Client{}, errors.New(grant.Text)
+	}
+	ask, err := wire.DecodeAsk(message[wire.HelloHeaderSize:])
+	if err != nil {
+		return refuse(wire.StatusMalformed, "the gateway could not decode ASK")
+	}
+	version, ok := wire.ChooseVersion(wire.Hello{VersionMin: ask.VersionMin, VersionMax: ask.VersionMax}, wire.VersionMin, wire.VersionMax)
+	if !ok {
+		return refuse(wire.StatusVersion, "client speaks version %d to %d, gateway %d to %d: update the older one", ask.VersionMin, ask.VersionMax, wire.VersionMin, wire.VersionMax)
+	}
+	key, err := peerKey(state)
+	if err != nil {
+		return refuse(wire.StatusInternal, "no key")
+	}
+	client, known := g.o.Clients[key]
+	if !known {
+		return refuse(wire.StatusUnknownEdge, "this client's key %s is not configured at the gateway", identity.EncodePublic(key))
+	}
+	grant.Version, grant.Services = version, client.Services
+	if _, err := rand.Read(grant.Association[:]); err != nil {
+		return refuse(wire.StatusInternal, "no randomness")
+	}
+	return grant, client, nil
+}
+
+// places bounds how many handshakes are under way, in all and per source.
+type places struct {
+	mu     sync.Mutex
+	taken  int
+	source map[netip.Prefix]int
+}
+
+func (p *places) enter(a netip.Addr) bool {
+	from := sourceOf(a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken >= mostAtOnce || p.source[from] >= mostPerSource {
+		return false
+	}
+	p.taken++
+	p.source[from]++
+	return true
+}
+
+func (p *places) leave(a netip.Addr) {
+	from := sourceOf(a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken--
+	if p.source[from]--; p.source[from] == 0 {
+		delete(p.source, from)
+	}
+}
+
+// sourceOf returns what counts as one source.
+func sourceOf(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}

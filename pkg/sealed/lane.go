@@ -1,0 +1,114 @@
+package sealed
+
+import (
+	"net/netip"
+
+	"hawser/pkg/sock"
+	"hawser/pkg/stream"
+)
+
+// Lane is an association as one worker sees it. It implements stream.Tunnel;
+// the worker's goroutine alone calls its methods.
+type Lane struct {
+	port  *Port
+	a     *Association
+	conns map[stream.ID]*conn
+}
+
+var _ stream.Tunnel = (*Lane)(nil)
+
+func newLane(p *Port, a *Association) *Lane {
+	return &Lane{port: p, a: a, conns: map[stream.ID]*conn{}}
+}
+
+// Association returns what the lane belongs to.
+func (l *Lane) Association() *Association { return l.a }
+
+// Secret implements stream.Tunnel. There is none to give: see Ring.
+func (l *Lane) Secret() []byte { return nil }
+
+// Tag implements stream.Tunnel.
+func (l *Lane) Tag() string { return l.a.Peer }
+
+// NewFlow implements stream.Tunnel. All workers of a client draw from one run
+// of numbers.
+func (l *Lane) NewFlow(int) stream.ID {
+	return stream.ID(l.a.flows.Add(1))
+}
+
+// Post implements stream.Tunnel.
+func (l *Lane) Post(batch []stream.Command) {
+	for i := range batch {
+		l.obey(&batch[i])
+	}
+	l.port.send()
+}
+
+// obey carries one command out.
+func (l *Lane) obey(m *stream.Command) {
+	if m.Kind == stream.CmdOpen {
+		l.open(m)
+		return
+	}
+	c := l.conns[m.Flow]
+	if c == nil {
+		m.Seg.Release()
+		return
+	}
+	switch m.Kind {
+	case stream.CmdSend:
+		c.push(m.Seg)
+	case stream.CmdFin:
+		c.finish()
+	case stream.CmdConsumed:
+		c.consumed(m.Bytes)
+	case stream.CmdReject:
+		c.forged() // a record cannot be had again
+	case stream.CmdReset:
+		c.abort()
+	case stream.CmdDone:
+		c.done = true
+		l.port.closing[c] = struct{}{}
+		l.port.touch(c)
+	}
+}
+
+// open dials the gateway for a flow that the worker has accepted. The
+// destination's port is the service's index; see Service.
+func (l *Lane) open(m *stream.Command) {
+	s, err := sock.Dial(l.port.o.Poller, l.port.o.Remote, 0, "")
+	if err != nil {
+		l.port.tell(stream.Event{Kind: stream.EventReset, Code: stream.CodeUnreachable, Flow: m.Flow, From: l})
+		return
+	}
+	c := l.add(m.Flow, s)
+	c.prelude = l.a.appendJoin(make([]byte, 0, 48), uint64(m.Flow), m.Dst.Port())
+	l.port.touch(c)
+	s.Watch(c.ready)
+	c.grant()
+}
+
+// Service is the destination that Worker.Accept is given for a flow to the
+// service of that index: who serves it, only the gateway knows.
+func Service(index int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(index))
+}
+
+// add makes a connection of a socket.
+func (l *Lane) add(id stream.ID, s *sock.Conn) *conn {
+	c := &conn{lane: l, id: id, sock: s}
+	l.conns[id] = c
+	l.a.current.Add(1)
+	l.port.o.Counters.Joined.Add(1)
+	return c
+}
+
+// forget gives back all that a connection holds, but its socket.
+func (l *Lane) forget(c *conn) {
+	delete(l.conns, c.id)
+	if c.done {
+		delete(l.port.closing, c)
+	}
+	l.a.current.Add(-1)
+	c.release()
+}

@@ -1,0 +1,141 @@
+package sealed
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/card"
+	"hawser/pkg/sock"
+	"hawser/pkg/stream"
+)
+
+// Counters are shared by all ports of a relay.
+type Counters struct {
+	Joined     atomic.Uint64 // connections that have become flows
+	Refused    atomic.Uint64 // joins: forged, repeated, of no association, or not the protocol at all
+	Tampered   atomic.Uint64 // connections ended by bytes that are not authentic or not the protocol
+	Truncated  atomic.Uint64 // connections that ended without their end
+	Crowded    atomic.Uint64 // control connections that found no place
+	Handshakes atomic.Uint64 // that have ended well
+	Failed     atomic.Uint64 // that have not
+}
+
+// Options make a Port.
+type Options struct {
+	Worker  int
+	Poller  *sock.Poller
+	Deliver func([]stream.Event) // of the relay worker; copies the slice
+	// Remote is where the client's lanes connect to.
+	Remote netip.AddrPort
+	// Budget bounds the bytes of all flows' buffers: as it is used up, windows
+	// shrink to a record.
+	Budget   int64
+	Counters *Counters
+}
+
+// Windows of a connection, in bytes of records on their way out and, again, of
+// records that the worker has not consumed. The small one holds the largest
+// record and a little: less would let no full block through.
+const (
+	window      = 128 << 10
+	smallWindow = card.MaxRecord + 4<<10
+)
+
+// scratchSize is what is read at once from a connection at rest.
+const scratchSize = 32 << 10
+
+// Port is one worker's sealed connections.
+type Port struct {
+	o       Options
+	scratch []byte         // what was just read
+	events  []stream.Event // not yet delivered
+	iov     [][]byte
+	dirty   []*conn // have something to send
+	spare   [][]buffer.Seg
+
+	arrivals map[*arrival]struct{} // have not said what they are
+	closing  map[*conn]struct{}    // have only to be sent and closed
+}
+
+// NewPort returns a Port without connections.
+func NewPort(o Options) *Port {
+	return &Port{o: o, scratch: make([]byte, scratchSize), arrivals: map[*arrival]struct{}{}, closing: map[*conn]struct{}{}}
+}
+
+// Worker returns the number of the port's worker.
+func (p *Port) Worker() int { return p.o.Worker }
+
+// window returns what a connection may hold now in each direction.
+func (p *Port) window() int {
+	if buffer.Live() > p.o.Budget*3/4 {
+		return smallWindow
+	}
+	return window
+}
+
+// tell queues an event for the worker.
+func (p *Port) tell(e stream.Event) {
+	p.events = append(p.events, e)
+}
+
+// deliver gives the worker what was queued.
+func (p *Port) deliver() {
+	if len(p.events) == 0 {
+		return
+	}
+	p.o.Deliver(p.events)
+	clear(p.events)
+	p.events = p.events[:0]
+}
+
+// queue returns an empty slice for Segs that wait.
+func (p *Port) queue() []buffer.Seg {
+	if n := len(p.spare); n > 0 {
+		q := p.spare[n-1]
+		p.spare = p.spare[:n-1]
+		return q
+	}
+	return make([]buffer.Seg, 0, 16)
+}
+
+// mostSpare bounds the slices that a port keeps.
+const mostSpare = 64
+
+// giveBack takes an empty slice of queue.
+func (p *Port) giveBack(q []buffer.Seg) {
+	if len(p.spare) < mostSpare && cap(q) <= 64 {
+		p.spare = append(p.spare, q[:0])
+	}
+}
+
+// send lets all connections send what the worker has given them.
+func (p *Port) send() {
+	for i, c := range p.dirty {
+		p.dirty[i] = nil
+		c.dirty = false
+		c.flush()
+	}
+	p.dirty = p.dirty[:0]
+	p.deliver()
+}
+
+// touch makes sure that send looks at c.
+func (p *Port) touch(c *conn) {
+	if !c.dirty {
+		c.dirty = true
+		p.dirty = append(p.dirty, c)
+	}
+}
+
+// Close resets what the worker knows nothing of. It comes when the worker has
+// ended.
+func (p *Port) Close() {
+	for a := range p.arrivals {
+		a.sock.Abort()
+	}
+	for c := range p.closing {
+		c.abort()
+	}
+	clear(p.arrivals)
+}

@@ -1,0 +1,84 @@
+package sock
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"hawser/pkg/party"
+)
+
+// accepted returns a connection that a listener of the rig has accepted, and
+// its client.
+func (r *rig) accepted() (*end, net.Conn) {
+	r.t.Helper()
+	var got *Conn
+	l, err := ListenGreeted(r.p, netip.MustParseAddrPort("127.0.0.1:0"), func(c *Conn) { got = c })
+	must(r.t, err)
+	r.t.Cleanup(l.Close)
+	client, err := net.Dial("tcp", l.Addr().String())
+	must(r.t, err)
+	r.t.Cleanup(func() { client.Close() })
+	_, err = client.Write([]byte("hello"))
+	must(r.t, err)
+	for limit := time.Now().Add(20 * time.Second); got == nil; {
+		must(r.t, r.p.Wait(time.Second))
+		if time.Now().After(limit) {
+			r.t.Fatal("not accepted within 20 s")
+		}
+	}
+	return r.watch(got), client
+}
+
+// What is expected and does not come fails the connection; Relax and a closed
+// connection end that.
+func TestExpect(t *testing.T) {
+	r := newRig(t)
+	late, _ := r.accepted()
+	relaxed, _ := r.accepted()
+	closed, _ := r.accepted()
+	for _, e := range []*end{late, relaxed, closed} {
+		e.Expect()
+		e.Expect() // has no further effect
+	}
+	relaxed.Relax()
+	closed.Abort()
+	r.p.dials.expire(time.Now().Add(DialTimeout - time.Second))
+	if late.bits&party.Hangup != 0 {
+		t.Error("ended too early")
+	}
+	r.p.dials.expire(time.Now().Add(DialTimeout + time.Second))
+	if _, err := late.Read(make([]byte, 9)); late.bits&party.Hangup == 0 || !errors.Is(err, party.ErrUnreachable) {
+		t.Errorf("bits %b, read %v", late.bits, err)
+	}
+	buf := make([]byte, 9)
+	if n, err := relaxed.Read(buf); err != nil || string(buf[:n]) != "hello" {
+		t.Errorf("relaxed: %q, %v", buf[:n], err)
+	}
+	if !r.p.dials.empty() {
+		t.Error("the queue is not empty")
+	}
+}
+
+// A socket that has left belongs to the caller, with what it was sent.
+func TestLeave(t *testing.T) {
+	r := newRig(t)
+	e, client := r.accepted()
+	fd, err := e.Leave()
+	must(t, err)
+	defer syscall.Close(fd)
+	buf := make([]byte, 9)
+	if n, err := syscall.Read(fd, buf); err != nil || string(buf[:n]) != "hello" {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
+	if _, err := e.Read(buf); !errors.Is(err, party.ErrReset) {
+		t.Errorf("after it has left: %v", err)
+	}
+	e.Abort() // leaves the socket alone
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+}
