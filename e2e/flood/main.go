@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func measure(rate int, length time.Duration, binary string) (rows []row, err err
 	if binary != "" {
 		old := os.Getenv("HAWSER_BIN")
 		defer os.Setenv("HAWSER_BIN", old)
-		os.Setenv("HAWSER_BIN", binary)
+		os.Setenv("HAWSER_BIN", filepath.Dir(binary))
 	}
 	p, err := pair.New(l, spec, pair.Options{})
 	if err != nil {

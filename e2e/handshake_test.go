@@ -1,0 +1,72 @@
+package e2e
+
+import (
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"hawser/e2e/lab"
+	"hawser/e2e/pair"
+)
+
+// TestHandshakeModes: in one run over one line, a 10 KB object takes a round
+// trip less with auto than with zero-window, the modes come from policies, and
+// in strict mode a refusal looks like one.
+func TestHandshakeModes(t *testing.T) {
+	const delay = 40 * time.Millisecond // one way
+	line := []lab.Uplink{{Name: "line", Rate: 50_000_000, Delay: delay}}
+	r := start(t, line, pair.Options{Policies: `[{name: zero, ports: [81], handshake: zero-window}, {name: strict, ports: [82, 83], handshake: strict}]`})
+	for _, port := range []int{80, 81, 82} {
+		r.serve(port, func(c *net.TCPConn) {
+			defer c.Close()
+			if _, err := io.ReadFull(c, make([]byte, 100)); err == nil {
+				_, _ = io.Copy(c, newNoise(1, 10_000))
+			}
+		})
+	}
+	took := map[int][]time.Duration{}
+	for range 15 {
+		for _, port := range []int{80, 81, 82} {
+			d, err := object(r, r.origin(lab.IPv4, port))
+			if err != nil {
+				t.Fatalf("port %d: %v", port, err)
+			}
+			took[port] = append(took[port], d)
+		}
+	}
+	median := func(port int) time.Duration {
+		slices.Sort(took[port])
+		return took[port][len(took[port])/2]
+	}
+	t.Logf("10 KB in %v with auto, %v with zero-window, %v with strict", median(80), median(81), median(82))
+	for _, port := range []int{81, 82} {
+		if more := median(port) - median(80); more < delay*3/2 || more > delay*3 {
+			t.Errorf("port %d takes %v longer than auto, a round trip is %v", port, more, 2*delay)
+		}
+	}
+	if _, err := r.dial(r.origin(lab.IPv4, 83), 10*time.Second); err == nil {
+		t.Error("strict mode has accepted a client for a closed port")
+	}
+	s, err := r.pair.Status("edge")
+	if err != nil || s.Handshakes == nil || s.Handshakes.Mode != "auto" || s.Handshakes.Now != "fast" || s.Handshakes.Pending != 0 {
+		t.Errorf("status: %+v, %v", s.Handshakes, err)
+	}
+	r.quiet()
+}
+
+// object asks for 10 KB and returns how long that took from the first SYN.
+func object(r *rig, addr string) (time.Duration, error) {
+	began := time.Now()
+	c, err := r.dial(addr, 20*time.Second)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	if _, err := c.Write(make([]byte, 100)); err != nil {
+		return 0, err
+	}
+	_, err = io.ReadFull(c, make([]byte, 10_000))
+	return time.Since(began), err
+}
