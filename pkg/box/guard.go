@@ -54,6 +54,7 @@ func addGuard(c map[string]uint64, g split.GuardStats) {
 	c["guard_syns"] += g.SYNs
 	c["guard_bad_syns"] += g.BadSYNs
 	c["guard_cookies"] += g.Answers
+	c["guard_cookies_again"] += g.Again
 	c["guard_admitted"] += g.Admitted
 	c["guard_abandoned"] += g.Abandoned
 	c["guard_replaced"] += g.Replaced

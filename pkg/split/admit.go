@@ -27,6 +27,7 @@ func (k *keeper) mode(ends *guard.Ends) guard.Mode {
 func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *segment) {
 	w := &ward{ends: *ends, v6: s.v6, flow: guard.NewFlow(hello, s.tcp().AckNumber()-1, offered, s.tcp())}
 	fast := k.opts.Gate.resolve(k.mode(ends), time.Now()) == guard.Fast
+	k.stack.syns.settle(ends)
 	if !k.enroll(w) {
 		return
 	}
@@ -117,14 +118,36 @@ func (k *keeper) leave(w *ward, reset bool) {
 		k.remove(w)
 	case guard.Over:
 	default:
-		now := time.Now()
-		k.ending = append(k.ending, ending{w, now.Add(lingering)})
-		k.sweep(now)
+		if !reset || !w.conn.up.Load() { // else bury follows
+			k.linger(w)
+		}
 	}
 	k.mu.Unlock()
 	if reply.Flags != 0 {
 		k.emit(&reply, &w.ends, w.v6)
 	}
+}
+
+// bury ends a flow whose connection was aborted: the stack's reset has passed
+// the guard.
+func (k *keeper) bury(w *ward) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if w.flow.State() != guard.Over {
+		k.linger(w)
+	}
+}
+
+// linger forgets a flow when the stack has finished its connection: at once if
+// it has, as the endpoint's memory goes with it. The caller holds mu.
+func (k *keeper) linger(w *ward) {
+	if w.conn.finished() {
+		k.remove(w)
+		return
+	}
+	now := time.Now()
+	k.ending = append(k.ending, ending{w, now.Add(lingering)})
+	k.sweep(now)
 }
 
 // outbound implements filter.

@@ -301,9 +301,12 @@ func (c *Conn) Abort() {
 	}
 	if c.ep.State() == uint32(tcp.StateTimeWait) {
 		c.ep.Close() // both FINs are acknowledged: there is nothing to reset
-		return
+	} else {
+		c.ep.Abort()
 	}
-	c.ep.Abort()
+	if c.ward != nil {
+		c.stack.keeper.bury(c.ward)
+	}
 }
 
 // Close implements party.Conn.

@@ -89,7 +89,7 @@ func (g *Gate) give(n int) {
 
 // guardCounters are the guard's own figures.
 type guardCounters struct {
-	syns, badSYNs, answers        atomic.Uint64
+	syns, badSYNs, answers, again atomic.Uint64
 	admitted, abandoned, replaced atomic.Uint64
 	refused                       [guard.Verdicts]atomic.Uint64
 	forged, strays, denied        atomic.Uint64
@@ -102,6 +102,7 @@ type GuardStats struct {
 	SYNs      uint64 // received
 	BadSYNs   uint64 // of them dropped: absurd options, flags or lengths
 	Answers   uint64 // SYN-ACKs with a cookie
+	Again     uint64 // of them sent once more because no ACK came
 	Admitted  uint64 // valid ACKs (strict: SYNs) that have made a flow
 	Abandoned uint64 // flows whose client gave up before the server was there
 	Replaced  uint64 // flows whose client has begun anew between the same ends
@@ -120,7 +121,7 @@ type GuardStats struct {
 func (k *keeper) stats() GuardStats {
 	c := &k.count
 	return GuardStats{
-		SYNs: c.syns.Load(), BadSYNs: c.badSYNs.Load(), Answers: c.answers.Load(),
+		SYNs: c.syns.Load(), BadSYNs: c.badSYNs.Load(), Answers: c.answers.Load(), Again: c.again.Load(),
 		Admitted: c.admitted.Load(), Abandoned: c.abandoned.Load(), Replaced: c.replaced.Load(),
 		Crowded: c.refused[guard.TooMany].Load(),
 		Greedy:  c.refused[guard.TooManyClient].Load() + c.refused[guard.TooManyOpen].Load(),

@@ -177,7 +177,7 @@ func (s *Stack) halt() {
 	s.in.stop()
 	_ = s.file.SetReadDeadline(time.Unix(1, 0))
 	if s.syns != nil {
-		_ = s.syns.file.SetReadDeadline(time.Unix(1, 0))
+		s.syns.stop()
 	}
 }
 

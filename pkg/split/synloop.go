@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,6 +36,11 @@ type synLoop struct {
 	got   int
 	errno unix.Errno
 	tx    synSender
+
+	wake    time.Time   // the read deadline
+	stopped atomic.Bool // set by stop
+	mu      sync.Mutex
+	recent  *guard.Recent // guarded by mu
 }
 
 // synSender holds the answers of one batch.
@@ -56,7 +63,7 @@ func (s *Stack) guarded(o GuardOptions) error {
 		return fmt.Errorf("split: Guard.SYN %d: set non-blocking: %w", o.SYN, err)
 	}
 	s.keeper = newKeeper(s, o)
-	l := &synLoop{k: s.keeper, file: os.NewFile(uintptr(o.SYN), "hub1-syn")}
+	l := &synLoop{k: s.keeper, recent: guard.NewRecent(), file: os.NewFile(uintptr(o.SYN), "hub1-syn")}
 	raw, err := l.file.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("split: Guard.SYN %d: %w", o.SYN, err)
@@ -82,7 +89,14 @@ func (s *Stack) answer(failed chan<- error) { failed <- s.syns.loop() }
 // loop answers until the read deadline has passed (nil), or the socket fails.
 func (l *synLoop) loop() error {
 	for {
+		l.again(time.Now())
+		if l.stopped.Load() { // after again, which sets a deadline
+			return nil
+		}
 		if err := l.raw.Read(l.poll); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) && !l.stopped.Load() {
+				continue
+			}
 			if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) {
 				return nil
 			}
@@ -95,6 +109,47 @@ func (l *synLoop) loop() error {
 	}
 }
 
+// stop makes loop return.
+func (l *synLoop) stop() {
+	l.stopped.Store(true)
+	_ = l.file.SetReadDeadline(time.Unix(1, 0))
+}
+
+// again sends answers once more that no ACK has come to, and has loop wake up
+// for the next.
+func (l *synLoop) again(now time.Time) {
+	l.mu.Lock()
+	next, ok := l.recent.Each(now, func(e *guard.Ends, v6 bool, s *guard.Segment) {
+		l.k.count.again.Add(1)
+		l.k.emit(s, e, v6)
+	})
+	l.mu.Unlock()
+	if !ok {
+		next = time.Time{}
+	}
+	if next != l.wake {
+		l.wake = next
+		_ = l.file.SetReadDeadline(next)
+	}
+}
+
+// settle notes that a client has sent a valid ACK.
+func (l *synLoop) settle(e *guard.Ends) {
+	l.mu.Lock()
+	l.recent.Settle(e)
+	l.mu.Unlock()
+}
+
+// remember keeps an answer for again, but not in a flood.
+func (l *synLoop) remember(e *guard.Ends, v6 bool, s *guard.Segment, now time.Time) {
+	if l.got == synBatch { // a full batch
+		return
+	}
+	l.mu.Lock()
+	l.recent.Add(e, v6, s, now)
+	l.mu.Unlock()
+}
+
 // poll receives one batch; false makes the caller park until there is one.
 func (l *synLoop) poll(fd uintptr) bool {
 	l.got, l.errno = recvmmsg(fd, l.msgs[:])
@@ -104,7 +159,7 @@ func (l *synLoop) poll(fd uintptr) bool {
 // batch answers what was received.
 func (l *synLoop) batch(now time.Time) {
 	b := synTurn{
-		jar: l.k.turn(now), clock: l.k.clock(),
+		now: now, jar: l.k.turn(now), clock: l.k.clock(),
 		auto: l.k.opts.Gate.resolve(guard.Auto, now), first: uint16(l.k.opts.Gate.limits().FirstFlight),
 	}
 	l.k.count.syns.Add(uint64(l.got))
@@ -117,6 +172,7 @@ func (l *synLoop) batch(now time.Time) {
 
 // synTurn is what the answers of one batch have in common.
 type synTurn struct {
+	now   time.Time
 	jar   *guard.Jar
 	clock uint32
 	auto  guard.Mode
@@ -181,6 +237,7 @@ func (l *synLoop) reply(b *synTurn, s *segment, hello guard.Hello) {
 	}
 	answer := b.jar.Answer(&ends, hello, offer, b.clock)
 	l.tx.add(&answer, &ends, s.v6, l.k.stack.link)
+	l.remember(&ends, s.v6, &answer, b.now)
 }
 
 // Answers of keeper.knock.

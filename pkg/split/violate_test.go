@@ -247,3 +247,26 @@ func drain(t *testing.T, c *Conn, took func(n int)) {
 		}
 	}()
 }
+
+// TestLostACK: a client whose ACK got lost and which waits for the server to
+// speak first is sent the SYN-ACK again, and its second ACK makes the flow.
+func TestLostACK(t *testing.T) {
+	l := newLab(t, true)
+	var flows atomic.Int64
+	s, _ := l.start(l.guarded(guard.Auto, guard.Limits{}), func(c *Conn) { flows.Add(1) })
+	c := newCrook(l)
+	syn := guard.Segment{Flags: guard.FlagSYN, Seq: 1000, Window: 64000, MSS: 1460, Scale: guard.NoScale}
+	c.send(syn, 0, nil)
+	first := c.last(1)
+	began := time.Now()
+	again := c.last(2)
+	if d := time.Since(began); d < 500*time.Millisecond || again.seq != first.seq || again.ack != first.ack || again.flags != first.flags {
+		t.Errorf("after %v came %+v, the first was %+v", d, again, first)
+	}
+	c.send(guard.Segment{Flags: guard.FlagACK, Seq: 1001, Ack: again.seq + 1, Window: 1000, Scale: guard.NoScale}, 0, nil)
+	waitFor(t, "the flow", func() bool { return flows.Load() == 1 })
+	time.Sleep(2500 * time.Millisecond) // nothing more comes
+	if g := s.Stats().Guard; g.Again != 1 || g.Answers != 1 || g.Admitted != 1 {
+		t.Errorf("%+v", g)
+	}
+}
