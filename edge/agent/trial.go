@@ -23,7 +23,7 @@ type trials struct {
 // trial costs what is in flight, once or twice.
 func slowTrials() trials {
 	return trials{
-		first: time.Minute, every: 5 * time.Minute, most: 40 * time.Minute,
+		first: 4 * time.Minute, every: 10 * time.Minute, most: 80 * time.Minute,
 		span: 4 * time.Second, settle: time.Second, step: 250 * time.Millisecond,
 	}
 }

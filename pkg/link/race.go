@@ -15,8 +15,9 @@ import (
 const (
 	headStart = 300 * time.Millisecond
 	// A second that won lets the first finish if it is about to: it waits as
-	// long again as it took itself, within these bounds.
-	graceMin = 50 * time.Millisecond
+	// long again as it took itself, within these bounds. The least is for a busy
+	// machine; it costs only the first dial where the first does not pass.
+	graceMin = 500 * time.Millisecond
 	graceMax = time.Second
 )
 
