@@ -47,7 +47,7 @@ func (o *Overdue) Copy(links []Link, on, n int, age, pred time.Duration) (int, b
 	if o.tokens < float64(n) {
 		return 0, false
 	}
-	best := soonest(links, on, n)
+	best := soonest(links, on, n, false)
 	if best < 0 {
 		return 0, false
 	}
@@ -73,8 +73,8 @@ const (
 // else than on links[on]: the first bytes of a flow, and a message that is all
 // that its flow has under way (alone). Those are what people wait for; a copy
 // saves them the time in which a dead or slow link is found out. off is the
-// chunk's offset in its flow. Small messages may spend the whole budget, a
-// flow's first bytes only its upper half.
+// chunk's offset in its flow. Small messages may spend the whole budget, and need
+// no room; a flow's first bytes may spend only the upper half.
 func (o *Overdue) Urgent(links []Link, on, off, n int, alone bool) (int, bool) {
 	small := n <= urgentSmall && (alone || off < UrgentHead)
 	switch {
@@ -83,7 +83,7 @@ func (o *Overdue) Urgent(links []Link, on, off, n int, alone bool) (int, bool) {
 	case small && o.urgent < float64(n), !small && o.urgent < urgentDepth/2+float64(n):
 		return 0, false
 	}
-	best := soonest(links, on, n)
+	best := soonest(links, on, n, small)
 	if best < 0 {
 		return 0, false
 	}
@@ -92,11 +92,12 @@ func (o *Overdue) Urgent(links []Link, on, off, n int, alone bool) (int, bool) {
 }
 
 // soonest is the link other than links[on] on which n bytes arrive first, of
-// those that are up and have room; -1: none.
-func soonest(links []Link, on, n int) int {
+// those that are up and have room, or, with full, even if they have none; -1:
+// none.
+func soonest(links []Link, on, n int, full bool) int {
 	best := -1
 	for i, l := range links {
-		if i == on || l.State != Up || l.Room <= 0 {
+		if i == on || l.State != Up || l.Room <= 0 && !full {
 			continue
 		}
 		if best < 0 || l.ETA(n) < links[best].ETA(n) {

@@ -101,6 +101,9 @@ func (p *pathResult) notes(t *report, s scenario, best, sum float64) {
 		t.Notes = append(t.Notes, fmt.Sprintf("%s: packets that found a full queue: %.0f; times an uplink was suspected: %.0f (medians)", name,
 			median(p.of(name, func(x *pathReading) float64 { return float64(x.Dropped) })), median(p.of(name, func(x *pathReading) float64 { return float64(x.Suspected) }))))
 		for _, r := range runs {
+			if r.LateUs > lateMost {
+				t.Notes = append(t.Notes, fmt.Sprintf("DISTURBED: the emulator was %.1f ms late in the mean in a run of %s: the processors were short", r.LateUs/1e3, name))
+			}
 			if r.Faults > 0 {
 				t.Notes = append(t.Notes, fmt.Sprintf("INVALID: the emulator itself dropped %d packets in a run of %s", r.Faults, name))
 			}
@@ -108,6 +111,10 @@ func (p *pathResult) notes(t *report, s scenario, best, sum float64) {
 	}
 	slices.Sort(t.Notes)
 }
+
+// lateMost is how late, us in the mean, the emulator may let packets leave before
+// a reading counts as disturbed.
+const lateMost = 600
 
 // gates holds a row of hawser's to issue 4.
 func (p *pathResult) gates(t *report, s scenario, name string) {

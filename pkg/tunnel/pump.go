@@ -186,7 +186,7 @@ func (s *Session) sendTwice(i int, p *piece) {
 	}
 	n, q := p.seg.Len(), &p.flow.send
 	alone := q.head == p && p.next == nil
-	if j, ok := s.copies.Urgent(s.views, i, int(p.off), n, alone); ok {
+	if j, ok := s.copies.Urgent(s.views, i, int(p.off), n, alone); ok && s.links[j].conn.batch() != nil {
 		s.order.Charge(&p.flow.node, s.carryCopy(j, p))
 	}
 }
