@@ -7,6 +7,7 @@ import (
 	"hawser/pkg/admin"
 	"hawser/pkg/card"
 	"hawser/pkg/config"
+	"hawser/pkg/relay"
 	"hawser/pkg/sock"
 )
 
@@ -84,7 +85,7 @@ func (c *cards) run(ctx context.Context) error {
 
 // status is what the status document says about the card.
 func (c *cards) status() admin.Card {
-	s := admin.Card{Kind: c.kind.String(), Why: c.why, Window: c.kind.Window()}
+	s := admin.Card{Kind: c.kind.String(), Why: c.why, Window: relay.DefaultWindow}
 	if c.pool != nil {
 		s.Workers, s.Queue = c.pool.Threads(), c.queue
 	}

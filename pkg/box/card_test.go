@@ -17,7 +17,7 @@ func TestCards(t *testing.T) {
 		config config.Card
 		want   admin.Card
 	}{
-		{config.Card{Kind: config.CardInline, Queue: 9}, admin.Card{Kind: "inline", Why: "configured", Window: 1}},
+		{config.Card{Kind: config.CardInline, Queue: 9}, admin.Card{Kind: "inline", Why: "configured", Window: 4}},
 		{config.Card{Kind: config.CardPool, Queue: 9}, admin.Card{Kind: "pool", Why: "configured", Workers: 3, Queue: 9, Window: 4}},
 		{config.Card{Kind: config.CardPool, Workers: 2}, admin.Card{Kind: "pool", Why: "configured", Workers: 2, Queue: config.DefaultQueue, Window: 4}},
 	} {

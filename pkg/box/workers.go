@@ -133,7 +133,7 @@ func (w *Workers) add(i int, fds []int) error {
 		return errors.Join(fmt.Errorf("worker %d: %w", i, err), poller.Close())
 	}
 	worker, err := relay.New(relay.Options{
-		Index: i, Poller: poller, Card: channel, Window: w.cards.kind.Window(), Ring: w.ring(),
+		Index: i, Poller: poller, Card: channel, Ring: w.ring(),
 		Dial: w.dialer(i, poller), Allow: w.allow(), Plain: w.opts.NoCompress, Log: w.opts.Log,
 		Flows: w.flows, Terms: w.terms(), Egress: w.limiter(),
 	})

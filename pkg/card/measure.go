@@ -32,18 +32,6 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
-// Window returns how many blocks per direction of a flow are worth having in a
-// card of this kind: the bound of what one flow keeps there. An inline card is
-// done with a block before the next could be read. Before an asynchronous one a
-// single block would leave card and worker waiting for each other in turn; more
-// than four gain nothing (docs/cards.md has the figures).
-func (k Kind) Window() int {
-	if k == KindInline {
-		return 1
-	}
-	return 4
-}
-
 // Make returns a pool of this kind, or nil for inline.
 func (k Kind) Make(o PoolOptions) (*Pool, error) {
 	switch k {
@@ -157,7 +145,7 @@ func (t Trial) user(k Kind, pool *Pool, keys *Keyring, flow int) (*trier, error)
 	u := &trier{trial: t, keys: keys, flow: flow, rung: make(chan struct{}, 1), from: make([]byte, buffer.Plain), to: make([]byte, buffer.Plain)}
 	var err error
 	if pool == nil {
-		u.channel, err = NewInline(k.Window())
+		u.channel, err = NewInline(t.Window)
 		return u, err
 	}
 	if u.channel, err = pool.Open(u.wake); err != nil {

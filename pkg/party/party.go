@@ -43,8 +43,10 @@ type Conn interface {
 	// Read copies received bytes to p. It returns ErrAgain when there are none,
 	// io.EOF after the party's FIN, another error when the connection is broken.
 	Read(p []byte) (int, error)
-	// Write takes bytes of p. n < len(p) comes with ErrAgain or the reason.
-	Write(p []byte) (int, error)
+	// Writev takes the bytes of all of bufs, in order, and leaves bufs as it is.
+	// What comes in one call may leave in one frame. Fewer bytes than there are
+	// come with ErrAgain or the reason.
+	Writev(bufs [][]byte) (int, error)
 	// CloseWrite sends a FIN after what was written.
 	CloseWrite() error
 	// Abort sends a RST and gives everything back. Safe after Close.

@@ -34,11 +34,17 @@ func (c *well) Read(p []byte) (int, error) {
 	c.given = true
 	return copy(p, c.block), nil
 }
-func (c *well) Write(p []byte) (int, error) { c.taken += len(p); return len(p), nil }
-func (c *well) CloseWrite() error           { return nil }
-func (c *well) Abort()                      {}
-func (c *well) Close()                      {}
-func (c *well) Remote() netip.AddrPort      { return clientAt }
+func (c *well) Writev(bufs [][]byte) (n int, err error) {
+	for _, p := range bufs {
+		n += len(p)
+	}
+	c.taken += n
+	return n, nil
+}
+func (c *well) CloseWrite() error      { return nil }
+func (c *well) Abort()                 {}
+func (c *well) Close()                 {}
+func (c *well) Remote() netip.AddrPort { return clientAt }
 
 // sieve is a tunnel that throws away what it is given.
 type sieve struct {

@@ -15,12 +15,16 @@ package relay
 //  2. Source readable: one block is read and put into the card's input queue.
 //     If the queue is full the block is refused and the card is watched for
 //     reading and writing. The source is not read again while a block is
-//     refused, while a result is unsent, or while the window is full. (With a
-//     window of 1: until the block has been delivered.)
+//     refused, or while the window is full. (With a window of 1: until the
+//     block has been delivered.) While the sink takes all that it is given,
+//     reading comes before sending, so that it is given several results at
+//     once; after it did not, a result that is unsent stops reading until all
+//     is sent.
 //  3. Card writable: the refused block is put again. Still full: go on
 //     watching. Accepted: watch the card for reading only.
-//  4. Card readable: the oldest result goes to the sink. All sent: the source is
-//     watched again. Not all: keep the rest and watch the sink for writing.
+//  4. Card readable: the results go to the sink, oldest first. All sent: the
+//     source is watched again. Not all: keep the rest and watch the sink for
+//     writing.
 //  5. Sink writable: send the rest. Not all: go on watching. All: watch the
 //     source, stop watching the sink.
 //  6. While something is unsent, or the sink has no room for another block (a
@@ -36,6 +40,7 @@ type Machine struct {
 	sink    bool  // latched: the sink takes bytes
 	room    bool  // latched: the sink has room for another block
 	card    bool  // latched: the card's input queue may have a place
+	gather  bool  // the sink took all that it was given last
 	end     end
 }
 
@@ -56,7 +61,7 @@ const (
 	ActNone   Action = iota
 	ActRead          // read a block: tell Block, SourceDry or SourceEnd
 	ActPut           // put the refused block: tell Accepted or CardFull
-	ActSend          // send the oldest result: tell Sent, SinkFull or Dropped
+	ActSend          // send results, oldest first: tell Sent of each, SinkFull or Dropped
 	ActFinish        // tell the sink that the source has ended: tell Finished
 )
 
@@ -74,13 +79,13 @@ const (
 // NewMachine returns a direction at rest. window is the most blocks that it
 // may hold, at least 1. Parties count as ready until they say otherwise.
 func NewMachine(window uint8) Machine {
-	return Machine{window: max(window, 1), source: true, sink: true, room: true, card: true}
+	return Machine{window: max(window, 1), source: true, sink: true, room: true, card: true, gather: true}
 }
 
 // Next returns what can be done now.
 func (m *Machine) Next() Action {
 	switch {
-	case m.results > 0 && m.sink:
+	case m.results > 0 && m.sink && !(m.mayRead() && m.source):
 		return ActSend // rules 4, 5
 	case m.refused && m.card:
 		return ActPut // rule 3
@@ -97,7 +102,7 @@ func (m *Machine) Next() Action {
 // mayRead reports whether another block may be held, apart from the source's
 // own readiness.
 func (m *Machine) mayRead() bool {
-	return m.end == endNone && !m.refused && m.results == 0 && m.held < m.window && m.sink && m.room
+	return m.end == endNone && !m.refused && (m.results == 0 || m.gather) && m.held < m.window && m.sink && m.room
 }
 
 // Interest returns what can bring the next Action.
@@ -132,7 +137,7 @@ func (m *Machine) SourceEnd() { m.end = max(m.end, endSeen) }
 func (m *Machine) SinkReady() { m.sink = true }
 
 // SinkFull notes that sending would have blocked; the rest stays held.
-func (m *Machine) SinkFull() { m.sink = false }
+func (m *Machine) SinkFull() { m.sink, m.gather = false, false }
 
 // Room notes whether the sink has room for another block.
 func (m *Machine) Room(ok bool) { m.room = ok }
@@ -154,7 +159,10 @@ func (m *Machine) CardReady() { m.card = true }
 func (m *Machine) Result() { m.results++ }
 
 // Sent notes that the oldest result was sent in full.
-func (m *Machine) Sent() { m.results, m.held = m.results-1, m.held-1 }
+func (m *Machine) Sent() {
+	m.results, m.held = m.results-1, m.held-1
+	m.gather = m.gather || m.results == 0
+}
 
 // Dropped notes that a result was thrown away instead of sent.
 func (m *Machine) Dropped() { m.Sent() }

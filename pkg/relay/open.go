@@ -110,20 +110,42 @@ func (w *Worker) openRecord(f *flow) {
 	w.put(f, &d.half)
 }
 
-// writePlain gives the oldest block to the party. Its sealed bytes count as
-// consumed when the party has all of it, so a slow party holds back the peer.
+// writePlain gives the finished blocks to the party, in one call.
 func (w *Worker) writePlain(f *flow) int {
 	d := &f.down
-	t := d.done.head
-	if t.job.Err != nil {
+	vec := w.vec[:0]
+	for t := d.done.head; t != nil && t.job.Err == nil; t = t.next {
+		vec = append(vec, t.job.Out.P[t.sent:])
+	}
+	if len(vec) == 0 {
 		w.reject(f)
 		return 0
 	}
-	n, err := f.conn.Write(t.job.Out.P[t.sent:])
-	t.sent += n
+	n, err := f.conn.Writev(vec)
+	clear(vec) // no reference to a block outlives the call
+	w.vec = vec[:0]
 	w.stats.plainDown.Add(uint64(n))
 	switch {
-	case t.sent == t.job.Out.Len():
+	case w.delivered(d, n):
+	case err == nil || errors.Is(err, party.ErrAgain):
+		d.m.SinkFull()
+	default:
+		w.abort(f, stream.CodeAbort)
+	}
+	return n
+}
+
+// delivered notes that the party has n more bytes, and returns whether that is
+// all there was for it. The sealed bytes of a block count as consumed when the
+// party has all of it, so a slow party holds back the peer.
+func (w *Worker) delivered(d *opening, n int) bool {
+	for t := d.done.head; t != nil && t.job.Err == nil; t = d.done.head {
+		left := t.job.Out.Len() - t.sent
+		if n < left {
+			t.sent += n
+			return false
+		}
+		n -= left
 		d.done.pop()
 		d.consumed += uint64(t.size)
 		d.unposted += t.size
@@ -132,13 +154,9 @@ func (w *Worker) writePlain(f *flow) int {
 		w.stats.sealedDown.Add(uint64(t.size))
 		w.tasks.drop(t)
 		d.m.Sent()
-		d.ripen()
-	case err == nil || errors.Is(err, party.ErrAgain):
-		d.m.SinkFull()
-	default:
-		w.abort(f, stream.CodeAbort)
 	}
-	return n
+	d.ripen()
+	return true
 }
 
 // reject asks for the stream anew from the first record that is not

@@ -117,6 +117,15 @@ func (d *duct) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+func (d *duct) Writev(bufs [][]byte) (done int, err error) {
+	for i := 0; err == nil && i < len(bufs); i++ {
+		var n int
+		n, err = d.Write(bufs[i])
+		done += n
+	}
+	return done, err
+}
+
 func (d *duct) CloseWrite() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -83,7 +83,11 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	DefaultWindow = 1 // for an inline card; card.Kind.Window knows what others need
+	// DefaultWindow fills what a party takes in one write, a frame of 64 KB.
+	// Before an asynchronous card a single block would leave card and worker
+	// waiting for each other in turn; more than four gain nothing there either
+	// (docs/cards.md has the figures).
+	DefaultWindow = 4
 	DefaultBudget = 256 << 10
 	DefaultFlows  = 1 << 17
 )

@@ -31,7 +31,8 @@ type Worker struct {
 	chooser  compress.Chooser
 	nodes    nodes
 	tasks    tasks
-	current  *flow // running now: need not be enlisted
+	current  *flow    // running now: need not be enlisted
+	vec      [][]byte // of one write to a party
 
 	runnable list // flows to run
 	waiting  list // flows that wait for the card, by behind

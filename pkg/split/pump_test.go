@@ -216,7 +216,7 @@ func (h *half) flush() bool {
 	if h.peer.ready&party.Writable == 0 {
 		return false
 	}
-	n, err := h.peer.conn.Write(h.left)
+	n, err := h.peer.conn.Writev([][]byte{h.left})
 	h.left = h.left[n:]
 	if errors.Is(err, party.ErrAgain) {
 		h.peer.ready &^= party.Writable
