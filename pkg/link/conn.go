@@ -80,6 +80,9 @@ type pipe interface {
 	// last byte, but for what fits one packet. It may overwrite the elements
 	// of bufs, not their bytes.
 	writev(bufs [][]byte) error
+	// tryWritev writes what the transport takes without blocking and returns how
+	// many bytes that was. It leaves bufs as it is.
+	tryWritev(bufs [][]byte) (int, error)
 	// closeWrite ends the stream towards the peer after what was written.
 	closeWrite() error
 	// close ends both directions at once and gives everything back. The reason
@@ -111,6 +114,7 @@ type Conn struct {
 	seal  *sealer
 	arena []byte
 	vec   [][]byte
+	begun bool // vec holds what TrySend has left
 
 	// Receive's goroutine only.
 	in *recordReader
@@ -148,15 +152,85 @@ func (c *Conn) Send(batch []wire.Record) error {
 	if err == nil {
 		err = c.end("send", c.write(batch))
 	}
+	release(batch)
+	return err
+}
+
+// TrySend is Send without blocking. If the transport does not take all of the
+// batch at once it returns false and keeps it: Resume, with the same batch,
+// must be the next call. A batch of which not even the headers fit one write is
+// not begun.
+func (c *Conn) TrySend(batch []wire.Record) (done bool, err error) {
+	if err = c.cause(); err == nil {
+		done, err = c.try(batch)
+		err = c.end("send", err)
+	}
+	if done || err != nil {
+		release(batch)
+	}
+	return done && err == nil, err
+}
+
+// Resume sends what TrySend has left and returns as Send does.
+func (c *Conn) Resume(batch []wire.Record) error {
+	if !c.begun {
+		return c.Send(batch)
+	}
+	c.begun = false
+	err := c.cause()
+	if err == nil {
+		err = c.end("send", c.flush())
+	}
+	release(batch)
+	return err
+}
+
+// try does the work of TrySend.
+func (c *Conn) try(batch []wire.Record) (done bool, err error) {
+	size := 0
+	for i := range batch {
+		size += prefixSize + len(batch[i].Block) + tagSize
+	}
+	if size > cap(c.arena) || 2*len(batch) > maxVectors {
+		return false, nil
+	}
+	if err := c.append(batch); err != nil {
+		return false, err
+	}
+	n, err := c.pipe.tryWritev(c.vec)
+	if err != nil {
+		return false, err
+	}
+	if rest := consume(c.vec, n); len(rest) > 0 {
+		left := copy(c.vec, rest)
+		clear(c.vec[left:])
+		c.vec, c.begun = c.vec[:left], true
+		return false, nil
+	}
+	clear(c.vec)
+	c.vec, c.arena = c.vec[:0], c.arena[:0]
+	return true, nil
+}
+
+// release gives the bodies of a batch back.
+func release(batch []wire.Record) {
 	for i := range batch {
 		batch[i].Body.Release()
 		batch[i].Body = wire.Record{}.Body
 	}
-	return err
 }
 
 // write seals the headers into the arena and sends them with the bodies.
 func (c *Conn) write(batch []wire.Record) error {
+	if err := c.append(batch); err != nil {
+		return err
+	}
+	return c.flush()
+}
+
+// append seals the headers into the arena and adds them and the bodies to what
+// is to be written. It flushes when there is no room for more.
+func (c *Conn) append(batch []wire.Record) error {
 	var bytes, records uint64
 	for i := range batch {
 		rec := &batch[i]
@@ -177,9 +251,6 @@ func (c *Conn) write(batch []wire.Record) error {
 		}
 		bytes += uint64(size + rec.Body.Len())
 		records++
-	}
-	if err := c.flush(); err != nil {
-		return err
 	}
 	c.bytesOut.Add(bytes)
 	c.recordsOut.Add(records)

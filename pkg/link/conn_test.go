@@ -77,6 +77,61 @@ func TestTrafficBothWays(t *testing.T) {
 	})
 }
 
+// TestTrySend sends without blocking until the transport takes no more, in the
+// middle of a batch or between two, and has Resume send the rest.
+func TestTrySend(t *testing.T) {
+	transports(t, func(t *testing.T, transport Transport) {
+		edge, cloud := startCloud(t, loopback, nil).connect(transport)
+		const rounds = 60
+		live := buffer.Live()
+		resumed := make(chan int, 1)
+		failed := make(chan error, 2)
+		go func() {
+			n := 0
+			for i := range rounds {
+				batch := make([]wire.Record, 10)
+				for k := range batch {
+					batch[k] = record(10*i+k, 60, 16<<10)
+				}
+				done, err := edge.TrySend(batch)
+				if err == nil && !done {
+					n++
+					err = edge.Resume(batch)
+				}
+				if err != nil {
+					failed <- err
+				}
+			}
+			resumed <- n
+			failed <- nil
+		}()
+		time.Sleep(20 * time.Millisecond) // the transport fills up
+		for i := range 10 * rounds {
+			rec, err := cloud.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !samePattern(rec.Block, i) || !samePattern(rec.Body.P, i+1) {
+				t.Fatalf("record %d has wrong bytes", i)
+			}
+			rec.Body.Release()
+		}
+		if err := <-failed; err != nil {
+			t.Fatal(err)
+		}
+		if n := <-resumed; n == 0 || transport == TCP && n == rounds {
+			t.Errorf("%d of %d batches had to be resumed", n, rounds)
+		}
+		if now := buffer.Live(); now != live {
+			t.Errorf("%d bytes of bodies are not released", now-live)
+		}
+		edge.Close(nil)
+		if _, err := edge.TrySend([]wire.Record{record(0, 60, 9)}); !errors.Is(err, ErrClosed) {
+			t.Errorf("after the end: %v", err)
+		}
+	})
+}
+
 // TestLargeBatch sends more than one arena and one writev can take.
 func TestLargeBatch(t *testing.T) {
 	edge, cloud := startCloud(t, loopback, nil).connect(TCP)

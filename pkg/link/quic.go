@@ -113,6 +113,9 @@ func (p *quicPipe) readv(bufs [][]byte, try bool) (int, error) {
 	return total, nil
 }
 
+// tryWritev takes nothing: the library has no way to ask.
+func (p *quicPipe) tryWritev([][]byte) (int, error) { return 0, nil }
+
 func (p *quicPipe) writev(bufs [][]byte) error {
 	for _, b := range bufs {
 		for len(b) > 0 {

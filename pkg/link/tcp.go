@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"hawser/pkg/park"
 	"io"
@@ -113,6 +114,7 @@ type tcpPipe struct {
 	sent      int
 	failed    error
 	writeOnce func(fd uintptr) bool
+	tryOnce   func(fd uintptr)
 
 	// The reader's: the arguments and the result of readOnce, which is kept as
 	// a function value so that a read allocates nothing.
@@ -129,7 +131,7 @@ func newTCPPipe(conn *net.TCPConn) (*tcpPipe, error) {
 		return nil, err
 	}
 	p := &tcpPipe{conn: conn, raw: raw}
-	p.readOnce, p.writeOnce = p.read, p.write
+	p.readOnce, p.writeOnce, p.tryOnce = p.read, p.write, p.tryWrite
 	return p, nil
 }
 
@@ -181,6 +183,30 @@ func (p *tcpPipe) writev(bufs [][]byte) error {
 		bufs = consume(bufs, p.sent)
 	}
 	return nil
+}
+
+func (p *tcpPipe) tryWritev(bufs [][]byte) (int, error) {
+	p.out, p.sent, p.failed = bufs, 0, nil
+	err := p.raw.Control(p.tryOnce)
+	p.out = nil
+	return p.sent, errors.Join(err, p.failed)
+}
+
+// tryWrite is the one attempt of tryWritev.
+func (p *tcpPipe) tryWrite(fd uintptr) {
+	for {
+		n, err := unix.Writev(int(fd), p.out[:min(len(p.out), maxVectors)])
+		switch err {
+		case nil:
+			p.sent = n
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+		default:
+			p.failed = err
+		}
+		return
+	}
 }
 
 // write is one attempt; false asks to be called again when there is room.

@@ -126,6 +126,24 @@ func (e *End) Send(batch []wire.Record) error {
 	return nil
 }
 
+// TrySend implements tunnel.QuickCarrier: a batch is not begun when Send would
+// block.
+func (e *End) TrySend(batch []wire.Record) (done bool, err error) {
+	if e.tx.full() {
+		return false, nil
+	}
+	return true, e.Send(batch)
+}
+
+// Resume implements tunnel.QuickCarrier.
+func (e *End) Resume(batch []wire.Record) error { return e.Send(batch) }
+
+func (l *lane) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queued > l.spec.Queue/2
+}
+
 func (l *lane) send(r wire.Record) error {
 	size := len(r.Block) + r.Body.Len() + overhead
 	l.mu.Lock()

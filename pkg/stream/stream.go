@@ -99,9 +99,11 @@ type Event struct {
 
 // Tunnel is a session as a worker sees it.
 type Tunnel interface {
-	// Post hands a batch to the session and returns at once; the session
-	// copies the slice. The queue is bounded by the flows' credit. After the
-	// session has ended commands are dropped and their Segs released.
+	// Post hands a batch to the session; the session copies the slice. It does
+	// not block, but may do the session's work at once, deliveries to the Sink
+	// included: the caller holds nothing that those need. The queue is bounded
+	// by the flows' credit. After the session has ended commands are dropped and
+	// their Segs released.
 	Post(batch []Command)
 	// NewFlow returns a fresh ID for CmdOpen (edge only). The flow's events go
 	// to the worker whose index was given.

@@ -29,6 +29,16 @@ type Carrier interface {
 	Close(err error)
 }
 
+// QuickCarrier is a Carrier that can send without blocking. TrySend sends the
+// batch as Send does, if the transport takes all of it at once. Otherwise it
+// returns false, and Resume must be called with the same batch before anything
+// else is sent; it sends what is left and blocks as Send does.
+type QuickCarrier interface {
+	Carrier
+	TrySend(batch []wire.Record) (done bool, err error)
+	Resume(batch []wire.Record) error
+}
+
 // Limits of batches.
 const (
 	txBatches  = 2         // per connection: one at the transport, one being filled
@@ -47,7 +57,8 @@ type conn struct {
 	link      *link
 	info      LinkInfo
 	carrier   Carrier
-	candidate bool // waits for its first record (cloud)
+	quick     QuickCarrier // carrier, or nil if it is none
+	candidate bool         // waits for its first record (cloud)
 	closed    bool
 	err       error // why the loop closed it
 
@@ -56,6 +67,7 @@ type conn struct {
 	probed   time.Time
 	recvSeq  uint64    // records received
 	ackDue   bool      // the peer waits for an acknowledgement
+	ackNow   bool      // without delay
 	recvAt   time.Time // when the newest record that waits for it came
 	inFlight int
 	rate     rateState
@@ -76,7 +88,8 @@ type txBatch struct {
 	conn   *conn
 	recs   []wire.Record
 	blocks []byte
-	bytes  int // of bodies
+	bytes  int  // of bodies
+	begun  bool // TrySend has begun with it
 }
 
 // rxBatch is a batch of received records with their frames decoded.
@@ -100,6 +113,7 @@ func newConn(l *link, c Carrier) *conn {
 		stop: make(chan struct{}),
 		rx:   make(chan *rxBatch, rxBatches),
 	}
+	cn.quick, _ = c.(QuickCarrier)
 	cn.rate.limitedTo = 1 // the first probe says nothing about the rate
 	for range txBatches {
 		cn.free = append(cn.free, &txBatch{conn: cn, blocks: make([]byte, 0, blockSpace)})
@@ -111,23 +125,23 @@ func newConn(l *link, c Carrier) *conn {
 }
 
 // write is the writer goroutine: it ends when stop is closed.
-func (c *conn) write(m *mailbox, done chan<- struct{}) {
+func (c *conn) write(s *Session, done chan<- struct{}) {
 	defer close(done)
 	for {
 		select {
 		case <-c.stop:
 			return
 		case b := <-c.out:
-			if err := c.carrier.Send(b.recs); err != nil {
+			if err := c.send(b); err != nil {
 				c.carrier.Close(err)
 			}
-			m.post(func(in *mail) { in.room = append(in.room, b) })
+			s.post(func(in *mail) { in.room = append(in.room, b) })
 		}
 	}
 }
 
 // read is the reader: it ends with the carrier's error.
-func (c *conn) read(m *mailbox) error {
+func (c *conn) read(s *Session) error {
 	for {
 		b := <-c.rx
 		if err := b.fill(c.carrier); err != nil {
@@ -135,7 +149,7 @@ func (c *conn) read(m *mailbox) error {
 			return err
 		}
 		b.at = time.Now()
-		if !m.post(func(in *mail) { in.received = append(in.received, b) }) {
+		if !s.post(func(in *mail) { in.received = append(in.received, b) }) {
 			b.release()
 			return ErrEnded
 		}
@@ -236,6 +250,27 @@ const (
 	holdMin  = 128 << 10
 )
 
+// oweAck notes that a record that came asks for an acknowledgement. A small one
+// that comes alone may wait for company: the answer to what it carries is
+// likely to follow at once.
+func (c *conn) oweAck(kind wire.Kind, body int, at time.Time) {
+	c.ackNow = c.ackDue || body > ackSmall || kind == wire.KindPing
+	c.ackDue, c.recvAt = true, at
+}
+
+// ackAt is when an acknowledgement that is due must leave.
+func (c *conn) ackAt() time.Time {
+	if c.ackNow {
+		return c.recvAt
+	}
+	return c.recvAt.Add(ackDelay)
+}
+
+const (
+	ackSmall = 2 << 10          // bytes of a body up to which its acknowledgement may wait
+	ackDelay = time.Millisecond // for this long
+)
+
 // block starts a record's header block and puts a due acknowledgement first.
 func (c *conn) block(b *txBatch, now time.Time) []byte {
 	blk := b.blocks[len(b.blocks):len(b.blocks):cap(b.blocks)]
@@ -283,20 +318,47 @@ func (c *conn) pace() {
 	c.carrier.Pace(want)
 }
 
-// flush hands the filled batch to the writer.
+// flush hands the filled batch to the writer, or sends it at once if that is
+// little and nothing is before it.
 func (c *conn) flush() {
-	if c.filling != nil && len(c.filling.recs) > 0 {
-		c.handed += c.filling.bytes
-		c.out <- c.filling // never blocks: out has a slot for each batch
-		c.filling = nil
+	if c.filling == nil || len(c.filling.recs) == 0 {
+		return
 	}
+	b := c.filling
+	c.filling = nil
+	c.handed += b.bytes
+	if c.quick != nil && b.bytes <= quickMost && len(c.free) == txBatches-1 {
+		done, err := c.quick.TrySend(b.recs)
+		if err != nil {
+			c.carrier.Close(err)
+		}
+		if done || err != nil {
+			c.returned(b)
+			return
+		}
+		b.begun = true
+	}
+	c.out <- b // never blocks: out has a slot for each batch
+}
+
+// quickMost bounds the bodies that are sent without the writer, in bytes. More
+// would keep the loop's state busy for longer than the change to the writer
+// takes.
+const quickMost = 4 << 10
+
+// send sends a batch, or the rest of it. The writer calls it.
+func (c *conn) send(b *txBatch) error {
+	if b.begun {
+		return c.quick.Resume(b.recs)
+	}
+	return c.carrier.Send(b.recs)
 }
 
 // returned takes a written batch back.
 func (c *conn) returned(b *txBatch) {
 	c.handed -= b.bytes
 	clear(b.recs)
-	b.recs, b.blocks, b.bytes = b.recs[:0], b.blocks[:0], 0
+	b.recs, b.blocks, b.bytes, b.begun = b.recs[:0], b.blocks[:0], 0, false
 	c.free = append(c.free, b)
 }
 

@@ -2,17 +2,21 @@
 // streams of all flows over however many links live, in order per flow, each
 // byte once (PROTOCOL.md section 5).
 //
-// One goroutine, the loop in Session.Run, owns all state: links, flows' send
-// queues, reassembly, acknowledgements and credit. Everybody else posts into
-// the mailbox. Goroutines:
+// The loop owns all state: links, flows' send queues, reassembly,
+// acknowledgements and credit. Everybody else posts into the mailbox. The loop
+// is whoever holds Session.turning: who posts while nobody does takes one turn
+// of it in his own goroutine, so that a chunk needs no change of goroutines on
+// its way through; what is due by time and what others leave to it is done by
+// the goroutine of Session.Run. Goroutines:
 //
-//   - the loop: started by the caller of Run, ends with its context or when no
-//     link lived for the linger time;
+//   - the loop's own: the caller of Run, ends with its context or when no link
+//     lived for the linger time;
 //   - per link connection a reader (the caller of Serve) and a writer (started
 //     by Serve): both end when the carrier fails or is closed, and Serve returns
 //     after both have ended.
 //
-// The writer of a link is its room signal: a batch comes back when the
+// The loop sends what is little itself if the transport takes it without
+// blocking. Otherwise the writer of a link is its room signal: a batch comes back when the
 // transport has taken it, and only then may the link take more. So a chunk is
 // bound to a link at the last moment and a link that dies holds little.
 package tunnel

@@ -43,17 +43,8 @@ func (c *crowd) add(i, n int, t wire.Terms) {
 
 // openAs is open for one of several clients.
 func (w *world) openAs(i int, t wire.Terms, n int, prepare ...func(*user)) *user {
-	w.edge.mu.Lock()
-	defer w.edge.mu.Unlock()
-	u := w.edge.newUser(w.edge.s.NewFlow(0))
-	for _, f := range prepare {
-		f(u)
-	}
-	u.left, u.fin = n, true
 	src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), client.Port())
-	w.edge.s.Post([]stream.Command{{Kind: stream.CmdOpen, Flow: u.id, Dst: server, Src: src, Terms: t}})
-	w.edge.s.Post(u.work())
-	return u
+	return w.start(stream.Command{Kind: stream.CmdOpen, Dst: server, Src: src, Terms: t}, n, prepare)
 }
 
 // measure returns what each user gets in a time, in bytes.

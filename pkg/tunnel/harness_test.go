@@ -249,15 +249,21 @@ func (u *user) work() (out []stream.Command) {
 // open starts a flow at the edge which sends n bytes and its end. prepare, if
 // any, may change the user before its first event.
 func (w *world) open(n int, prepare ...func(*user)) *user {
+	return w.start(stream.Command{Kind: stream.CmdOpen, Dst: server, Src: client}, n, prepare)
+}
+
+// start opens a flow as c says. It posts without a lock: Post may deliver.
+func (w *world) start(c stream.Command, n int, prepare []func(*user)) *user {
+	c.Flow = w.edge.s.NewFlow(0)
 	w.edge.mu.Lock()
-	defer w.edge.mu.Unlock()
-	u := w.edge.newUser(w.edge.s.NewFlow(0))
+	u := w.edge.newUser(c.Flow)
 	for _, f := range prepare {
 		f(u)
 	}
 	u.left, u.fin = n, true
-	w.edge.s.Post([]stream.Command{{Kind: stream.CmdOpen, Flow: u.id, Dst: server, Src: client}})
-	w.edge.s.Post(u.work())
+	out := append([]stream.Command{c}, u.work()...)
+	w.edge.mu.Unlock()
+	w.edge.s.Post(out)
 	return u
 }
 

@@ -36,19 +36,19 @@ type link struct {
 // writer and waits for it. The context's end closes the carrier.
 func (s *Session) Serve(ctx context.Context, info LinkInfo, carrier Carrier) error {
 	c := newConn(&link{info: info}, carrier)
-	if !s.box.post(func(in *mail) { in.attached = append(in.attached, c) }) {
+	if !s.post(func(in *mail) { in.attached = append(in.attached, c) }) {
 		carrier.Close(ErrEnded)
 		return ErrEnded
 	}
 	unwatch := context.AfterFunc(ctx, func() { carrier.Close(context.Cause(ctx)) })
 	defer unwatch()
 	done := make(chan struct{})
-	go c.write(s.box, done)
-	err := c.read(s.box)
+	go c.write(s, done)
+	err := c.read(s)
 	carrier.Close(err)
 	close(c.stop)
 	<-done
-	if !s.box.post(func(in *mail) { in.lost = append(in.lost, lostConn{c, err}) }) {
+	if !s.post(func(in *mail) { in.lost = append(in.lost, lostConn{c, err}) }) {
 		c.discard()
 		return errors.Join(ErrEnded, err)
 	}

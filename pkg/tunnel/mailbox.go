@@ -13,6 +13,7 @@ type mailbox struct {
 
 	mu     sync.Mutex
 	closed bool
+	some   bool // in holds something
 	in     mail
 }
 
@@ -41,21 +42,26 @@ type lostConn struct {
 
 func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
 
-// post adds to the mail under the lock and wakes the loop. It returns false,
-// without calling add, after the loop has ended.
+// post adds to the mail under the lock. It returns false, without calling add,
+// after the loop has ended.
 func (m *mailbox) post(add func(*mail)) bool {
 	m.mu.Lock()
-	ok := !m.closed
-	if ok {
+	defer m.mu.Unlock()
+	if !m.closed {
 		add(&m.in)
+		m.some = true
 	}
-	m.mu.Unlock()
-	if ok {
-		m.signal()
-	}
-	return ok
+	return !m.closed
 }
 
+// waiting reports whether there is mail.
+func (m *mailbox) waiting() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.some
+}
+
+// signal wakes the loop.
 func (m *mailbox) signal() {
 	select {
 	case m.wake <- struct{}{}:
@@ -68,7 +74,7 @@ func (m *mailbox) collect(spent mail) mail {
 	spent.reset()
 	m.mu.Lock()
 	got := m.in
-	m.in = spent
+	m.in, m.some = spent, false
 	m.mu.Unlock()
 	return got
 }

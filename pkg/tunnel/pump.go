@@ -25,7 +25,7 @@ func (s *Session) pump() {
 		if s.order.Len() == 0 {
 			c.rate.limited(c.inFlight)
 		}
-		if c.ackDue {
+		if c.ackDue && !c.ackAt().After(s.now) {
 			if b := c.batch(); b != nil {
 				c.seal(b, c.block(b, s.now), noSeg)
 			}

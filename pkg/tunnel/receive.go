@@ -43,7 +43,7 @@ func (s *Session) record(c *conn, at time.Time, frames []wire.Frame, body buffer
 	for i := range frames {
 		f := &frames[i]
 		if f.Kind != wire.KindAck {
-			c.ackDue, c.recvAt = true, at
+			c.oweAck(f.Kind, body.Len(), at)
 		}
 		var seg buffer.Seg
 		if f.Kind == wire.KindData {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,7 +56,14 @@ type Session struct {
 	ended  chan struct{}
 	nextID atomic.Uint64
 
-	// All below belongs to the loop.
+	// turning is held by who has the loop's state; see Session.post.
+	turning sync.Mutex
+	attend  atomic.Bool // the loop waits for mail itself and gives turning to nobody
+
+	// All below belongs to who holds turning.
+	spent      mail
+	timer      *time.Timer // wakes the loop for what is due
+	dueAt      time.Time   // when timer fires; zero: it does not
 	now        time.Time
 	flows      map[stream.ID]*flow
 	used       idSet // flow IDs that the peer ever used
@@ -99,16 +107,18 @@ func New(cfg Config) *Session {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Session{
+	s := &Session{
 		cfg: cfg, log: cfg.Log.With("peer", cfg.Peer), path: scheduler.NewPath(cfg.Kinds.Path),
 		box: newMailbox(), ended: make(chan struct{}),
 		flows: map[stream.ID]*flow{}, copies: scheduler.NewData(cfg.Kinds.Data), order: scheduler.NewOrder[*flow](cfg.Kinds.Order, cfg.Total),
 	}
+	s.turning.Lock() // until Run
+	return s
 }
 
 // Post implements stream.Tunnel.
 func (s *Session) Post(batch []stream.Command) {
-	if s.box.post(func(in *mail) { in.commands = append(in.commands, batch...) }) {
+	if s.post(func(in *mail) { in.commands = append(in.commands, batch...) }) {
 		return
 	}
 	for i := range batch {
@@ -119,7 +129,7 @@ func (s *Session) Post(batch []stream.Command) {
 // NewFlow implements stream.Tunnel.
 func (s *Session) NewFlow(worker int) stream.ID {
 	id := stream.ID(s.nextID.Add(1))
-	s.box.post(func(in *mail) { in.news = append(in.news, newFlow{id, worker}) })
+	s.post(func(in *mail) { in.news = append(in.news, newFlow{id, worker}) })
 	return id
 }
 
@@ -132,33 +142,92 @@ func (s *Session) Tag() string { return s.cfg.Peer }
 // Ended is closed when the session has ended.
 func (s *Session) Ended() <-chan struct{} { return s.ended }
 
-// Run is the loop. It returns why the session ended: the context's cause,
+// Run is the loop: it does what is due by time, and what those who post leave to
+// it. It returns why the session ended: the context's cause,
 // ErrLinger or ErrPeerStop. By then every flow was reset towards its worker and
 // all link connections are closed; the callers of Serve return soon after.
 func (s *Session) Run(ctx context.Context) error {
 	defer close(s.ended)
-	timer := time.NewTimer(0) // the first turn finds the first deadline
-	defer timer.Stop()
-	var spent mail
+	s.timer = time.NewTimer(0) // the first turn finds the first deadline
+	defer s.timer.Stop()
 	s.now = time.Now()
 	s.lastLink = s.now
-	for s.stopped == nil {
+	s.turning.Unlock()
+	for {
 		select {
 		case <-ctx.Done():
-			s.drain(s.box.collect(spent))
-			s.sayGoodbye()
-			s.stopped = context.Cause(ctx)
-			continue
+			s.turning.Lock() // for good
+			s.leave(context.Cause(ctx))
+			return s.stopped
 		case <-s.box.wake:
-		case <-timer.C:
+		case <-s.timer.C:
 		}
-		s.now = time.Now()
-		spent = s.box.collect(spent)
-		s.drain(spent)
-		timer.Reset(s.turn())
+		s.turning.Lock()
+		s.step()
+		if s.stopped != nil {
+			s.shutdown()
+			return s.stopped
+		}
+		s.yield()
+	}
+}
+
+// leave stops because the session's own side does.
+func (s *Session) leave(cause error) {
+	s.attend.Store(true)
+	s.drain(s.box.collect(s.spent))
+	if s.stopped == nil {
+		s.sayGoodbye()
+		s.stopped = cause
 	}
 	s.shutdown()
-	return s.stopped
+}
+
+// post adds mail. If nobody is at work on the loop's state the caller does the
+// loop's work at once, one turn of it: that saves the change to another
+// goroutine, which costs more than most turns do. Otherwise whoever is at work
+// finds the mail when he is done. The caller must hold nothing that the Sink
+// needs. It returns false, without calling add, after the session has ended.
+func (s *Session) post(add func(*mail)) bool {
+	if !s.box.post(add) {
+		return false
+	}
+	if !s.turning.TryLock() {
+		if s.attend.Load() {
+			s.box.signal()
+		}
+		return true
+	}
+	s.step()
+	s.yield()
+	return true
+}
+
+// yield ends a turn. What came meanwhile, and an end of the session, is left to
+// the loop: a worker or a reader has other things to do.
+func (s *Session) yield() {
+	over := s.stopped != nil
+	s.turning.Unlock()
+	if over || s.box.waiting() {
+		s.box.signal()
+	}
+}
+
+// step takes in the mail and does a turn.
+func (s *Session) step() {
+	if s.stopped != nil {
+		return // the loop is about to end
+	}
+	s.now = time.Now()
+	s.spent = s.box.collect(s.spent)
+	s.drain(s.spent)
+	due := s.now.Add(s.turn())
+	// A timer that fires early costs a turn without work, moving it at every
+	// turn costs more.
+	if !s.dueAt.After(s.now) || due.Before(s.dueAt) {
+		s.timer.Reset(due.Sub(s.now))
+		s.dueAt = due
+	}
 }
 
 // drain works through one collection of mail.
@@ -191,8 +260,8 @@ func (s *Session) turn() time.Duration {
 	s.checkHealth()
 	s.tellCredit()
 	s.resendLate()
+	s.deliver() // first: workers can begin while the links take what is below
 	s.pump()
-	s.deliver()
 	return s.nextDeadline()
 }
 
@@ -209,6 +278,9 @@ func (s *Session) nextDeadline() time.Duration {
 			continue
 		}
 		alive = alive || l.health.State() == scheduler.Up
+		if c.ackDue {
+			wait = min(wait, max(c.ackAt().Sub(s.now), 0))
+		}
 		if c.inFlight > 0 {
 			wait = min(wait, busyTick)
 			if c.eye.sense.Known && s.order.Len() > 0 {
@@ -299,7 +371,7 @@ func (s *Session) drainLeft(in mail) {
 // call runs f in the loop and waits for it; false when the session has ended.
 func (s *Session) call(f func()) bool {
 	done := make(chan struct{})
-	if !s.box.post(func(in *mail) {
+	if !s.post(func(in *mail) {
 		in.calls = append(in.calls, func() { f(); close(done) })
 	}) {
 		return false

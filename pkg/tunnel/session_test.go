@@ -188,9 +188,9 @@ func TestReset(t *testing.T) {
 			victim := to.flows[u.id]
 			to.mu.Unlock()
 			from.mu.Lock()
-			from.s.Post([]stream.Command{{Kind: stream.CmdReset, Code: stream.CodeRefused, Flow: u.id}})
 			from.flows[u.id].end()
 			from.mu.Unlock()
+			from.s.Post([]stream.Command{{Kind: stream.CmdReset, Code: stream.CodeRefused, Flow: u.id}})
 			victim.await(time.Second)
 			if victim.resetCode() != stream.CodeRefused {
 				t.Errorf("reset code %v", victim.resetCode())
@@ -265,6 +265,7 @@ func TestStuckConsumer(t *testing.T) {
 		if share := 10e6 / took.Seconds() / (50 * mbit); share < 0.85 {
 			t.Errorf("the other flow got %.2f of the link", share)
 		}
+		synctest.Wait() // the other flow's last commands are obeyed
 		if held := w.edge.s.cfg.Budget.Held(); held > openWindow {
 			t.Errorf("edge holds %d", held)
 		}
