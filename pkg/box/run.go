@@ -41,6 +41,7 @@ func (w *Workers) Run(ctx context.Context) error {
 			w.closeDoor(i)
 		})
 	}
+	stacks.Go(func() { w.tidy(ctx) })
 	unlink := context.AfterFunc(ctx, w.stopFlows)
 	defer unlink()
 	workers.Wait()

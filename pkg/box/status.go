@@ -1,6 +1,7 @@
 package box
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"time"
@@ -33,7 +34,8 @@ func (w *Workers) Describe(started time.Time, budget *tunnel.Budget, links *link
 // counters adds up what workers, stacks and links have counted.
 func (w *Workers) counters(links *link.Counters) map[string]uint64 {
 	c := map[string]uint64{"goroutines": uint64(runtime.NumGoroutine())}
-	for _, r := range w.RelayStatus() {
+	for i, r := range w.RelayStatus() {
+		c[fmt.Sprintf("worker_%d_flows", i)] = r.Started
 		c["flows_started"] += r.Started
 		c["flows_done"] += r.Done
 		c["records_sealed"] += r.Sealed.Records

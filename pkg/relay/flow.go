@@ -7,6 +7,7 @@ import (
 
 	"hawser/pkg/compress"
 	"hawser/pkg/party"
+	"hawser/pkg/slim"
 	"hawser/pkg/stream"
 )
 
@@ -266,6 +267,7 @@ func (w *Worker) forget(f *flow) {
 		}
 	}
 	delete(f.session.flows, f.id)
+	f.session.flows = slim.Map(f.session.flows, &f.session.peak)
 	f.session.touch(w)
 	w.flows.Add(-1)
 }

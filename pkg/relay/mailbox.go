@@ -3,6 +3,7 @@ package relay
 import (
 	"sync"
 
+	"hawser/pkg/slim"
 	"hawser/pkg/stream"
 )
 
@@ -90,17 +91,9 @@ func (b *mailbox) take(m *mail) {
 // clear empties the slices, and gives back those that a rush has made larger
 // than they need to be.
 func (m *mail) clear() {
-	m.events = emptied(m.events)
-	m.accepts = emptied(m.accepts)
-	m.ready = emptied(m.ready)
-}
-
-func emptied[T any](s []T) []T {
-	if cap(s) > keep && len(s) < cap(s)/4 {
-		return nil
-	}
-	clear(s) // what it points to is not to be kept alive
-	return s[:0]
+	m.events = slim.Emptied(m.events)
+	m.accepts = slim.Emptied(m.accepts)
+	m.ready = slim.Emptied(m.ready)
 }
 
 // sleep announces that the worker parks. It returns false when there is mail.

@@ -95,7 +95,6 @@ const (
 const (
 	attempts = 3       // that a record has before its flow is reset
 	batch    = 64      // commands after which a session is told at once
-	keep     = 1 << 12 // entries above which a mailbox slice that is mostly empty is given back
 	minRoom  = 1 << 10 // credit below which a block is not worth a record
 )
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"hawser/pkg/card"
+	"hawser/pkg/slim"
 	"hawser/pkg/stream"
 )
 
@@ -12,6 +13,7 @@ type session struct {
 	tunnel stream.Tunnel
 	ring   *card.Keyring
 	flows  map[stream.ID]*flow
+	peak   slim.Peak        // of flows
 	out    []stream.Command // not yet posted
 	dirty  bool             // in the worker's list for flush
 }

@@ -68,6 +68,9 @@ func (w *Worker) Accept(conn party.Conn, dst, src netip.AddrPort, t stream.Tunne
 	}
 }
 
+// Flows is how many flows there are, with those that are about to begin.
+func (w *Worker) Flows() int { return int(w.flows.Load()) }
+
 // reserve counts one more flow, if there may be one.
 func (w *Worker) reserve() bool {
 	if w.flows.Add(1) > int64(w.o.Flows) {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"hawser/pkg/slim"
 )
 
 const (
@@ -37,13 +38,15 @@ func past() time.Time { return time.Unix(1, 0) }
 type Poller struct {
 	file  *os.File // the epoll descriptor
 	raw   syscall.RawConn
+	look  func(fd uintptr) bool // poll, made once: a method value is allocated
 	epoll int
 
 	woken  atomic.Bool // Wake was called since the last Wait returned
 	asleep atomic.Bool // the worker is parked, or about to be
 
 	watched map[int32]watched
-	round   int32 // counts registrations; tells a reused descriptor from its predecessor
+	peak    slim.Peak // of watched
+	round   int32     // counts registrations; tells a reused descriptor from its predecessor
 	armed   time.Time
 	dials   dialQueue
 	events  [eventBatch]unix.EpollEvent
@@ -72,6 +75,7 @@ func NewPoller() (*Poller, error) {
 		p.file.Close()
 		return nil, fmt.Errorf("sock: the netpoller takes no epoll instance: %w", err)
 	}
+	p.look = p.poll
 	if p.raw, err = p.file.SyscallConn(); err != nil {
 		p.file.Close()
 		return nil, fmt.Errorf("sock: set up epoll instance: %w", err)
@@ -161,7 +165,7 @@ func (p *Poller) sleep(timeout time.Duration) error {
 		return err
 	}
 	p.asleep.Store(true)
-	err := p.raw.Read(p.poll)
+	err := p.raw.Read(p.look)
 	over := errors.Is(err, os.ErrDeadlineExceeded)
 	if !p.asleep.CompareAndSwap(true, false) || over {
 		// A Wake has moved the deadline or is about to. One that comes too
@@ -244,7 +248,10 @@ func (p *Poller) add(fd int, handle func(events uint32)) error {
 }
 
 // remove forgets fd, which the caller closes: that takes it out of epoll.
-func (p *Poller) remove(fd int) { delete(p.watched, int32(fd)) }
+func (p *Poller) remove(fd int) {
+	delete(p.watched, int32(fd))
+	p.watched = slim.Map(p.watched, &p.peak)
+}
 
 // dialQueue holds dials under way, and connections of which something is
 // expected, in the order of their deadlines, which is the order of their start:

@@ -167,10 +167,10 @@ func (c *Conn) Connected() error {
 		switch state := tcp.EndpointState(c.ep.State()); state {
 		case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
 		case tcp.StateError, tcp.StateClose, tcp.StateInitial, tcp.StateBound:
-			c.deadline.Stop()
+			c.inTime()
 			return c.failed(c.ep.LastError())
 		default:
-			c.deadline.Stop()
+			c.inTime()
 			return nil
 		}
 		if c.failure == nil && c.expired.Load() {
@@ -184,6 +184,14 @@ func (c *Conn) Connected() error {
 		if c.rearm(party.Writable) {
 			return party.ErrAgain
 		}
+	}
+}
+
+// inTime ends the watch over a dial.
+func (c *Conn) inTime() {
+	if c.deadline != nil {
+		c.deadline.Stop()
+		c.deadline = nil // a timer is a third of a Conn
 	}
 }
 
@@ -329,9 +337,7 @@ func (c *Conn) forget() {
 		return
 	}
 	c.gone = true
-	if c.deadline != nil {
-		c.deadline.Stop()
-	}
+	c.inTime()
 	if c.watched.Load() {
 		c.queue.EventUnregister(&c.entry)
 	}

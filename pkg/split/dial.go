@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	netports "gvisor.dev/gvisor/pkg/tcpip/ports"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"hawser/pkg/party"
 )
@@ -102,10 +104,27 @@ func (c *Conn) connect() tcpip.Error {
 		return err
 	}
 	err = ep.Connect(tcpip.FullAddress{NIC: nic, Addr: address(c.remote.Addr()), Port: c.remote.Port()})
+	c.unreserve(ns)
 	if _, started := err.(*tcpip.ErrConnectStarted); !started {
 		ep.Close()
 		return err
 	}
 	c.deadline = time.AfterFunc(c.stack.opts.DialTimeout, c.expire)
 	return nil
+}
+
+// unreserve gives the local port back to netstack's table of reservations, whose
+// three maps per port would be a quarter of what a connection takes. From
+// Connect on netstack's demultiplexer knows the connection by both its ends, and
+// refuses a second one; more than that the reservation does not say, because
+// connections to different servers share ports. That the endpoint gives it back
+// once more at its end does no harm for the same reason.
+func (c *Conn) unreserve(ns *stack.Stack) {
+	ns.ReleasePort(netports.Reservation{
+		Networks:  []tcpip.NetworkProtocolNumber{protocolOf(c.remote.Addr())},
+		Transport: tcp.ProtocolNumber,
+		Addr:      address(c.local.Addr()),
+		Port:      c.local.Port(),
+		Flags:     netports.Flags{TupleOnly: true},
+	})
 }

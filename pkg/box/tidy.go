@@ -1,0 +1,97 @@
+package box
+
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+// A rush of flows leaves the Go heap up to twice as large as what is in use,
+// and the flows' end leaves it so until the next collection, which a quiet
+// agent may not reach for minutes. The janitor has the heap collected and its
+// free pages given back once the rush is over.
+const (
+	tidyEvery  = time.Second // how often it looks
+	tidyQuiet  = 4 << 20     // bytes allocated in between above which the collector is at work anyway
+	tidyLeast  = 3 << 20     // bytes worth the work
+	tidyFlows  = 256         // flows that ended since the last time, worth it too
+	tidyShare  = 10          // of the time, one in so many, may go into it
+	tidyPauses = 2           // quiet looks in a row before it begins
+	tidyRest   = 15          // quiet looks after which little that has happened is worth it
+)
+
+// janitor decides when to give memory back.
+type janitor struct {
+	allocated uint64 // in all, at the last look
+	kept      uint64 // heap after the last time
+	then      uint64 // allocated by then
+	flows     int    // and flows
+	quiet     int    // looks in a row
+	next      time.Time
+}
+
+// due says whether it is time: heap is what the process holds for it in bytes,
+// allocated what was allocated since the start.
+func (j *janitor) due(now time.Time, heap, allocated uint64, flows int) bool {
+	busy := allocated-j.allocated > tidyQuiet
+	j.allocated = allocated
+	if busy {
+		j.quiet = 0
+		return false
+	}
+	j.quiet++
+	j.flows = max(j.flows, flows) // of which some may end before the next look
+	grown := heap > j.kept+max(tidyLeast, j.kept/10)
+	ended := j.flows-flows > max(tidyFlows, j.flows/10)
+	// The last time may have been in the middle of something that is over now.
+	rests := j.quiet >= tidyRest && allocated-j.then > tidyLeast
+	return j.quiet >= tidyPauses && (grown || ended || rests) && !now.Before(j.next)
+}
+
+// done notes what is left.
+func (j *janitor) done(now time.Time, took time.Duration, heap uint64, flows int) {
+	j.kept, j.then, j.flows, j.quiet = heap, j.allocated, flows, 0
+	j.next = now.Add(tidyShare * took)
+}
+
+// tidy is the janitor's goroutine; it ends with ctx.
+func (w *Workers) tidy(ctx context.Context) {
+	var j janitor
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			heap, allocated := heapSize()
+			if !j.due(now, heap, allocated, w.flowCount()) {
+				continue
+			}
+			runtime.GC() // pools let go of what two collections find unused
+			debug.FreeOSMemory()
+			heap, _ = heapSize()
+			j.done(time.Now(), time.Since(now), heap, w.flowCount())
+		}
+	}
+}
+
+func (w *Workers) flowCount() (n int) {
+	for _, r := range w.workers {
+		n += r.Flows()
+	}
+	return n
+}
+
+// heapSize returns the resident bytes of the heap, and how many were ever
+// allocated.
+func heapSize() (held, allocated uint64) {
+	s := []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/allocs:bytes"},
+	}
+	metrics.Read(s)
+	return s[0].Value.Uint64() + s[1].Value.Uint64() + s[2].Value.Uint64(), s[3].Value.Uint64()
+}
