@@ -50,14 +50,15 @@ func (s *Session) allowance(f *flow) int {
 	return max(int(all*s.order.Share(&f.node)), backlogFloor)
 }
 
-// askWorker lets the worker send what the peer's credit and the allowance
-// permit, when that is worth telling.
+// askWorker lets the worker send what the peer's credit, the memory budget and
+// the allowance permit, when that is worth telling.
 func (s *Session) askWorker(f *flow) {
-	if !f.opened || f.done || f.allowed >= f.peer {
+	most := min(f.peer, f.send.base+s.cfg.Budget.keep())
+	if !f.opened || f.done || f.allowed >= most {
 		return
 	}
-	to := min(f.peer, f.send.next+uint64(s.allowance(f)))
-	if to >= f.allowed+askStep || to == f.peer {
+	to := min(most, f.send.next+uint64(s.allowance(f)))
+	if to >= f.allowed+askStep || to == most {
 		f.allowed = to
 		s.emit(f.worker, stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: to})
 	}

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"time"
 
+	"hawser/pkg/slim"
 	"hawser/pkg/stream"
 	"hawser/pkg/wire"
 )
@@ -12,8 +13,9 @@ const tellDelay = 10 * time.Millisecond
 
 // makeFlow returns a new flow's state.
 func (s *Session) makeFlow(id stream.ID, worker int) *flow {
-	f := &flow{id: id, worker: worker, peer: InitialCredit, credit: newCredit(s.cfg.Budget)}
+	f := &flow{id: id, worker: worker, peer: s.initial.peer, credit: newCredit(s.cfg.Budget, s.initial.own)}
 	f.node.Flow = f
+	f.send.free = &s.pieces
 	return f
 }
 
@@ -32,6 +34,7 @@ func (s *Session) obey(c *stream.Command) {
 		s.hurry = true
 		s.addCtrl(func(b []byte) []byte { return wire.AppendAccepted(b, uint64(f.id)) })
 	case stream.CmdSend:
+		s.cfg.Budget.kept.Add(int64(c.Seg.Len()))
 		f.send.add(f, c.Seg)
 		s.order.Activate(&f.node, s.now)
 	case stream.CmdFin:
@@ -70,19 +73,20 @@ func (s *Session) open(f *flow, c *stream.Command) {
 
 // welcome gives a new flow its first credit in both directions.
 func (s *Session) welcome(f *flow) {
-	f.allowed = f.peer
-	s.emit(f.worker, stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: f.peer})
-	if f.credit.window > InitialCredit {
+	f.allowed = min(f.peer, f.send.base+s.cfg.Budget.keep())
+	s.emit(f.worker, stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: f.allowed})
+	if uint64(f.credit.window) > f.credit.limit {
 		s.grant(f)
 	}
 }
 
 // consumed moves the flow's credit by n opened bytes.
 func (s *Session) consumed(f *flow, n int) {
-	s.cfg.Budget.add(-n)
+	before := f.heldIn()
 	f.credit.consume(n, s.now, s.roundTrip(), s.cfg.Budget)
-	if f.credit.consumed == f.recv.Offset() {
-		f.via = nil
+	s.cfg.Budget.move(before, f.heldIn())
+	if f.credit.consumed == f.recv.Offset() && f.via != nil {
+		s.spareVia(f)
 	}
 	s.markDirty(f)
 }
@@ -115,7 +119,7 @@ func (s *Session) markDirty(f *flow) {
 
 // grant tells the peer what was consumed and what it may send.
 func (s *Session) grant(f *flow) {
-	consumed, limit := f.credit.grant()
+	consumed, limit := f.credit.grant(s.cfg.Budget)
 	if f.recv.Ended() && f.finOut && consumed == f.recv.Offset() {
 		consumed++ // the end of the stream counts as one more byte
 		f.finTold = true
@@ -139,6 +143,14 @@ func (s *Session) tellCredit() {
 	s.dirty = s.dirty[:0]
 }
 
+// tellInitial tells the peer with how much credit new flows begin when that has
+// changed: the budget has become scarce, or is free again.
+func (s *Session) tellInitial() {
+	if number, limit, ok := s.initial.say(s.cfg.Budget.share()); ok {
+		s.addCtrl(func(b []byte) []byte { return wire.AppendCredit(b, 0, number, limit) })
+	}
+}
+
 // reject throws away what follows the consumed bytes, ends the connections
 // that brought it, and asks for it anew (PROTOCOL.md section 5.3).
 func (s *Session) reject(f *flow) {
@@ -147,8 +159,9 @@ func (s *Session) reject(f *flow) {
 	for _, c := range f.blame(from) {
 		s.closeConn(c, ErrForged)
 	}
-	s.cfg.Budget.add(-f.heldIn())
+	before := f.heldIn()
 	f.recv.Rewind(from)
+	s.cfg.Budget.move(before, f.heldIn())
 	f.via, f.finOut = nil, false
 	s.addCtrl(func(b []byte) []byte { return wire.AppendResend(b, uint64(f.id), from) })
 	s.emit(f.worker, stream.Event{Kind: stream.EventRewind, Flow: f.id})
@@ -163,12 +176,15 @@ func (s *Session) retire(f *flow) {
 
 // dropFlow forgets a flow now.
 func (s *Session) dropFlow(f *flow) {
-	s.cfg.Budget.add(-f.heldIn())
 	s.count.Duplicates += f.recv.Duplicates()
 	s.order.Leave(&f.node, s.now)
+	s.cfg.Budget.kept.Add(-int64(f.send.held))
+	s.cfg.Budget.move(f.heldIn(), 0)
+	f.credit.drop(s.cfg.Budget)
 	f.drop()
 	f.done = true
 	delete(s.flows, f.id)
+	s.flows = slim.Map(s.flows, &s.peak)
 }
 
 func (s *Session) countReset(code stream.Code) {

@@ -1,57 +1,21 @@
 package tunnel
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "time"
 
 // InitialCredit is how many sealed bytes each side may send on a new flow
-// before it hears of credit (PROTOCOL.md section 5.3).
+// before it hears of credit, unless the peer has said another amount
+// (PROTOCOL.md section 5.3).
 const InitialCredit = 32 << 10
 
-// openWindow is the window that a new flow is given when memory allows, so
-// that an object of this size needs no second round trip for credit.
+// openWindow is the most that a new flow's window has, so that an object of
+// this size needs no second round trip for credit.
 const openWindow = 512 << 10
-
-// Budget is the memory that an agent's sessions may together hold for the
-// receive sides of flows, in bytes. Sessions share it; all methods may be
-// called from any goroutine.
-type Budget struct {
-	limit int64
-	held  atomic.Int64
-	peak  atomic.Int64
-}
-
-// NewBudget returns a budget of limit bytes.
-func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
-
-func (b *Budget) add(n int) {
-	held := b.held.Add(int64(n))
-	for peak := b.peak.Load(); held > peak && !b.peak.CompareAndSwap(peak, held); peak = b.peak.Load() {
-	}
-}
-
-// Peak is the most that was ever held, in bytes.
-func (b *Budget) Peak() int64 { return b.peak.Load() }
-
-// Held is what is held now, in bytes.
-func (b *Budget) Held() int64 { return b.held.Load() }
-
-// Limit is the budget, in bytes.
-func (b *Budget) Limit() int64 { return b.limit }
-
-// window bounds one flow's window: a fair part of what is free, so that a
-// single flow may use a long fat line while it is alone, and stuck flows are
-// squeezed to half the initial credit before the budget is spent.
-func (b *Budget) window(want int) int {
-	free := b.limit - b.held.Load()
-	return max(InitialCredit/2, min(want, int(free/4)))
-}
 
 // credit is the receive window of one flow. It grows while the consumer keeps
 // up: when half a window was consumed in under two round trips, the window is
 // what limits the flow, and it doubles (the auto-tuning of QUIC
-// implementations).
+// implementations). It shrinks to a newcomer's when that takes as long as
+// slowTime: the consumer is slow, and more would only wait.
 type credit struct {
 	consumed uint64 // by the worker
 	told     uint64 // consumed as last told to the peer
@@ -61,13 +25,28 @@ type credit struct {
 	markAt   time.Time
 }
 
-func newCredit(b *Budget) credit {
-	return credit{limit: InitialCredit, window: b.window(openWindow)}
+// slowTime is how long half a window may last until the consumer is slow.
+const slowTime = time.Second
+
+// newCredit returns a new flow's credit: initial is what the peer takes itself
+// to have.
+func newCredit(b *Budget, initial int) credit {
+	c := credit{limit: uint64(initial), window: b.share()}
+	b.flows.Add(1)
+	b.promised.Add(int64(initial))
+	return c
 }
 
-// consume notes n bytes and grows the window when it is the bottleneck.
+// drop gives back what the flow was promised.
+func (c *credit) drop(b *Budget) {
+	b.flows.Add(-1)
+	b.promised.Add(-int64(c.limit - min(c.consumed, c.limit)))
+}
+
+// consume notes n bytes and moves the window to what the consumer needs.
 func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	c.consumed += uint64(n)
+	b.promised.Add(-int64(n))
 	if c.markAt.IsZero() {
 		c.mark, c.markAt = c.consumed, now
 		return
@@ -75,10 +54,14 @@ func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	if c.consumed-c.mark < uint64(c.window/2) {
 		return
 	}
-	if now.Sub(c.markAt) < 2*rtt+10*time.Millisecond {
-		c.window *= 2
+	switch took := now.Sub(c.markAt); {
+	case took < 2*rtt+10*time.Millisecond:
+		c.window = b.window(2 * c.window)
+	case took > slowTime+2*rtt:
+		c.window = b.share()
+	default:
+		c.window = b.window(c.window)
 	}
-	c.window = b.window(c.window)
 	c.mark, c.markAt = c.consumed, now
 }
 
@@ -92,8 +75,39 @@ func (c *credit) urgent() bool {
 func (c *credit) stale() bool { return c.told != c.consumed }
 
 // grant returns the values of a CREDIT frame. The limit never falls.
-func (c *credit) grant() (consumed, limit uint64) {
-	c.limit = max(c.limit, c.consumed+uint64(c.window))
-	c.told = c.consumed
+func (c *credit) grant(b *Budget) (consumed, limit uint64) {
+	limit = max(c.limit, c.consumed+uint64(c.window))
+	b.promised.Add(int64(limit - c.limit))
+	c.limit, c.told = limit, c.consumed
 	return c.consumed, c.limit
+}
+
+// initial is the credit with which flows begin, in both directions: what each
+// side has told the other (PROTOCOL.md section 5.3).
+type initial struct {
+	own   int    // what the peer may send on a new flow, as told last
+	said  uint64 // how often that was told
+	peer  uint64 // what we may send
+	heard uint64 // number of the statement that says so
+}
+
+func newInitial() initial { return initial{own: InitialCredit, peer: InitialCredit} }
+
+// hear takes a statement of the peer's; an older one may come later.
+func (i *initial) hear(number, limit uint64) {
+	if number > i.heard {
+		i.heard, i.peer = number, min(limit, InitialCredit)
+	}
+}
+
+// say returns what the peer is to be told now: ok only when that has halved or
+// doubled, so that it is told rarely.
+func (i *initial) say(share int) (number, limit uint64, ok bool) {
+	share = min(share, InitialCredit)
+	if share > i.own/2 && share < 2*i.own {
+		return 0, 0, false
+	}
+	i.own = share
+	i.said++
+	return i.said, uint64(share), true
 }

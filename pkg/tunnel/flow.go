@@ -103,3 +103,26 @@ func (f *flow) drop() {
 	f.recv.Drop()
 	f.via = nil
 }
+
+// spareMost is how many emptied slices of a kind a session keeps for others.
+const spareMost = 64
+
+// takeVia and spareVia lend flows the memory for what they note of connections:
+// a flow at rest keeps none.
+func (s *Session) takeVia() []via {
+	n := len(s.vias)
+	if n == 0 {
+		return nil
+	}
+	v := s.vias[n-1]
+	s.vias = s.vias[:n-1]
+	return v
+}
+
+func (s *Session) spareVia(f *flow) {
+	if len(s.vias) < spareMost {
+		clear(f.via)
+		s.vias = append(s.vias, f.via[:0])
+	}
+	f.via = nil
+}

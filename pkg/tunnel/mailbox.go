@@ -3,6 +3,7 @@ package tunnel
 import (
 	"sync"
 
+	"hawser/pkg/slim"
 	"hawser/pkg/stream"
 )
 
@@ -91,11 +92,8 @@ func (m *mailbox) close() mail {
 
 // reset empties the slices and keeps their memory.
 func (m *mail) reset() {
-	clear(m.commands)
-	clear(m.received)
-	clear(m.calls)
-	m.news, m.commands = m.news[:0], m.commands[:0]
-	m.received, m.room = m.received[:0], m.room[:0]
+	m.news, m.commands = slim.Emptied(m.news), slim.Emptied(m.commands)
+	m.received, m.room = slim.Emptied(m.received), m.room[:0]
 	m.attached, m.lost = m.attached[:0], m.lost[:0]
-	m.calls = m.calls[:0]
+	m.calls = slim.Emptied(m.calls)
 }

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"hawser/pkg/buffer"
 	"hawser/pkg/stream"
@@ -121,45 +120,4 @@ func TestResendFrom(t *testing.T) {
 		t.Errorf("%d pieces again", len(got))
 	}
 	q.clear()
-}
-
-func TestCredit(t *testing.T) {
-	b := NewBudget(64 << 20)
-	c := newCredit(b)
-	now := time.Unix(1000, 0)
-	if c.limit != InitialCredit || c.window != openWindow {
-		t.Fatalf("limit %d, window %d", c.limit, c.window)
-	}
-	for range 40 {
-		now = now.Add(time.Millisecond)
-		c.consume(64<<10, now, 20*time.Millisecond, b)
-		c.grant()
-	}
-	if c.window <= openWindow {
-		t.Errorf("window %d though the consumer keeps up", c.window)
-	}
-	wide := c.window
-	for range 40 {
-		now = now.Add(time.Second)
-		c.consume(64<<10, now, 20*time.Millisecond, b)
-	}
-	if c.window != wide {
-		t.Errorf("window %d though the consumer is slow, was %d", c.window, wide)
-	}
-}
-
-func TestCreditUnderPressure(t *testing.T) {
-	b := NewBudget(1 << 20)
-	b.add(1<<20 - 1000)
-	c := newCredit(b)
-	if c.window > InitialCredit {
-		t.Errorf("window %d while the budget is spent", c.window)
-	}
-	if _, limit := c.grant(); limit != InitialCredit {
-		t.Errorf("limit %d: it must not fall", limit)
-	}
-	b.add(-(1<<20 - 1000))
-	if b.Held() != 0 || b.Peak() != 1<<20-1000 {
-		t.Errorf("held %d, peak %d", b.Held(), b.Peak())
-	}
 }

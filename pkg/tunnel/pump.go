@@ -49,7 +49,7 @@ func (s *Session) sendCtrl() {
 			sent = s.ctrlEnds[n]
 			n++
 		}
-		kept := append([]byte(nil), s.ctrl[:sent]...)
+		kept := append(s.takeCtrl(), s.ctrl[:sent]...)
 		c.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
 		if other := s.quickest(c); s.hurry && other != nil {
 			b := other.batch()
@@ -58,6 +58,23 @@ func (s *Session) sendCtrl() {
 		s.dropCtrl(n, sent)
 	}
 	s.hurry = false
+}
+
+// takeCtrl and spareCtrl lend link logs the memory for copies of control frames.
+func (s *Session) takeCtrl() []byte {
+	n := len(s.ctrls)
+	if n == 0 {
+		return nil
+	}
+	b := s.ctrls[n-1]
+	s.ctrls = s.ctrls[:n-1]
+	return b
+}
+
+func (s *Session) spareCtrl(b []byte) {
+	if b != nil && len(s.ctrls) < spareMost {
+		s.ctrls = append(s.ctrls, b[:0])
+	}
 }
 
 // ctrlMax bounds a record of control frames, in bytes: it fits one packet.

@@ -79,6 +79,10 @@ func (s *Session) frame(c *conn, f *wire.Frame, seg buffer.Seg) error {
 // late news and ignored, but for a RESET that overtook its OPEN.
 func (s *Session) flowFrame(f *wire.Frame) error {
 	id := stream.ID(f.Flow)
+	if id == 0 && f.Kind == wire.KindCredit {
+		s.initial.hear(f.Offset, f.Limit)
+		return nil
+	}
 	fl := s.flows[id]
 	if fl == nil {
 		if f.Kind == wire.KindReset && !s.cfg.Edge {
@@ -107,13 +111,13 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 
 // peerCredit frees what the peer has opened and passes the limit on.
 func (s *Session) peerCredit(fl *flow, f *wire.Frame) error {
+	before := fl.send.held
 	if f.Offset > fl.send.base && !fl.send.consumed(f.Offset) {
 		return fmt.Errorf("flow %d: consumed %d of %d sent", fl.id, f.Offset, fl.send.next)
 	}
-	if f.Limit > fl.peer {
-		fl.peer = f.Limit
-		s.askWorker(fl)
-	}
+	s.cfg.Budget.kept.Add(int64(fl.send.held - before))
+	fl.peer = max(fl.peer, f.Limit)
+	s.askWorker(fl)
 	s.retire(fl)
 	return nil
 }
@@ -169,17 +173,35 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 		return nil
 	}
 	before, n := fl.heldIn(), uint64(seg.Len())
-	if err := fl.recv.Insert(f.Offset, seg, f.Flags&wire.FlagFin != 0, fl.credit.limit); err != nil {
+	if before > 0 && s.cfg.Budget.overdrawn() {
+		seg.Release()
+		s.giveUp(fl)
+		return nil
+	}
+	if err := fl.recv.Insert(f.Offset, seg, f.Flags&wire.FlagFin != 0, max(fl.credit.limit, InitialCredit)); err != nil {
 		return fmt.Errorf("flow %d: %w", id, err)
 	}
 	if n > 0 {
+		if fl.via == nil {
+			fl.via = s.takeVia()
+		}
 		fl.note(c, f.Offset, f.Offset+n)
 	}
-	gained := fl.heldIn() - before
-	s.cfg.Budget.add(gained)
-	s.count.BytesReceived += uint64(gained)
+	s.cfg.Budget.move(before, fl.heldIn())
+	s.count.BytesReceived += uint64(fl.heldIn() - before)
 	s.advance(fl)
 	return nil
+}
+
+// giveUp resets a flow for which there is no memory.
+func (s *Session) giveUp(fl *flow) {
+	s.countReset(stream.CodeResources)
+	s.used.add(fl.id)
+	if fl.opened {
+		s.emit(fl.worker, stream.Event{Kind: stream.EventReset, Flow: fl.id, Code: stream.CodeResources})
+	}
+	s.addCtrl(func(b []byte) []byte { return wire.AppendReset(b, uint64(fl.id), uint8(stream.CodeResources)) })
+	s.dropFlow(fl)
 }
 
 // advance hands what is in order to the worker.
@@ -209,11 +231,13 @@ func (s *Session) acked(c *conn, seq uint64, delay time.Duration) error {
 	var newest entry
 	for c.log.n > 0 && c.log.at(0).seq <= seq {
 		newest = c.log.pop()
+		s.spareCtrl(newest.ctrl)
 		c.inFlight -= newest.size
 		c.rate.delivered += uint64(newest.size)
 		if p := newest.piece; p != nil {
 			p.copies--
 			p.acked(newest.turn)
+			s.pieces.put(p)
 			s.copies.Delivered(newest.size)
 		}
 	}

@@ -23,10 +23,41 @@ type piece struct {
 	fin    bool
 	state  pieceState
 	again  bool // waits in the flow's resend list
+	resent bool // was in the resend list, which may still point here
 	copies int  // entries of link logs that point here
 	turn   int  // raised when the receiver threw it away: older copies no longer count
 	flow   *flow
 	next   *piece
+}
+
+// pieces is a session's free list of pieces, so that a stream in motion
+// allocates none. A nil list makes new ones.
+type pieces struct {
+	head *piece
+	n    int
+}
+
+// morePieces is how many pieces a free list keeps.
+const morePieces = 4096
+
+func (l *pieces) get() *piece {
+	if l == nil || l.head == nil {
+		return &piece{}
+	}
+	p := l.head
+	l.head, p.next = p.next, nil
+	l.n--
+	return p
+}
+
+// put takes a piece that is gone, once nothing points to it any more.
+func (l *pieces) put(p *piece) {
+	if l == nil || p.state != gone || p.copies > 0 || p.resent || l.n >= morePieces {
+		return
+	}
+	*p = piece{next: l.head}
+	l.head = p
+	l.n++
 }
 
 func (p *piece) end() uint64 { return p.off + uint64(p.seg.Len()) }
@@ -34,6 +65,7 @@ func (p *piece) end() uint64 { return p.off + uint64(p.seg.Len()) }
 // sendQueue is the send side of one direction of a flow: everything from the
 // first byte that was not consumed yet to the last that the worker gave.
 type sendQueue struct {
+	free       *pieces // where pieces come from
 	head, tail *piece
 	first      *piece // first unsent piece
 	resend     []*piece
@@ -46,7 +78,9 @@ type sendQueue struct {
 
 // add appends seg and owns it.
 func (q *sendQueue) add(f *flow, seg buffer.Seg) {
-	q.link(&piece{off: q.end, seg: seg, flow: f})
+	p := q.free.get()
+	p.off, p.seg, p.flow = q.end, seg, f
+	q.link(p)
 	q.end += uint64(seg.Len())
 	q.held += seg.Len()
 }
@@ -62,7 +96,9 @@ func (q *sendQueue) close(f *flow) {
 		q.tail.fin = true
 		return
 	}
-	q.link(&piece{off: q.end, fin: true, flow: f})
+	p := q.free.get()
+	p.off, p.fin, p.flow = q.end, true, f
+	q.link(p)
 }
 
 func (q *sendQueue) link(p *piece) {
@@ -110,7 +146,9 @@ func (q *sendQueue) take(p *piece, n int) {
 // cut splits p after n bytes; the rest inherits p's place, state and fin.
 func (q *sendQueue) cut(p *piece, n int) {
 	head, tail := p.seg.Cut(n)
-	rest := &piece{off: p.off + uint64(n), seg: tail, fin: p.fin, state: p.state, turn: p.turn, flow: p.flow, next: p.next}
+	rest := q.free.get()
+	rest.off, rest.seg, rest.fin = p.off+uint64(n), tail, p.fin
+	rest.state, rest.turn, rest.flow, rest.next = p.state, p.turn, p.flow, p.next
 	p.seg, p.fin, p.next = head, false, rest
 	if q.tail == p {
 		q.tail = rest
@@ -126,7 +164,7 @@ func (q *sendQueue) enqueue(p *piece) bool {
 	if p.again || p.state == gone || p.state == unsent {
 		return false
 	}
-	p.again = true
+	p.again, p.resent = true, true
 	i := len(q.resend)
 	q.resend = append(q.resend, p)
 	for i > 0 && q.resend[i-1].off > p.off {
@@ -172,6 +210,7 @@ func (q *sendQueue) pop() {
 	}
 	q.held -= p.seg.Len()
 	p.drop()
+	q.free.put(p)
 }
 
 func (p *piece) drop() {

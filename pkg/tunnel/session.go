@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hawser/pkg/slim"
 	"hawser/pkg/stream"
 	"hawser/pkg/wire"
 	"hawser/scheduler"
@@ -66,7 +67,9 @@ type Session struct {
 	dueAt      time.Time   // when timer fires; zero: it does not
 	now        time.Time
 	flows      map[stream.ID]*flow
-	used       idSet // flow IDs that the peer ever used
+	peak       slim.Peak // of flows
+	used       idSet     // flow IDs that the peer ever used
+	initial    initial   // credit of new flows
 	order      scheduler.Order[*flow]
 	path       scheduler.Path
 	copies     scheduler.Data
@@ -78,6 +81,9 @@ type Session struct {
 	ctrlEnds   []int   // where each of them ends
 	hurry      bool    // somebody waits for one of them: they go out on two links
 	dirty      []*flow
+	pieces     pieces
+	vias       [][]via  // emptied, for other flows
+	ctrls      [][]byte // emptied, for other records
 	tellAt     time.Time
 	events     [][]stream.Event // by worker
 	lastLink   time.Time        // when a link last lived
@@ -110,7 +116,7 @@ func New(cfg Config) *Session {
 	s := &Session{
 		cfg: cfg, log: cfg.Log.With("peer", cfg.Peer), path: scheduler.NewPath(cfg.Kinds.Path),
 		box: newMailbox(), ended: make(chan struct{}),
-		flows: map[stream.ID]*flow{}, copies: scheduler.NewData(cfg.Kinds.Data), order: scheduler.NewOrder[*flow](cfg.Kinds.Order, cfg.Total),
+		flows: map[stream.ID]*flow{}, initial: newInitial(), copies: scheduler.NewData(cfg.Kinds.Data), order: scheduler.NewOrder[*flow](cfg.Kinds.Order, cfg.Total),
 	}
 	s.turning.Lock() // until Run
 	return s
@@ -259,6 +265,7 @@ func (s *Session) drain(in mail) {
 func (s *Session) turn() time.Duration {
 	s.checkHealth()
 	s.tellCredit()
+	s.tellInitial()
 	s.resendLate()
 	s.deliver() // first: workers can begin while the links take what is below
 	s.pump()
@@ -323,8 +330,7 @@ func (s *Session) deliver() {
 	for w, batch := range s.events {
 		if len(batch) > 0 {
 			s.cfg.Sink.Deliver(w, batch)
-			clear(batch)
-			s.events[w] = batch[:0]
+			s.events[w] = slim.Emptied(batch)
 		}
 	}
 }

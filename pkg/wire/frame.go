@@ -196,7 +196,7 @@ func Next(block []byte) (Frame, []byte, error) {
 			r.bad = true
 		}
 	case KindCredit:
-		f.Flow, f.Offset, f.Limit = r.flow(), r.offset(), r.offset()
+		f.Flow, f.Offset, f.Limit = r.offset(), r.offset(), r.offset() // flow 0: flows to come
 	case KindReset:
 		f.Flow, f.Code = r.flow(), r.u8()
 	case KindResend:

@@ -26,6 +26,7 @@ var roundTrips = []struct {
 	{"accepted", AppendAccepted(nil, 9), Frame{Kind: KindAccepted, Flow: 9}},
 	{"data", AppendData(nil, 3, 1<<33, 16000, false), Frame{Kind: KindData, Flow: 3, Offset: 1 << 33, Length: 16000}},
 	{"fin", AppendData(nil, 3, 12, 0, true), Frame{Kind: KindData, Flow: 3, Offset: 12, Flags: FlagFin}},
+	{"credit of new flows", AppendCredit(nil, 0, 2, 4096), Frame{Kind: KindCredit, Offset: 2, Limit: 4096}},
 	{"credit", AppendCredit(nil, 3, 5, 65536), Frame{Kind: KindCredit, Flow: 3, Offset: 5, Limit: 65536}},
 	{"reset", AppendReset(nil, 3, 2), Frame{Kind: KindReset, Flow: 3, Code: 2}},
 	{"resend", AppendResend(nil, 3, 99), Frame{Kind: KindResend, Flow: 3, Offset: 99}},

@@ -1,0 +1,186 @@
+package tunnel
+
+import (
+	"testing"
+	"time"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/simlink"
+	"hawser/pkg/stream"
+)
+
+func TestCredit(t *testing.T) {
+	b := NewBudget(256 << 20)
+	c := newCredit(b, InitialCredit)
+	now := time.Unix(1000, 0)
+	if c.limit != InitialCredit || c.window != openWindow {
+		t.Fatalf("limit %d, window %d", c.limit, c.window)
+	}
+	for range 400 {
+		now = now.Add(time.Millisecond)
+		c.grant(b)
+		c.consume(64<<10, now, 20*time.Millisecond, b)
+	}
+	if c.window <= 4*openWindow {
+		t.Errorf("window %d though the consumer keeps up", c.window)
+	}
+	for range 400 {
+		now = now.Add(time.Second)
+		c.consume(64<<10, now, 20*time.Millisecond, b)
+		c.grant(b)
+	}
+	if c.window > openWindow {
+		t.Errorf("window %d though the consumer is slow", c.window)
+	}
+	c.drop(b)
+	if b.promised.Load() != 0 || b.flows.Load() != 0 {
+		t.Errorf("%d bytes stay promised to %d flows", b.promised.Load(), b.flows.Load())
+	}
+}
+
+// Thousands of flows that nobody reads, each sent all that it may be, leave
+// room in the received part of the budget, and one that is read has a wide
+// window all the same.
+func TestCreditUnderPressure(t *testing.T) {
+	const limit = 256 << 20
+	b := NewBudget(limit)
+	now := time.Unix(1000, 0)
+	for i := range 10_000 {
+		c := newCredit(b, min(InitialCredit, b.share()))
+		_, most := c.grant(b)
+		b.move(0, int(most))
+		if i == 200 && most < 16<<10 {
+			t.Errorf("flow %d may be sent %d bytes only", i, most)
+		}
+	}
+	t.Logf("%d KB of %d held; a newcomer has %d bytes", b.Held()>>10, limit>>10, b.share())
+	if b.Held() > b.pool() {
+		t.Errorf("%d bytes are held of %d", b.Held(), b.pool())
+	}
+	if b.share() < leastWindow || b.share() > 4*leastWindow {
+		t.Errorf("a newcomer has %d bytes", b.share())
+	}
+	c := newCredit(b, InitialCredit)
+	for range 400 {
+		now = now.Add(time.Millisecond)
+		c.grant(b)
+		c.consume(c.window/2, now, time.Millisecond, b)
+	}
+	if c.window < openWindow {
+		t.Errorf("a flow that is read has a window of %d bytes only", c.window)
+	}
+}
+
+// Flows at rest hold nothing: very many of them leave newcomers what they need
+// to begin.
+func TestIdleFlowsKeepNoBudget(t *testing.T) {
+	b := NewBudget(256 << 20)
+	for range 1000 {
+		c := newCredit(b, min(InitialCredit, b.share()))
+		c.grant(b)
+	}
+	if b.share() < 16<<10 {
+		t.Errorf("beside 1000 flows at rest a newcomer has %d bytes", b.share())
+	}
+	for range 99_000 {
+		c := newCredit(b, min(InitialCredit, b.share()))
+		c.grant(b)
+	}
+	if _, left := b.free(); left < 0 || b.share() < leastWindow {
+		t.Errorf("%d bytes may still be promised, %d to a newcomer", left, b.share())
+	}
+}
+
+func TestSendersKeepAPart(t *testing.T) {
+	b := NewBudget(64 << 20)
+	if k := b.keep(); k < 8<<20 {
+		t.Errorf("a lone flow may keep %d bytes", k)
+	}
+	for range 2000 {
+		b.kept.Add(int64(b.keep()))
+	}
+	if b.Kept() > b.pool() || b.keep() != leastWindow {
+		t.Errorf("%d bytes are kept, another flow may keep %d", b.Kept(), b.keep())
+	}
+}
+
+func TestInitialCreditIsToldRarely(t *testing.T) {
+	own, peer := newInitial(), newInitial()
+	told := 0
+	tell := func(share int) {
+		if number, limit, ok := own.say(share); ok {
+			told++
+			peer.hear(number, limit)
+		}
+	}
+	for share := openWindow; share >= leastWindow; share -= 64 {
+		tell(share)
+	}
+	if told > 8 || peer.peer > 2*leastWindow || uint64(own.own) != peer.peer {
+		t.Errorf("told %d times, own %d, peer %d", told, own.own, peer.peer)
+	}
+	tell(openWindow)
+	if peer.peer != InitialCredit {
+		t.Errorf("%d bytes with a free budget", peer.peer)
+	}
+	peer.hear(1, 77) // overtaken by newer ones
+	if peer.peer != InitialCredit {
+		t.Errorf("an old statement counts: %d", peer.peer)
+	}
+}
+
+// TestScarceBudget: while the budgets are spent, flows begin with little, as
+// the peers have been told, and get through nevertheless.
+func TestScarceBudget(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond})
+		defer w.close()
+		w.serve(100_000)
+		for _, sd := range []*side{w.edge, w.cloud} {
+			b := sd.s.cfg.Budget
+			pool := int(b.pool())
+			b.move(0, pool)
+			defer b.move(pool, 0)
+		}
+		time.Sleep(2 * time.Second) // the loops find out, and tell each other
+		u := w.open(50_000)
+		u.await(30 * time.Second)
+		w.peerOf(u).await(30 * time.Second)
+		if code := u.resetCode(); code != 0 || u.total() != 100_000 {
+			t.Errorf("%d bytes came, reset %v", u.total(), code)
+		}
+		for _, sd := range []*side{w.edge, w.cloud} {
+			var in initial
+			var violations uint64
+			sd.s.call(func() { in, violations = sd.s.initial, sd.s.count.Violations })
+			if in.peer != leastWindow || in.own != leastWindow || violations > 0 {
+				t.Errorf("edge=%v: flows begin with %d and %d bytes, %d violations", sd.s.cfg.Edge, in.own, in.peer, violations)
+			}
+		}
+		w.gone()
+	})
+}
+
+// TestOverdrawn: when slabs exceed the budget, a flow that holds something and
+// is sent more is reset; one that is read goes on.
+func TestOverdrawn(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 50 * mbit, Delay: 10 * time.Millisecond})
+		defer w.close()
+		w.serve(1e6)
+		var slabs []*buffer.Buf
+		for buffer.Live() <= hard*w.edge.s.cfg.Budget.Limit() {
+			slabs = append(slabs, buffer.Get(buffer.Large))
+		}
+		u := w.open(100, func(u *user) { u.stuck = true })
+		time.Sleep(5 * time.Second)
+		if code := u.resetCode(); code != stream.CodeResources {
+			t.Errorf("reset %v", code)
+		}
+		for _, b := range slabs {
+			b.Release()
+		}
+		w.open(100).await(10 * time.Second)
+		w.gone()
+	})
+}
