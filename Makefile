@@ -28,8 +28,7 @@ SOURCE := cloud docs e2e edge netns pkg scheduler
 # The slowest comes first, so that the others run beside it.
 UNIT   := ./netns/... ./pkg/... ./scheduler/... ./edge/... ./cloud/... ./docs/...
 
-.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice microbench install uninstall clean
-.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-flood microbench install uninstall clean
+.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice microbench install uninstall clean .PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-flood microbench install uninstall clean bench-crowd bench-cards soak
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +37,7 @@ build: ## the programs, into bin/
 	$(GO) build -o bin/hawser-edge ./edge
 	$(GO) build -o bin/hawser-cloud ./cloud
 	$(GO) build -o bin/hawser-emu ./e2e/emu/hawser-emu
+	$(GO) build -o bin/hawser-crowd ./e2e/crowd/hawser-crowd
 
 setup: ## install what is missing on a Debian machine
 	@scripts/setup.sh
@@ -73,8 +73,18 @@ bench-peers: setup build ## hawser beside stunnel, haproxy and shadowsocks-libev
 bench-splice: ## connections spliced around the tunnel beside plain forwarding through the same host, half a minute
 	$(GO) test -run '^$$' -bench '^BenchmarkSplice$$' -benchtime 1x ./pkg/split
 
+
 bench-flood: setup build ## clients under a SYN flood at the edge, beside kernel SYN cookies; FLOOD="-rate 100000 -time 60s"
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/flood $(FLOOD)
+
+bench-crowd: setup build ## memory of 100,000 idle flows, slow readers, workers, 15 minutes; CROWD="-only memory -flows 20000" for some
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench crowd $(CROWD)
+
+bench-cards: ## inline, pool and kernel cards at 1, 4 and 16 KB: what card.kind auto rests on
+	$(GO) test -run '^$$' -bench Table -benchtime 1x ./pkg/card
+
+soak: setup build ## an hour of load under random faults, every byte checked; SOAK="-for 5m -seed 7" for less
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/soak $(SOAK)
 
 microbench: ## Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)

@@ -22,13 +22,17 @@ type bench struct {
 
 	seconds float64 // length of a reading of `bench paths`
 	racers  string  // parts of the names of those that table peers is for, separated by commas; empty: all
+	flows   int     // of `bench crowd`
+}
+
+// table is one that can be measured.
+type table struct {
+	name    string
+	measure func(*bench) (*report, error)
 }
 
 // tables are what can be measured, in the order of printing.
-var tables = []struct {
-	name    string
-	measure func(*bench) (*report, error)
-}{
+var tables = []table{
 	{"goodput", (*bench).goodput},
 	{"objects", (*bench).objects},
 	{"unshaped", (*bench).unshaped},
@@ -45,12 +49,15 @@ func run() int {
 	if len(os.Args) > 1 && os.Args[1] == "paths" {
 		return exitCode((&bench{ctx: ctx}).measurePaths(os.Args[2:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "crowd" {
+		return exitCode((&bench{ctx: ctx}).measureCrowd(os.Args[2:]))
+	}
 	only := flag.String("only", "", "tables to measure, separated by commas; empty: all")
 	runs := flag.Int("runs", 3, "runs of which the median is shown")
 	out := flag.String("out", "bench-results", "directory of the raw readings")
 	racers := flag.String("racers", "", "racers of table peers, by parts of their names, separated by commas; empty: all")
 	flag.Parse()
-	return exitCode((&bench{ctx: ctx, runs: max(*runs, 1), out: *out, racers: *racers}).measure(*only))
+	return exitCode((&bench{ctx: ctx, runs: max(*runs, 1), out: *out, racers: *racers}).measure(tables, *only))
 }
 
 // exitCode reports what a measurement came to.
@@ -68,12 +75,12 @@ func exitCode(missed int, err error) int {
 	return 0
 }
 
-// measure measures the named tables and returns how many gates were missed.
-func (b *bench) measure(only string) (missed int, err error) {
+// measure measures those of the tables that only names and returns how many gates were missed.
+func (b *bench) measure(tables []table, only string) (missed int, err error) {
 	if os.Geteuid() != 0 {
 		return 0, fmt.Errorf("needs root, to make network namespaces")
 	}
-	wanted, err := choose(only)
+	wanted, err := choose(tables, only)
 	if err != nil {
 		return 0, err
 	}
@@ -101,7 +108,7 @@ func (b *bench) measure(only string) (missed int, err error) {
 }
 
 // choose checks the names of tables.
-func choose(only string) ([]string, error) {
+func choose(tables []table, only string) ([]string, error) {
 	var all []string
 	for _, t := range tables {
 		all = append(all, t.name)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"hawser/e2e/lab"
@@ -155,7 +156,10 @@ func (w *world) pingBoth(name string) ([]*pingRow, error) {
 	return rows, nil
 }
 
-func (w *world) ping(v way) ([]float64, error) {
+func (w *world) ping(v way) ([]float64, error) { return w.pingN(v, pings) }
+
+// pingN times n round trips, in microseconds.
+func (w *world) pingN(v way, n int) ([]float64, error) {
 	c, _, err := w.dial(v)
 	if err != nil {
 		return nil, err
@@ -167,9 +171,14 @@ func (w *world) ping(v way) ([]float64, error) {
 	if _, err := c.Write(request{kind: echo}.encode()); err != nil {
 		return nil, err
 	}
+	return pingOn(c, n)
+}
+
+// pingOn times n round trips on a flow that echoes, in microseconds.
+func pingOn(c *net.TCPConn, n int) ([]float64, error) {
 	var us []float64
 	var b [pingSize]byte
-	for range pings {
+	for range n {
 		began := time.Now()
 		if _, err := c.Write(b[:]); err != nil {
 			return nil, err

@@ -24,16 +24,21 @@ type world struct {
 	port    uint16 // of the origin's server, steered into the tunnel
 	service *service
 	loads   uint64 // numbers of loads given out
+
+	clientNodes int
 }
 
 // open builds a world. The caller closes it.
-func open(uplinks []lab.Uplink, o pair.Options) (*world, error) {
-	spec := lab.Spec{Name: "bench", Uplinks: uplinks, Seed: 1}
+func open(uplinks []lab.Uplink, o pair.Options) (*world, error) { return openWith(uplinks, 1, o) }
+
+// openWith is open with several client nodes.
+func openWith(uplinks []lab.Uplink, clients int, o pair.Options) (*world, error) {
+	spec := lab.Spec{Name: "bench", Uplinks: uplinks, Seed: 1, Clients: clients}
 	l, err := lab.New(spec)
 	if err != nil {
 		return nil, err
 	}
-	w := &world{Lab: l, port: tunnelPort}
+	w := &world{Lab: l, port: tunnelPort, clientNodes: clients}
 	if w.pair, err = pair.New(l, spec, o); err == nil {
 		err = w.start()
 	}

@@ -36,6 +36,7 @@ type Options struct {
 	Limits    string // of the edge, as in the file; "" leaves them to the default
 	Policies  string // of the edge, as in the file
 	Workers   int
+	Card      string // kind of both agents' crypto card; default "auto"
 	Exclude   []string
 	Local     bool
 	Metrics   string // address of both agents' metrics; "" = none
@@ -124,6 +125,9 @@ func (p *Pair) shared(b *strings.Builder, role string) {
 	fmt.Fprintf(b, "namespace: %s\ncontrol: %s\n", p.Namespace(role), p.Socket(role))
 	if p.opts.Metrics != "" {
 		fmt.Fprintf(b, "metrics: %q\n", p.opts.Metrics)
+	}
+	if p.opts.Card != "" {
+		fmt.Fprintf(b, "card: {kind: %s}\n", p.opts.Card)
 	}
 	if p.opts.Workers > 0 {
 		fmt.Fprintf(b, "workers: %d\n", p.opts.Workers)
