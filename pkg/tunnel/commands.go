@@ -119,7 +119,7 @@ func (s *Session) markDirty(f *flow) {
 
 // grant tells the peer what was consumed and what it may send.
 func (s *Session) grant(f *flow) {
-	consumed, limit := f.credit.grant(s.cfg.Budget)
+	consumed, limit := f.credit.grant()
 	if f.recv.Ended() && f.finOut && consumed == f.recv.Offset() {
 		consumed++ // the end of the stream counts as one more byte
 		f.finTold = true
@@ -180,7 +180,6 @@ func (s *Session) dropFlow(f *flow) {
 	s.order.Leave(&f.node, s.now)
 	s.cfg.Budget.kept.Add(-int64(f.send.held))
 	s.cfg.Budget.move(f.heldIn(), 0)
-	f.credit.drop(s.cfg.Budget)
 	f.drop()
 	f.done = true
 	delete(s.flows, f.id)

@@ -15,7 +15,7 @@ const openWindow = 512 << 10
 // up: when half a window was consumed in under two round trips, the window is
 // what limits the flow, and it doubles (the auto-tuning of QUIC
 // implementations). It shrinks to a newcomer's when that takes as long as
-// slowTime: the consumer is slow, and more would only wait.
+// slowTime and memory is scarce: the consumer is slow, and more would only wait.
 type credit struct {
 	consumed uint64 // by the worker
 	told     uint64 // consumed as last told to the peer
@@ -32,21 +32,12 @@ const slowTime = time.Second
 // to have.
 func newCredit(b *Budget, initial int) credit {
 	c := credit{limit: uint64(initial), window: b.share()}
-	b.flows.Add(1)
-	b.promised.Add(int64(initial))
 	return c
-}
-
-// drop gives back what the flow was promised.
-func (c *credit) drop(b *Budget) {
-	b.flows.Add(-1)
-	b.promised.Add(-int64(c.limit - min(c.consumed, c.limit)))
 }
 
 // consume notes n bytes and moves the window to what the consumer needs.
 func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	c.consumed += uint64(n)
-	b.promised.Add(-int64(n))
 	if c.markAt.IsZero() {
 		c.mark, c.markAt = c.consumed, now
 		return
@@ -57,7 +48,7 @@ func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	switch took := now.Sub(c.markAt); {
 	case took < 2*rtt+10*time.Millisecond:
 		c.window = b.window(2 * c.window)
-	case took > slowTime+2*rtt:
+	case took > slowTime+2*rtt && b.scarce():
 		c.window = b.share()
 	default:
 		c.window = b.window(c.window)
@@ -75,9 +66,8 @@ func (c *credit) urgent() bool {
 func (c *credit) stale() bool { return c.told != c.consumed }
 
 // grant returns the values of a CREDIT frame. The limit never falls.
-func (c *credit) grant(b *Budget) (consumed, limit uint64) {
+func (c *credit) grant() (consumed, limit uint64) {
 	limit = max(c.limit, c.consumed+uint64(c.window))
-	b.promised.Add(int64(limit - c.limit))
 	c.limit, c.told = limit, c.consumed
 	return c.consumed, c.limit
 }
