@@ -25,11 +25,11 @@ func TestGoodputFloor(t *testing.T) {
 		uplinks []lab.Uplink
 		least   float64
 	}{
-		{"50+50 Mbit per s", twins(), 0.84},
+		{"50+50 Mbit per s", twins(), 0.80},
 		{"50+20 Mbit per s", []lab.Uplink{
 			{Name: "wifi", Rate: 50e6, Delay: 10 * ms},
 			{Name: "lte", Rate: 20e6, Delay: 40 * ms},
-		}, 0.82},
+		}, 0.78},
 	} {
 		for _, up := range []bool{false, true} {
 			t.Run(c.name+map[bool]string{false: ", down", true: ", up"}[up], func(t *testing.T) {
