@@ -256,7 +256,7 @@ func FuzzConn(f *testing.F) {
 		p := NewPort(Options{Budget: 1 << 40, Counters: &Counters{}})
 		client, _ := couple(t)
 		l := newLane(p, client)
-		s, err := socket(p)
+		s, err := socket(t, p)
 		if err != nil {
 			t.Skip(err)
 		}
@@ -294,15 +294,12 @@ func FuzzConn(f *testing.F) {
 }
 
 // socket is a dial to nowhere, which the parser does not use.
-func socket(p *Port) (*sock.Conn, error) {
+func socket(t *testing.T, p *Port) (*sock.Conn, error) {
 	poller, err := sock.NewPoller()
 	if err != nil {
 		return nil, err
 	}
+	t.Cleanup(func() { poller.Close() })
 	p.o.Poller = poller
-	s, err := sock.Dial(poller, netip.MustParseAddrPort("127.0.0.1:9"), 0, "")
-	if err != nil {
-		poller.Close()
-	}
-	return s, err
+	return sock.Dial(poller, netip.MustParseAddrPort("127.0.0.1:9"), 0, "")
 }
