@@ -28,7 +28,7 @@ SOURCE := cloud docs e2e edge netns pkg scheduler
 # The slowest comes first, so that the others run beside it.
 UNIT   := ./netns/... ./pkg/... ./scheduler/... ./edge/... ./cloud/... ./docs/...
 
-.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice microbench install uninstall clean .PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-flood microbench install uninstall clean bench-crowd bench-cards soak
+.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice bench-flood bench-crowd bench-cards soak microbench install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
