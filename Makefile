@@ -56,6 +56,10 @@ unit: ## unit tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout 20m $(UNIT)
 	$(GO) test -run TestSimulation ./pkg/tunnel
 
+.PHONY: steps
+steps: ## netns: a crash at every single step, 5 minutes
+	HAWSER_EVERY_STEP=1 $(GO) test ./netns -count=1 -timeout 20m -run 'TestCrashAtEveryStep|TestFailingStep'
+
 e2e: ## tests of the programs in the lab, one after the other
 	HAWSER_BIN=$(CURDIR)/bin $(GO) test ./e2e/... -count=1 -timeout 25m -p 1
 
