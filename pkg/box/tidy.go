@@ -29,6 +29,7 @@ type janitor struct {
 	then      uint64 // allocated by then
 	flows     int    // and flows
 	quiet     int    // looks in a row
+	follow    bool   // once more at rest: connections outlive their flows by seconds
 	next      time.Time
 }
 
@@ -46,12 +47,13 @@ func (j *janitor) due(now time.Time, heap, allocated uint64, flows int) bool {
 	grown := heap > j.kept+max(tidyLeast, j.kept/10)
 	ended := j.flows-flows > max(tidyFlows, j.flows/10)
 	// The last time may have been in the middle of something that is over now.
-	rests := j.quiet >= tidyRest && allocated-j.then > tidyLeast
+	rests := j.quiet >= tidyRest && (j.follow || allocated-j.then > tidyLeast)
 	return j.quiet >= tidyPauses && (grown || ended || rests) && !now.Before(j.next)
 }
 
 // done notes what is left.
 func (j *janitor) done(now time.Time, took time.Duration, heap uint64, flows int) {
+	j.follow = j.quiet < tidyRest
 	j.kept, j.then, j.flows, j.quiet = heap, j.allocated, flows, 0
 	j.next = now.Add(tidyShare * took)
 }
