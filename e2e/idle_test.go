@@ -17,9 +17,8 @@ import (
 // TestIdleFlowsAreSmall opens thousands of flows that exchange a few bytes and
 // rest, and holds the agents' resident memory to a bound per flow: what the
 // user-space TCP endpoint, the relay and the tunnel keep of a flow that moves
-// nothing. What is left after all have ended is not yet what it should be (a
-// tenth more than at the start): 20 to 35 MB of the user-space TCP's stay. The bound of a hub holds with 100,000 flows (make bench); a few
-// thousand have more than that of the agent's own growth to bear.
+// nothing. With a hub that is 8 to 9 KB and not yet the 6 KB that it should be,
+// and 20 to 35 MB stay after all have ended, where a tenth of the start should.
 func TestIdleFlowsAreSmall(t *testing.T) {
 	const flows = 5000
 	for _, c := range []struct {
@@ -27,7 +26,7 @@ func TestIdleFlowsAreSmall(t *testing.T) {
 		most              int64 // bytes per flow at each agent
 	}{
 		{"hub", "hub", 12 << 10},
-		{"tproxy", "socket", 4 << 10},
+		{"tproxy", "socket", 2560},
 	} {
 		t.Run(c.intercept+" to "+c.egress, func(t *testing.T) {
 			r := start(t, fast(), pair.Options{Intercept: c.intercept, Egress: c.egress})
@@ -42,7 +41,7 @@ func TestIdleFlowsAreSmall(t *testing.T) {
 			}
 			held.Close()
 			r.quiet()
-			for role, now := range r.settled(func(role string, now int64) bool { return now < before[role]*2 }) {
+			for role, now := range r.settled(func(role string, now int64) bool { return now <= before[role]*4 }) {
 				t.Logf("%s: %d MB before, %d MB after", role, before[role]>>20, now>>20)
 				if now > before[role]*4 {
 					t.Errorf("%s: %d bytes after all flows have ended, %d before", role, now, before[role])

@@ -145,7 +145,7 @@ type Transport uint8
 
 // Transports of a link.
 const (
-	TransportAuto Transport = iota // TCP first, QUIC when TCP cannot connect
+	TransportAuto Transport = iota // a race of TCP and QUIC; the better one is kept
 	TransportTCP
 	TransportQUIC
 )
