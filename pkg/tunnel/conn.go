@@ -60,6 +60,7 @@ type conn struct {
 	quick     QuickCarrier // carrier, or nil if it is none
 	candidate bool         // waits for its first record (cloud)
 	closed    bool
+	toldStop  bool  // the goodbye is on its way
 	err       error // why the loop closed it
 
 	log      sentLog

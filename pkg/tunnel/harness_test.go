@@ -35,6 +35,7 @@ type world struct {
 type side struct {
 	w       *world
 	s       *Session
+	stop    context.CancelFunc
 	err     error
 	redials atomic.Int32
 
@@ -88,6 +89,8 @@ func newWorld(t *testing.T, specs ...simlink.Spec) *world {
 	w.cancel = cancel
 	w.edge, w.cloud = w.newSide(true), w.newSide(false)
 	for _, s := range []*side{w.edge, w.cloud} {
+		ctx, stop := context.WithCancel(ctx)
+		s.stop = stop
 		w.wg.Go(func() { s.err = s.s.Run(ctx) })
 	}
 	for i, spec := range specs {

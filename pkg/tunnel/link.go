@@ -223,25 +223,14 @@ func (s *Session) probe(c *conn) {
 
 // sayGoodbye tells the peer on all links that this side stops, and waits for
 // the peer to close them: a close with unread bytes would be a reset, which can
-// overtake the goodbye.
+// overtake the goodbye. A link that is full of a download's bytes is told as
+// soon as its writer has room.
 func (s *Session) sayGoodbye() {
 	s.leaving = true
 	s.pump()
-	told := false
-	for _, l := range s.links {
-		c := l.conn
-		if c == nil || l.health.State() != scheduler.Up {
-			continue
-		}
-		if b := c.batch(); b != nil {
-			c.commit(b, wire.AppendStop(c.block(b, s.now), codeStopping), noSeg, entry{at: s.now})
-			c.flush()
-			told = true
-		}
-	}
 	timer := time.NewTimer(goodbyeTime)
 	defer timer.Stop()
-	for told && s.connected() {
+	for s.tellStop(); s.connected(); s.tellStop() {
 		select {
 		case <-s.box.wake:
 			s.now = time.Now()
@@ -249,6 +238,26 @@ func (s *Session) sayGoodbye() {
 		case <-timer.C:
 			return
 		}
+	}
+}
+
+// tellStop says the goodbye on every link that takes it now and was not told.
+func (s *Session) tellStop() {
+	for _, l := range s.links {
+		c := l.conn
+		if c == nil || c.toldStop || l.health.State() != scheduler.Up {
+			continue
+		}
+		b := c.batch()
+		if b == nil {
+			c.flush() // a batch that has no more room
+			b = c.batch()
+		}
+		if b != nil {
+			c.commit(b, wire.AppendStop(c.block(b, s.now), codeStopping), noSeg, entry{at: s.now})
+			c.toldStop = true
+		}
+		c.flush()
 	}
 }
 

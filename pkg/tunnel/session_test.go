@@ -213,6 +213,40 @@ func TestStop(t *testing.T) {
 	})
 }
 
+// TestStopOverFullLink: a side whose link is full when it stops still tells
+// its peer. Here, as over TCP, what is on its way when a connection is closed
+// may be lost, so that the goodbye must have come before.
+func TestStopOverFullLink(t *testing.T) {
+	run(t, func(t *testing.T) {
+		spec := simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond}
+		w := newWorld(t, spec)
+		w.serve(50e6)
+		u := w.open(0)
+		time.Sleep(time.Second)
+		w.full()
+		w.cloud.stop()
+		u.await(time.Second)
+		w.close()
+		if !errors.Is(w.edge.err, ErrPeerStop) || u.resetCode() != stream.CodeStopping {
+			t.Errorf("the edge ended with %v, the flow with %v", w.edge.err, u.resetCode())
+		}
+	})
+}
+
+// full waits until the cloud's link has no room for another record.
+func (w *world) full() {
+	w.t.Helper()
+	for range 100_000 {
+		full := false
+		w.cloud.s.call(func() { full = w.cloud.s.links[0].conn.batch() == nil })
+		if full {
+			return
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	w.t.Fatal("the link was never full")
+}
+
 // TestForged: bytes that cannot be authenticated end the link that brought
 // them, and the flow goes on with good ones.
 func TestForged(t *testing.T) {
