@@ -138,6 +138,8 @@ func (p *Proc) Stop() error {
 	if endsWithin(p.done, stopGrace) {
 		return p.err
 	}
+	p.Signal(syscall.SIGQUIT) // a Go program logs what its goroutines wait for
+	endsWithin(p.done, time.Second)
 	p.Kill()
 	return fmt.Errorf("%s did not end on SIGTERM and was killed", p.name)
 }
