@@ -12,7 +12,10 @@ import "time"
 // Link is what a path choice knows of one link at one instant.
 type Link struct {
 	ID       int
-	Weight   int // as configured, for path choice by weight; 0 counts as 1
+	Tier     Tier
+	Leaving  bool // about to die: nothing new
+	Bounded  bool // a forecast bounds what it is given
+	Weight   int  // as configured, for path choice by weight; 0 counts as 1
 	State    State
 	MinRTT   time.Duration
 	SRTT     time.Duration

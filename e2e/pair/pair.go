@@ -28,13 +28,14 @@ const DirectPort = 8080
 
 // Options vary a Pair. The zero value is what most tests use.
 type Options struct {
-	Egress    string // "hub" (default) or "socket"
-	Intercept string // "hub" (default) or "tproxy"
-	Transport string // of all links: "auto" (default), "tcp" or "quic"
-	IPv6Links bool   // links run over IPv6
-	Handshake string // of the edge; "" leaves it to the default
-	Limits    string // of the edge, as in the file; "" leaves them to the default
-	Policies  string // of the edge, as in the file
+	Egress    string            // "hub" (default) or "socket"
+	Intercept string            // "hub" (default) or "tproxy"
+	Transport string            // of all links: "auto" (default), "tcp" or "quic"
+	IPv6Links bool              // links run over IPv6
+	Links     map[string]string // further keys of a link, by its name: "tier: standby"
+	Handshake string            // of the edge; "" leaves it to the default
+	Limits    string            // of the edge, as in the file; "" leaves them to the default
+	Policies  string            // of the edge, as in the file
 	Workers   int
 	Card      string // kind of both agents' crypto card; default "auto"
 	Exclude   []string
@@ -97,8 +98,8 @@ func (p *Pair) EdgeYAML() string {
 	}
 	cloud := netip.AddrPortFrom(p.Lab.Address("cloud", family), Port)
 	for _, u := range p.spec.Uplinks {
-		fmt.Fprintf(&b, "  - {name: %s, interface: %s, gateway: %q, cloud: %q, transport: %s}\n",
-			u.Name, p.Lab.Interface(u.Name), p.Lab.Gateway(u.Name, family), cloud, or(p.opts.Transport, "auto"))
+		fmt.Fprintf(&b, "  - {name: %s, interface: %s, gateway: %q, cloud: %q, transport: %s%s}\n",
+			u.Name, p.Lab.Interface(u.Name), p.Lab.Gateway(u.Name, family), cloud, or(p.opts.Transport, "auto"), more(p.opts.Links[u.Name]))
 	}
 	fmt.Fprintf(&b, "steer:\n  interfaces: [lan0]\n  local: %v\n  exclude: [%s]\n  ports: [\"1-%d\", \"%d-65535\"]\n  intercept: %s\n",
 		p.opts.Local, quoted(p.opts.Exclude), DirectPort-1, DirectPort+1, or(p.opts.Intercept, "hub"))
@@ -145,6 +146,13 @@ func or(s, other string) string {
 		return other
 	}
 	return s
+}
+
+func more(keys string) string {
+	if keys == "" {
+		return ""
+	}
+	return ", " + keys
 }
 
 func quoted(list []string) string {

@@ -4,7 +4,8 @@
 //
 // Goroutines: Run owns one each for the workers (box.Workers.Run), the links
 // (tunnels.run), the host's routes (netns.Host.Watch), the control socket
-// (admin.Server.Run) and metrics (metrics.Server.Run), and returns after all have ended.
+// (admin.Server.Run), metrics (metrics.Server.Run) and the file of hints
+// (watchHints), and returns after all have ended.
 package agent
 
 import (
@@ -25,6 +26,7 @@ import (
 	"hawser/pkg/policy"
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
+	"hawser/scheduler"
 )
 
 // agent is a running edge.
@@ -50,7 +52,7 @@ type agent struct {
 // Whatever it changed on the host is undone when it returns.
 func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logger) error {
 	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), budget: tunnel.NewBudget(int64(cfg.Memory))}
-	a.control = &admin.Server{Path: cfg.Control, Source: a.status}
+	a.control = &admin.Server{Path: cfg.Control, Source: a.status, Commands: map[string]admin.Command{"hint": a.takeHint}}
 	a.metrics = box.Metrics(cfg.Settings(), a.status)
 	a.policies, a.failOpen = policy.New(cfg.Policies, policy.Users{Bits4: cfg.Users.IPv4, Bits6: cfg.Users.IPv6}), failOpen(cfg)
 	// Everything that can fail without touching the host comes first.
@@ -87,6 +89,7 @@ func (a *agent) makeTunnels() error {
 		}
 		u := newUplink(i, r.Name, a.tunnels)
 		u.dial = d.Dial
+		u.terms = tunnel.LinkTerms{Serial: 1, Tier: scheduler.Tier(a.cfg.Links[i].Tier), Weight: a.cfg.Links[i].Weight}
 		u.chooser.trials = slowTrials()
 		if a.cfg.Links[i].Transport == config.TransportAuto {
 			u.chooser.dialer = d
@@ -164,7 +167,7 @@ func (a *agent) work(ctx context.Context) error {
 	parts, stopParts := context.WithCancel(context.Background())
 	linksCtx, stopLinks := context.WithCancel(context.Background())
 	var wg, links sync.WaitGroup
-	errs := make(chan error, 5)
+	errs := make(chan error, 6)
 	part := func(run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(parts); err != nil {
@@ -180,6 +183,9 @@ func (a *agent) work(ctx context.Context) error {
 		part(a.pauseWhileDown)
 	}
 	part(a.metrics.Run)
+	if a.cfg.Hints != "" {
+		part(a.watchHints)
+	}
 	links.Go(func() { a.tunnels.run(linksCtx) })
 	a.log.Info("edge runs", "links", len(a.cfg.Links), "workers", a.workers.Count(), "intercept", a.plan.Intercept, "key", a.id.String())
 	<-ctx.Done()

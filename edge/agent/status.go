@@ -41,7 +41,7 @@ func (a *agent) links(live []admin.Link) []admin.Link {
 				out[i] = found
 			}
 		}
-		out[i].Interface = l.Interface
+		out[i].Interface, out[i].Tier, out[i].Hint = l.Interface, l.Tier.String(), a.tunnels.uplinks[i].said(time.Now())
 		if err := a.tunnels.uplinks[i].lastError(); err != "" {
 			out[i].LastError = err
 		}

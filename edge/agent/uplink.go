@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hawser/pkg/box"
+	"hawser/pkg/hint"
 	"hawser/pkg/link"
 	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
@@ -36,6 +37,8 @@ type uplink struct {
 	mu      sync.Mutex
 	lastErr string // for status
 	device  device
+	terms   tunnel.LinkTerms // what both ends of the session are told
+	heard   hint.Hint        // until terms.Until
 
 	chooser chooser // run's, but for chooser.choice
 }
@@ -98,7 +101,7 @@ func closedChannel() chan struct{} {
 
 // serve lets the session work a connection. The channel is closed at its end.
 func (u *uplink) serve(running *sync.WaitGroup, s *tunnel.Session, conn *link.Conn) chan struct{} {
-	info := conn.Info()
+	info, terms := conn.Info(), u.termsNow()
 	ended := make(chan struct{})
 	u.carry(conn)
 	running.Go(func() {
@@ -108,6 +111,7 @@ func (u *uplink) serve(running *sync.WaitGroup, s *tunnel.Session, conn *link.Co
 		// The session closes its connections when it ends, after its goodbye.
 		_ = s.Serve(context.Background(), tunnel.LinkInfo{
 			ID: u.id, Name: u.name, Transport: string(info.Transport), Remote: info.Remote.String(),
+			Terms: terms,
 		}, box.Carrier(conn))
 	})
 	return ended

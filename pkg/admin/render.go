@@ -113,6 +113,9 @@ func (p *printer) links(links []Link) {
 		if l.Choice != "" {
 			p.line("    %s: transport %s", orDash(l.Name), clean(l.Choice))
 		}
+		if l.Hint != "" || l.Tier != "" && l.Tier != "primary" {
+			p.line("    %s: tier %s, hint %s", orDash(l.Name), orDash(l.Tier), orDash(l.Hint))
+		}
 		if l.LastError != "" {
 			p.line("    %s: last error: %s", orDash(l.Name), clean(l.LastError))
 		}

@@ -97,6 +97,8 @@ type Link struct {
 	InFlight   uint64    `json:"in_flight"`  // bytes sent and not yet acknowledged
 	Losses     uint64    `json:"losses"`     // times that the link died under way
 	Reconnects uint64    `json:"reconnects"` // connections made after the first
+	Tier       string    `json:"tier,omitempty"`
+	Hint       string    `json:"hint,omitempty"` // what another program says of it
 	LastError  string    `json:"last_error,omitempty"`
 	Choice     string    `json:"choice,omitempty"` // edge, transport auto: what the last comparison said
 }

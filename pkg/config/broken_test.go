@@ -44,8 +44,8 @@ metrics: "127.0.0.1:9477"
 
 func TestBrokenEdge(t *testing.T) {
 	for _, c := range []brokenCase{
-		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, handshake, identity, limits, links, memory, metrics, name, namespace, policies, scheduler, steer, users, workers`},
-		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, name, transport`},
+		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, handshake, hints, identity, limits, links, memory, metrics, name, namespace, policies, scheduler, steer, users, workers`},
+		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, name, tier, transport, weight`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport: QUIC", `edge.yaml:9: links[1].transport: "QUIC" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport:", `edge.yaml:9: links[1].transport: has no value: give text, or leave the key out`},

@@ -77,6 +77,7 @@ type Edge struct {
 	Cloud Peer   // the cloud that all links lead to
 	Links []Link // at least one; names are unique
 	Steer Steer
+	Hints string // file in which other programs say what they know of links; "" means none
 
 	Handshake Handshake // of connections whose policy says nothing; zero means HandshakeAuto
 	Limits    Limits
@@ -99,6 +100,8 @@ type Link struct {
 	Gateway   netip.Addr // next hop; invalid means that the host's routes decide
 	Cloud     Endpoint   // where the cloud is reached over this link
 	Transport Transport  // zero means TransportAuto
+	Tier      Tier       // zero means TierPrimary
+	Weight    int        // 1 to MaxWeight, for path choice weighted
 }
 
 // Steer says which connections go through the tunnel. The zero value steers

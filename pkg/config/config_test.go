@@ -57,10 +57,10 @@ func TestEdgeFixture(t *testing.T) {
 		Links: []Link{
 			{Name: "wifi", Interface: "wlan0", Gateway: netip.MustParseAddr("2001:db8::1"),
 				Cloud:     Endpoint{Host: "2001:db8::10", Addr: netip.MustParseAddr("2001:db8::10"), Port: 7443},
-				Transport: TransportTCP},
+				Transport: TransportTCP, Tier: TierStandby, Weight: 3},
 			{Name: "lte", Interface: "wwan0", Gateway: netip.MustParseAddr("192.0.2.1"),
 				Cloud:     Endpoint{Host: "cloud.example.net", Port: 443},
-				Transport: TransportQUIC},
+				Transport: TransportQUIC, Weight: 1},
 		},
 		Steer: Steer{
 			Interfaces: []string{"br-lan", "eth1.20"},
@@ -70,6 +70,7 @@ func TestEdgeFixture(t *testing.T) {
 			Intercept:  InterceptTPROXY,
 			FailOpen:   &yes,
 		},
+		Hints:     "/srv/hints.jsonl",
 		Users:     Users{IPv4: 24, IPv6: 64},
 		Handshake: HandshakeZeroWindow,
 		Limits:    Limits{Pending: 2000, PendingClient: 100, OpenClient: 3000, FirstFlight: 8 * unit.KiB, FirstFlights: unit.MiB},

@@ -29,6 +29,7 @@ func (e *Edge) schema() setter {
 			"intercept":  enum(&e.Steer.Intercept, intercepts[:]),
 			"fail_open":  optional(&e.Steer.FailOpen),
 		}),
+		"hints":     parsed(&e.Hints, parsePath),
 		"users":     e.Users.schema(),
 		"handshake": enum(&e.Handshake, handshakes[:]),
 		"limits":    e.Limits.schema(),
@@ -43,6 +44,8 @@ func (l *Link) schema() setter {
 		"gateway":   parsed(&l.Gateway, parseGateway),
 		"cloud":     parsed(&l.Cloud, parseRemote),
 		"transport": enum(&l.Transport, transports[:]),
+		"tier":      enum(&l.Tier, tiers[:]),
+		"weight":    parsed(&l.Weight, ranged(1, MaxWeight, "")),
 	})
 }
 
@@ -77,6 +80,9 @@ func (e *Edge) fill(d *document) error {
 		return d.fail("links", "missing: list at least one uplink, such as {name: lte, interface: wwan0, cloud: \"203.0.113.10:%d\"}", DefaultPort)
 	}
 	for i := range e.Links {
+		if e.Links[i].Weight == 0 {
+			e.Links[i].Weight = 1
+		}
 		if err := e.checkLink(d, i); err != nil {
 			return err
 		}

@@ -49,6 +49,19 @@ const (
 // String returns the word that stands in the file.
 func (k PathKind) String() string { return word(paths[:], uint8(k)) }
 
+// Tier is what a link costs to use.
+type Tier uint8
+
+// Tiers of links.
+const (
+	TierPrimary   Tier = iota // always used
+	TierSecondary             // when the primary ones are full or too late
+	TierStandby               // when the others are down or too late
+)
+
+// String returns the word that stands in the file.
+func (t Tier) String() string { return word(tiers[:], uint8(t)) }
+
 // Users says how long the prefix of a client's address is that makes a user.
 type Users struct {
 	IPv4 int // 1 to 32; 0 means 32
@@ -58,6 +71,7 @@ type Users struct {
 var (
 	orders     = [...]string{"drr", "round-robin", "strict"}
 	dataOrders = [...]string{"overdue", "fifo"}
+	tiers      = [...]string{"primary", "secondary", "standby"}
 	paths      = [...]string{"earliest", "minrtt", "weighted", "redundant", "blest", "ecf", "roundrobin"}
 )
 

@@ -29,6 +29,7 @@ var (
 	linkBytes  = desc("link_bytes_total", "What the link has carried; up is from edge to cloud.", "peer", "link", "direction")
 	linkFlight = desc("link_in_flight_bytes", "Sent over the link and not acknowledged.", "peer", "link")
 	linkLosses = desc("link_losses_total", "Times that the link fell silent under way.", "peer", "link")
+	linkTier   = desc("link_tier", "Always 1; the label says what the link costs to use.", "peer", "link", "tier")
 	linkAgain  = desc("link_reconnects_total", "Connections of the link made after the first.", "peer", "link")
 )
 
@@ -91,6 +92,9 @@ func (e emitter) link(peer string, l *admin.Link) {
 	e.gauge(linkFlight, float64(l.InFlight), peer, l.Name)
 	e.counter(linkLosses, l.Losses, peer, l.Name)
 	e.counter(linkAgain, l.Reconnects, peer, l.Name)
+	if l.Tier != "" {
+		e.gauge(linkTier, 1, peer, l.Name, l.Tier)
+	}
 }
 
 func (e emitter) gauge(d *prometheus.Desc, v float64, labels ...string) {

@@ -24,7 +24,7 @@ func sample() admin.Status {
 			Counters: map[string]uint64{"forged": 5},
 			Links: []admin.Link{{
 				Name: "lte", State: "suspect", Transport: "tcp", RTT: 51.5, MinRTT: 50, RateUp: 8, RateDown: 9,
-				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, Reconnects: 14,
+				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, Reconnects: 14, Tier: "standby",
 			}},
 		}, {Key: "c2Vjb25k\xff", State: "down"}},
 	}
@@ -51,6 +51,7 @@ func TestDocumentBecomesMetrics(t *testing.T) {
 		`hawser_session_events_total{peer="vm",what="forged"} 5`,
 		`hawser_flows_open{peer="vm"} 4`, `hawser_flows_total{peer="vm",what="opened"} 9`,
 		`hawser_flows_total{peer="vm",what="refused"} 2`, `hawser_flows_total{peer="vm",what="reset"} 1`,
+		`hawser_link_tier{link="lte",peer="vm",tier="standby"} 1`,
 		`hawser_link_state{link="lte",peer="vm",state="suspect",transport="tcp"} 1`,
 		`hawser_link_rtt_seconds{link="lte",peer="vm"} 0.0515`, `hawser_link_min_rtt_seconds{link="lte",peer="vm"} 0.05`,
 		`hawser_link_rate_bits_per_second{direction="up",link="lte",peer="vm"} 8`,

@@ -14,8 +14,9 @@ import (
 
 // crowd is users of one pair, each with downloads that never end.
 type crowd struct {
-	w     *world
-	flows map[int][]*user
+	w      *world
+	flows  map[int][]*user
+	serial uint32 // of the links' terms
 }
 
 // fixedPair are two links that are unlike each other.

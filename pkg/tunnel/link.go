@@ -12,10 +12,11 @@ import (
 
 // LinkInfo names one link of a session.
 type LinkInfo struct {
-	ID        int    // the same at both ends
-	Name      string // as configured at the edge
-	Transport string // "tcp" or "quic"
-	Remote    string // for status
+	ID        int       // the same at both ends
+	Name      string    // as configured at the edge
+	Transport string    // "tcp" or "quic"
+	Remote    string    // for status
+	Terms     LinkTerms // edge only; the cloud is told
 }
 
 // link is one uplink's place in the session: it outlives its connections.
@@ -24,6 +25,9 @@ type link struct {
 	conn   *conn // the current connection, or nil
 	est    scheduler.Estimator
 	health scheduler.Health
+	terms  LinkTerms
+	hint   scheduler.Hint // of terms, for what is sent from here
+	told   bool           // the cloud was told of terms before (edge)
 
 	sentBytes, gotBytes uint64
 	attaches, again     uint64 // connections made; bytes sent a second time here
@@ -79,6 +83,9 @@ func (s *Session) promote(c *conn) {
 		s.closeConn(l.conn, ErrReplaced)
 	}
 	l.conn, l.info = c, c.info
+	if s.cfg.Edge {
+		s.setTerms(l, c.info.Terms)
+	}
 	l.attaches++
 	l.est.Renew()
 	c.look(s.now)

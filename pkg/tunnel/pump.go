@@ -17,12 +17,12 @@ func (s *Session) pump() {
 	s.sendCtrl()
 	s.refreshViews()
 	s.sendChunks()
-	for _, l := range s.links {
+	for i, l := range s.links {
 		c := l.conn
 		if c == nil {
 			continue
 		}
-		if s.order.Len() == 0 {
+		if s.order.Len() == 0 || s.spared(i) {
 			c.rate.limited(c.inFlight)
 		}
 		if c.ackDue && !c.ackAt().After(s.now) {
@@ -51,7 +51,7 @@ func (s *Session) sendCtrl() {
 		}
 		kept := append(s.takeCtrl(), s.ctrl[:sent]...)
 		c.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
-		if other := s.quickest(c); s.hurry && other != nil {
+		if other := s.quickest(c); s.hurry && other != nil && !other.dearer(c, s.now) {
 			b := other.batch()
 			other.commit(b, append(other.block(b, s.now), kept...), noSeg, entry{at: s.now})
 		}
@@ -88,15 +88,15 @@ func (s *Session) dropCtrl(n, bytes int) {
 	}
 }
 
-// quickest is the connection with the shortest round trip among those that are
-// up and have space for a record, but for one.
+// quickest is the connection with the shortest round trip among the cheapest of
+// those that are up and have space for a record, but for one.
 func (s *Session) quickest(but *conn) *conn {
 	var best *conn
 	for _, l := range s.links {
 		if l.conn == nil || l.conn == but || l.health.State() != scheduler.Up || l.conn.batch() == nil {
 			continue
 		}
-		if best == nil || l.est.SRTT() < best.link.est.SRTT() {
+		if best == nil || best.dearer(l.conn, s.now) || !l.conn.dearer(best, s.now) && l.est.SRTT() < best.link.est.SRTT() {
 			best = l.conn
 		}
 	}
@@ -108,7 +108,7 @@ func (s *Session) refreshViews() {
 	s.views, s.backlog = s.views[:0], backlog{}
 	for i, l := range s.links {
 		v := scheduler.Link{
-			ID: i, State: l.health.State(), MinRTT: l.est.MinRTT(),
+			ID: i, Tier: l.terms.Tier, Weight: l.terms.Weight, State: l.health.State(), MinRTT: l.est.MinRTT(),
 			SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(),
 		}
 		if c := l.conn; c != nil {
@@ -121,6 +121,7 @@ func (s *Session) refreshViews() {
 				v.InFlight = c.flying()
 			}
 		}
+		l.hint.Apply(&v, s.now)
 		s.views = append(s.views, v)
 	}
 }
@@ -141,7 +142,7 @@ func (s *Session) sendChunks() {
 			s.order.Deactivate(node)
 			continue
 		}
-		i, ok := s.path.Pick(s.views, s.chunk(f, p))
+		i, ok := s.pick(s.chunk(f, p))
 		if !ok {
 			s.order.Pass(node)
 			continue
@@ -162,8 +163,8 @@ func (s *Session) chunk(f *flow, p *piece) scheduler.Chunk {
 }
 
 func (s *Session) hasRoom() bool {
-	for i := range s.views {
-		if s.views[i].State == scheduler.Up && s.views[i].Room > 0 {
+	for _, v := range s.admitted(impatient()) {
+		if v.State == scheduler.Up && v.Room > 0 {
 			return true
 		}
 	}
@@ -188,7 +189,7 @@ func (s *Session) sendPiece(c *conn, v *scheduler.Link, p *piece) int {
 	}
 	s.carry(c, v, p)
 	if path, ok := s.path.(scheduler.Copier); ok {
-		for _, i := range path.Copies(s.views, v.ID) {
+		for _, i := range path.Copies(s.admitted(p.flow.ofFlow(n)), v.ID) {
 			n += s.carryCopy(i, p)
 		}
 	}
@@ -203,7 +204,7 @@ func (s *Session) sendTwice(i int, p *piece) {
 	}
 	n, q := p.seg.Len(), &p.flow.send
 	alone := q.head == p && p.next == nil
-	if j, ok := s.copies.Urgent(s.views, i, int(p.off), n, alone); ok && s.links[j].conn.batch() != nil {
+	if j, ok := s.copies.Urgent(s.admitted(p.flow.ofFlow(n)), i, int(p.off), n, alone); ok && s.links[j].conn.batch() != nil {
 		s.order.Charge(&p.flow.node, s.carryCopy(j, p))
 	}
 }
@@ -273,7 +274,7 @@ func (s *Session) resendLateOn(i int, c *conn) {
 		if p == nil || e.moved || p.state != sent || p.copies > 1 || p.again || age < scheduler.Late(e.pred, rttvar) || !p.atHead() {
 			continue
 		}
-		j, ok := s.copies.Copy(s.views, i, p.seg.Len(), age, e.pred)
+		j, ok := s.copies.Copy(s.admitted(p.flow.ofFlow(p.seg.Len())), i, p.seg.Len(), age, e.pred)
 		if !ok {
 			continue
 		}

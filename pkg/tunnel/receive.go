@@ -67,6 +67,11 @@ func (s *Session) frame(c *conn, f *wire.Frame, seg buffer.Seg) error {
 		return s.peerOpens(f)
 	case wire.KindData:
 		return s.data(c, f, seg)
+	case wire.KindLink:
+		if s.cfg.Edge {
+			return fmt.Errorf("the cloud speaks of link %d", f.Link.Link)
+		}
+		s.linkTold(f.Link)
 	case wire.KindStop:
 		s.stopped = fmt.Errorf("%w: %v", ErrPeerStop, stream.Code(f.Code))
 	case wire.KindAccepted, wire.KindCredit, wire.KindReset, wire.KindResend:

@@ -75,6 +75,7 @@ type Session struct {
 	copies     scheduler.Data
 	links      []*link
 	views      []scheduler.Link
+	narrowed   []scheduler.Link // see admitted
 	backlog    backlog
 	candidates []*conn // connections that have not spoken yet (cloud)
 	ctrl       []byte  // control frames that wait for a link

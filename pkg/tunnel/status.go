@@ -44,14 +44,19 @@ func (s *Session) Status() (st Status, ok bool) {
 func (s *Session) snapshot() Status {
 	st := Status{Peer: s.cfg.Peer, Flows: len(s.flows), Counts: s.count}
 	for _, l := range s.links {
+		if l.attaches == 0 {
+			continue // nothing but terms, yet
+		}
 		st.Links = append(st.Links, l.snapshot(s.now))
 	}
 	return st
 }
 
 func (l *link) snapshot(now time.Time) LinkStatus {
+	info := l.info
+	info.Terms = l.terms
 	st := LinkStatus{
-		LinkInfo: l.info, State: l.health.State(), Since: l.health.Since(),
+		LinkInfo: info, State: l.health.State(), Since: l.health.Since(),
 		MinRTT: l.est.MinRTT(), SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(),
 		RateSent: l.meterUp.rate(now, l.sentBytes), RateGot: l.meterDown.rate(now, l.gotBytes),
 		BytesSent: l.sentBytes, BytesGot: l.gotBytes, BytesAgain: l.again,

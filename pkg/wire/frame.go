@@ -29,6 +29,7 @@ const (
 	KindReset    Kind = 0x14
 	KindResend   Kind = 0x15
 	KindStop     Kind = 0x20
+	KindLink     Kind = 0x21
 )
 
 // FlagFin marks a DATA frame whose last byte is the last of the stream.
@@ -48,6 +49,7 @@ type Frame struct {
 	Dst    netip.AddrPort // OPEN: the server
 	Src    netip.AddrPort // OPEN: the client
 	Terms  Terms          // OPEN
+	Link   LinkTerms      // LINK
 }
 
 // Terms are a flow's place in the connection order (section 5.2).
@@ -58,6 +60,17 @@ type Terms struct {
 	Weight    uint8  // share of the user in its class, from 1
 	Guarantee uint64 // of the user, per direction, bytes per second; 0: none
 	Limit     uint64 // of the user, per direction, bytes per second; 0: none
+}
+
+// LinkTerms are what the edge says of one of its links (section 5.6).
+type LinkTerms struct {
+	Link   uint16 // its index
+	Serial uint32 // counts up; a lower one is old news
+	Tier   uint8  // 0 primary, 1 secondary, 2 standby
+	Weight uint8  // from 1
+	Usable bool   // false: give it nothing new
+	Rate   uint64 // forecast towards the edge, bytes per second; 0: none
+	Valid  uint32 // how long Usable and Rate hold, milliseconds
 }
 
 // Classes of Terms, the most urgent first.
@@ -87,6 +100,7 @@ const (
 	ResetSize    = 1 + 8 + 1
 	ResendSize   = 1 + 8 + 8
 	OpenMaxSize  = 1 + 8 + 2*19 + termsSize
+	LinkSize     = 1 + 2 + 4 + 1 + 1 + 1 + 8 + 4
 	termsSize    = 2 + 1 + 1 + 1 + 8 + 8
 )
 
@@ -158,6 +172,16 @@ func AppendResend(b []byte, flow, from uint64) []byte {
 // AppendStop appends a STOP frame (section 5.5).
 func AppendStop(b []byte, code uint8) []byte { return append(b, byte(KindStop), code) }
 
+// AppendLink appends a LINK frame (section 5.6).
+func AppendLink(b []byte, t LinkTerms) []byte {
+	b = be.AppendUint16(append(b, byte(KindLink)), t.Link)
+	b = append(be.AppendUint32(b, t.Serial), t.Tier, t.Weight, 0)
+	if t.Usable {
+		b[len(b)-1] = 1
+	}
+	return be.AppendUint32(be.AppendUint64(b, t.Rate), t.Valid)
+}
+
 // appendAddr writes family (4 or 6), address, port.
 func appendAddr(b []byte, a netip.AddrPort) []byte {
 	ip := a.Addr().Unmap()
@@ -203,6 +227,8 @@ func Next(block []byte) (Frame, []byte, error) {
 		f.Flow, f.Offset = r.flow(), r.offset()
 	case KindStop:
 		f.Code = r.u8()
+	case KindLink:
+		f.Link = r.link()
 	default:
 		return Frame{}, nil, fmt.Errorf("%w 0x%02x", ErrUnknown, block[0])
 	}
@@ -261,6 +287,14 @@ func (r *reader) addr() netip.AddrPort {
 func (r *reader) terms() Terms {
 	t := Terms{Policy: r.u16(), Bits: r.u8(), Class: r.u8(), Weight: r.u8(), Guarantee: r.offset(), Limit: r.offset()}
 	r.bad = r.bad || t.Bits > 128 || t.Class > ClassBackground || t.Weight == 0
+	return t
+}
+
+func (r *reader) link() LinkTerms {
+	t := LinkTerms{Link: r.u16(), Serial: r.u32(), Tier: r.u8(), Weight: r.u8()}
+	usable := r.u8()
+	t.Usable, t.Rate, t.Valid = usable == 1, r.offset(), r.u32()
+	r.bad = r.bad || t.Tier > 2 || t.Weight == 0 || usable > 1
 	return t
 }
 

@@ -13,6 +13,8 @@ var (
 
 var terms = Terms{Policy: 700, Bits: 24, Class: ClassPrivileged, Weight: 64, Guarantee: 1 << 20, Limit: 1 << 40}
 
+var linkTerms = LinkTerms{Link: 3, Serial: 9, Tier: 2, Weight: 7, Usable: true, Rate: 1 << 30, Valid: 5000}
+
 // roundTrips lists one of each frame with the bytes it must have.
 var roundTrips = []struct {
 	name string
@@ -30,6 +32,7 @@ var roundTrips = []struct {
 	{"credit", AppendCredit(nil, 3, 5, 65536), Frame{Kind: KindCredit, Flow: 3, Offset: 5, Limit: 65536}},
 	{"reset", AppendReset(nil, 3, 2), Frame{Kind: KindReset, Flow: 3, Code: 2}},
 	{"resend", AppendResend(nil, 3, 99), Frame{Kind: KindResend, Flow: 3, Offset: 99}},
+	{"link", AppendLink(nil, linkTerms), Frame{Kind: KindLink, Link: linkTerms}},
 	{"stop", AppendStop(nil, 5), Frame{Kind: KindStop, Code: 5}},
 }
 
@@ -79,6 +82,8 @@ func TestFramesRejected(t *testing.T) {
 		"unknown data flag":   {append(AppendData(nil, 1, 0, 1, false)[:DataSize-1], 0x80), ErrField},
 		"unknown family":      {append(be.AppendUint64([]byte{byte(KindOpen)}, 1), 9), ErrField},
 		"mapped IPv4 address": {open, ErrField},
+		"unknown tier":        {AppendLink(nil, LinkTerms{Tier: 3, Weight: 1}), ErrField},
+		"link weight zero":    {AppendLink(nil, LinkTerms{}), ErrField},
 		"unknown class":       {with(func(t *Terms) { t.Class = 4 }), ErrField},
 		"weight zero":         {with(func(t *Terms) { t.Weight = 0 }), ErrField},
 		"too many bits":       {with(func(t *Terms) { t.Bits = 129 }), ErrField},
@@ -130,6 +135,8 @@ func encode(f Frame) []byte {
 		return AppendReset(nil, f.Flow, f.Code)
 	case KindResend:
 		return AppendResend(nil, f.Flow, f.Offset)
+	case KindLink:
+		return AppendLink(nil, f.Link)
 	case KindStop:
 		return AppendStop(nil, f.Code)
 	}

@@ -1,0 +1,171 @@
+package tunnel
+
+import (
+	"testing"
+	"time"
+
+	"hawser/pkg/wire"
+	"hawser/scheduler"
+)
+
+// carriedBy returns what the cloud has sent on each link in a time, in bytes.
+func (c *crowd) carriedBy(d time.Duration) [2]float64 {
+	sum := func() (n [2]float64) {
+		st, _ := c.w.cloud.s.Status()
+		for _, l := range st.Links {
+			n[l.ID] = float64(l.BytesSent)
+		}
+		return n
+	}
+	before := sum()
+	time.Sleep(d)
+	after := sum()
+	return [2]float64{after[0] - before[0], after[1] - before[1]}
+}
+
+// tier makes link 1 of another tier, as the edge's configuration would.
+func (c *crowd) tier(t scheduler.Tier) {
+	c.set(1, LinkTerms{Tier: t})
+	time.Sleep(200 * time.Millisecond)
+}
+
+// set changes a link's terms at both ends.
+func (c *crowd) set(link int, t LinkTerms) {
+	c.serial++
+	t.Serial = c.serial
+	c.w.edge.s.SetTerms(link, t)
+}
+
+// TestTiers: a standby link is idle while the primary one lives, but for the
+// probes, though connections begin and end; a secondary one adds what the primary one
+// cannot carry.
+func TestTiers(t *testing.T) {
+	run(t, func(t *testing.T) {
+		c := newCrowd(t)
+		defer c.w.close()
+		c.tier(scheduler.Standby)
+		c.add(0, 3, terms(1, wire.ClassNormal))
+		c.carriedBy(2 * time.Second)
+		c.add(1, 20, terms(1, wire.ClassLatency))
+		got := c.carriedBy(4 * time.Second)
+		if got[0] < 0.93*4*50*mbit || got[1] > 4000 {
+			t.Errorf("primary and standby carried %.0f", got)
+		}
+		c.tier(scheduler.Secondary)
+		got = c.carriedBy(4 * time.Second)
+		if got[0] < 0.9*4*50*mbit || got[1] < 0.85*4*20*mbit {
+			t.Errorf("primary and secondary carried %.0f", got)
+		}
+	})
+}
+
+// TestStandby: when the primary link dies without a word the standby one takes
+// over as soon as any link would, and is left when the primary one is back.
+func TestStandby(t *testing.T) {
+	run(t, func(t *testing.T) {
+		c := newCrowd(t)
+		defer c.w.close()
+		c.tier(scheduler.Standby)
+		c.add(0, 1, terms(1, wire.ClassNormal))
+		u := c.flows[0][0]
+		c.carriedBy(2 * time.Second)
+		u.resetGap()
+		c.w.pairs[0].Cut(true)
+		c.carriedBy(2 * time.Second)
+		stall := u.stall()
+		got := c.carriedBy(4 * time.Second)
+		c.w.pairs[0].Cut(false)
+		c.carriedBy(time.Second)
+		back := c.carriedBy(2 * time.Second)
+		t.Logf("stall %v, carried meanwhile %.0f and afterwards %.0f", stall, got, back)
+		if stall > 250*time.Millisecond {
+			t.Errorf("a stall of %v", stall)
+		}
+		if got[1] < 0.85*4*20*mbit {
+			t.Errorf("without its primary link the standby one carried %.0f", got[1])
+		}
+		if back[0] < 0.9*2*50*mbit || back[1] > 4000 {
+			t.Errorf("a second after the primary link came back the two carried %.0f", back)
+		}
+	})
+}
+
+// TestTold: the cloud knows what the edge says, also of a link that is not
+// connected yet; older news count for nothing, and indexes are bounded.
+func TestTold(t *testing.T) {
+	run(t, func(t *testing.T) {
+		c := newCrowd(t)
+		defer c.w.close()
+		c.set(7, LinkTerms{Tier: scheduler.Secondary, Weight: 5, Leaving: true, Up: 1e6, Down: 2e6, Until: time.Now().Add(time.Second)})
+		time.Sleep(100 * time.Millisecond)
+		cloud := c.w.cloud.s
+		cloud.call(func() {
+			cloud.linkTold(wire.LinkTerms{Link: 7, Serial: 1, Weight: 9, Usable: true})
+			cloud.linkTold(wire.LinkTerms{Link: 60_000, Serial: 1, Weight: 9, Usable: true})
+			l := cloud.findLink(7)
+			if l.terms.Tier != scheduler.Secondary || l.terms.Weight != 5 || !l.hint.Leaving || l.hint.Rate != 2e6 || !l.leaves(cloud.now) {
+				t.Errorf("the cloud knows %+v", l.terms)
+			}
+			if len(cloud.links) != 3 {
+				t.Errorf("%d links", len(cloud.links))
+			}
+		})
+		if st, _ := cloud.Status(); len(st.Links) != 2 {
+			t.Errorf("status shows %d links of which two are connected", len(st.Links))
+		}
+	})
+}
+
+// TestBackgroundStaysCheap: class background leaves a secondary link alone.
+func TestBackgroundStaysCheap(t *testing.T) {
+	run(t, func(t *testing.T) {
+		c := newCrowd(t)
+		defer c.w.close()
+		c.tier(scheduler.Secondary)
+		c.add(0, 3, terms(1, wire.ClassBackground))
+		c.carriedBy(2 * time.Second)
+		if got := c.carriedBy(4 * time.Second); got[0] < 0.93*4*50*mbit || got[1] > 0.005*got[0] {
+			t.Errorf("primary and secondary carried %.0f", got)
+		}
+	})
+}
+
+// TestHints: a link that is said to die is drained in both directions before
+// it does, so that its death holds up nobody; when the hint has gone stale it
+// is used again. A forecast bounds what a link gets.
+func TestHints(t *testing.T) {
+	run(t, func(t *testing.T) {
+		c := newCrowd(t)
+		defer c.w.close()
+		c.add(0, 1, terms(1, wire.ClassNormal))
+		u := c.flows[0][0]
+		time.Sleep(3 * time.Second)
+		c.set(0, LinkTerms{Leaving: true, Until: time.Now().Add(5 * time.Second)})
+		time.Sleep(300 * time.Millisecond) // the time to drain
+		u.resetGap()
+		c.w.pairs[0].Cut(true)
+		got := c.carriedBy(2 * time.Second)
+		c.w.pairs[0].Cut(false)
+		t.Logf("longest gap %v, the leaving link was given %.0f bytes", u.stall(), got[0])
+		if u.stall() > 40*time.Millisecond {
+			t.Errorf("a gap of %v though the death was announced", u.stall())
+		}
+		if got[0] > 20_000 {
+			t.Errorf("a leaving link was given %.0f bytes", got[0])
+		}
+		time.Sleep(4 * time.Second)
+		if got = c.carriedBy(2 * time.Second); got[0] < 0.8*2*50*mbit {
+			t.Errorf("after the hint the link carried %.0f", got[0])
+		}
+		c.set(0, LinkTerms{Down: 10 * mbit, Until: time.Now().Add(time.Minute)})
+		time.Sleep(time.Second)
+		if got = c.carriedBy(4 * time.Second); got[0] > 1.6*4*10*mbit || got[0] < 0.8*4*10*mbit {
+			t.Errorf("with a forecast of 10 Mbit/s the link carried %.1f Mbit/s", got[0]/4/mbit)
+		}
+		c.set(0, LinkTerms{})
+		time.Sleep(time.Second)
+		if got = c.carriedBy(2 * time.Second); got[0] < 0.8*2*50*mbit {
+			t.Errorf("a second after the forecast was withdrawn the link carried %.1f Mbit/s", got[0]/2/mbit)
+		}
+	})
+}
