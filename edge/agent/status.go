@@ -3,6 +3,7 @@ package agent
 import (
 	"time"
 
+	"hawser/netns"
 	"hawser/pkg/admin"
 	"hawser/pkg/box"
 	"hawser/pkg/identity"
@@ -34,6 +35,7 @@ func (a *agent) status() admin.Status {
 // links lists all configured links, also those that never connected.
 func (a *agent) links(live []admin.Link) []admin.Link {
 	out := make([]admin.Link, len(a.cfg.Links))
+	counted, _ := a.host.Traffic() // a host that is being closed counts nothing
 	for i, l := range a.cfg.Links {
 		out[i] = admin.Link{Name: l.Name, State: "connecting", Remote: l.Cloud.String()}
 		for _, found := range live {
@@ -42,6 +44,9 @@ func (a *agent) links(live []admin.Link) []admin.Link {
 			}
 		}
 		out[i].Interface, out[i].Tier, out[i].Hint = l.Interface, l.Tier.String(), a.tunnels.uplinks[i].said(time.Now())
+		if i < len(counted) && counted[i] != nil {
+			out[i].Device = kernelCounts(counted[i])
+		}
 		if err := a.tunnels.uplinks[i].lastError(); err != "" {
 			out[i].LastError = err
 		}
@@ -51,4 +56,11 @@ func (a *agent) links(live []admin.Link) []admin.Link {
 		}
 	}
 	return out
+}
+
+func kernelCounts(t *netns.Traffic) *admin.Device {
+	return &admin.Device{
+		BytesUp: t.SentBytes, BytesDown: t.ReceivedBytes, PacketsUp: t.SentPackets, PacketsDown: t.ReceivedPackets,
+		ErrorsUp: t.SentErrors, ErrorsDown: t.ReceivedErrors, DropsUp: t.SentDropped, DropsDown: t.ReceivedDropped,
+	}
 }

@@ -110,6 +110,10 @@ func (p *printer) links(links []Link) {
 	}
 	_ = t.Flush() // writes to memory only
 	for _, l := range links {
+		if d := l.Device; d != nil {
+			p.line("    %s: interface %s carried %s up, %s down; errors %d, %d; drops %d, %d", orDash(l.Name), orDash(l.Interface),
+				unit.Bytes(d.BytesUp), unit.Bytes(d.BytesDown), d.ErrorsUp, d.ErrorsDown, d.DropsUp, d.DropsDown)
+		}
 		if l.Choice != "" {
 			p.line("    %s: transport %s", orDash(l.Name), clean(l.Choice))
 		}

@@ -94,13 +94,27 @@ type Link struct {
 	RateDown   uint64    `json:"rate_down"`           // bit/s
 	BytesUp    uint64    `json:"bytes_up"`
 	BytesDown  uint64    `json:"bytes_down"`
-	InFlight   uint64    `json:"in_flight"`  // bytes sent and not yet acknowledged
-	Losses     uint64    `json:"losses"`     // times that the link died under way
-	Reconnects uint64    `json:"reconnects"` // connections made after the first
+	InFlight   uint64    `json:"in_flight"`        // bytes sent and not yet acknowledged
+	Losses     uint64    `json:"losses"`           // times that the link died under way
+	Reconnects uint64    `json:"reconnects"`       // connections made after the first
+	Device     *Device   `json:"device,omitempty"` // edge only: the interface, while it is there
 	Tier       string    `json:"tier,omitempty"`
 	Hint       string    `json:"hint,omitempty"` // what another program says of it
 	LastError  string    `json:"last_error,omitempty"`
 	Choice     string    `json:"choice,omitempty"` // edge, transport auto: what the last comparison said
+}
+
+// Device is what the kernel has counted on a link's interface since that was
+// made: traffic of all programs, with link-layer headers.
+type Device struct {
+	BytesUp     uint64 `json:"bytes_up"`
+	BytesDown   uint64 `json:"bytes_down"`
+	PacketsUp   uint64 `json:"packets_up"`
+	PacketsDown uint64 `json:"packets_down"`
+	ErrorsUp    uint64 `json:"errors_up"`
+	ErrorsDown  uint64 `json:"errors_down"`
+	DropsUp     uint64 `json:"drops_up"`
+	DropsDown   uint64 `json:"drops_down"`
 }
 
 // Flows counts the TCP connections that a session carries.

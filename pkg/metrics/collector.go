@@ -30,6 +30,10 @@ var (
 	linkFlight = desc("link_in_flight_bytes", "Sent over the link and not acknowledged.", "peer", "link")
 	linkLosses = desc("link_losses_total", "Times that the link fell silent under way.", "peer", "link")
 	linkTier   = desc("link_tier", "Always 1; the label says what the link costs to use.", "peer", "link", "tier")
+	devBytes   = desc("interface_bytes_total", "What the kernel has counted on the link's interface, of all programs.", "peer", "link", "interface", "direction")
+	devPackets = desc("interface_packets_total", "The same in packets.", "peer", "link", "interface", "direction")
+	devErrors  = desc("interface_errors_total", "Packets of the link's interface with errors.", "peer", "link", "interface", "direction")
+	devDrops   = desc("interface_drops_total", "Packets that the link's interface has dropped.", "peer", "link", "interface", "direction")
 	linkAgain  = desc("link_reconnects_total", "Connections of the link made after the first.", "peer", "link")
 )
 
@@ -92,8 +96,24 @@ func (e emitter) link(peer string, l *admin.Link) {
 	e.gauge(linkFlight, float64(l.InFlight), peer, l.Name)
 	e.counter(linkLosses, l.Losses, peer, l.Name)
 	e.counter(linkAgain, l.Reconnects, peer, l.Name)
+	if d := l.Device; d != nil {
+		e.device(d, peer, l.Name, l.Interface)
+	}
 	if l.Tier != "" {
 		e.gauge(linkTier, 1, peer, l.Name, l.Tier)
+	}
+}
+
+func (e emitter) device(d *admin.Device, labels ...string) {
+	for _, c := range []struct {
+		desc     *prometheus.Desc
+		up, down uint64
+	}{
+		{devBytes, d.BytesUp, d.BytesDown}, {devPackets, d.PacketsUp, d.PacketsDown},
+		{devErrors, d.ErrorsUp, d.ErrorsDown}, {devDrops, d.DropsUp, d.DropsDown},
+	} {
+		e.counter(c.desc, c.up, append(labels[:3:3], "up")...)
+		e.counter(c.desc, c.down, append(labels[:3:3], "down")...)
 	}
 }
 

@@ -25,6 +25,7 @@ func sample() admin.Status {
 			Links: []admin.Link{{
 				Name: "lte", State: "suspect", Transport: "tcp", RTT: 51.5, MinRTT: 50, RateUp: 8, RateDown: 9,
 				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, Reconnects: 14, Tier: "standby",
+				Interface: "wwan0", Device: &admin.Device{BytesUp: 31, BytesDown: 32, ErrorsDown: 33, DropsUp: 34, PacketsDown: 35},
 			}},
 		}, {Key: "c2Vjb25k\xff", State: "down"}},
 	}
@@ -51,6 +52,11 @@ func TestDocumentBecomesMetrics(t *testing.T) {
 		`hawser_session_events_total{peer="vm",what="forged"} 5`,
 		`hawser_flows_open{peer="vm"} 4`, `hawser_flows_total{peer="vm",what="opened"} 9`,
 		`hawser_flows_total{peer="vm",what="refused"} 2`, `hawser_flows_total{peer="vm",what="reset"} 1`,
+		`hawser_interface_bytes_total{direction="up",interface="wwan0",link="lte",peer="vm"} 31`,
+		`hawser_interface_bytes_total{direction="down",interface="wwan0",link="lte",peer="vm"} 32`,
+		`hawser_interface_errors_total{direction="down",interface="wwan0",link="lte",peer="vm"} 33`,
+		`hawser_interface_drops_total{direction="up",interface="wwan0",link="lte",peer="vm"} 34`,
+		`hawser_interface_packets_total{direction="down",interface="wwan0",link="lte",peer="vm"} 35`,
 		`hawser_link_tier{link="lte",peer="vm",tier="standby"} 1`,
 		`hawser_link_state{link="lte",peer="vm",state="suspect",transport="tcp"} 1`,
 		`hawser_link_rtt_seconds{link="lte",peer="vm"} 0.0515`, `hawser_link_min_rtt_seconds{link="lte",peer="vm"} 0.05`,
