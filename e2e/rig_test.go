@@ -180,15 +180,18 @@ func (r *rig) listen(node string, port int) net.Listener {
 // serve runs handle for every connection to a port of the origin.
 func (r *rig) serve(port int, handle func(*net.TCPConn)) {
 	ln := r.listen("origin", port)
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go handle(c.(*net.TCPConn))
+	go accepted(ln, handle)
+}
+
+// accepted runs handle for every connection until the listener is closed.
+func accepted(ln net.Listener, handle func(*net.TCPConn)) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
 		}
-	}()
+		go handle(c.(*net.TCPConn))
+	}
 }
 
 // dial connects from the client, with a deadline for all that follows.

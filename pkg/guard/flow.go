@@ -49,6 +49,7 @@ type Flow struct {
 	seq     uint32 // what the stack sends next, in the client's numbers
 	ack     uint32 // what the stack has last acknowledged
 	opens   uint16 // window that the stack has last announced
+	first   int    // with server: what that takes at first, in bytes; negative: it does not say
 }
 
 // NewFlow returns the flow of a valid ACK, whose header is tcp.
@@ -186,15 +187,26 @@ func (f *Flow) Joined(tcp []byte, ours int8, clock uint32) (ack, update Segment,
 		f.enter(Open)
 	}
 	update = f.segment(clock)
-	update.Window = f.clamp(f.opens, f.ack)
+	update.Window = min(f.clamp(f.opens, f.ack), f.most())
 	return ack, update, told, true
 }
 
-// Serve notes that the server is there. In the state Waiting or Asked, Join
+// most is the window that a client whose server has just been found is told at
+// most: the server's, but room for one segment.
+func (f *Flow) most() uint16 {
+	if !f.server || f.first < 0 {
+		return math.MaxUint16
+	}
+	segment := (int(f.Hello.MSS) + 1<<f.scale - 1) >> f.scale
+	return uint16(min(max(f.first>>f.scale, segment), math.MaxUint16))
+}
+
+// Serve notes that the server is there, and takes window bytes at first;
+// negative: it does not say. In the state Waiting or Asked, Join
 // must follow; in Bounded the bound ends, and told says that the client waits
 // for the update.
-func (f *Flow) Serve(clock uint32) (update Segment, told bool) {
-	f.server = true
+func (f *Flow) Serve(clock uint32, window int) (update Segment, told bool) {
+	f.server, f.first = true, window
 	if f.state != Bounded {
 		return update, false
 	}

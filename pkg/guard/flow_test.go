@@ -94,7 +94,7 @@ func TestFlowZeroWindow(t *testing.T) {
 	if s := f.Shut(4000); s.Window != 0 || s.Seq != cookieISN+1 || s.Ack != clientISN+1 || s.TSEcr != 90 {
 		t.Errorf("answer to a probe: %+v", s)
 	}
-	if _, told := f.Serve(4000); told {
+	if _, told := f.Serve(4000, -1); told {
 		t.Error("an update before the stack has the connection")
 	}
 	toStack, update, told := join(t, &f, 1000)
@@ -110,7 +110,7 @@ func TestFlowZeroWindow(t *testing.T) {
 // the wrap; and the checksum stays right.
 func TestFlowTranslates(t *testing.T) {
 	f := waiting(false)
-	f.Serve(0)
+	f.Serve(0, -1)
 	join(t, &f, 1000)
 	delta := cookieISN - wrapped(stackISN, 0)
 	in := ack(77, cookieISN+100, 9, 91, 5010, cookieISN+200, cookieISN+300, cookieISN+400, cookieISN+500)
@@ -175,7 +175,7 @@ func TestFlowBounded(t *testing.T) {
 	if n := f.Settle(); n != 1024 || f.Settle() != 0 {
 		t.Errorf("%d bytes pending, want 1024 once", n)
 	}
-	if update, told := f.Serve(9); !told || update.Window != 500 || f.State() != Open {
+	if update, told := f.Serve(9, -1); !told || update.Window != 500 || f.State() != Open {
 		t.Errorf("update %+v, %v", update, told)
 	}
 	out := ack(5, wrapped(clientISN, 1025), 500, 0, 0)
@@ -192,7 +192,7 @@ func TestFlowStrict(t *testing.T) {
 	if got := f.Hear(ack(6, 1, 0, 0, 0), 0); got != Forged {
 		t.Errorf("an ACK before the SYN-ACK: %v", got)
 	}
-	f.Serve(0)
+	f.Serve(0, -1)
 	if s := f.Join(1000); s.Seq != 5 || s.TSVal != 3 || s.MSS != 1000 || f.State() != Open {
 		t.Errorf("SYN %+v, state %v", s, f.State())
 	}
@@ -223,4 +223,18 @@ func TestJoinedRefuses(t *testing.T) {
 func fix(e *Ends, tcp []byte) {
 	tcp[16], tcp[17] = 0, 0
 	binary.BigEndian.PutUint16(tcp[16:], ^tcpSum(e, tcp))
+}
+
+// TestFlowServerWindow: the update opens what the server takes, rounded down,
+// but never more than the stack does and never less than a segment.
+func TestFlowServerWindow(t *testing.T) {
+	for server, want := range map[int]uint16{
+		-1: 29184 >> ourScale, 65160: 29184 >> ourScale, 14600: 14600 >> ourScale, 1535: 12, 1536: 12, 1400: 12, 0: 12,
+	} {
+		f := waiting(false)
+		f.Serve(4000, server)
+		if _, update, told := join(t, &f, 1000); !told || update.Window != want {
+			t.Errorf("a server that takes %d: told %v, update of %d units, want %d", server, told, update.Window, want)
+		}
+	}
 }

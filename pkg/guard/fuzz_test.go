@@ -78,7 +78,7 @@ func FuzzFlow(f *testing.F) {
 				g.Took(n)
 			}
 		case 3:
-			g.Serve(0)
+			g.Serve(0, int(int16(payload)))
 			join(t, &g, 4096)
 		}
 		e := ends4()

@@ -62,6 +62,15 @@ type Conn interface {
 // or little, can be read before Open.
 type Opener interface {
 	Conn
-	// Open says that the server is connected. More than once is harmless.
-	Open()
+	// Open says that the server is connected, and takes window bytes at first;
+	// negative means that this is not known. More than once is harmless.
+	Open(window int)
+}
+
+// Offerer is a dialled Conn that knows how much its server takes.
+type Offerer interface {
+	Conn
+	// Offered is the window that the server has announced, in bytes. It means
+	// something once Connected has returned nil.
+	Offered() int
 }

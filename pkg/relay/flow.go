@@ -9,6 +9,7 @@ import (
 	"hawser/pkg/party"
 	"hawser/pkg/slim"
 	"hawser/pkg/stream"
+	"hawser/pkg/wire"
 )
 
 // state is where a flow stands.
@@ -163,14 +164,15 @@ func (w *Worker) run(f *flow) {
 	}
 }
 
-// serverUp tells a client's party once that it may send.
-func (f *flow) serverUp() {
+// serverUp tells a client's party once that it may send: first no more than
+// window bytes, unless that is negative.
+func (f *flow) serverUp(window int) {
 	if f.up.served {
 		return
 	}
 	f.up.served = true
 	if o, ok := f.conn.(party.Opener); ok {
-		o.Open()
+		o.Open(window)
 	}
 }
 
@@ -186,13 +188,31 @@ func (w *Worker) connect(f *flow) bool {
 	case err == nil:
 		w.enter(f, open)
 		w.attempted(f.session.tunnel, f.server, stream.CodeNone)
-		f.session.post(w, stream.Command{Kind: stream.CmdAccepted, Flow: f.id})
+		f.session.post(w, stream.Command{Kind: stream.CmdAccepted, Flow: f.id, Bytes: offered(f.conn)})
 		return true
 	case errors.Is(err, party.ErrAgain):
 	default:
 		w.abort(f, dialCode(err, stream.CodeUnreachable))
 	}
 	return false
+}
+
+// firstWindow is what the news of a server says of its window; negative:
+// nothing.
+func firstWindow(e *stream.Event) int {
+	if e.Limit == wire.NoWindow {
+		return -1
+	}
+	return int(e.Limit)
+}
+
+// offered is how much a party that was dialled takes at first, in bytes;
+// negative: it does not say.
+func offered(c party.Conn) int {
+	if o, ok := c.(party.Offerer); ok {
+		return o.Offered()
+	}
+	return -1
 }
 
 // attempted tells the egress limits how an attempt ended.

@@ -184,7 +184,7 @@ func (l *loop) obey(e *port, c *stream.Command) {
 	out, in := &f.ways[e.side], &f.ways[1-e.side]
 	switch c.Kind {
 	case stream.CmdAccepted:
-		l.ends[0].emit(stream.Event{Kind: stream.EventAccepted, Flow: f.id})
+		l.ends[0].emit(stream.Event{Kind: stream.EventAccepted, Flow: f.id, Limit: uint64(uint32(c.Bytes))})
 	case stream.CmdSend:
 		out.data = append(out.data, c.Seg.P...)
 		c.Seg.Release()

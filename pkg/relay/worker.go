@@ -154,10 +154,10 @@ func (w *Worker) event(e *stream.Event) {
 	}
 	switch e.Kind {
 	case stream.EventData:
-		f.serverUp() // the news may come by a slower link
+		f.serverUp(-1) // the news may come by a slower link
 		f.down.data(&w.nodes, e.Seg)
 	case stream.EventFin:
-		f.serverUp()
+		f.serverUp(-1)
 		f.down.ended()
 	case stream.EventCredit:
 		f.up.credit(e.Limit)
@@ -167,7 +167,7 @@ func (w *Worker) event(e *stream.Event) {
 		w.lost(f, e.Code)
 		return
 	default: // EventAccepted
-		f.serverUp()
+		f.serverUp(firstWindow(e))
 		return
 	}
 	w.enlist(f)

@@ -40,7 +40,7 @@ type Conn struct {
 	local, remote netip.AddrPort
 }
 
-var _ party.Conn = (*Conn)(nil)
+var _ party.Offerer = (*Conn)(nil)
 
 // Dial starts a connection to dst and returns at once. Conn.Watch reports
 // Writable when the outcome is known, Conn.Connected says what it is. A mark
@@ -409,4 +409,13 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
 	}
 	return netip.AddrPort{}
+}
+
+// Offered implements party.Offerer.
+func (c *Conn) Offered() int {
+	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return -1
+	}
+	return int(info.Snd_wnd)
 }

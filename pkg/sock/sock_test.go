@@ -112,6 +112,9 @@ func TestEcho(t *testing.T) {
 		must(t, err)
 		e := r.watch(c)
 		must(t, e.connected())
+		if n := c.Offered(); n < 10_000 {
+			t.Errorf("%s: the server offers %d bytes", addr, n)
+		}
 		data := make([]byte, 20<<20)
 		_, _ = rand.NewChaCha8([32]byte{2}).Read(data)
 		left, got, buf := data, make([]byte, 0, len(data)), make([]byte, 64<<10)

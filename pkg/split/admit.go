@@ -72,8 +72,9 @@ func (k *keeper) enroll(w *ward) bool {
 	return true
 }
 
-// serve opens a flow's window: its server is there.
-func (k *keeper) serve(w *ward) {
+// serve opens a flow's window: its server is there, and takes window bytes at
+// first; negative: it does not say.
+func (k *keeper) serve(w *ward, window int) {
 	k.mu.Lock()
 	if w.left || w.connected || w.flow.State() == guard.Over {
 		k.mu.Unlock()
@@ -81,7 +82,7 @@ func (k *keeper) serve(w *ward) {
 	}
 	w.connected = true
 	k.opts.Gate.connected(w.ends.Client, w.flow.Settle())
-	update, told := w.flow.Serve(k.clock())
+	update, told := w.flow.Serve(k.clock(), window)
 	join := guard.Segment{}
 	if s := w.flow.State(); s == guard.Waiting || s == guard.Asked {
 		join = w.flow.Join(k.opts.Gate.limits().FirstFlight)

@@ -45,6 +45,7 @@ type Conn struct {
 	watched atomic.Bool // notify is set
 	expired atomic.Bool // the dial's time is over
 	finSent atomic.Bool
+	offered atomic.Uint32 // a dialled server's first window, in bytes
 
 	// up says that ep is set: always but for a client's connection that the
 	// guard has not given to netstack yet.
@@ -192,6 +193,7 @@ func (c *Conn) inTime() {
 	if c.deadline != nil {
 		c.deadline.Stop()
 		c.deadline = nil // a timer is a third of a Conn
+		c.stack.in.offers.forget(c)
 	}
 }
 

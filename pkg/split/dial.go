@@ -103,9 +103,11 @@ func (c *Conn) connect() tcpip.Error {
 		ep.Close()
 		return err
 	}
+	c.stack.in.offers.await(c)
 	err = ep.Connect(tcpip.FullAddress{NIC: nic, Addr: address(c.remote.Addr()), Port: c.remote.Port()})
 	c.unreserve(ns)
 	if _, started := err.(*tcpip.ErrConnectStarted); !started {
+		c.stack.in.offers.forget(c)
 		ep.Close()
 		return err
 	}

@@ -240,3 +240,27 @@ func TestTwoWorkers(t *testing.T) {
 		}
 	}
 }
+
+// TestOffered: a dialled connection knows what its server takes at first.
+func TestOffered(t *testing.T) {
+	l := newLab(t, false)
+	l.serve("198.18.2.2:7", echoServer)
+	l.serve("[fd00:2::2]:7", echoServer)
+	l.sysctl(l.server, map[string]string{"net/ipv4/tcp_rmem": "4096 8192 8192"})
+	l.serve("198.18.2.2:8", echoServer)
+	s, _ := l.start(l.options(0, 1), nil)
+	for dst, want := range map[string][2]int{
+		"198.18.2.2:7": {20_000, 65_535}, "[fd00:2::2]:7": {20_000, 65_535}, "198.18.2.2:8": {1000, 8192},
+	} {
+		c, err := s.Dial(netip.MustParseAddrPort(dst))
+		must(t, err)
+		must(t, watch(t, c).connected())
+		if n := c.Offered(); n < want[0] || n > want[1] {
+			t.Errorf("%s offers %d bytes, want %v", dst, n, want)
+		}
+		c.Abort()
+	}
+	if n := s.in.offers.count.Load(); n != 0 {
+		t.Errorf("%d dials are still looked for", n)
+	}
+}

@@ -9,9 +9,9 @@ import (
 // it: these are a Conn's ways until then.
 
 // Open implements party.Opener.
-func (c *Conn) Open() {
+func (c *Conn) Open(window int) {
 	if c.ward != nil {
-		c.stack.keeper.serve(c.ward)
+		c.stack.keeper.serve(c.ward, window)
 	}
 }
 

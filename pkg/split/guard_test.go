@@ -47,7 +47,7 @@ func zeroWindow(t *testing.T, l *lab, v6 bool, mss string) {
 	p := newPump(t)
 	s, _ := l.start(l.guarded(guard.ZeroWindow, guard.Limits{}), func(c *Conn) {
 		p.echo(c, nil)
-		time.AfterFunc(serverDelay, c.Open)
+		time.AfterFunc(serverDelay, func() { c.Open(-1) })
 	})
 	l.dial(anywhere(v6, 81)).Close() // finds the neighbours, whose delay would look like a long round trip
 	sniff := l.sniff()
@@ -182,11 +182,11 @@ func TestModesEcho(t *testing.T) {
 				n++
 				switch n % 3 {
 				case 0:
-					c.Open()
+					c.Open(-1)
 				case 1:
-					time.AfterFunc(30*time.Millisecond, c.Open)
+					time.AfterFunc(30*time.Millisecond, func() { c.Open(-1) })
 				case 2:
-					time.AfterFunc(time.Duration(n)*100*time.Microsecond, c.Open)
+					time.AfterFunc(time.Duration(n)*100*time.Microsecond, func() { c.Open(-1) })
 				}
 			})
 			data := random(100 << 10)
@@ -227,7 +227,7 @@ func TestGuardBulk(t *testing.T) {
 		p := newPump(t)
 		s, stop := l.start(l.guarded(guard.Auto, guard.Limits{}), func(c *Conn) {
 			p.echo(c, nil)
-			time.AfterFunc(50*time.Millisecond, c.Open)
+			time.AfterFunc(50*time.Millisecond, func() { c.Open(-1) })
 		})
 		began := time.Now()
 		must(t, roundTrip(l.dial(anywhere(v6, 80)), random(50<<20)))

@@ -52,6 +52,7 @@ type receiver struct {
 	filters []filter // set before loop runs
 	onward  forwarder
 	shut    *shutWindows
+	offers  offers
 	count   *counters
 	slots   [slots]slot
 	msgs    [slots]mmsghdr
@@ -176,6 +177,7 @@ func (r *receiver) deliver(s *slot, m *mmsghdr) {
 	if v.gso() {
 		r.count.gsoIn.Add(1)
 	}
+	r.offers.inbound(p, frame[etherLen:])
 	if extra := r.shut.inbound(p, frame[etherLen:]); extra != nil {
 		r.count.shutAcks.Add(1)
 		r.hand(p, stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(extra)}))

@@ -151,7 +151,7 @@ func TestViolator(t *testing.T) {
 		t.Fatalf("%d flows, %d bytes read: %+v", flows.Load(), bytes.Load(), g)
 	}
 	// The server is there: now the same data is taken.
-	(<-conns).Open()
+	(<-conns).Open(-1)
 	if f := c.last(504); f.window == 0 || f.ack != 1001 {
 		t.Errorf("update %+v", f)
 	}
@@ -184,7 +184,7 @@ func deadServers(t *testing.T, mode guard.Mode) {
 	s, _ := l.start(l.guarded(mode, limits), func(c *Conn) {
 		if c.Local().Port() == 99 {
 			p.echo(c, nil)
-			c.Open()
+			c.Open(-1)
 			return
 		}
 		mine := 0

@@ -50,7 +50,7 @@ type CommandKind uint8
 // Commands, worker to session.
 const (
 	CmdOpen     CommandKind = iota + 1 // edge only: a new flow; Dst and Src set
-	CmdAccepted                        // cloud only: the server is connected
+	CmdAccepted                        // cloud only: the server is connected, and takes Bytes at first; negative: it does not say
 	CmdSend                            // append Seg to the flow's send stream; Seg passes to the session. Never beyond the last EventCredit
 	CmdFin                             // the send stream ends here; nothing is sent after it
 	CmdConsumed                        // Bytes more of the receive stream were opened; the fin counts as none
@@ -77,7 +77,7 @@ type EventKind uint8
 // Events, session to worker.
 const (
 	EventOpen     EventKind = iota + 1 // cloud only: the peer opened a flow; Dst and Src set
-	EventAccepted                      // edge only: the server is connected
+	EventAccepted                      // edge only: the server is connected, and takes Limit bytes at first; wire.NoWindow: it does not say
 	EventData                          // the next bytes of the receive stream, in order; Seg passes to the worker
 	EventFin                           // the receive stream ends here
 	EventCredit                        // the worker may have sent Limit bytes in all

@@ -32,7 +32,7 @@ func (s *Session) obey(c *stream.Command) {
 		s.open(f, c)
 	case stream.CmdAccepted:
 		s.hurry = true
-		s.addCtrl(func(b []byte) []byte { return wire.AppendAccepted(b, uint64(f.id)) })
+		s.addCtrl(func(b []byte) []byte { return wire.AppendAccepted(b, uint64(f.id), c.Bytes) })
 	case stream.CmdSend:
 		s.cfg.Budget.kept.Add(int64(c.Seg.Len()))
 		f.send.add(f, c.Seg)

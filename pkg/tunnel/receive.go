@@ -97,7 +97,7 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 	}
 	switch f.Kind {
 	case wire.KindAccepted:
-		s.emit(fl.worker, stream.Event{Kind: stream.EventAccepted, Flow: id})
+		s.emit(fl.worker, stream.Event{Kind: stream.EventAccepted, Flow: id, Limit: f.Limit})
 	case wire.KindReset:
 		s.countReset(stream.Code(f.Code))
 		s.used.add(id)

@@ -45,7 +45,7 @@ type Frame struct {
 	Flow   uint64         // all flow frames
 	Seq    uint64         // ACK: records received on this link connection so far
 	Offset uint64         // DATA: of the first byte; CREDIT: consumed; RESEND: from
-	Limit  uint64         // CREDIT
+	Limit  uint64         // CREDIT; ACCEPTED: the server's first window in bytes, or NoWindow
 	Dst    netip.AddrPort // OPEN: the server
 	Src    netip.AddrPort // OPEN: the client
 	Terms  Terms          // OPEN
@@ -94,7 +94,7 @@ var (
 // Sizes of the fixed frames in bytes, type byte included.
 const (
 	AckSize      = 1 + 8 + 4
-	AcceptedSize = 1 + 8
+	AcceptedSize = 1 + 8 + 4
 	DataSize     = 1 + 8 + 8 + 2 + 1
 	CreditSize   = 1 + 8 + 8 + 8
 	ResetSize    = 1 + 8 + 1
@@ -136,9 +136,17 @@ func AppendOpen(b []byte, flow uint64, dst, src netip.AddrPort, t Terms) []byte 
 	return be.AppendUint64(be.AppendUint64(b, t.Guarantee), t.Limit)
 }
 
-// AppendAccepted appends an ACCEPTED frame (section 5.2).
-func AppendAccepted(b []byte, flow uint64) []byte {
-	return be.AppendUint64(append(b, byte(KindAccepted)), flow)
+// NoWindow in an ACCEPTED frame says that the server's window is not known.
+const NoWindow = 1<<32 - 1
+
+// AppendAccepted appends an ACCEPTED frame (section 5.2). window is the server's
+// first, in bytes; what does not fit says NoWindow.
+func AppendAccepted(b []byte, flow uint64, window int) []byte {
+	w := uint32(NoWindow)
+	if window >= 0 && window < NoWindow {
+		w = uint32(window)
+	}
+	return be.AppendUint32(be.AppendUint64(append(b, byte(KindAccepted)), flow), w)
 }
 
 // AppendData appends a DATA frame for a body of length bytes (section 5.3).
@@ -213,7 +221,7 @@ func Next(block []byte) (Frame, []byte, error) {
 	case KindOpen:
 		f.Flow, f.Dst, f.Src, f.Terms = r.flow(), r.addr(), r.addr(), r.terms()
 	case KindAccepted:
-		f.Flow = r.flow()
+		f.Flow, f.Limit = r.flow(), uint64(r.u32())
 	case KindData:
 		f.Flow, f.Offset, f.Length, f.Flags = r.flow(), r.offset(), r.u16(), r.u8()
 		if f.Flags&^FlagFin != 0 || int(f.Length) > MaxBody || f.Length == 0 && f.Flags == 0 {

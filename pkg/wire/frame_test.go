@@ -25,7 +25,9 @@ var roundTrips = []struct {
 	{"ping", AppendPing(nil), Frame{Kind: KindPing}},
 	{"open4", AppendOpen(nil, 1, v4, v4, DefaultTerms()), Frame{Kind: KindOpen, Flow: 1, Dst: v4, Src: v4, Terms: DefaultTerms()}},
 	{"open6", AppendOpen(nil, 1<<40, v6, v4, terms), Frame{Kind: KindOpen, Flow: 1 << 40, Dst: v6, Src: v4, Terms: terms}},
-	{"accepted", AppendAccepted(nil, 9), Frame{Kind: KindAccepted, Flow: 9}},
+	{"accepted", AppendAccepted(nil, 9, 65160), Frame{Kind: KindAccepted, Flow: 9, Limit: 65160}},
+	{"accepted, window 0", AppendAccepted(nil, 9, 0), Frame{Kind: KindAccepted, Flow: 9}},
+	{"accepted, no window", AppendAccepted(nil, 9, -1), Frame{Kind: KindAccepted, Flow: 9, Limit: NoWindow}},
 	{"data", AppendData(nil, 3, 1<<33, 16000, false), Frame{Kind: KindData, Flow: 3, Offset: 1 << 33, Length: 16000}},
 	{"fin", AppendData(nil, 3, 12, 0, true), Frame{Kind: KindData, Flow: 3, Offset: 12, Flags: FlagFin}},
 	{"credit of new flows", AppendCredit(nil, 0, 2, 4096), Frame{Kind: KindCredit, Offset: 2, Limit: 4096}},
@@ -75,7 +77,7 @@ func TestFramesRejected(t *testing.T) {
 		want error
 	}{
 		"unknown kind":        {[]byte{0x77}, ErrUnknown},
-		"flow zero":           {AppendAccepted(nil, 0), ErrField},
+		"flow zero":           {AppendAccepted(nil, 0, 0), ErrField},
 		"offset too large":    {AppendResend(nil, 1, 1<<63), ErrField},
 		"body too long":       {AppendData(nil, 1, 0, MaxBody+1, false), ErrField},
 		"empty without fin":   {AppendData(nil, 1, 0, 0, false), ErrField},
@@ -126,7 +128,7 @@ func encode(f Frame) []byte {
 	case KindOpen:
 		return AppendOpen(nil, f.Flow, f.Dst, f.Src, f.Terms)
 	case KindAccepted:
-		return AppendAccepted(nil, f.Flow)
+		return AppendAccepted(nil, f.Flow, int(f.Limit))
 	case KindData:
 		return AppendData(nil, f.Flow, f.Offset, int(f.Length), f.Flags&FlagFin != 0)
 	case KindCredit:
