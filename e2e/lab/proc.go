@@ -22,8 +22,10 @@ type Proc struct {
 	err  error
 }
 
-// stopGrace is how long a process may take to end on SIGTERM.
-const stopGrace = 5 * time.Second
+// stopGrace is how long a process may take to end on SIGTERM. An agent runs
+// iptables some 60 times to undo what it did to the host, which takes seconds
+// while others keep the processors busy.
+const stopGrace = 20 * time.Second
 
 // execLimit bounds Exec.
 const execLimit = 2 * time.Minute
@@ -127,7 +129,7 @@ func (p *Proc) Wait(limit time.Duration) error {
 func (p *Proc) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
 // Stop asks the process to end (SIGTERM) and kills it and its children when it takes
-// longer than five seconds. It returns how the process ended.
+// longer than stopGrace. It returns how the process ended.
 func (p *Proc) Stop() error {
 	select {
 	case <-p.done:
