@@ -7,14 +7,17 @@ type Tier uint8
 
 // Tiers of links.
 const (
-	Primary   Tier = iota // always
-	Secondary             // when the primary links are full or too late
-	Standby               // when all others are down or too late
+	Primary    Tier = iota // always
+	Secondary              // when the primary links are full or too late
+	Standby                // when all of those are down or too late
+	LastResort             // when all others are down: it has spent its quota
 	tierCount
 )
 
 // String returns the name that stands in the configuration.
-func (t Tier) String() string { return nameOf(uint8(t), "primary", "secondary", "standby") }
+func (t Tier) String() string {
+	return nameOf(uint8(t), "primary", "secondary", "standby", "last-resort")
+}
 
 // Hint is what a user source says of a link; it holds until a time.
 type Hint struct {
@@ -92,6 +95,8 @@ func joins(links []Link, cut Tier, c Chunk) bool {
 		return true
 	case cut == Primary && !room && c.Class != Background:
 		return true
+	case cut == Standby:
+		return false
 	}
 	return best > deadlines[min(c.Class, Background)]
 }

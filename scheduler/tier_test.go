@@ -24,6 +24,8 @@ func TestAdmit(t *testing.T) {
 		{"background joins nothing dearer", Background, []Link{full, second, third}, "0"},
 		{"the primary one is down", Background, []Link{down(first), second, third}, "1"},
 		{"all but standby are down", Background, []Link{down(first), down(second), third}, "2"},
+		{"nothing is too late for a last resort", Latency, []Link{late, tier(LastResort, first)}, "0"},
+		{"all but the last resort are down", Latency, []Link{down(first), down(third), tier(LastResort, late)}, "2"},
 		{"too late for class latency", Latency, []Link{late, tier(Standby, first)}, "01"},
 		{"not too late for class normal", Normal, []Link{late, tier(Standby, first)}, "0"},
 		{"a leaving link gets nothing", Normal, []Link{leaving(first), up(80*ms, 5, 0, 1)}, "1"},

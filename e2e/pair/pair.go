@@ -108,6 +108,7 @@ func (p *Pair) EdgeYAML() string {
 			fmt.Fprintf(&b, "%s: %s\n", key, value)
 		}
 	}
+	fmt.Fprintf(&b, "state: %s\n", p.path("edge.state"))
 	p.shared(&b, "edge")
 	return b.String()
 }

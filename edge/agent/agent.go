@@ -4,8 +4,8 @@
 //
 // Goroutines: Run owns one each for the workers (box.Workers.Run), the links
 // (tunnels.run), the host's routes (netns.Host.Watch), the control socket
-// (admin.Server.Run), metrics (metrics.Server.Run) and the file of hints
-// (watchHints), and returns after all have ended.
+// (admin.Server.Run), metrics (metrics.Server.Run), the file of hints
+// (watchHints) and quotas (quotas.watch), and returns after all have ended.
 package agent
 
 import (
@@ -42,6 +42,7 @@ type agent struct {
 	tunnels  *tunnels
 	policies *policy.Table
 	failOpen bool // new connections go around the tunnel while it is down
+	quotas   *quotas
 	budget   *tunnel.Budget
 	counters link.Counters
 	control  *admin.Server
@@ -96,6 +97,7 @@ func (a *agent) makeTunnels() error {
 		}
 		a.tunnels.uplinks = append(a.tunnels.uplinks, u)
 	}
+	a.quotas = newQuotas(a.cfg, a.tunnels.uplinks, a.log)
 	return nil
 }
 
@@ -167,7 +169,7 @@ func (a *agent) work(ctx context.Context) error {
 	parts, stopParts := context.WithCancel(context.Background())
 	linksCtx, stopLinks := context.WithCancel(context.Background())
 	var wg, links sync.WaitGroup
-	errs := make(chan error, 6)
+	errs := make(chan error, 7)
 	part := func(run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(parts); err != nil {
@@ -185,6 +187,10 @@ func (a *agent) work(ctx context.Context) error {
 	part(a.metrics.Run)
 	if a.cfg.Hints != "" {
 		part(a.watchHints)
+	}
+	if len(a.quotas.links) > 0 {
+		a.quotas.begin(a.host.Traffic)
+		part(a.quotas.watch)
 	}
 	links.Go(func() { a.tunnels.run(linksCtx) })
 	a.log.Info("edge runs", "links", len(a.cfg.Links), "workers", a.workers.Count(), "intercept", a.plan.Intercept, "key", a.id.String())

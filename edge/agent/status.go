@@ -43,7 +43,8 @@ func (a *agent) links(live []admin.Link) []admin.Link {
 				out[i] = found
 			}
 		}
-		out[i].Interface, out[i].Tier, out[i].Hint = l.Interface, l.Tier.String(), a.tunnels.uplinks[i].said(time.Now())
+		out[i].Interface, out[i].Tier, out[i].Hint = l.Interface, a.tunnels.uplinks[i].termsNow().Tier.String(), a.tunnels.uplinks[i].said(time.Now())
+		out[i].Quota = a.tunnels.uplinks[i].quotaStatus(time.Now())
 		if i < len(counted) && counted[i] != nil {
 			out[i].Device = kernelCounts(counted[i])
 		}

@@ -39,6 +39,7 @@ type uplink struct {
 	device  device
 	terms   tunnel.LinkTerms // what both ends of the session are told
 	heard   hint.Hint        // until terms.Until
+	quota   *metered         // nil: none
 
 	chooser chooser // run's, but for chooser.choice
 }

@@ -114,6 +114,10 @@ func (p *printer) links(links []Link) {
 			p.line("    %s: interface %s carried %s up, %s down; errors %d, %d; drops %d, %d", orDash(l.Name), orDash(l.Interface),
 				unit.Bytes(d.BytesUp), unit.Bytes(d.BytesDown), d.ErrorsUp, d.ErrorsDown, d.DropsUp, d.DropsDown)
 		}
+		if q := l.Quota; q != nil {
+			p.line("    %s: quota %s: %s of %s used, %s allowed by now, until %s", orDash(l.Name), clean(q.State),
+				unit.Bytes(q.Used), unit.Bytes(q.Bytes), unit.Bytes(q.Allowed), q.Ends.Format(time.DateOnly))
+		}
 		if l.Choice != "" {
 			p.line("    %s: transport %s", orDash(l.Name), clean(l.Choice))
 		}

@@ -98,6 +98,7 @@ type Link struct {
 	Losses     uint64    `json:"losses"`           // times that the link died under way
 	Reconnects uint64    `json:"reconnects"`       // connections made after the first
 	Device     *Device   `json:"device,omitempty"` // edge only: the interface, while it is there
+	Quota      *Quota    `json:"quota,omitempty"`  // edge only, of a link that has one
 	Tier       string    `json:"tier,omitempty"`
 	Hint       string    `json:"hint,omitempty"` // what another program says of it
 	LastError  string    `json:"last_error,omitempty"`
@@ -115,6 +116,16 @@ type Device struct {
 	ErrorsDown  uint64 `json:"errors_down"`
 	DropsUp     uint64 `json:"drops_up"`
 	DropsDown   uint64 `json:"drops_down"`
+}
+
+// Quota is what a link may carry in a month, both directions together.
+type Quota struct {
+	Bytes   uint64    `json:"bytes"`
+	Used    uint64    `json:"used"`    // on the interface since Begun
+	Allowed uint64    `json:"allowed"` // by now
+	State   string    `json:"state"`   // "within", "ahead" or "spent"
+	Begun   time.Time `json:"begun"`
+	Ends    time.Time `json:"ends"`
 }
 
 // Flows counts the TCP connections that a session carries.

@@ -44,8 +44,10 @@ metrics: "127.0.0.1:9477"
 
 func TestBrokenEdge(t *testing.T) {
 	for _, c := range []brokenCase{
-		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, handshake, hints, identity, limits, links, memory, metrics, name, namespace, policies, scheduler, steer, users, workers`},
-		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, name, tier, transport, weight`},
+		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, handshake, hints, identity, limits, links, memory, metrics, name, namespace, policies, scheduler, state, steer, users, workers`},
+		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, name, quota, quota_day, tier, transport, weight`},
+		{"transport: quic", "quota_day: 3", `edge.yaml:9: links[1].quota_day: stands without a quota: give quota too, such as 50GB`},
+		{"transport: quic", "quota: 5kB", `edge.yaml:9: links[1].quota: "5kB" is too little: give at least 977 KiB per month`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport: QUIC", `edge.yaml:9: links[1].transport: "QUIC" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport:", `edge.yaml:9: links[1].transport: has no value: give text, or leave the key out`},

@@ -27,6 +27,12 @@ const (
 	DefaultPort      = 7443
 )
 
+// DefaultState is where an edge keeps what must survive a restart.
+const DefaultState = "/var/lib/hawser/edge.state"
+
+// MinQuota is the smallest quota of a link.
+const MinQuota unit.Bytes = 1_000_000
+
 // MinMemory is the smallest flow budget with which an agent can work.
 const MinMemory = 16 * unit.MiB
 
@@ -77,6 +83,7 @@ type Edge struct {
 	Cloud Peer   // the cloud that all links lead to
 	Links []Link // at least one; names are unique
 	Steer Steer
+	State string // file for what must survive a restart
 	Hints string // file in which other programs say what they know of links; "" means none
 
 	Handshake Handshake // of connections whose policy says nothing; zero means HandshakeAuto
@@ -102,6 +109,8 @@ type Link struct {
 	Transport Transport  // zero means TransportAuto
 	Tier      Tier       // zero means TierPrimary
 	Weight    int        // 1 to MaxWeight, for path choice weighted
+	Quota     unit.Bytes // per month, both directions; 0 means none
+	QuotaDay  int        // of the month on which it begins, 1 to 31; 0 without a quota
 }
 
 // Steer says which connections go through the tunnel. The zero value steers

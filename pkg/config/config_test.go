@@ -57,7 +57,7 @@ func TestEdgeFixture(t *testing.T) {
 		Links: []Link{
 			{Name: "wifi", Interface: "wlan0", Gateway: netip.MustParseAddr("2001:db8::1"),
 				Cloud:     Endpoint{Host: "2001:db8::10", Addr: netip.MustParseAddr("2001:db8::10"), Port: 7443},
-				Transport: TransportTCP, Tier: TierStandby, Weight: 3},
+				Transport: TransportTCP, Tier: TierStandby, Weight: 3, Quota: 50_000_000_000, QuotaDay: 15},
 			{Name: "lte", Interface: "wwan0", Gateway: netip.MustParseAddr("192.0.2.1"),
 				Cloud:     Endpoint{Host: "cloud.example.net", Port: 443},
 				Transport: TransportQUIC, Weight: 1},
@@ -70,6 +70,7 @@ func TestEdgeFixture(t *testing.T) {
 			Intercept:  InterceptTPROXY,
 			FailOpen:   &yes,
 		},
+		State:     "/srv/edge.state",
 		Hints:     "/srv/hints.jsonl",
 		Users:     Users{IPv4: 24, IPv6: 64},
 		Handshake: HandshakeZeroWindow,

@@ -29,6 +29,7 @@ func (e *Edge) schema() setter {
 			"intercept":  enum(&e.Steer.Intercept, intercepts[:]),
 			"fail_open":  optional(&e.Steer.FailOpen),
 		}),
+		"state":     parsed(&e.State, parsePath),
 		"hints":     parsed(&e.Hints, parsePath),
 		"users":     e.Users.schema(),
 		"handshake": enum(&e.Handshake, handshakes[:]),
@@ -46,6 +47,8 @@ func (l *Link) schema() setter {
 		"transport": enum(&l.Transport, transports[:]),
 		"tier":      enum(&l.Tier, tiers[:]),
 		"weight":    parsed(&l.Weight, ranged(1, MaxWeight, "")),
+		"quota":     parsed(&l.Quota, parseQuota),
+		"quota_day": parsed(&l.QuotaDay, ranged(1, 31, ", a day of the month")),
 	})
 }
 
@@ -73,6 +76,9 @@ func one[T any](parse func(string) (T, error)) func(*T) setter {
 func (e *Edge) fill(d *document) error {
 	e.Box.fill("edge")
 	e.Limits.fill()
+	if e.State == "" {
+		e.State = DefaultState
+	}
 	if !d.has("cloud.key") {
 		return d.fail("cloud.key", "missing: paste what `hawser-cloud pubkey` prints on the cloud")
 	}
@@ -114,6 +120,12 @@ func (b *Box) fill(role string) {
 func (e *Edge) checkLink(d *document, i int) error {
 	path := fmt.Sprintf("links[%d]", i)
 	l := &e.Links[i]
+	if l.Quota == 0 && l.QuotaDay != 0 {
+		return d.fail(path+".quota_day", "stands without a quota: give quota too, such as 50GB")
+	}
+	if l.Quota != 0 && l.QuotaDay == 0 {
+		l.QuotaDay = 1
+	}
 	switch {
 	case l.Name == "":
 		return d.fail(path+".name", "missing: give the link a name of its own, such as lte")

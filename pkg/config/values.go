@@ -264,6 +264,14 @@ func parseWorkers(s string) (int, error) {
 	return n, nil
 }
 
+func parseQuota(s string) (unit.Bytes, error) {
+	b, err := unit.ParseBytes(s)
+	if err == nil && b < MinQuota {
+		err = fmt.Errorf("%s is too little: give at least %s per month", shown(s), MinQuota)
+	}
+	return b, err
+}
+
 func parseMemory(s string) (unit.Bytes, error) {
 	b, err := unit.ParseBytes(s)
 	if err != nil {

@@ -34,6 +34,7 @@ var (
 	devPackets = desc("interface_packets_total", "The same in packets.", "peer", "link", "interface", "direction")
 	devErrors  = desc("interface_errors_total", "Packets of the link's interface with errors.", "peer", "link", "interface", "direction")
 	devDrops   = desc("interface_drops_total", "Packets that the link's interface has dropped.", "peer", "link", "interface", "direction")
+	quotaBytes = desc("link_quota_bytes", "The link's quota: per month, used of it, allowed by now.", "peer", "link", "what")
 	linkAgain  = desc("link_reconnects_total", "Connections of the link made after the first.", "peer", "link")
 )
 
@@ -98,6 +99,11 @@ func (e emitter) link(peer string, l *admin.Link) {
 	e.counter(linkAgain, l.Reconnects, peer, l.Name)
 	if d := l.Device; d != nil {
 		e.device(d, peer, l.Name, l.Interface)
+	}
+	if q := l.Quota; q != nil {
+		e.gauge(quotaBytes, float64(q.Bytes), peer, l.Name, "month")
+		e.gauge(quotaBytes, float64(q.Used), peer, l.Name, "used")
+		e.gauge(quotaBytes, float64(q.Allowed), peer, l.Name, "allowed")
 	}
 	if l.Tier != "" {
 		e.gauge(linkTier, 1, peer, l.Name, l.Tier)

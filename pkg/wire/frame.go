@@ -66,7 +66,7 @@ type Terms struct {
 type LinkTerms struct {
 	Link   uint16 // its index
 	Serial uint32 // counts up; a lower one is old news
-	Tier   uint8  // 0 primary, 1 secondary, 2 standby
+	Tier   uint8  // 0 primary, 1 secondary, 2 standby, 3 last resort
 	Weight uint8  // from 1
 	Usable bool   // false: give it nothing new
 	Rate   uint64 // forecast towards the edge, bytes per second; 0: none
@@ -302,7 +302,7 @@ func (r *reader) link() LinkTerms {
 	t := LinkTerms{Link: r.u16(), Serial: r.u32(), Tier: r.u8(), Weight: r.u8()}
 	usable := r.u8()
 	t.Usable, t.Rate, t.Valid = usable == 1, r.offset(), r.u32()
-	r.bad = r.bad || t.Tier > 2 || t.Weight == 0 || usable > 1
+	r.bad = r.bad || t.Tier > 3 || t.Weight == 0 || usable > 1
 	return t
 }
 

@@ -84,7 +84,7 @@ func TestFramesRejected(t *testing.T) {
 		"unknown data flag":   {append(AppendData(nil, 1, 0, 1, false)[:DataSize-1], 0x80), ErrField},
 		"unknown family":      {append(be.AppendUint64([]byte{byte(KindOpen)}, 1), 9), ErrField},
 		"mapped IPv4 address": {open, ErrField},
-		"unknown tier":        {AppendLink(nil, LinkTerms{Tier: 3, Weight: 1}), ErrField},
+		"unknown tier":        {AppendLink(nil, LinkTerms{Tier: 4, Weight: 1}), ErrField},
 		"link weight zero":    {AppendLink(nil, LinkTerms{}), ErrField},
 		"unknown class":       {with(func(t *Terms) { t.Class = 4 }), ErrField},
 		"weight zero":         {with(func(t *Terms) { t.Weight = 0 }), ErrField},

@@ -1,0 +1,123 @@
+package agent
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hawser/netns"
+	"hawser/pkg/config"
+	"hawser/pkg/quota"
+	"hawser/scheduler"
+)
+
+// meteredEdge is an edge with two links, of which the second has a quota of
+// 30 MB, and its counters.
+type meteredEdge struct {
+	*quotas
+	lte     *uplink
+	carried *netns.Traffic // of lte; nil: no such interface
+}
+
+func newMeteredEdge(path string, carried *netns.Traffic, log *slog.Logger) *meteredEdge {
+	t := &tunnels{term: newTerm(), log: log}
+	t.uplinks = []*uplink{newUplink(0, "wifi", t), newUplink(1, "lte", t)}
+	cfg := &config.Edge{State: path, Links: []config.Link{
+		{Name: "wifi", Interface: "wlan0"}, {Name: "lte", Interface: "wwan0", Quota: 30_000_000, QuotaDay: 1},
+	}}
+	e := &meteredEdge{lte: t.uplinks[1], carried: carried, quotas: newQuotas(cfg, t.uplinks, log)}
+	e.begin(func() ([]*netns.Traffic, error) { return []*netns.Traffic{{Index: 2}, e.carried}, nil })
+	return e
+}
+
+// expect checks what both ends are told and what status shows.
+func (e *meteredEdge) expect(t *testing.T, step string, want scheduler.Tier, used uint64) {
+	t.Helper()
+	e.count(time.Now())
+	if got := e.lte.termsNow().Tier; got != want {
+		t.Errorf("%s: tier %v, want %v", step, got, want)
+	}
+	if q := e.lte.quotaStatus(time.Now()); q == nil || q.Used != used || q.Bytes != 30_000_000 || !q.Ends.After(q.Begun) {
+		t.Errorf("%s: status shows %+v, want %d used", step, q, used)
+	}
+}
+
+// TestQuota: a link that is ahead of its month is a standby one, one that has
+// spent it the last resort, over restarts, and the next month begins anew. The
+// test's clock begins on 1 January 2000.
+func TestQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "lib", "edge.state")
+		log := slog.New(slog.DiscardHandler)
+		e := newMeteredEdge(path, &netns.Traffic{Index: 3}, log)
+		e.carried.SentBytes, e.carried.ReceivedBytes = 100_000, 200_000
+		e.expect(t, "a little", scheduler.Primary, 300_000)
+		e.carried.ReceivedBytes = 1_900_000
+		e.expect(t, "more than its share", scheduler.Standby, 2_000_000)
+		e.save()
+		crashed := e.carried
+		crashed.ReceivedBytes += 500_000
+
+		e = newMeteredEdge(path, crashed, log)
+		e.expect(t, "after a crash", scheduler.Standby, 2_500_000)
+		time.Sleep(5 * 24 * time.Hour)
+		e.expect(t, "its share has grown", scheduler.Primary, 2_500_000)
+		e.carried = nil
+		e.expect(t, "the modem is away", scheduler.Primary, 2_500_000)
+		e.carried = &netns.Traffic{Index: 4, ReceivedBytes: 28_000_000}
+		e.expect(t, "it comes back, and all is spent", scheduler.LastResort, 30_500_000)
+		e.save()
+		time.Sleep(27 * 24 * time.Hour)
+		e = newMeteredEdge(path, &netns.Traffic{Index: 4, ReceivedBytes: 28_000_000}, log)
+		e.expect(t, "the next month", scheduler.Primary, 0)
+		if q := e.quotas.links[0]; q.link != e.lte || e.lte.tunnels.uplinks[0].quotaStatus(time.Now()) != nil {
+			t.Error("the wrong link has a quota")
+		}
+	})
+}
+
+// TestStateFile: it is there as a whole or not at all, keeps links that are not
+// configured now, and a broken one costs the counts, not the edge.
+func TestStateFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "edge.state")
+	f := stateFile{path}
+	if got, err := f.load(); got != nil || err != nil {
+		t.Errorf("a missing file: %v, %v", got, err)
+	}
+	if err := f.store(map[string]quota.State{"dsl": {Used: 7}}); err != nil {
+		t.Fatal(err)
+	}
+	// The program died while it wrote the next one.
+	if err := os.WriteFile(path+".new", []byte(`{"quo`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	e := newMeteredEdge(path, &netns.Traffic{Index: 3}, slog.New(slog.NewTextHandler(&text, nil)))
+	e.carried.SentBytes = 5
+	e.count(time.Now())
+	e.save()
+	if got, err := f.load(); err != nil || got["dsl"].Used != 7 || got["lte"].Used != 5 {
+		t.Errorf("the file holds %+v, %v", got, err)
+	}
+	if err := os.WriteFile(path, []byte(`{"quo`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e = newMeteredEdge(path, &netns.Traffic{Index: 3}, slog.New(slog.NewTextHandler(&text, nil)))
+	if e.lte.quotaStatus(time.Now()) == nil || !strings.Contains(text.String(), "counting begins anew") {
+		t.Errorf("a broken file: the log says %s", text.String())
+	}
+	if _, err := os.Stat(path + ".bad"); err != nil {
+		t.Error(err)
+	}
+	e.file.path = "/proc/none/edge.state"
+	e.carried.SentBytes = 9
+	e.count(time.Now())
+	e.save()
+	if !strings.Contains(text.String(), "not kept over a restart") {
+		t.Errorf("a file that cannot be written: the log says %s", text.String())
+	}
+}

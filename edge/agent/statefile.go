@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"hawser/pkg/quota"
+)
+
+// stateFile holds what an edge must know after a restart. It is replaced as a
+// whole, so that a crash at any moment leaves the old one or the new one.
+type stateFile struct{ path string }
+
+// state is what stands in the file.
+type state struct {
+	Quotas map[string]quota.State `json:"quotas"` // by link
+}
+
+// load returns what was stored; a missing file holds nothing. One that cannot be
+// read is put aside, its name ending in .bad.
+func (f stateFile) load() (map[string]quota.State, error) {
+	data, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var s state
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err != nil {
+		bad := f.path + ".bad"
+		return nil, errors.Join(fmt.Errorf("%s is put aside as %s: %w", f.path, bad, err), os.Rename(f.path, bad))
+	}
+	return s.Quotas, nil
+}
+
+// store replaces the file, and makes its directory.
+func (f stateFile) store(quotas map[string]quota.State) error {
+	data, err := json.MarshalIndent(state{Quotas: quotas}, "", "  ")
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(f.path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	next := f.path + ".new"
+	if err := writeSynced(next, append(data, '\n')); err != nil {
+		return err
+	}
+	if err := os.Rename(next, f.path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// writeSynced writes a file and returns when it is on the disk.
+func writeSynced(path string, data []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	return errors.Join(err, file.Sync(), file.Close())
+}

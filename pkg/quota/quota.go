@@ -1,0 +1,133 @@
+// Package quota keeps account of what a link may carry in a month: how much it
+// has, whether that is more than its share of the time gone, and when the next
+// month begins. It counts by the counters of the link's interface, which go on
+// while the program does not run, so that a crash loses nothing.
+//
+// The package starts no goroutines.
+package quota
+
+import "time"
+
+// Plan is what was agreed with who sells the link.
+type Plan struct {
+	Bytes uint64 // per month, both directions together
+	Day   int    // of the month on which it begins, 1 to 31; a shorter month begins it on its last day
+}
+
+// State is what must survive a restart. The zero value is a link that was never
+// counted.
+type State struct {
+	Begun     time.Time `json:"begun"`     // when the month began
+	Used      uint64    `json:"used"`      // bytes since then
+	Interface string    `json:"interface"` // on which Total was read
+	Index     int       `json:"index"`     // the kernel's number of it
+	Total     uint64    `json:"total"`     // bytes that the kernel had counted on it
+}
+
+// Verdict says how a link may be used.
+type Verdict uint8
+
+// Verdicts.
+const (
+	Within Verdict = iota // as configured
+	Ahead                 // it has carried more than its share of the time gone: spare it
+	Spent                 // the month's quota is used up: only when nothing else is left
+)
+
+// String returns the verdict's word for status and logs.
+func (v Verdict) String() string { return [...]string{"within", "ahead", "spent"}[v] }
+
+// burstShare is what may be used before its time: a day's share of a month.
+const burstShare = 30
+
+// againShare is how much a link that was ahead must have regained before it is
+// used again, as a share of the burst, so that it does not come and go.
+const againShare = 8
+
+// Meter counts one link's bytes against its plan. One goroutine owns it.
+type Meter struct {
+	plan    Plan
+	state   State
+	verdict Verdict
+}
+
+// New returns a meter that goes on from a state.
+func New(p Plan, s State) *Meter { return &Meter{plan: p, state: s} }
+
+// State returns what must be kept.
+func (m *Meter) State() State { return m.state }
+
+// Count takes in what the kernel has counted on the link's interface, both
+// directions together, and returns the verdict. index is the kernel's number of
+// the interface: its counters begin at 0 when it is made.
+func (m *Meter) Count(now time.Time, name string, index int, total uint64) Verdict {
+	s := &m.state
+	m.turn(now)
+	switch {
+	case s.Interface != name: // never counted, or configured anew
+	case s.Index == index && total >= s.Total:
+		s.Used += total - s.Total
+	default: // made anew, since when all that it carried is news
+		s.Used += total
+	}
+	s.Interface, s.Index, s.Total = name, index, total
+	return m.Judge(now)
+}
+
+// Judge says how the link may be used at now, while its interface is missing too.
+func (m *Meter) Judge(now time.Time) Verdict {
+	m.turn(now)
+	allowed := m.Allowed(now)
+	again := m.plan.Bytes / burstShare / againShare
+	switch used := m.state.Used; {
+	case used >= m.plan.Bytes:
+		m.verdict = Spent
+	case used >= allowed, m.verdict == Ahead && used+again > allowed:
+		m.verdict = Ahead
+	default:
+		m.verdict = Within
+	}
+	return m.verdict
+}
+
+// Allowed is what the link may have carried by now: the share of the month that
+// has gone, and a burst. What was not used stays allowed.
+func (m *Meter) Allowed(now time.Time) uint64 {
+	begin, end := m.Month()
+	gone := max(now.Sub(begin).Seconds(), 0) / end.Sub(begin).Seconds()
+	return min(uint64(gone*float64(m.plan.Bytes))+m.plan.Bytes/burstShare, m.plan.Bytes)
+}
+
+// Month returns when the month that is counted began and when it ends.
+func (m *Meter) Month() (begin, end time.Time) {
+	begin = m.state.Begun
+	year, month, _ := begin.Date()
+	return begin, m.begins(year, month+1, begin.Location())
+}
+
+// turn begins a new month when one has begun. A clock that stands before the
+// month that is counted is wrong, as that of a box without a battery is until
+// it has asked for the time: it begins nothing.
+func (m *Meter) turn(now time.Time) {
+	if begin := m.monthOf(now); begin.After(m.state.Begun) {
+		m.state.Begun, m.state.Used = begin, 0
+	} else {
+		m.state.Begun = m.state.Begun.In(now.Location())
+	}
+}
+
+// monthOf returns when the month in which now lies began.
+func (m *Meter) monthOf(now time.Time) time.Time {
+	year, month, _ := now.Date()
+	begin := m.begins(year, month, now.Location())
+	if begin.After(now) {
+		begin = m.begins(year, month-1, now.Location())
+	}
+	return begin
+}
+
+// begins returns the plan's day in a month; month may be 0 or 13.
+func (m *Meter) begins(year int, month time.Month, in *time.Location) time.Time {
+	last := time.Date(year, month+1, 0, 0, 0, 0, 0, in).Day()
+	return time.Date(year, month, min(m.plan.Day, last), 0, 0, 0, 0, in)
+}

@@ -1,0 +1,141 @@
+package quota
+
+import (
+	"testing"
+	"time"
+)
+
+const gb = 1_000_000_000
+
+func at(text string) time.Time {
+	t, err := time.Parse("2006-01-02 15:04", text)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// TestMonths: a month begins on its day, at midnight of the box's own time, and
+// on the last day of a shorter month.
+func TestMonths(t *testing.T) {
+	for _, c := range []struct {
+		day             int
+		now, begin, end string
+	}{
+		{1, "2026-11-26 03:00", "2026-11-01 00:00", "2026-12-01 00:00"},
+		{1, "2026-12-01 00:00", "2026-12-01 00:00", "2027-01-01 00:00"},
+		{15, "2026-11-14 23:59", "2026-10-15 00:00", "2026-11-15 00:00"},
+		{15, "2026-11-15 00:00", "2026-11-15 00:00", "2026-12-15 00:00"},
+		{31, "2027-02-27 12:00", "2027-01-31 00:00", "2027-02-28 00:00"},
+		{31, "2027-02-28 00:00", "2027-02-28 00:00", "2027-03-31 00:00"},
+		{30, "2028-02-29 12:00", "2028-02-29 00:00", "2028-03-30 00:00"},
+		{29, "2027-01-01 12:00", "2026-12-29 00:00", "2027-01-29 00:00"},
+	} {
+		m := New(Plan{Bytes: gb, Day: c.day}, State{})
+		m.Judge(at(c.now))
+		if begin, end := m.Month(); !begin.Equal(at(c.begin)) || !end.Equal(at(c.end)) {
+			t.Errorf("day %d at %s: %v to %v", c.day, c.now, begin, end)
+		}
+	}
+}
+
+// TestPacing: what the link may carry grows with the month; what was saved may
+// be used at once; who is ahead is spared until a part of it has come back.
+func TestPacing(t *testing.T) {
+	m := New(Plan{Bytes: 30 * gb, Day: 1}, State{}) // 1 GB a day, in November
+	total := uint64(0)
+	for _, step := range []struct {
+		when string
+		gb   float64 // carried before
+		want Verdict
+	}{
+		{"2026-11-01 00:00", 0, Within},
+		{"2026-11-01 01:00", 0.9, Within}, // a day's share is there at once
+		{"2026-11-01 02:00", 0.3, Ahead},
+		{"2026-11-01 06:00", 0, Ahead}, // 1.25 allowed, 1.2 used: too little regained
+		{"2026-11-01 09:00", 0, Within},
+		{"2026-11-21 00:00", 19, Within}, // 20 days saved up
+		{"2026-11-21 00:01", 0.9, Ahead},
+		{"2026-11-21 12:00", 2, Ahead},
+		{"2026-11-30 23:00", 6.5, Within},
+		{"2026-11-30 23:59", 0.4, Spent},
+		{"2026-12-01 00:00", 0, Within},
+	} {
+		total += uint64(step.gb * gb)
+		if got := m.Count(at(step.when), "wwan0", 7, total); got != step.want {
+			t.Errorf("%s: %v, want %v: %d of %d used", step.when, got, step.want, m.State().Used, m.Allowed(at(step.when)))
+		}
+	}
+}
+
+// TestLastsTheMonth: whoever takes all that he may, and stops when he is told
+// to, spends the quota in the month's last day and not before.
+func TestLastsTheMonth(t *testing.T) {
+	m := New(Plan{Bytes: 50 * gb, Day: 10}, State{})
+	total, turns, was := uint64(0), 0, Within
+	begin := at("2026-11-10 00:00")
+	m.Count(begin, "wwan0", 7, 0)
+	for now := begin; now.Before(at("2026-12-09 00:00")); now = now.Add(time.Minute) {
+		got := m.Count(now, "wwan0", 7, total)
+		if got == Spent {
+			t.Fatalf("spent on %v", now)
+		}
+		if got != was {
+			turns++
+		}
+		if was = got; got == Within {
+			total += 20_000_000 / 8 * 60 // 20 Mbit/s
+		}
+	}
+	if used := m.State().Used; used < 48*gb {
+		t.Errorf("only %d used", used)
+	}
+	if turns > 2*30*8 {
+		t.Errorf("%d changes", turns)
+	}
+}
+
+// TestCounters: the kernel's counters may begin anew, and go on while nobody
+// counts.
+func TestCounters(t *testing.T) {
+	now := at("2026-11-03 00:00")
+	m := New(Plan{Bytes: gb, Day: 1}, State{})
+	used := func(step string, want uint64) {
+		t.Helper()
+		if got := m.State().Used; got != want {
+			t.Errorf("%s: %d used, want %d", step, got, want)
+		}
+	}
+	m.Count(now, "wwan0", 7, 5000)
+	used("what was before the first look is not counted", 0)
+	m.Count(now, "wwan0", 7, 6000)
+	used("growth", 1000)
+	m = New(Plan{Bytes: gb, Day: 1}, m.State())
+	m.Count(now, "wwan0", 7, 6500)
+	used("carried while the program did not run", 1500)
+	m.Count(now, "wwan0", 9, 9000)
+	used("the modem was plugged in anew", 10_500)
+	m.Count(now, "wwan0", 9, 100)
+	used("the box was started anew", 10_600)
+	m.Count(now, "eth1", 2, 1<<40)
+	used("another interface was configured", 10_600)
+	m.Count(now, "eth1", 2, 1<<40+5)
+	used("it carries", 10_605)
+}
+
+// TestClock: a clock that stands in the past begins no month and forgets none.
+func TestClock(t *testing.T) {
+	m := New(Plan{Bytes: gb, Day: 1}, State{Begun: at("2026-11-01 00:00"), Used: gb, Interface: "wwan0", Index: 7})
+	for _, c := range []struct {
+		when string
+		want Verdict
+	}{{"1970-01-01 00:01", Spent}, {"2026-11-26 03:00", Spent}, {"2026-12-02 00:00", Within}} {
+		if got := m.Judge(at(c.when)); got != c.want {
+			t.Errorf("%s: %v, want %v", c.when, got, c.want)
+		}
+	}
+	m = New(Plan{Bytes: gb, Day: 1}, State{Begun: at("2026-11-01 00:00"), Used: 1000})
+	if got := m.Allowed(at("1970-01-01 00:00")); got != gb/burstShare {
+		t.Errorf("in 1970 %d is allowed", got)
+	}
+}
