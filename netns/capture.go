@@ -51,10 +51,10 @@ const (
 // Ethernet frames behind a struct virtio_net_hdr (10 bytes), and work from any
 // namespace. The caller owns them and closes them; Close of the host does not.
 //
-// A socket receives unfragmented TCP over IPv4, TCP directly over IPv6 (no
-// extension headers), and ICMP and ICMPv6 errors about such TCP. Fragments are
-// dropped: the later ones carry no port, so a group could not keep them
-// together, and TCP does not need them (path MTU discovery). With n > 1 the
+// A socket receives TCP over IPv4, TCP directly over IPv6 (no extension
+// headers), and ICMP and ICMPv6 errors about such TCP. Fragments of TCP come to
+// be counted, to any of the group: the later ones carry no port, so a group
+// could not keep them together, and TCP does not need them (path MTU discovery). With n > 1 the
 // sockets share the frames by mode. A second Capture gets a copy of everything.
 func (h *Host) Capture(n int, mode FanoutMode) ([]int, error) {
 	return h.capture(n, mode, captureReceive, captureFilter(everySegment))

@@ -14,6 +14,7 @@ import (
 const (
 	protoICMP = 1
 	protoTCP  = 6
+	protoFrag = 44 // IPv6's fragment header
 	protoIP6I = 58 // ICMPv6
 
 	etherLen = 14
@@ -65,7 +66,7 @@ func (s segments) of(drop, pass program, load ...bpf.Instruction) program {
 // captureFilter passes what Capture promises, of TCP only which.
 func captureFilter(which segments) program {
 	drop, pass := program{bpf.RetConstant{Val: 0}}, program{bpf.RetConstant{Val: wholeFrame}}
-	other := pass // ICMP errors
+	other := pass // ICMP errors, and fragments of TCP, which are only counted
 	if which == onlySYN {
 		other = drop
 	}
@@ -77,8 +78,10 @@ func captureFilter(which segments) program {
 	// IP header, the quoted one follows 8 bytes of ICMP.
 	error4 := slices.Concat(program{bpf.LoadMemShift{Off: etherLen}, loadX(etherLen, 1)},
 		when(3, append(program{loadX(etherLen+8+9, 1)}, ifTCP...), drop))
+	piece4 := append(program{load(etherLen+9, 1)}, ifTCP...)
+	piece6 := append(program{load(etherLen+40, 1)}, ifTCP...)
 	v4 := slices.Concat(
-		program{load(etherLen+6, 2), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipFalse: 1}}, drop,
+		program{load(etherLen+6, 2), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipFalse: uint8(len(piece4))}}, piece4,
 		program{load(etherLen+9, 1)},
 		when(protoTCP, tcp4, when(protoICMP, error4, drop)))
 
@@ -87,7 +90,7 @@ func captureFilter(which segments) program {
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
 		bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: 4, SkipTrue: 1}}, drop,
 		program{load(etherLen+40+8+6, 1)}, ifTCP)
-	v6 := append(program{load(etherLen+6, 1)}, when(protoTCP, tcp6, when(protoIP6I, error6, drop))...)
+	v6 := append(program{load(etherLen+6, 1)}, when(protoTCP, tcp6, when(protoIP6I, error6, when(protoFrag, piece6, drop)))...)
 
 	return append(program{load(12, 2)}, when(0x0800, v4, when(0x86dd, v6, drop))...)
 }

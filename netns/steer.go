@@ -1,8 +1,10 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -27,6 +29,9 @@ func (b *builder) steering() error {
 			b.add(chainStep(fw, "mangle", b.names.chain("OUT"), b.localRules(fw.family)))
 		}
 	}
+	if s, ok := liberalStep(); ok {
+		b.add(s)
+	}
 	for _, fw := range b.families {
 		for _, client := range b.plan.Clients {
 			b.add(jumpStep(fw, "mangle", "PREROUTING", b.jump("-i "+client+" -p tcp", b.names.chain("PRE"))),
@@ -37,6 +42,34 @@ func (b *builder) steering() error {
 		}
 	}
 	return nil
+}
+
+// liberal is whether connection tracking lets segments beyond the window pass.
+const liberal = "net/netfilter/nf_conntrack_tcp_be_liberal"
+
+// liberalStep keeps segments that a client sends beyond its window with their
+// connection. Where the host tracks strictly they count as invalid and lose the
+// connection's mark: they would leave for the server itself, around the stack,
+// which answers them otherwise; and the server's reset would end the connection.
+// It comes after a rule that has the kernel load connection tracking.
+func liberalStep() (step, bool) {
+	was, err := readSysctl(liberal)
+	switch {
+	case err != nil:
+		was = "0" // the module is not there yet: its default
+	case was != "0":
+		return step{}, false
+	}
+	return step{
+		what: "sysctl " + liberal + " = 1",
+		undo: []entry{{Do: undoSysctl, Path: liberal, Was: was, Set: "1"}},
+		do: func() error {
+			if err := writeSysctl(liberal, "1"); !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+			return nil // a kernel without connection tracking judges nothing
+		},
+	}, true
 }
 
 // icmp is the protocol's name as iptables prints it.
