@@ -127,8 +127,11 @@ func (r *rig) serveEcho(port int) {
 }
 
 // echo connects and reads whom the server sees, both within limit.
-func (r *rig) echo(f lab.Family, limit time.Duration) (*echo, error) {
-	c, err := r.dial(r.origin(f, 80), limit)
+func (r *rig) echo(f lab.Family, limit time.Duration) (*echo, error) { return r.echoAt(f, 80, limit) }
+
+// echoAt is echo with another port.
+func (r *rig) echoAt(f lab.Family, port int, limit time.Duration) (*echo, error) {
+	c, err := r.dial(r.origin(f, port), limit)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,8 @@ const (
 	serverSACK   // agreed with the server
 	serverStamps // agreed with the server
 	resetSeen
+	pendingBit // the door counts it as pending
+	openBit    // the door counts it as open
 )
 
 // flow is one spliced connection. Numbers of an end are as that end sees them.

@@ -102,6 +102,7 @@ type world struct {
 	c, s   netip.AddrPort
 	hub    netip.AddrPort // the server's peer, once the table has called
 	random uint32
+	door   *ledger // of the last table
 }
 
 func newWorld(t testing.TB, six bool) *world {
@@ -113,7 +114,51 @@ func newWorld(t testing.TB, six bool) *world {
 	return w
 }
 
+// ledger is a door that lets everybody in, unless it is shut, and sees that all
+// it is told fits.
+type ledger struct {
+	testing.TB
+	shut          bool
+	pending, open map[[16]byte]int
+}
+
+func (l *ledger) Admit(c [16]byte) bool {
+	if !l.shut {
+		l.pending[c]++
+	}
+	return !l.shut
+}
+
+func (l *ledger) Connected(c [16]byte) {
+	l.leave(l.pending, c)
+	l.open[c]++
+}
+
+func (l *ledger) Refused(c [16]byte) { l.leave(l.pending, c) }
+func (l *ledger) Closed(c [16]byte)  { l.leave(l.open, c) }
+
+func (l *ledger) leave(m map[[16]byte]int, c [16]byte) {
+	if m[c]--; m[c] < 0 {
+		l.Errorf("the door is told of %d flows of % x", m[c], c)
+	}
+}
+
+// counts are all flows that the door knows of.
+func (l *ledger) counts() (pending, open int) {
+	for _, n := range l.pending {
+		pending += n
+	}
+	for _, n := range l.open {
+		open += n
+	}
+	return pending, open
+}
+
 func (w *world) tableWith(cfg Config) *Table {
+	if cfg.Door == nil {
+		w.door = &ledger{TB: w, pending: map[[16]byte]int{}, open: map[[16]byte]int{}}
+		cfg.Door = w.door
+	}
 	cfg.Hub4, cfg.Hub6, cfg.MSS, cfg.Scale = hub4, hub6, 1460, 7
 	if cfg.Workers == 0 {
 		cfg.Workers = 1
@@ -123,6 +168,14 @@ func (w *world) tableWith(cfg Config) *Table {
 	t, err := New(cfg)
 	if err != nil {
 		w.Fatal(err)
+	}
+	if door := w.door; cfg.Door == door {
+		w.Cleanup(func() {
+			t.Reset(w.now)
+			if pending, open := door.counts(); pending != 0 || open != 0 {
+				w.Errorf("at the end the door knows of %d pending and %d open flows", pending, open)
+			}
+		})
 	}
 	return t
 }

@@ -28,7 +28,7 @@ type Client struct {
 }
 
 // Open takes over a client at the end of its handshake and calls the server.
-// It returns false when there is no room; the client is to be reset then.
+// It returns false when there is no room, or the door does not let it in.
 func (t *Table) Open(now time.Duration, c Client) bool {
 	t.now = now
 	f := t.begin(c.Addr, c.Server, c.ISS, c.Ours, c.Offered, c.Told)
@@ -72,11 +72,19 @@ func (t *Table) begin(c, s netip.AddrPort, iss, isn uint32, offered, told Option
 		t.count.Full++
 		return nil
 	}
+	if !t.knock(c.Addr().As16()) {
+		t.count.Greedy++
+		return nil
+	}
 	_, f := t.add(c, s)
 	if f == nil {
+		if t.cfg.Door != nil {
+			t.cfg.Door.Refused(c.Addr().As16())
+		}
 		t.count.Full++
 		return nil
 	}
+	f.bits |= pendingBit
 	t.count.Begun++
 	f.next[client], f.acked[client] = iss+1, isn+1
 	f.acked[server] = f.toServer(iss + 1)
@@ -119,11 +127,13 @@ func (t *Table) enter(f *flow, to state) {
 		t.wake(f, firstRetry)
 	case open:
 		t.count.Opened++
+		t.answerDoor(f)
 		t.tellServer(f)
 		t.tellClient(f, f.acked[client], f.windowForSYN())
 		t.wake(f, f.idle())
 	case ended:
 		t.count.Closed++
+		t.leaveDoor(f)
 		t.wake(f, f.idle())
 	}
 }

@@ -20,6 +20,8 @@ type Config struct {
 	MSS             uint16 // that clients are told over IPv4; IPv6 takes 20 bytes less
 	Scale           int8   // shift of our windows towards clients, 0 to 14
 	Limit           int    // most flows; 0 = DefaultLimit
+	// Door says which clients may have another flow; nil lets all in.
+	Door Door
 	// Emit takes an IP packet with all checksums, and must not keep it.
 	Emit func(packet []byte)
 	// Random returns 32 unpredictable bits.
@@ -49,6 +51,7 @@ type Counters struct {
 	Closed      uint64 // flows whose ends closed or reset them
 	Idle        uint64 // flows forgotten because nothing came
 	Full        uint64 // clients not taken because there was no room
+	Greedy      uint64 // clients not taken because the door did not let them in
 	Discarded   uint64 // segments with data before the window was open
 	Malformed   uint64 // segments whose headers contradict themselves
 	Oversize    uint64 // segments with no room for a timestamp
@@ -232,6 +235,7 @@ func (t *Table) link(i int32) {
 // drop takes a flow out of the table.
 func (t *Table) drop(i int32) {
 	f := t.at(i)
+	t.leaveDoor(f)
 	for p := &t.here[t.slot(f.hereKey())]; *p != none; p = &t.at(*p).nextHere {
 		if *p == i {
 			*p = f.nextHere

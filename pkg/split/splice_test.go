@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"hawser/pkg/guard"
 )
 
 // server4 and server6 are the lab's server.
@@ -321,4 +322,48 @@ func TestSpliceStop(t *testing.T) {
 			t.Errorf("the %s reads %v, want a reset", name, err)
 		}
 	}
+}
+
+// TestSpliceBounds: behind the guard spliced connections count among a client's,
+// pending and open, as those of netstack do.
+func TestSpliceBounds(t *testing.T) {
+	l := newLab(t, true)
+	l.echoes(serverAt(false, 80))
+	o := l.guarded(guard.Auto, guard.Limits{Pending: 8, PendingClient: 3, OpenClient: 5})
+	o.Direct = func(_, _ netip.AddrPort) bool { return true }
+	s, err := New(o, func(c *Conn) { t.Error("a connection reached netstack"); c.Abort() })
+	must(t, err)
+	l.runUntilEnd(s)
+	gate := o.Guard.Gate
+	// 198.18.2.9 is on the server's network and answers nothing.
+	for range 6 {
+		l.dial("198.18.2.9:80")
+	}
+	waitFor(t, "the client's bound", func() bool { return s.Stats().Guard.Greedy > 0 })
+	if g := gate.Status(); g.Pending != 3 || s.Stats().SplicedNow != 3 {
+		t.Errorf("%d connections pending, want 3: %+v", s.Stats().SplicedNow, g)
+	}
+	waitFor(t, "the dead to be given up", func() bool { return gate.Status().Clients == 0 && s.Stats().SplicedNow == 0 })
+	for range 5 {
+		must(t, exchange(l.dial(serverAt(false, 80)))) // and stays
+	}
+	before := s.Stats()
+	c, err := l.dialErr(serverAt(false, 80))
+	must(t, err) // its handshake costs nothing
+	must(t, c.SetDeadline(time.Now().Add(700*time.Millisecond)))
+	if exchange(c) == nil {
+		t.Error("a connection beyond the client's bound works")
+	}
+	if st := s.Stats(); st.Guard.Greedy == before.Guard.Greedy || st.Spliced.Opened != 5 {
+		t.Errorf("%+v, %+v", st.Guard, st.Spliced)
+	}
+}
+
+// exchange has some bytes echoed.
+func exchange(c net.Conn) error {
+	if _, err := c.Write(make([]byte, 1000)); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, 1000))
+	return err
 }

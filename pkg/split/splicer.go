@@ -25,6 +25,7 @@ type splicer struct {
 	scale  int8 // shift of our windows towards clients
 	epoch  time.Time
 	out    *injector
+	keeper *keeper // whose gate bounds clients; nil without a guard
 	count  *counters
 
 	kick chan struct{} // one slot: the next deadline is earlier than it was
@@ -50,7 +51,7 @@ func newSplicer(o Options, raw syscall.RawConn, l *link, count *counters) (*spli
 		Hub4: o.Hub4, Hub6: o.Hub6, Worker: o.Worker, Workers: o.Workers,
 		MSS:   uint16(min(o.MTU, 1<<16-1) - header.IPv4MinimumSize - header.TCPMinimumSize),
 		Scale: scale,
-		Limit: o.MaxSpliced, Emit: s.emit, Random: random32,
+		Limit: o.MaxSpliced, Door: s, Emit: s.emit, Random: random32,
 	})
 	return s, err
 }
@@ -132,6 +133,39 @@ func (s *splicer) adopt(ends *guard.Ends, hello guard.Hello, g *segment) bool {
 		})
 	}
 	return true
+}
+
+// Admit implements splice.Door: what is spliced counts among a client's flows.
+func (s *splicer) Admit(client [16]byte) bool {
+	if s.keeper == nil {
+		return true
+	}
+	v := s.keeper.opts.Gate.admit(client)
+	if v != guard.Admitted {
+		s.keeper.count.refused[v].Add(1)
+	}
+	return v == guard.Admitted
+}
+
+// Connected implements splice.Door.
+func (s *splicer) Connected(client [16]byte) {
+	if s.keeper != nil {
+		s.keeper.opts.Gate.connected(client, 0)
+	}
+}
+
+// Refused implements splice.Door.
+func (s *splicer) Refused(client [16]byte) {
+	if s.keeper != nil {
+		s.keeper.opts.Gate.refuse(client)
+	}
+}
+
+// Closed implements splice.Door.
+func (s *splicer) Closed(client [16]byte) {
+	if s.keeper != nil {
+		s.keeper.opts.Gate.closed(client)
+	}
 }
 
 // opening says that the segment asks for a new connection.

@@ -63,6 +63,9 @@ func (s *Stack) guarded(o GuardOptions) error {
 		return fmt.Errorf("split: Guard.SYN %d: set non-blocking: %w", o.SYN, err)
 	}
 	s.keeper = newKeeper(s, o)
+	if s.splice != nil {
+		s.splice.keeper = s.keeper
+	}
 	l := &synLoop{k: s.keeper, recent: guard.NewRecent(), file: os.NewFile(uintptr(o.SYN), "hub1-syn")}
 	raw, err := l.file.SyscallConn()
 	if err != nil {
