@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,6 +64,95 @@ func TestFailOpen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFailOpenSilent: a cloud that says nothing any more, stopped or cut off, is
+// found out as well: connections that begin half a second to a second later
+// work around the tunnel, and go through it again when it speaks.
+func TestFailOpenSilent(t *testing.T) {
+	r := start(t, fast(), pair.Options{})
+	r.serveEcho(80)
+	tunnel := r.mustEcho(lab.IPv4).from
+	drop := []string{"INPUT", "-p", "tcp", "--dport", strconv.Itoa(pair.Port), "-j", "DROP"}
+	for _, c := range []struct {
+		name     string
+		down, up func()
+	}{
+		{"stopped", func() { _ = r.pair.Cloud.Signal(syscall.SIGSTOP) }, func() { _ = r.pair.Cloud.Signal(syscall.SIGCONT) }},
+		{"cut off", func() { r.mustExec("cloud", append([]string{"iptables", "-w", "-I"}, drop...)...) },
+			func() { r.mustExec("cloud", append([]string{"iptables", "-w", "-D"}, drop...)...) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for attempt := 1; ; attempt++ {
+				time.Sleep(1500 * ms) // the links are idle
+				c.down()
+				begun, worked := r.around(tunnel)
+				c.up()
+				took := r.until(func(e *echo) bool { return e.from == tunnel }, nil)
+				t.Logf("connections that began after %v work around the tunnel, the first after %v; it was used again after %v",
+					begun.Round(ms), worked.Round(ms), took.Round(ms))
+				if worked <= time.Second && took < 15*time.Second {
+					break
+				}
+				if attempt == 3 { // a busy machine is no failure, three times is
+					t.Fatal("too late")
+				}
+			}
+		})
+	}
+}
+
+// around begins a connection every 25 ms and returns when the first began that
+// the server sees from elsewhere than from the tunnel, and when that worked.
+func (r *rig) around(tunnel string) (begun, worked time.Duration) {
+	type result struct{ begun, worked time.Duration }
+	const all = 160
+	results, done := make(chan result, all), make(chan struct{})
+	start := time.Now()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer close(done)
+	for range all {
+		at := time.Since(start)
+		running.Go(func() {
+			e, err := r.echoUntil(done, 2*time.Second)
+			if err != nil {
+				return
+			}
+			defer e.Close()
+			if e.from != tunnel {
+				results <- result{at, time.Since(start)}
+			}
+		})
+		select {
+		case first := <-results:
+			return first.begun, first.worked
+		case <-time.After(25 * ms):
+		}
+	}
+	r.t.Fatal("no connection works around the tunnel")
+	return 0, 0
+}
+
+// echoUntil is echo, but given up once done is closed.
+func (r *rig) echoUntil(done <-chan struct{}, limit time.Duration) (*echo, error) {
+	c, err := r.dial(r.origin(lab.IPv4, 80), limit)
+	if err != nil {
+		return nil, err
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-done:
+			c.Close()
+		case <-stop:
+		}
+	}()
+	e := &echo{TCPConn: c, in: bufio.NewReader(c)}
+	line, err := e.in.ReadString('\n')
+	e.from = strings.TrimSpace(line)
+	return e, err
 }
 
 // back starts the cloud again and waits until new connections use the tunnel.

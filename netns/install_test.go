@@ -42,6 +42,9 @@ func TestCloseLeavesTheHostAsItWas(t *testing.T) {
 				if len(differences(before, w.snapshot())) < 7 {
 					t.Error("Install changed next to nothing: this test compares the wrong things")
 				}
+				if v, err := readSysctl(liberal); err != nil || (v == "1") != (p.Role == RoleEdge && p.Intercept != InterceptTPROXY) {
+					t.Errorf("%s is %q, %v", liberal, v, err)
+				}
 				must(t, h.Close())
 				w.unchanged(before, "after Close")
 				must(t, h.Close())

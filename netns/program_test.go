@@ -212,7 +212,7 @@ func mayPass(f []byte) (pass bool) {
 	switch binary.BigEndian.Uint16(f[12:]) {
 	case 0x0800:
 		if binary.BigEndian.Uint16(ip[6:])&0x3fff != 0 {
-			return false
+			return ip[9] == protoTCP
 		}
 		if ip[9] == protoICMP {
 			quoted := ip[4*int(ip[0]&15):]
@@ -223,7 +223,7 @@ func mayPass(f []byte) (pass bool) {
 		if ip[6] == protoIP6I {
 			return ip[40] >= 1 && ip[40] <= 4 && ip[48+6] == protoTCP
 		}
-		return ip[6] == protoTCP
+		return ip[6] == protoTCP || ip[6] == protoFrag && ip[40] == protoTCP
 	}
 	return false
 }

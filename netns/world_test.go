@@ -220,6 +220,9 @@ func (w *world) snapshot() map[string]string {
 	must(w.t, err)
 	all["namespaces"] = fmt.Sprint(spaces)
 	all["ip_forward"], _ = readSysctl("net/ipv4/ip_forward")
+	if all["liberal"], err = readSysctl(liberal); err != nil {
+		all["liberal"] = "0" // connection tracking is not loaded yet
+	}
 	if entries, err := os.ReadDir(w.plan.RunDir); err == nil {
 		all["journal"] = fmt.Sprint(entries)
 	}

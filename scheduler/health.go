@@ -36,6 +36,7 @@ func (s State) String() string {
 const (
 	suspectMin = 60 * time.Millisecond
 	suspectMax = 500 * time.Millisecond
+	muteMore   = 500 * time.Millisecond
 	downMin    = time.Second
 	downMax    = 3 * time.Second
 	probeBusy  = 200 * time.Millisecond
@@ -118,6 +119,11 @@ func Silence(now time.Time, ev Evidence) time.Duration {
 func SuspectAfter(e *Estimator) time.Duration {
 	return min(max(e.PTO()*3/2, suspectMin), suspectMax)
 }
+
+// MuteAfter is for how long the peer's program may owe an answer before it counts
+// as stopped. Behind a lost packet answers wait while the path is well, so that
+// this is far beyond what makes a link suspect.
+func MuteAfter(e *Estimator) time.Duration { return SuspectAfter(e) + muteMore }
 
 // DownAfter is the silence after which another connection is made.
 func DownAfter(e *Estimator) time.Duration {

@@ -70,15 +70,24 @@ func (t *tunnels) usable(now time.Time) bool {
 	return since == 0 || now.Sub(time.Unix(0, since)) < deadGrace
 }
 
-// judge notes since when no link speaks.
+// judge notes since when no link speaks. A cloud that is found mute has been so
+// for longer than the grace.
 func (t *tunnels) judge() {
+	since, mute := time.Now(), false
 	for _, u := range t.uplinks {
-		if u.serves.Load() > 0 && !u.silent.Load() {
+		switch {
+		case u.serves.Load() == 0 || u.silent.Load():
+		case !u.mute.Load():
 			t.deadSince.Store(0)
 			return
+		default:
+			mute = true
 		}
 	}
-	t.deadSince.CompareAndSwap(0, time.Now().UnixNano())
+	if mute {
+		since = since.Add(-deadGrace)
+	}
+	t.deadSince.CompareAndSwap(0, since.UnixNano())
 }
 
 // served counts the connections of a link that are at work.

@@ -88,7 +88,7 @@ func (t *tunnels) join(tm *term, w wire.Welcome) *tunnel.Session {
 		tm.since = time.Now()
 		tm.session = tunnel.New(tunnel.Config{
 			Peer: peerName(w), Edge: true, Secret: w.Secret[:], Sink: t.sink,
-			Budget: t.budget, Silent: t.silent, Log: t.log, Kinds: t.kinds,
+			Budget: t.budget, Silent: t.silent, Mute: t.mute, Log: t.log, Kinds: t.kinds,
 		})
 		t.cancel = cancel
 		t.wg.Go(func() { t.runSession(ctx, tm) })
@@ -149,6 +149,12 @@ func (t *tunnels) silent(link int, silent bool) {
 	case told <- struct{}{}:
 	default:
 	}
+}
+
+// mute notes that the cloud's program does not answer on a link.
+func (t *tunnels) mute(link int, mute bool) {
+	t.uplinks[link].mute.Store(mute)
+	t.judge()
 }
 
 // event passes on what the kernel says of an uplink.

@@ -29,6 +29,7 @@ type uplink struct {
 	dial    func(context.Context, wire.Hello) (*link.Conn, wire.Welcome, error)
 
 	silent atomic.Bool
+	mute   atomic.Bool   // the cloud's program does not answer
 	serves atomic.Int32  // connections at work
 	kick   chan struct{} // one slot: the link has fallen silent
 	spoke  chan struct{} // one slot: it speaks again

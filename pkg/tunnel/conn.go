@@ -64,6 +64,7 @@ type conn struct {
 	err       error // why the loop closed it
 
 	log      sentLog
+	spoke    time.Time // when the peer's last record came
 	heard    time.Time // when something of ours was last acknowledged, by the transport too; without its help: when anything came
 	probed   time.Time
 	recvSeq  uint64    // records received

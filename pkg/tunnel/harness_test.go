@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,6 +44,19 @@ type side struct {
 	flows  map[stream.ID]*user
 	accept func(*user) // cloud: what to do with a new flow
 	all    map[stream.ID]*user
+	mutes  []muted
+}
+
+// muted is one call of Config.Mute.
+type muted struct {
+	mute bool
+	at   time.Time
+}
+
+func (sd *side) told() []muted {
+	sd.mu.Lock()
+	defer sd.mu.Unlock()
+	return slices.Clone(sd.mutes)
 }
 
 // user is a flow as a test's worker sees it.
@@ -110,6 +124,11 @@ func (w *world) newSide(edge bool) *side {
 			if silent {
 				sd.redials.Add(1)
 			}
+		},
+		Mute: func(_ int, mute bool) {
+			sd.mu.Lock()
+			defer sd.mu.Unlock()
+			sd.mutes = append(sd.mutes, muted{mute, time.Now()})
 		},
 	})
 	return sd

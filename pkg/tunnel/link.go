@@ -28,6 +28,7 @@ type link struct {
 	terms  LinkTerms
 	hint   scheduler.Hint // of terms, for what is sent from here
 	told   bool           // the cloud was told of terms before (edge)
+	mute   bool           // the peer's program does not answer
 
 	sentBytes, gotBytes uint64
 	attaches, again     uint64 // connections made; bytes sent a second time here
@@ -175,6 +176,7 @@ func (s *Session) moveAway(c *conn) {
 func (s *Session) checkHealth() {
 	for _, l := range s.links {
 		s.stepHealth(l)
+		s.stepMute(l)
 		if c := l.conn; c != nil {
 			if due, _ := l.health.ProbeDue(s.now, c.evidence()); due {
 				s.probe(c)

@@ -36,6 +36,7 @@ func (s *Session) receive(b *rxBatch) {
 // record takes in one record. It owns body.
 func (s *Session) record(c *conn, at time.Time, frames []wire.Frame, body buffer.Seg) error {
 	c.recvSeq++
+	c.spoke = at
 	if !c.eye.sense.Known {
 		c.heard = at
 	}

@@ -40,6 +40,7 @@ type Config struct {
 	Budget *Budget                     // receive memory, shared by an agent's sessions
 	Linger time.Duration               // how long the session lives without any link; 0 = 90 s
 	Silent func(link int, silent bool) // told when a link falls silent and when it speaks again; must not block; nil = nobody
+	Mute   func(link int, mute bool)   // told when the peer's program does not answer on a link, whatever its kernel says; as Silent
 	Log    *slog.Logger                // nil = slog.Default
 }
 

@@ -1,0 +1,42 @@
+package agent
+
+import (
+	"testing"
+	"time"
+)
+
+// TestUsable: the tunnel counts as down when its last link is silent for longer
+// than the grace, or connected to a cloud that has been mute for long.
+func TestUsable(t *testing.T) {
+	r := newRig(t, 2)
+	a, b := r.tunnels.uplinks[0], r.tunnels.uplinks[1]
+	dead := func() bool {
+		since := r.tunnels.deadSince.Load()
+		return since != 0 && time.Since(time.Unix(0, since)) >= deadGrace
+	}
+	a.served(1)
+	b.served(1)
+	for _, c := range []struct {
+		what string
+		do   func()
+		dead bool // at once
+	}{
+		{"both links work", func() {}, false},
+		{"one is silent", func() { r.tunnels.silent(0, true) }, false},
+		{"the other, too", func() { r.tunnels.silent(1, true) }, false}, // the grace begins
+		{"one speaks", func() { r.tunnels.silent(0, false) }, false},
+		{"and is mute", func() { r.tunnels.mute(0, true) }, true},
+		{"and answers", func() { r.tunnels.mute(0, false) }, false},
+		{"and is lost", func() { a.served(-1) }, false},
+		{"the silent one speaks", func() { r.tunnels.silent(1, false) }, false},
+	} {
+		if c.do(); dead() != c.dead {
+			t.Errorf("%s: down at once is %v", c.what, dead())
+		}
+	}
+	r.tunnels.silent(1, true)
+	time.Sleep(deadGrace + 20*time.Millisecond)
+	if !dead() {
+		t.Error("up after the grace")
+	}
+}
