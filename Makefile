@@ -90,6 +90,10 @@ bench-cards: ## inline, pool and kernel cards at 1, 4 and 16 KB: what card.kind 
 soak: setup build ## an hour of load under random faults, every byte checked; SOAK="-for 5m -seed 7" for less
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/soak $(SOAK)
 
+.PHONY: bpf
+bpf: ## the BPF programs from their C sources; needs clang, llvm and libbpf-dev, the results are committed
+	$(GO) generate ./pkg/shield
+
 microbench: ## Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)
 

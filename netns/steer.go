@@ -127,10 +127,14 @@ func ruleStep(p policy) step {
 // later packets follow. Untracked packets have only themselves to go by.
 // ICMP errors about a steered connection carry its connection mark, too, and go
 // to the stack, which is the one they speak to. packet is the mark that routes.
+//
+// A SYN that was answered before it came here (Steering) is not the first
+// packet of its connection for connection tracking: the ACK is, and has a mark.
 func markRules(packet uint32) [][]string {
 	m, p := maskedMark(steerMark), maskedMark(packet)
 	return [][]string{
 		words("-p tcp --syn -j CONNMARK --set-xmark " + m),
+		words("-p tcp -m conntrack --ctstate NEW -m mark --mark " + m + " -j CONNMARK --set-xmark " + m),
 		words("-p tcp -m conntrack --ctstate UNTRACKED -j MARK --set-xmark " + p),
 		words("-m connmark --mark " + m + " -j MARK --set-xmark " + p),
 	}

@@ -20,6 +20,7 @@ import (
 
 	"hawser/e2e/lab"
 	"hawser/e2e/pair"
+	"hawser/e2e/spray"
 )
 
 func main() {
@@ -136,7 +137,7 @@ func measure(rate int, length time.Duration, binary string) (rows []row, err err
 
 // flooded fills in what is measured during the flood.
 func (r *row) flooded(l *lab.Lab, p *pair.Pair, addr netip.AddrPort, rate int, length time.Duration, edge bool) error {
-	s, err := newSender(l, addr, rate)
+	s, err := spray.NewSender(l, addr, rate)
 	if err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ func (r *row) flooded(l *lab.Lab, p *pair.Pair, addr netip.AddrPort, rate int, l
 	began := time.Now()
 	stop := make(chan struct{})
 	done := make(chan int, 1)
-	go func() { done <- s.run(stop) }()
+	go func() { done <- s.Run(stop) }()
 	watch := make(chan int, 1)
 	go func() { watch <- peak(p.Edge.Pid(), stop) }()
 	time.Sleep(500 * time.Millisecond)

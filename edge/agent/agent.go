@@ -148,7 +148,7 @@ func (a *agent) installHub() error {
 func (a *agent) options() box.Options {
 	return box.Options{
 		Role: card.Edge, Count: a.cfg.Workers, Log: a.log,
-		Session: a.session, Handshake: a.cfg.Handshake, Limits: a.cfg.Limits, Policies: a.policies, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
+		Session: a.session, Handshake: a.cfg.Handshake, Limits: a.cfg.Limits, Strict: box.StrictDestinations(a.cfg.Policies), Policies: a.policies, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	}
 }
 

@@ -50,6 +50,8 @@ type Handshakes struct {
 	FirstFlights     uint64 `json:"first_flights"`      // bytes that pending connections have sent
 	FirstFlightsPeak uint64 `json:"first_flights_peak"` // the most there ever were
 	Clients          uint64 `json:"clients"`            // with connections
+	Flood            bool   `json:"flood"`              // SYNs are answered in the kernel now
+	Floods           uint64 `json:"floods"`             // times that this has begun
 }
 
 // Card is what encrypts and decrypts records.

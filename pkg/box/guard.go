@@ -43,7 +43,12 @@ func (w *Workers) guardStatus() *admin.Handshakes {
 		return nil
 	}
 	s := w.gate.Status()
+	kernel := sentryStatus{}
+	if w.sentry != nil {
+		kernel = w.sentry.read()
+	}
 	return &admin.Handshakes{
+		Flood: kernel.flood, Floods: kernel.floods,
 		Mode: w.opts.Handshake.String(), Now: s.Mode.String(), Switches: s.Switches,
 		Pending: uint64(s.Pending), FirstFlights: uint64(s.Bytes), FirstFlightsPeak: uint64(s.Peak), Clients: uint64(s.Clients),
 	}
@@ -67,4 +72,14 @@ func addGuard(c map[string]uint64, g split.GuardStats) {
 	c["guard_discarded_bytes"] += g.Discarded
 	c["guard_excess"] += g.Excess
 	c["guard_misjoined"] += g.Misjoined
+}
+
+// add adds what the kernel has counted.
+func (s *sentry) add(c map[string]uint64) {
+	st := s.read()
+	c["kernel_syns_answered"] = st.counts.Answered
+	c["kernel_syns_bad"] = st.counts.Bad
+	c["kernel_syns_odd"] = st.counts.Odd
+	c["kernel_syns_left"] = st.counts.Left
+	c["kernel_cookies_back"] = st.counts.Recognised
 }

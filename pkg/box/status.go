@@ -66,6 +66,9 @@ func (w *Workers) counters(links *link.Counters) map[string]uint64 {
 	if w.egress != nil {
 		w.egress.add(c)
 	}
+	if w.sentry != nil {
+		w.sentry.add(c)
+	}
 	for _, d := range w.doors {
 		c["sockets_accepted"] += d.accepted.Load()
 		c["sockets_refused"] += d.refused.Load()

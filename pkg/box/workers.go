@@ -42,6 +42,9 @@ type Options struct {
 	// Limits what they can make the edge hold. With a hub at the edge only.
 	Handshake config.Handshake
 	Limits    config.Limits
+	// Strict are destinations of policies whose handshake is strict. With a hub
+	// at the edge only.
+	Strict []netip.Prefix
 	// Egress bounds connects to servers. Cloud only.
 	Egress config.EgressLimits
 	// Direct says that a new client's connection goes around the tunnel. Edge
@@ -74,6 +77,7 @@ type Workers struct {
 	stacks  []*split.Stack
 	doors   []*door     // one per worker of an edge without a hub
 	gate    *split.Gate // of an edge with one
+	sentry  *sentry     // likewise; nil: SYNs are not answered in the kernel
 	egress  *limiter    // of a cloud
 	flows   int         // most flows of a worker; 0: the relay's default
 
@@ -104,6 +108,9 @@ func NewWorkers(o Options) (*Workers, error) {
 		if err := w.add(i, fds); err != nil {
 			return nil, errors.Join(err, w.abandon(fds))
 		}
+	}
+	if w.sentry, err = w.newSentry(); err != nil {
+		return nil, errors.Join(err, w.abandon(fds))
 	}
 	return w, nil
 }

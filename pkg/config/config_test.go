@@ -74,7 +74,7 @@ func TestEdgeFixture(t *testing.T) {
 		Hints:     "/srv/hints.jsonl",
 		Users:     Users{IPv4: 24, IPv6: 64},
 		Handshake: HandshakeZeroWindow,
-		Limits:    Limits{Pending: 2000, PendingClient: 100, OpenClient: 3000, FirstFlight: 8 * unit.KiB, FirstFlights: unit.MiB},
+		Limits:    Limits{Pending: 2000, PendingClient: 100, OpenClient: 3000, FirstFlight: 8 * unit.KiB, FirstFlights: unit.MiB, SYNFlood: 300},
 		Policies: []Policy{
 			{Name: "calls", Client: netip.MustParsePrefix("10.1.2.0/24"), Destination: netip.MustParsePrefix("203.0.113.0/24"),
 				Ports: []PortRange{{5061, 5061}, {8000, 8100}}, Class: ClassPrivileged, Weight: 4, User: UserAll,

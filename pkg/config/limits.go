@@ -14,6 +14,7 @@ type Limits struct {
 	OpenClient    int        // further connections of one client
 	FirstFlight   unit.Bytes // that one of them may have sent before its server is there
 	FirstFlights  unit.Bytes // that all of them together may have
+	SYNFlood      int        // SYNs per second without an ACK that are a flood; NoSYNFlood
 }
 
 // Bounds and defaults of Limits.
@@ -23,6 +24,8 @@ const (
 	DefaultOpenClient    = 16384
 	DefaultFirstFlight   = 16 * unit.KiB
 	DefaultFirstFlights  = 4 * unit.MiB
+	DefaultSYNFlood      = 500
+	NoSYNFlood           = -1 // no number of SYNs is a flood
 
 	MaxPending     = 1 << 20
 	MinFirstFlight = 2 * unit.KiB
@@ -36,6 +39,7 @@ func (l *Limits) schema() setter {
 		"open_per_client":    parsed(&l.OpenClient, ranged(1, MaxPending, "")),
 		"first_flight":       parsed(&l.FirstFlight, sized(MinFirstFlight, MaxFirstFlight)),
 		"first_flights":      parsed(&l.FirstFlights, sized(MinFirstFlight, unit.GiB)),
+		"syn_flood":          parsed(&l.SYNFlood, parseSYNFlood),
 	})
 }
 
@@ -43,7 +47,10 @@ func (l *Limits) fill() {
 	for _, d := range []struct {
 		v *int
 		d int
-	}{{&l.Pending, DefaultPending}, {&l.PendingClient, DefaultPendingClient}, {&l.OpenClient, DefaultOpenClient}} {
+	}{
+		{&l.Pending, DefaultPending}, {&l.PendingClient, DefaultPendingClient}, {&l.OpenClient, DefaultOpenClient},
+		{&l.SYNFlood, DefaultSYNFlood},
+	} {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
@@ -54,6 +61,14 @@ func (l *Limits) fill() {
 	if l.FirstFlights == 0 {
 		l.FirstFlights = DefaultFirstFlights
 	}
+}
+
+// parseSYNFlood reads limits.syn_flood.
+func parseSYNFlood(s string) (int, error) {
+	if s == "never" {
+		return NoSYNFlood, nil
+	}
+	return ranged(10, MaxPending, ", or never")(s)
 }
 
 // sized makes a parse function for amounts in a range.

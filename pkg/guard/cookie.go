@@ -78,6 +78,11 @@ func (j *Jar) Turn(now time.Time, random func([]byte)) *Jar {
 	return next
 }
 
+// Keys returns the parity of the jar's slot, whose key makes cookies, and the
+// keys by the parity of their slots. They are for the kernel's copy of the jar,
+// nobody else.
+func (j *Jar) Keys() (parity uint32, keys [2][2]uint64) { return uint32(j.slot & 1), j.keys }
+
 // Bake returns the sequence number of the SYN-ACK to h, and the timestamp to
 // send with it if clock is the time in timestamp units. offered says that the
 // SYN-ACK opens a window.

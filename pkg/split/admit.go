@@ -69,6 +69,7 @@ func (k *keeper) enroll(w *ward) bool {
 	}
 	k.flows[w.ends] = w
 	k.count.admitted.Add(1)
+	k.opts.Gate.floods.count(0, 1, time.Now())
 	return true
 }
 

@@ -15,12 +15,15 @@ type Gate struct {
 	gate *guard.Gate
 	l    guard.Limits
 	m    guard.Mode
+
+	cookies *cookies
+	floods  floods
 }
 
 // NewGate returns a gate; m is the mode where no policy says another.
 func NewGate(m guard.Mode, l guard.Limits) *Gate {
 	g := guard.NewGate(m, l)
-	return &Gate{gate: g, l: g.Limits(), m: m}
+	return &Gate{gate: g, l: g.Limits(), m: m, cookies: newCookies(), floods: floods{rise: make(chan struct{}, 1)}}
 }
 
 // Status returns the figures as they stand.

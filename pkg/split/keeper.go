@@ -2,10 +2,8 @@ package split
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -47,10 +45,7 @@ type keeper struct {
 	stack *Stack
 	opts  GuardOptions
 	count guardCounters
-	jar   atomic.Pointer[guard.Jar]
-	start time.Time
-	epoch uint32 // timestamp at start
-	scale int8   // of our windows
+	scale int8 // of our windows
 
 	mu     sync.Mutex
 	flows  map[guard.Ends]*ward
@@ -79,12 +74,8 @@ type ending struct {
 }
 
 func newKeeper(s *Stack, o GuardOptions) *keeper {
-	k := &keeper{stack: s, opts: o, start: time.Now(), flows: map[guard.Ends]*ward{}}
-	var p [4]byte
-	fill(p[:])
-	k.epoch = binary.LittleEndian.Uint32(p[:])
+	k := &keeper{stack: s, opts: o, flows: map[guard.Ends]*ward{}}
 	k.scale = int8(tcp.FindWndScale(seqnum.Size(s.opts.MaxBuffer)))
-	k.turn(k.start)
 	return k
 }
 
@@ -92,17 +83,10 @@ func newKeeper(s *Stack, o GuardOptions) *keeper {
 func fill(p []byte) { _, _ = rand.Read(p) }
 
 // clock is the time in timestamp units (1 ms) as clients know it.
-func (k *keeper) clock() uint32 { return k.epoch + uint32(time.Since(k.start).Milliseconds()) }
+func (k *keeper) clock() uint32 { return k.opts.Gate.cookies.clock() }
 
 // turn renews the cookies' keys when their time is over.
-func (k *keeper) turn(now time.Time) *guard.Jar {
-	old := k.jar.Load()
-	j := old.Turn(now, fill)
-	if j != old && !k.jar.CompareAndSwap(old, j) {
-		return k.jar.Load() // the other goroutine was faster
-	}
-	return j
-}
+func (k *keeper) turn(now time.Time) *guard.Jar { return k.opts.Gate.cookies.turn(now) }
 
 // inbound implements filter.
 func (k *keeper) inbound(s *segment) action {
@@ -201,8 +185,11 @@ func (k *keeper) stranger(ends *guard.Ends, s *segment) action {
 		k.deny(ends, h, s.v6)
 		return swallow
 	}
+	k.opts.Gate.floods.valid.Add(1)
 	if !k.stack.splice.adopt(ends, hello, s) {
 		k.admit(ends, hello, offered, s)
+	} else {
+		k.opts.Gate.floods.count(0, 1, time.Now())
 	}
 	return swallow
 }

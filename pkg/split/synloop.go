@@ -166,6 +166,7 @@ func (l *synLoop) batch(now time.Time) {
 		auto: l.k.opts.Gate.resolve(guard.Auto, now), first: uint16(l.k.opts.Gate.limits().FirstFlight),
 	}
 	l.k.count.syns.Add(uint64(l.got))
+	l.k.opts.Gate.floods.count(l.got, 0, now)
 	l.tx.count = 0
 	for i := range l.got {
 		l.one(&b, i)

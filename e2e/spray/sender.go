@@ -1,4 +1,9 @@
-package main
+// Package spray sends what attackers send, from the interface of a lab's
+// client: SYNs of forged sources, and handshakes of many addresses that nothing
+// follows.
+//
+// Goroutines: none of its own; Run works on its caller's.
+package spray
 
 import (
 	"encoding/binary"
@@ -21,8 +26,8 @@ const (
 	synLen   = 14 + 20 + 40 // Ethernet, IPv4, TCP with Linux's options
 )
 
-// sender sends SYNs of forged sources from the client's interface.
-type sender struct {
+// Sender sends SYNs of forged sources from the client's interface.
+type Sender struct {
 	fd     int
 	rate   int
 	frames [synBatch][synLen]byte
@@ -37,8 +42,10 @@ type mmsg struct {
 	_   [4]byte
 }
 
-func newSender(l *lab.Lab, to netip.AddrPort, rate int) (*sender, error) {
-	s := &sender{rate: rate, random: rand.New(rand.NewPCG(1, 2))}
+// NewSender returns a sender of rate SYNs per second to a server behind the
+// edge, or to the edge itself. Sources are below 10.64.0.0/10.
+func NewSender(l *lab.Lab, to netip.AddrPort, rate int) (*Sender, error) {
+	s := &Sender{rate: rate, random: rand.New(rand.NewPCG(1, 2))}
 	err := l.Do("client1", func() error {
 		dev, err := net.InterfaceByName("eth0")
 		if err != nil {
@@ -75,7 +82,7 @@ func neighbour(dev int, addr netip.Addr) (net.HardwareAddr, error) {
 }
 
 // template makes frame i but for what each SYN has of its own.
-func (s *sender) template(i int, from, to net.HardwareAddr, server netip.AddrPort) {
+func (s *Sender) template(i int, from, to net.HardwareAddr, server netip.AddrPort) {
 	f := s.frames[i][:]
 	copy(f, to)
 	copy(f[6:], from)
@@ -93,7 +100,7 @@ func (s *sender) template(i int, from, to net.HardwareAddr, server netip.AddrPor
 }
 
 // forge gives frame i another source.
-func (s *sender) forge(i int) {
+func (s *Sender) forge(i int) {
 	ip := s.frames[i][14:]
 	r := s.random.Uint64()
 	binary.BigEndian.PutUint32(ip[12:], 10<<24|64<<16|uint32(r)&0x3fffff)
@@ -107,8 +114,9 @@ func (s *sender) forge(i int) {
 	binary.BigEndian.PutUint16(tcp[16:], ^checksum.Checksum(tcp, sum))
 }
 
-// run sends at the rate until stop and returns how many it has sent.
-func (s *sender) run(stop <-chan struct{}) (sent int) {
+// Run sends at the rate until stop is closed and returns how many it has sent.
+// A sender runs once.
+func (s *Sender) Run(stop <-chan struct{}) (sent int) {
 	defer unix.Close(s.fd)
 	began := time.Now()
 	for {
