@@ -36,6 +36,7 @@ var tables = []table{
 	{"goodput", (*bench).goodput},
 	{"objects", (*bench).objects},
 	{"unshaped", (*bench).unshaped},
+	{"pings", (*bench).pings},
 	{"peers", (*bench).peers},
 	{"blackhole", (*bench).blackhole},
 	{"profile", (*bench).profile},

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"hawser/e2e/pair"
+)
+
+// pings measures only the time that the programs add to small messages.
+func (b *bench) pings() (*report, error) {
+	r := &report{
+		Title: fmt.Sprintf("pings: round trips of %d bytes, unshaped, us", pingSize),
+		Head:  []string{"way", "p50", "p99", "p50 beyond direct"},
+	}
+	raw := map[string][]*pingRow{}
+	for _, h := range hosts {
+		tunnel, direct, err := b.pingsOn(h)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", h.name, err)
+		}
+		base := midQuantile(direct, 0.5)
+		for _, runs := range [][]*pingRow{tunnel, direct} {
+			p50 := midQuantile(runs, 0.5)
+			r.add(runs[0].Way, fmt.Sprintf("%.0f", p50), fmt.Sprintf("%.0f", midQuantile(runs, 0.99)), fmt.Sprintf("%.0f", p50-base))
+		}
+		raw[h.name] = append(tunnel, direct...)
+	}
+	r.Raw = raw
+	return r, nil
+}
+
+// pingsOn measures one kind of host and, in turn, the direct path.
+func (b *bench) pingsOn(h host) (tunnel, direct []*pingRow, err error) {
+	w, err := open(bareLines(), pair.Options{Intercept: h.intercept, Egress: h.egress})
+	if err != nil {
+		return nil, nil, err
+	}
+	for range b.runs {
+		rows, err := w.pingBoth(h.name)
+		if err != nil {
+			return nil, nil, errors.Join(err, w.close())
+		}
+		tunnel, direct = append(tunnel, rows[0]), append(direct, rows[1])
+	}
+	return tunnel, direct, w.close()
+}
+
+// midQuantile is the median over the runs of each run's quantile.
+func midQuantile(runs []*pingRow, q float64) float64 {
+	return median(each(runs, func(p *pingRow) float64 { return quantile(p.Us, q) }))
+}
