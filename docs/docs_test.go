@@ -146,7 +146,7 @@ func TestStatusFields(t *testing.T) {
 	doc := read(t, "docs/operations.md")
 	for heading, document := range map[string]any{
 		"### The box": admin.Status{}, "### Card": admin.Card{}, "### Handshakes": admin.Handshakes{}, "### Memory": admin.Memory{}, "### Sessions": admin.Session{},
-		"### Links": admin.Link{}, "### Device": admin.Device{}, "### Quota": admin.Quota{}, "### Flows": admin.Flows{},
+		"### Links": admin.Link{}, "### Device": admin.Device{}, "### Lanes": admin.Lane{}, "### Quota": admin.Quota{}, "### Flows": admin.Flows{},
 	} {
 		var names []string
 		typ := reflect.TypeOf(document)

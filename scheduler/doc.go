@@ -12,6 +12,7 @@ import "time"
 // Link is what a path choice knows of one link at one instant.
 type Link struct {
 	ID       int
+	Uplink   int // links of one uplink, its lanes, die together
 	Tier     Tier
 	Leaving  bool // about to die: nothing new
 	Bounded  bool // a forecast bounds what it is given

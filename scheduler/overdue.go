@@ -47,15 +47,16 @@ func (o *Overdue) Copy(links []Link, on, n int, age, pred time.Duration) (int, b
 	if o.tokens < float64(n) {
 		return 0, false
 	}
-	best := soonest(links, on, n, false)
-	if best < 0 {
-		return 0, false
-	}
 	wait := max(lateSlack, age-pred)
 	if on >= 0 {
 		wait = max(wait, links[on].drain(links[on].InFlight))
 	}
-	return best, links[best].ETA(n) < wait
+	for _, lane := range [...]bool{false, true} {
+		if best := soonest(links, on, n, false, lane); best >= 0 && links[best].ETA(n) < wait {
+			return best, true
+		}
+	}
+	return 0, false
 }
 
 // Spend takes a copy's bytes off the budget.
@@ -83,7 +84,10 @@ func (o *Overdue) Urgent(links []Link, on, off, n int, alone bool) (int, bool) {
 	case small && o.urgent < float64(n), !small && o.urgent < urgentDepth/2+float64(n):
 		return 0, false
 	}
-	best := soonest(links, on, n, small)
+	best := soonest(links, on, n, small, false)
+	if best < 0 {
+		best = soonest(links, on, n, small, true) // a lost packet holds up one lane
+	}
 	if best < 0 {
 		return 0, false
 	}
@@ -93,11 +97,15 @@ func (o *Overdue) Urgent(links []Link, on, off, n int, alone bool) (int, bool) {
 
 // soonest is the link other than links[on] on which n bytes arrive first, of
 // those that are up and have room, or, with full, even if they have none; -1:
-// none.
-func soonest(links []Link, on, n int, full bool) int {
+// none. It is another lane of the same uplink, or else one of another uplink: what
+// an uplink loses when it dies is safe only there.
+func soonest(links []Link, on, n int, full, lane bool) int {
 	best := -1
 	for i, l := range links {
 		if i == on || l.State != Up || l.Room <= 0 && !full {
+			continue
+		}
+		if same := on >= 0 && l.Uplink == links[on].Uplink; same != lane {
 			continue
 		}
 		if best < 0 || l.ETA(n) < links[best].ETA(n) {

@@ -28,6 +28,7 @@ type pathFlags struct {
 	shared                    bool
 	faults                    int
 	transport                 string
+	lanes                     string
 }
 
 func parsePathFlags(args []string) (pathFlags, error) {
@@ -41,6 +42,7 @@ func parsePathFlags(args []string) (pathFlags, error) {
 	set.Float64Var(&f.seconds, "seconds", 8, "length of a reading, where the scenario does not say")
 	set.IntVar(&f.faults, "faults", 0, "instead of the scenarios: so many silent faults, beside bulk and new connections")
 	set.StringVar(&f.transport, "transport", "tcp", "of the links, for -faults")
+	set.StringVar(&f.lanes, "lanes", "", "instead of the rows and scenarios: hawser with these numbers of lanes per link, such as 1,2,4, on scenarios of their own")
 	set.BoolVar(&f.shared, "shared", false, "do not run everything at real-time priority: other work on the machine then shows in the figures")
 	return f, set.Parse(args)
 }
@@ -55,11 +57,7 @@ func (b *bench) measurePaths(args []string) (missed int, err error) {
 	if os.Geteuid() != 0 {
 		return 0, fmt.Errorf("needs root, to make network namespaces")
 	}
-	chosen, err := chooseNamed("-only", "scenario", f.only, pathScenarios(f.traces), func(s scenario) string { return s.name })
-	if err != nil {
-		return 0, err
-	}
-	rows, err := chooseNamed("-rivals", "row", f.rivals, rivals, func(r rival) string { return r.name })
+	chosen, rows, err := f.choose()
 	if err != nil {
 		return 0, err
 	}
@@ -89,6 +87,22 @@ func (b *bench) measurePaths(args []string) (missed int, err error) {
 		missed += n
 	}
 	return missed, nil
+}
+
+// choose returns the scenarios and rows that are asked for.
+func (f *pathFlags) choose() (chosen []scenario, rows []rival, err error) {
+	all := pathScenarios(f.traces)
+	if f.lanes != "" {
+		all = laneScenarios()
+		rows, err = laneRivals(f.lanes)
+	} else {
+		rows, err = chooseNamed("-rivals", "row", f.rivals, rivals, func(r rival) string { return r.name })
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	chosen, err = chooseNamed("-only", "scenario", f.only, all, func(s scenario) string { return s.name })
+	return chosen, rows, err
 }
 
 // chooseNamed picks the items that a comma-separated list names.

@@ -31,6 +31,7 @@ type Options struct {
 	Egress    string            // "hub" (default) or "socket"
 	Intercept string            // "hub" (default) or "tproxy"
 	Transport string            // of all links: "auto" (default), "tcp" or "quic"
+	Lanes     int               // of all links; 0: as by default
 	IPv6Links bool              // links run over IPv6
 	Links     map[string]string // further keys of a link, by its name: "tier: standby"
 	Handshake string            // of the edge; "" leaves it to the default
@@ -98,8 +99,8 @@ func (p *Pair) EdgeYAML() string {
 	}
 	cloud := netip.AddrPortFrom(p.Lab.Address("cloud", family), Port)
 	for _, u := range p.spec.Uplinks {
-		fmt.Fprintf(&b, "  - {name: %s, interface: %s, gateway: %q, cloud: %q, transport: %s%s}\n",
-			u.Name, p.Lab.Interface(u.Name), p.Lab.Gateway(u.Name, family), cloud, or(p.opts.Transport, "auto"), more(p.opts.Links[u.Name]))
+		fmt.Fprintf(&b, "  - {name: %s, interface: %s, gateway: %q, cloud: %q, transport: %s%s%s}\n",
+			u.Name, p.Lab.Interface(u.Name), p.Lab.Gateway(u.Name, family), cloud, or(p.opts.Transport, "auto"), more(p.opts.lanes()), more(p.opts.Links[u.Name]))
 	}
 	fmt.Fprintf(&b, "steer:\n  interfaces: [lan0]\n  local: %v\n  exclude: [%s]\n  ports: [\"1-%d\", \"%d-65535\"]\n  intercept: %s\n",
 		p.opts.Local, quoted(p.opts.Exclude), DirectPort-1, DirectPort+1, or(p.opts.Intercept, "hub"))
@@ -147,6 +148,13 @@ func or(s, other string) string {
 		return other
 	}
 	return s
+}
+
+func (o *Options) lanes() string {
+	if o.Lanes == 0 {
+		return ""
+	}
+	return fmt.Sprintf("lanes: %d", o.Lanes)
 }
 
 func more(keys string) string {

@@ -26,6 +26,7 @@ import (
 	"hawser/pkg/policy"
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
+	"hawser/pkg/wire"
 	"hawser/scheduler"
 )
 
@@ -84,31 +85,52 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 func (a *agent) makeTunnels() error {
 	a.tunnels = &tunnels{log: a.log, budget: a.budget, term: newTerm(), kinds: box.Kinds(a.cfg.Scheduler)}
 	for i, r := range a.plan.Links {
-		d, err := a.dialer(i, r)
+		u, d, err := a.lane(i, 0, r)
 		if err != nil {
 			return err
 		}
-		u := newUplink(i, r.Name, a.tunnels)
-		u.dial = d.Dial
 		u.terms = tunnel.LinkTerms{Serial: 1, Tier: scheduler.Tier(a.cfg.Links[i].Tier), Weight: a.cfg.Links[i].Weight}
 		u.chooser.trials = slowTrials()
 		if a.cfg.Links[i].Transport == config.TransportAuto {
 			u.chooser.dialer = d
 		}
 		a.tunnels.uplinks = append(a.tunnels.uplinks, u)
+		for n := 1; n < a.cfg.Links[i].Lanes; n++ {
+			lane, _, err := a.lane(i, n, r)
+			if err != nil {
+				return err
+			}
+			lane.terms, lane.chooser.trials = u.terms, u.chooser.trials
+			u.lanes = append(u.lanes, lane)
+		}
 	}
 	a.quotas = newQuotas(a.cfg, a.tunnels.uplinks, a.log)
 	return nil
 }
 
-// dialer makes link i's dialer.
-func (a *agent) dialer(i int, r netns.LinkRoute) (*link.Dialer, error) {
+// lane makes a lane of link i and its dialer.
+func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error) {
+	index := wire.LinkIndex(i, n)
+	d, err := a.dialer(i, index, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	u := newUplink(int(index), r.Name, a.tunnels)
+	u.dial = d.Dial
+	if n > 0 {
+		u.log = u.log.With("lane", n+1)
+	}
+	return u, d, nil
+}
+
+// dialer makes the dialer of a lane of link i.
+func (a *agent) dialer(i int, index uint16, r netns.LinkRoute) (*link.Dialer, error) {
 	certificate, err := a.id.Certificate(a.started)
 	if err != nil {
 		return nil, err
 	}
 	return link.NewDialer(link.DialerOptions{
-		Link: r.Name, Index: uint16(i), Remote: r.Cloud, Interface: r.Interface, Mark: netns.BypassMark,
+		Link: r.Name, Index: index, Remote: r.Cloud, Interface: r.Interface, Mark: netns.BypassMark,
 		Transport:   link.Transport(a.cfg.Links[i].Transport.String()),
 		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters,
 	})

@@ -53,7 +53,7 @@ func (a *agent) checkLinks(ctx context.Context, p netns.Plan) []admin.Finding {
 func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) admin.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	d, err := a.dialer(i, r)
+	d, err := a.dialer(i, uint16(i), r)
 	if err != nil {
 		return admin.Finding{Level: admin.LevelFail, What: err.Error(), Remedy: "correct the link's entry"}
 	}

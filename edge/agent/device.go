@@ -50,6 +50,9 @@ func (u *uplink) usable() bool {
 // links now and not after a silence; one that can be made is made now and not
 // after a pause.
 func (u *uplink) event(e netns.UplinkEvent) {
+	for _, lane := range u.lanes {
+		lane.event(e)
+	}
 	conn, why, dial := u.judge(e)
 	if why != "" {
 		u.log.Warn("uplink lost", "reason", why)

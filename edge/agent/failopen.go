@@ -74,7 +74,7 @@ func (t *tunnels) usable(now time.Time) bool {
 // for longer than the grace.
 func (t *tunnels) judge() {
 	since, mute := time.Now(), false
-	for _, u := range t.uplinks {
+	for u := range t.all {
 		switch {
 		case u.serves.Load() == 0 || u.silent.Load():
 		case !u.mute.Load():

@@ -49,6 +49,9 @@ func (u *uplink) hear(h hint.Hint, until time.Time) {
 // alter changes the link's terms and tells both ends of the session, if there
 // is one. The next session is told when the link joins it.
 func (u *uplink) alter(f func(*tunnel.LinkTerms)) {
+	for _, lane := range u.lanes {
+		lane.alter(f)
+	}
 	u.mu.Lock()
 	f(&u.terms)
 	u.terms.Serial++

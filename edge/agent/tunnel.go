@@ -55,7 +55,7 @@ func newTerm() *term {
 // reset their flows by then.
 func (t *tunnels) run(ctx context.Context) {
 	var links sync.WaitGroup
-	for _, u := range t.uplinks {
+	for u := range t.all {
 		links.Go(func() { u.run(ctx) })
 	}
 	<-ctx.Done()
@@ -137,8 +137,31 @@ func (t *tunnels) current() (*tunnel.Session, time.Time) {
 	return t.term.session, t.term.since
 }
 
+// all yields every lane of every uplink.
+func (t *tunnels) all(yield func(*uplink) bool) {
+	for _, u := range t.uplinks {
+		if !yield(u) {
+			return
+		}
+		for _, lane := range u.lanes {
+			if !yield(lane) {
+				return
+			}
+		}
+	}
+}
+
+// lane returns the lane with a link's ID.
+func (t *tunnels) lane(id int) *uplink {
+	u := t.uplinks[wire.UplinkOf(id)]
+	if n := wire.LaneOf(id); n > 0 {
+		return u.lanes[n-1]
+	}
+	return u
+}
+
 func (t *tunnels) silent(link int, silent bool) {
-	u := t.uplinks[link]
+	u := t.lane(link)
 	u.silent.Store(silent)
 	t.judge()
 	told := u.spoke
@@ -153,7 +176,7 @@ func (t *tunnels) silent(link int, silent bool) {
 
 // mute notes that the cloud's program does not answer on a link.
 func (t *tunnels) mute(link int, mute bool) {
-	t.uplinks[link].mute.Store(mute)
+	t.lane(link).mute.Store(mute)
 	t.judge()
 }
 

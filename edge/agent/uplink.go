@@ -21,8 +21,12 @@ import (
 // it, unless the old one speaks again before. When the kernel says that the
 // interface is down, or that the connection's address is gone, the connection
 // ends at once, and the next one is dialled when the kernel says that it can.
+//
+// An uplink's further lanes are uplinks of their own, but for what its first one
+// knows: they are told of the kernel's events and of changed terms by it.
 type uplink struct {
 	id      int
+	lanes   []*uplink // further ones, of the first
 	name    string
 	tunnels *tunnels
 	log     *slog.Logger

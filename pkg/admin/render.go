@@ -110,6 +110,10 @@ func (p *printer) links(links []Link) {
 	}
 	_ = t.Flush() // writes to memory only
 	for _, l := range links {
+		for _, n := range l.Lanes {
+			p.line("    %s: lane %d %s%s, round trip %s, %s up, %s down, losses %d, reconnects %d", orDash(l.Name), n.Number, clean(n.State), p.since(n.Since),
+				millis(n.RTT), unit.Bytes(n.BytesUp), unit.Bytes(n.BytesDown), n.Losses, n.Reconnects)
+		}
 		if d := l.Device; d != nil {
 			p.line("    %s: interface %s carried %s up, %s down; errors %d, %d; drops %d, %d", orDash(l.Name), orDash(l.Interface),
 				unit.Bytes(d.BytesUp), unit.Bytes(d.BytesDown), d.ErrorsUp, d.ErrorsDown, d.DropsUp, d.DropsDown)

@@ -99,12 +99,27 @@ type Link struct {
 	InFlight   uint64    `json:"in_flight"`        // bytes sent and not yet acknowledged
 	Losses     uint64    `json:"losses"`           // times that the link died under way
 	Reconnects uint64    `json:"reconnects"`       // connections made after the first
+	Lanes      []Lane    `json:"lanes,omitempty"`  // if there are several; the figures above are of all
 	Device     *Device   `json:"device,omitempty"` // edge only: the interface, while it is there
 	Quota      *Quota    `json:"quota,omitempty"`  // edge only, of a link that has one
 	Tier       string    `json:"tier,omitempty"`
 	Hint       string    `json:"hint,omitempty"` // what another program says of it
 	LastError  string    `json:"last_error,omitempty"`
 	Choice     string    `json:"choice,omitempty"` // edge, transport auto: what the last comparison said
+}
+
+// Lane is one of several connections that a link runs on.
+type Lane struct {
+	Number     int       `json:"number"` // from 1
+	State      string    `json:"state"`
+	Since      time.Time `json:"since"`
+	RTT        float64   `json:"rtt_ms"`
+	BytesUp    uint64    `json:"bytes_up"`
+	BytesDown  uint64    `json:"bytes_down"`
+	InFlight   uint64    `json:"in_flight"`
+	Losses     uint64    `json:"losses"`
+	Reconnects uint64    `json:"reconnects"`
+	LastError  string    `json:"last_error,omitempty"`
 }
 
 // Device is what the kernel has counted on a link's interface since that was

@@ -125,8 +125,8 @@ func Session(st tunnel.Status, up bool) admin.Session {
 		if l.State == scheduler.Up {
 			out.State = "up"
 		}
-		out.Links = append(out.Links, linkOf(l, up))
 	}
+	out.Links = linksOf(st.Links, up)
 	return out
 }
 

@@ -45,7 +45,9 @@ metrics: "127.0.0.1:9477"
 func TestBrokenEdge(t *testing.T) {
 	for _, c := range []brokenCase{
 		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, handshake, hints, identity, limits, links, memory, metrics, name, namespace, policies, scheduler, state, steer, users, workers`},
-		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, name, quota, quota_day, tier, transport, weight`},
+		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, lanes, name, quota, quota_day, tier, transport, weight`},
+		{"transport: quic", "lanes: 2", `edge.yaml:9: links[1].lanes: only TCP links have several: set transport: tcp, or leave lanes out`},
+		{"transport: quic", "lanes: 9", `edge.yaml:9: links[1].lanes: "9" is not a number from 1 to 8`},
 		{"transport: quic", "quota_day: 3", `edge.yaml:9: links[1].quota_day: stands without a quota: give quota too, such as 50GB`},
 		{"transport: quic", "quota: 5kB", `edge.yaml:9: links[1].quota: "5kB" is too little: give at least 977 KiB per month`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},

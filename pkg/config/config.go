@@ -30,6 +30,12 @@ const (
 // DefaultState is where an edge keeps what must survive a restart.
 const DefaultState = "/var/lib/hawser/edge.state"
 
+// MaxLinks and MaxLanes bound the links of an edge and the lanes of a link.
+const (
+	MaxLinks = 256
+	MaxLanes = 8
+)
+
 // MinQuota is the smallest quota of a link.
 const MinQuota unit.Bytes = 1_000_000
 
@@ -109,6 +115,7 @@ type Link struct {
 	Transport Transport  // zero means TransportAuto
 	Tier      Tier       // zero means TierPrimary
 	Weight    int        // 1 to MaxWeight, for path choice weighted
+	Lanes     int        // TCP connections at once, 1 to MaxLanes
 	Quota     unit.Bytes // per month, both directions; 0 means none
 	QuotaDay  int        // of the month on which it begins, 1 to 31; 0 without a quota
 }

@@ -57,10 +57,10 @@ func TestEdgeFixture(t *testing.T) {
 		Links: []Link{
 			{Name: "wifi", Interface: "wlan0", Gateway: netip.MustParseAddr("2001:db8::1"),
 				Cloud:     Endpoint{Host: "2001:db8::10", Addr: netip.MustParseAddr("2001:db8::10"), Port: 7443},
-				Transport: TransportTCP, Tier: TierStandby, Weight: 3, Quota: 50_000_000_000, QuotaDay: 15},
+				Transport: TransportTCP, Tier: TierStandby, Weight: 3, Lanes: 4, Quota: 50_000_000_000, QuotaDay: 15},
 			{Name: "lte", Interface: "wwan0", Gateway: netip.MustParseAddr("192.0.2.1"),
 				Cloud:     Endpoint{Host: "cloud.example.net", Port: 443},
-				Transport: TransportQUIC, Weight: 1},
+				Transport: TransportQUIC, Weight: 1, Lanes: 1},
 		},
 		Steer: Steer{
 			Interfaces: []string{"br-lan", "eth1.20"},

@@ -47,6 +47,7 @@ func (l *Link) schema() setter {
 		"transport": enum(&l.Transport, transports[:]),
 		"tier":      enum(&l.Tier, tiers[:]),
 		"weight":    parsed(&l.Weight, ranged(1, MaxWeight, "")),
+		"lanes":     parsed(&l.Lanes, ranged(1, MaxLanes, "")),
 		"quota":     parsed(&l.Quota, parseQuota),
 		"quota_day": parsed(&l.QuotaDay, ranged(1, 31, ", a day of the month")),
 	})
@@ -85,7 +86,11 @@ func (e *Edge) fill(d *document) error {
 	if len(e.Links) == 0 {
 		return d.fail("links", "missing: list at least one uplink, such as {name: lte, interface: wwan0, cloud: \"203.0.113.10:%d\"}", DefaultPort)
 	}
+	if len(e.Links) > MaxLinks {
+		return d.fail("links", "%d of them: at most %d", len(e.Links), MaxLinks)
+	}
 	for i := range e.Links {
+		e.Links[i].Lanes = max(e.Links[i].Lanes, 1)
 		if e.Links[i].Weight == 0 {
 			e.Links[i].Weight = 1
 		}
@@ -120,6 +125,9 @@ func (b *Box) fill(role string) {
 func (e *Edge) checkLink(d *document, i int) error {
 	path := fmt.Sprintf("links[%d]", i)
 	l := &e.Links[i]
+	if l.Lanes > 1 && l.Transport != TransportTCP {
+		return d.fail(path+".lanes", "only TCP links have several: set transport: tcp, or leave lanes out")
+	}
 	if l.Quota == 0 && l.QuotaDay != 0 {
 		return d.fail(path+".quota_day", "stands without a quota: give quota too, such as 50GB")
 	}

@@ -35,6 +35,7 @@ var (
 	devErrors  = desc("interface_errors_total", "Packets of the link's interface with errors.", "peer", "link", "interface", "direction")
 	devDrops   = desc("interface_drops_total", "Packets that the link's interface has dropped.", "peer", "link", "interface", "direction")
 	quotaBytes = desc("link_quota_bytes", "The link's quota: per month, used of it, allowed by now.", "peer", "link", "what")
+	lanesUp    = desc("link_lanes", "Connections of a link with several, by their state.", "peer", "link", "state")
 	linkAgain  = desc("link_reconnects_total", "Connections of the link made after the first.", "peer", "link")
 )
 
@@ -97,6 +98,13 @@ func (e emitter) link(peer string, l *admin.Link) {
 	e.gauge(linkFlight, float64(l.InFlight), peer, l.Name)
 	e.counter(linkLosses, l.Losses, peer, l.Name)
 	e.counter(linkAgain, l.Reconnects, peer, l.Name)
+	lanes := map[string]float64{}
+	for _, n := range l.Lanes {
+		lanes[n.State]++
+	}
+	for state, n := range lanes {
+		e.gauge(lanesUp, n, peer, l.Name, state)
+	}
 	if d := l.Device; d != nil {
 		e.device(d, peer, l.Name, l.Interface)
 	}

@@ -24,7 +24,7 @@ func sample() admin.Status {
 			Counters: map[string]uint64{"forged": 5},
 			Links: []admin.Link{{
 				Name: "lte", State: "suspect", Transport: "tcp", RTT: 51.5, MinRTT: 50, RateUp: 8, RateDown: 9,
-				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, Reconnects: 14, Tier: "standby", Quota: &admin.Quota{Bytes: 21, Used: 22, Allowed: 23},
+				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, Reconnects: 14, Tier: "standby", Lanes: []admin.Lane{{State: "up"}, {State: "down"}, {State: "up"}}, Quota: &admin.Quota{Bytes: 21, Used: 22, Allowed: 23},
 				Interface: "wwan0", Device: &admin.Device{BytesUp: 31, BytesDown: 32, ErrorsDown: 33, DropsUp: 34, PacketsDown: 35},
 			}},
 		}, {Key: "c2Vjb25k\xff", State: "down"}},
@@ -60,6 +60,8 @@ func TestDocumentBecomesMetrics(t *testing.T) {
 		`hawser_link_quota_bytes{link="lte",peer="vm",what="month"} 21`,
 		`hawser_link_quota_bytes{link="lte",peer="vm",what="used"} 22`,
 		`hawser_link_quota_bytes{link="lte",peer="vm",what="allowed"} 23`,
+		`hawser_link_lanes{link="lte",peer="vm",state="up"} 2`,
+		`hawser_link_lanes{link="lte",peer="vm",state="down"} 1`,
 		`hawser_link_tier{link="lte",peer="vm",tier="standby"} 1`,
 		`hawser_link_state{link="lte",peer="vm",state="suspect",transport="tcp"} 1`,
 		`hawser_link_rtt_seconds{link="lte",peer="vm"} 0.0515`, `hawser_link_min_rtt_seconds{link="lte",peer="vm"} 0.05`,

@@ -108,7 +108,7 @@ func (s *Session) refreshViews() {
 	s.views, s.backlog = s.views[:0], backlog{}
 	for i, l := range s.links {
 		v := scheduler.Link{
-			ID: i, Tier: l.terms.Tier, Weight: l.terms.Weight, State: l.health.State(), MinRTT: l.est.MinRTT(),
+			ID: i, Uplink: wire.UplinkOf(l.info.ID), Tier: l.terms.Tier, Weight: l.terms.Weight, State: l.health.State(), MinRTT: l.est.MinRTT(),
 			SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(),
 		}
 		if c := l.conn; c != nil {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"slices"
 	"time"
 
 	"hawser/pkg/wire"
@@ -54,7 +55,7 @@ const maxTold = 256
 
 // linkTold takes in what the edge says of a link, which may not be connected yet.
 func (s *Session) linkTold(t wire.LinkTerms) {
-	if int(t.Link) >= maxTold {
+	if !s.knows(int(t.Link)) && len(s.links) >= maxTold {
 		return
 	}
 	l := s.findLink(int(t.Link))
@@ -67,6 +68,11 @@ func (s *Session) linkTold(t wire.LinkTerms) {
 		Leaving: !t.Usable, Down: float64(t.Rate), Until: until,
 	}
 	l.hint = scheduler.Hint{Leaving: !t.Usable, Rate: float64(t.Rate), Until: until}
+}
+
+// knows reports whether a link was connected or spoken of before.
+func (s *Session) knows(id int) bool {
+	return slices.ContainsFunc(s.links, func(l *link) bool { return l.info.ID == id })
 }
 
 // spared reports whether link i gets less than it could carry: it is of a dearer

@@ -101,12 +101,14 @@ func TestTold(t *testing.T) {
 		cloud := c.w.cloud.s
 		cloud.call(func() {
 			cloud.linkTold(wire.LinkTerms{Link: 7, Serial: 1, Weight: 9, Usable: true})
-			cloud.linkTold(wire.LinkTerms{Link: 60_000, Serial: 1, Weight: 9, Usable: true})
+			for i := range uint16(60_000) {
+				cloud.linkTold(wire.LinkTerms{Link: 1000 + i, Serial: 1, Weight: 9, Usable: true})
+			}
 			l := cloud.findLink(7)
 			if l.terms.Tier != scheduler.Secondary || l.terms.Weight != 5 || !l.hint.Leaving || l.hint.Rate != 2e6 || !l.leaves(cloud.now) {
 				t.Errorf("the cloud knows %+v", l.terms)
 			}
-			if len(cloud.links) != 3 {
+			if len(cloud.links) != maxTold {
 				t.Errorf("%d links", len(cloud.links))
 			}
 		})

@@ -37,7 +37,7 @@ type Hello struct {
 	VersionMax uint16 // highest protocol version that the edge speaks
 	Session    [16]byte
 	Resume     bool   // the edge knows Session's secret already; false asks for a new session
-	Link       uint16 // index in the edge's list of links, from 0
+	Link       uint16 // see LinkIndex
 	Name       string // the link's name, 1 to MaxName bytes of printable UTF-8
 }
 
