@@ -28,7 +28,7 @@ SOURCE := cloud docs e2e edge netns pkg scheduler
 # The slowest comes first, so that the others run beside it.
 UNIT   := ./netns/... ./pkg/... ./scheduler/... ./edge/... ./cloud/... ./docs/...
 
-.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice bench-flood bench-crowd bench-cards soak microbench install uninstall clean
+.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice bench-flood bench-crowd bench-lan bench-cards soak microbench install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -83,6 +83,9 @@ bench-flood: setup build ## clients under a SYN flood at the edge, beside kernel
 
 bench-crowd: setup build ## memory of 100,000 idle flows, slow readers, workers, 15 minutes; CROWD="-only memory -flows 20000" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench crowd $(CROWD)
+
+bench-lan: setup build ## clients on LANs that lose packets, beside kernel Cubic, 8 minutes; LAN="-only lan-up -runs 3" for some
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench -only lan,lan-wifi,lan-frames,lan-up -runs 1 $(LAN)
 
 bench-cards: ## inline, pool and kernel cards at 1, 4 and 16 KB: what card.kind auto rests on
 	$(GO) test -run '^$$' -bench Table -benchtime 1x ./pkg/card

@@ -73,10 +73,15 @@ func (r *rig) startedBase() {
 // prepare is start without starting the agents.
 func prepare(t testing.TB, uplinks []lab.Uplink, o pair.Options) *rig {
 	t.Helper()
+	return prepareLab(t, lab.Spec{Name: "e2e", IPv6: true, Uplinks: uplinks, Seed: 1, Clients: 1}, o)
+}
+
+// prepareLab is prepare for any lab.
+func prepareLab(t testing.TB, spec lab.Spec, o pair.Options) *rig {
+	t.Helper()
 	lab.NeedRoot(t)
 	lab.NeedTools(t, "iptables", "ip6tables")
-	spec := lab.Spec{Name: "e2e", IPv6: true, Uplinks: uplinks, Seed: 1, Clients: 1}
-	r := &rig{Lab: lab.Build(t, spec), t: t, uplinks: uplinks}
+	r := &rig{Lab: lab.Build(t, spec), t: t, uplinks: spec.Uplinks}
 	var err error
 	if r.pair, err = pair.New(r.Lab, spec, o); err != nil {
 		t.Fatal(err)

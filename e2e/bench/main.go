@@ -29,17 +29,22 @@ type bench struct {
 type table struct {
 	name    string
 	measure func(*bench) (*report, error)
+	apart   bool // measured only where -only names it
 }
 
 // tables are what can be measured, in the order of printing.
 var tables = []table{
-	{"goodput", (*bench).goodput},
-	{"objects", (*bench).objects},
-	{"unshaped", (*bench).unshaped},
-	{"pings", (*bench).pings},
-	{"peers", (*bench).peers},
-	{"blackhole", (*bench).blackhole},
-	{"profile", (*bench).profile},
+	{name: "goodput", measure: (*bench).goodput},
+	{name: "objects", measure: (*bench).objects},
+	{name: "unshaped", measure: (*bench).unshaped},
+	{name: "pings", measure: (*bench).pings},
+	{name: "peers", measure: (*bench).peers},
+	{name: "lan", measure: (*bench).lan, apart: true},
+	{name: "lan-wifi", measure: (*bench).lanWiFi, apart: true},
+	{name: "lan-frames", measure: (*bench).lanFrames, apart: true},
+	{name: "lan-up", measure: (*bench).lanUp, apart: true},
+	{name: "blackhole", measure: (*bench).blackhole},
+	{name: "profile", measure: (*bench).profile},
 }
 
 func main() { os.Exit(run()) }
@@ -53,7 +58,7 @@ func run() int {
 	if len(os.Args) > 1 && os.Args[1] == "crowd" {
 		return exitCode((&bench{ctx: ctx}).measureCrowd(os.Args[2:]))
 	}
-	only := flag.String("only", "", "tables to measure, separated by commas; empty: all")
+	only := flag.String("only", "", "tables to measure, separated by commas; empty: all but those of a poor LAN")
 	runs := flag.Int("runs", 3, "runs of which the median is shown")
 	out := flag.String("out", "bench-results", "directory of the raw readings")
 	racers := flag.String("racers", "", "racers of table peers, by parts of their names, separated by commas; empty: all")
@@ -110,12 +115,14 @@ func (b *bench) measure(tables []table, only string) (missed int, err error) {
 
 // choose checks the names of tables.
 func choose(tables []table, only string) ([]string, error) {
-	var all []string
+	var all, usual []string
 	for _, t := range tables {
-		all = append(all, t.name)
+		if all = append(all, t.name); !t.apart {
+			usual = append(usual, t.name)
+		}
 	}
 	if only == "" {
-		return all, nil
+		return usual, nil
 	}
 	wanted := strings.Split(only, ",")
 	for _, name := range wanted {

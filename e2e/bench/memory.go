@@ -17,9 +17,9 @@ import (
 
 // crowdTables are what `bench crowd` measures.
 var crowdTables = []table{
-	{"memory", (*bench).memory},
-	{"slow", (*bench).slow},
-	{"workers", (*bench).workers},
+	{name: "memory", measure: (*bench).memory},
+	{name: "slow", measure: (*bench).slow},
+	{name: "workers", measure: (*bench).workers},
 }
 
 // measureCrowd measures what very many flows cost.

@@ -33,12 +33,16 @@ func open(uplinks []lab.Uplink, o pair.Options) (*world, error) { return openWit
 
 // openWith is open with several client nodes.
 func openWith(uplinks []lab.Uplink, clients int, o pair.Options) (*world, error) {
-	spec := lab.Spec{Name: "bench", Uplinks: uplinks, Seed: 1, Clients: clients}
+	return openSpec(lab.Spec{Name: "bench", Uplinks: uplinks, Seed: 1, Clients: clients}, o)
+}
+
+// openSpec is open for any lab.
+func openSpec(spec lab.Spec, o pair.Options) (*world, error) {
 	l, err := lab.New(spec)
 	if err != nil {
 		return nil, err
 	}
-	w := &world{Lab: l, port: tunnelPort, clientNodes: clients}
+	w := &world{Lab: l, port: tunnelPort, clientNodes: max(spec.Clients, 1)}
 	if w.pair, err = pair.New(l, spec, o); err == nil {
 		err = w.start()
 	}

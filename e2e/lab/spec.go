@@ -15,7 +15,10 @@ type Spec struct {
 	Name    string
 	Uplinks []Uplink // 1 to 99
 	Clients int      // 0 means 1; at most 80
-	IPv6    bool
+	// LAN shapes the clients' line: up is from the client to the edge. Nil is a
+	// plain veth pair. One client only.
+	LAN  *Uplink
+	IPv6 bool
 	// Seed fixes the random losses of the emulator.
 	Seed uint64
 	// Tick is how much the emulator may gather before it wakes up, to whole microseconds;
@@ -91,6 +94,9 @@ func (s *Spec) check() error {
 	if s.Clients < 0 || s.Clients > 80 {
 		return fmt.Errorf("lab %s: %d clients, 1 to 80 are needed", s.Name, s.Clients)
 	}
+	if err := s.checkLAN(); err != nil {
+		return fmt.Errorf("lab %s: LAN: %w", s.Name, err)
+	}
 	seen := map[string]bool{}
 	for i, u := range s.Uplinks {
 		if u.Name == "" || seen[u.Name] {
@@ -102,6 +108,21 @@ func (s *Spec) check() error {
 		}
 	}
 	return nil
+}
+
+// lanName is the shaped LAN's name where an uplink's is asked for.
+const lanName = "lan"
+
+func (s *Spec) checkLAN() error {
+	switch {
+	case s.LAN == nil:
+		return nil
+	case s.Clients != 1:
+		return fmt.Errorf("shaped for %d clients, only one is possible", s.Clients)
+	case s.LAN.Name != lanName || s.LAN.Unshaped || s.LAN.MTU != 0:
+		return fmt.Errorf("its name is %q, it must be %q, shaped, and without an MTU", s.LAN.Name, lanName)
+	}
+	return s.LAN.check()
 }
 
 func (u Uplink) check() error {

@@ -13,13 +13,17 @@ import (
 // startEmulator runs hawser-emu for the shaped uplinks.
 func (l *Lab) startEmulator() error {
 	c := emu.Config{Seed: l.spec.Seed, TickMicros: int(l.spec.Tick / time.Microsecond)}
-	for i, u := range l.spec.Uplinks {
-		if u.Unshaped {
-			continue
-		}
-		n := strconv.Itoa(i + 1)
+	add := func(u Uplink, suffix string) {
 		up, down := u.params()
-		c.Paths = append(c.Paths, emu.PathConfig{Name: u.Name, A: "a" + n, B: "b" + n, Up: up, Down: down})
+		c.Paths = append(c.Paths, emu.PathConfig{Name: u.Name, A: "a" + suffix, B: "b" + suffix, Up: up, Down: down})
+	}
+	for i, u := range l.spec.Uplinks {
+		if !u.Unshaped {
+			add(u, strconv.Itoa(i+1))
+		}
+	}
+	if l.spec.LAN != nil {
+		add(*l.spec.LAN, lanName)
 	}
 	if len(c.Paths) == 0 {
 		return nil
@@ -50,7 +54,7 @@ func (l *Lab) startEmulator() error {
 }
 
 // Set changes an uplink while it runs, in one or both directions (emu.Up is from the
-// edge to the cloud).
+// edge to the cloud). "lan" is the clients' line, if that is shaped.
 func (l *Lab) Set(uplink string, dir emu.Direction, changes ...emu.Change) error {
 	if err := l.shaped(uplink); err != nil {
 		return err
@@ -83,6 +87,9 @@ func (l *Lab) ForgetLateness(uplink string) error {
 func (l *Lab) Emulator() *Proc { return l.pump }
 
 func (l *Lab) shaped(uplink string) error {
+	if uplink == lanName && l.spec.LAN != nil {
+		return nil
+	}
 	i := l.index(uplink)
 	switch {
 	case i == 0:

@@ -158,7 +158,13 @@ func (l *Lab) wireClient(i int) error {
 	if l.spec.Clients > 1 {
 		port.name = "c" + strconv.Itoa(i)
 	}
-	if err := cable(port, client, 1500); err != nil {
+	var err error
+	if l.spec.LAN != nil {
+		err = l.throughEmulator(client, port, lanName, 1500)
+	} else {
+		err = cable(port, client, 1500)
+	}
+	if err != nil {
 		return err
 	}
 	if l.spec.Clients > 1 {
@@ -221,9 +227,14 @@ func (l *Lab) wireUplink(i int) error {
 }
 
 func (l *Lab) wireThroughEmulator(up, dn end, i int) error {
+	return l.throughEmulator(up, dn, strconv.Itoa(i), l.spec.Uplinks[i-1].mtu())
+}
+
+// throughEmulator connects two ends by way of the emulator's interfaces a and b,
+// which are told apart by a suffix.
+func (l *Lab) throughEmulator(up, dn end, suffix string, mtu int) error {
 	n := l.must(emuNode)
-	mtu := l.spec.Uplinks[i-1].mtu()
-	a, b := end{n, "a" + strconv.Itoa(i)}, end{n, "b" + strconv.Itoa(i)}
+	a, b := end{n, "a" + suffix}, end{n, "b" + suffix}
 	if err := errors.Join(cable(up, a, mtu), cable(dn, b, mtu)); err != nil {
 		return err
 	}

@@ -89,6 +89,7 @@ func addStack(c map[string]uint64, s split.Stats, guarded bool) {
 	c["hub_dialed"] += s.Dialed
 	c["hub_dial_fails"] += s.DialFails
 	c["hub_retransmits"] += s.Retransmits
+	c["hub_mended"] += s.Mended
 	addSplice(c, s.Spliced, s.SplicedNow)
 	if guarded {
 		addGuard(c, s.Guard)

@@ -169,9 +169,9 @@ func (s *segment) mss() int {
 	return int(binary.LittleEndian.Uint16(s.slot.vnet[4:]))
 }
 
-// filterOut asks the filters about a packet of netstack's.
-func (o *outbox) filterOut(pkt *stack.PacketBuffer) bool {
-	for i := len(o.filters) - 1; i >= 0; i-- {
+// filterOut asks the first n filters about a packet of netstack's.
+func (o *outbox) filterOut(pkt *stack.PacketBuffer, n int) bool {
+	for i := n - 1; i >= 0; i-- {
 		if !o.filters[i].outbound(pkt) {
 			return false
 		}

@@ -18,12 +18,13 @@ type Gate struct {
 
 	cookies *cookies
 	floods  floods
+	poor    *peers
 }
 
 // NewGate returns a gate; m is the mode where no policy says another.
 func NewGate(m guard.Mode, l guard.Limits) *Gate {
 	g := guard.NewGate(m, l)
-	return &Gate{gate: g, l: g.Limits(), m: m, cookies: newCookies(), floods: floods{rise: make(chan struct{}, 1)}}
+	return &Gate{gate: g, l: g.Limits(), m: m, cookies: newCookies(), poor: newPeers(), floods: floods{rise: make(chan struct{}, 1)}}
 }
 
 // Status returns the figures as they stand.

@@ -21,7 +21,7 @@
 //   - Stack.handshake, one per passive handshake under way (netstack starts
 //     it), stopped by aborting the endpoint
 //
-// Timer functions (netstack's, Conn.expire) run on short goroutines of the
+// Timer functions (netstack's, Conn.expire, mender.tick) run on short goroutines of the
 // runtime's; those that fire later find an ended connection and do nothing.
 package split
 
@@ -139,6 +139,9 @@ func (s *Stack) Run(ctx context.Context) error {
 	defer s.file.Close()
 	if s.syns != nil {
 		defer s.syns.file.Close()
+	}
+	if s.keeper != nil {
+		defer s.mend().close()
 	}
 	var wg sync.WaitGroup
 	wg.Go(s.out.loop)
@@ -261,8 +264,15 @@ func (s *Stack) tcpOptions() []tcpip.SettableTransportProtocolOption {
 	congestion := tcpip.CongestionControlOption(s.opts.Congestion)
 	minRTO := tcpip.TCPMinRTOOption(s.opts.MinRTO)
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
+	recovery := tcpip.TCPRACKLossDetection
+	if s.keeper != nil {
+		// The probes of netstack's RACK come too early where round trips of a few
+		// milliseconds vary, and netstack takes them for losses: without any loss
+		// that costs most of the goodput. What they are for the mender does.
+		recovery = 0
+	}
 	return []tcpip.SettableTransportProtocolOption{
-		&sack, &moderate, &congestion, &minRTO, &wait,
+		&sack, &moderate, &congestion, &minRTO, &wait, &recovery,
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: s.opts.Buffer, Max: s.opts.MaxBuffer},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: s.opts.Buffer, Max: s.opts.MaxBuffer},
 	}

@@ -22,6 +22,7 @@ type Stats struct {
 	Truncated    uint64 // frames longer than a receive slot (BIG TCP is on?)
 	Filtered     uint64 // frames that a filter took
 	Forwarded    uint64 // frames that a filter sent back out of the hub
+	Mended       uint64 // packets sent again below netstack
 	ShutAcks     uint64 // acknowledgements delivered apart because the window was shut
 	SendDrops    uint64 // packets dropped because the outbox was full
 	SendErrors   uint64 // frames the kernel refused
@@ -53,7 +54,7 @@ type counters struct {
 	framesOut, bytesOut, gsoOut atomic.Uint64
 	dropped                     [verdicts]atomic.Uint64
 	overruns, shutAcks          atomic.Uint64
-	forwarded                   atomic.Uint64
+	forwarded, mended           atomic.Uint64
 	sendDrops, sendErrors       atomic.Uint64
 	accepted                    atomic.Uint64
 	handshakeDrops              atomic.Uint64
@@ -75,6 +76,7 @@ func (s *Stack) Stats() Stats {
 		Truncated:    c.dropped[verdictTruncated].Load(),
 		Filtered:     c.dropped[verdictFilter].Load(),
 		Forwarded:    c.forwarded.Load(),
+		Mended:       c.mended.Load(),
 		ShutAcks:     c.shutAcks.Load(),
 		SendDrops:    c.sendDrops.Load(), SendErrors: c.sendErrors.Load(),
 		Accepted:       c.accepted.Load(),

@@ -47,10 +47,19 @@ func newOutbox(raw syscall.RawConn, count *counters) *outbox {
 // WritePacket implements stack.QueueingDiscipline.
 func (o *outbox) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
 	o.shut.outbound(pkt)
-	if !o.filterOut(pkt) {
+	if !o.filterOut(pkt, len(o.filters)) {
 		return nil
 	}
 	return o.enqueue(pkt)
+}
+
+// again sends a packet of the mender's, which is the last of the filters, and
+// takes over its reference.
+func (o *outbox) again(pkt *stack.PacketBuffer) {
+	if o.filterOut(pkt, len(o.filters)-1) {
+		_ = o.enqueue(pkt) // dropped, it is mended once more
+	}
+	pkt.DecRef()
 }
 
 // enqueue makes a packet wait to be sent. It takes a reference.

@@ -1,0 +1,98 @@
+package repair
+
+import "time"
+
+const (
+	reordered  = 3    // segments beyond a gap that make it a loss (RFC 6675, DupThresh)
+	mostRanges = 128  // selectively acknowledged ranges that a flow keeps
+	mostTries  = 12   // after which the times between those of one range grow no more
+	mostProbes = 5    // of a tail, before it is left to the sender
+	halfLife   = 8192 // segments after which the counts of losses are halved
+	leastBase  = 512  // segments that the first losses are compared with
+	// An event is a gap, however long. More of them than this share of segments,
+	// or more lost segments than the other, is congestion.
+	mostEvents = 0.03
+	mostLost   = 0.25
+	// queueTime is what a round trip may have above twice the least before it
+	// shows a queue. The least of recentTime counts: single ones may be a busy
+	// processor of our own.
+	queueTime  = 10 * time.Millisecond
+	recentTime = 100 * time.Millisecond
+	// leastTime is how long a least round trip counts, at least: clients roam.
+	leastTime = time.Minute
+	// slack is what a repair is given above a round trip and its variation, and
+	// what reordering may take above a quarter of one.
+	slack    = time.Millisecond
+	mostWait = 2 * time.Second
+	// tailTime is what an acknowledgement may take above that before the first
+	// and the last thing sent count as lost; a peer may hold that of a single
+	// segment back by delayTime (RFC 9293 section 3.8.6.3), and nothing is known
+	// of a new connection for startTime.
+	tailTime  = 5 * time.Millisecond
+	delayTime = 50 * time.Millisecond
+	startTime = 200 * time.Millisecond
+	// patienceMost is after how long without any progress a peer that is owed
+	// something is given up.
+	patienceMost = time.Minute
+)
+
+// Line is what is known of a peer's line. It tells random losses from
+// congestion: a loss while the round trip shows no queue, and while losses are
+// few, is random (C. P. Fu, S. C. Liew, "TCP Veno", JSAC 2003). The zero Line
+// knows nothing.
+type Line struct {
+	srtt, rttvar         time.Duration
+	least, before        time.Duration // round trips: the least since leastAt, and of the time before
+	leastAt              time.Duration
+	recent, low          time.Duration // the same since recentAt
+	recentAt             time.Duration
+	sent, events, missed float64 // segments, decaying
+}
+
+func (l *Line) sentMore(segments float64) {
+	if l.sent += segments; l.sent > halfLife {
+		l.sent, l.events, l.missed = l.sent/2, l.events/2, l.missed/2
+	}
+}
+
+func (l *Line) lostMore(segments float64) {
+	l.events++
+	l.missed += segments
+}
+
+// measure takes in a round trip (RFC 6298).
+func (l *Line) measure(now, rtt time.Duration) {
+	if l.srtt == 0 {
+		l.srtt, l.rttvar = rtt, rtt/2
+		l.least, l.before, l.leastAt = rtt, rtt, now
+		l.recent, l.low, l.recentAt = rtt, rtt, now
+	}
+	off := rtt - l.srtt
+	l.srtt += off / 8
+	l.rttvar += (max(off, -off) - l.rttvar) / 4
+	if now-l.leastAt > leastTime {
+		l.before, l.least, l.leastAt = l.least, rtt, now
+	}
+	l.least = min(l.least, rtt)
+	if now-l.recentAt > recentTime {
+		l.low, l.recent, l.recentAt = l.recent, rtt, now
+	}
+	l.recent = min(l.recent, rtt)
+}
+
+// congested reports whether losses are to be taken for congestion.
+func (l *Line) congested() bool {
+	base := max(l.sent, leastBase)
+	return min(l.recent, l.low) > 2*min(l.least, l.before)+queueTime || l.events > mostEvents*base || l.missed > mostLost*base
+}
+
+// turn is what a round trip takes at most, as far as one knows.
+func (l *Line) turn() time.Duration { return l.srtt + max(l.srtt/2, 4*l.rttvar) }
+
+// settling is how long reordering may take.
+func (l *Line) settling() time.Duration { return l.srtt/4 + slack }
+
+// wait is how long a repair is given that was sent so many times, 1 or more.
+func (l *Line) wait(tries int) time.Duration {
+	return min((l.turn()+slack)<<(tries-1), mostWait)
+}

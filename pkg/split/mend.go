@@ -1,0 +1,400 @@
+package split
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"hawser/pkg/guard"
+	"hawser/pkg/repair"
+)
+
+// Bounds of the mender.
+const (
+	mendFlows = 1 << 12 // flows with something unacknowledged; more go unmended
+	// mendBudget bounds what all flows of a stack have acknowledged to netstack
+	// before their clients have, in bytes: netstack's own bounds do not hold it.
+	// mendCredit bounds what one flow has.
+	mendBudget = 32 << 20
+	mendCredit = 8 << 20
+	// Ticks are at least mendTick apart, and mendSlow where more than mendMany
+	// flows are to be looked at.
+	mendTick  = time.Millisecond
+	mendSlow  = 10 * time.Millisecond
+	mendMany  = 256
+	mendSpare = 64 // states that are kept for the flows to come
+	// A flow that sends nothing for mendIdle is forgotten if its client is owed
+	// nothing: it may have ended without a word, as netstack may send once more
+	// after the mender has seen a reset.
+	mendIdle = 10 * time.Second
+)
+
+// mender makes good what a lossy LAN loses, below netstack. netstack alone takes
+// each loss for congestion, and waits for its least retransmission timeout of
+// 200 ms wherever a train of segments is lost whole, or a segment that it sends
+// again. The mender keeps what netstack sends to a client until the client has
+// it, sends it again as package repair says, and tells netstack at once of what
+// has arrived beyond a gap.
+//
+// It does so for clients only that have reported a gap before: the first of a
+// client's losses is netstack's. So a LAN that loses nothing costs a look at the
+// length of each header.
+//
+// outbound is called by whatever goroutine sends, inbound by the receive loop,
+// tick by the runtime's timer while something waits to be sent again.
+type mender struct {
+	scale func(*guard.Ends) (shift uint8, ok bool)     // of the client's windows; false: not to be mended
+	send  func(*stack.PacketBuffer)                    // takes over the reference
+	reset func(ends *guard.Ends, next uint32, v6 bool) // ends netstack's connection
+	count *counters
+	peers *peers
+	live  atomic.Int32 // of flows: a look without the lock
+
+	mu     sync.Mutex
+	flows  map[guard.Ends]*mended
+	debt   int // of all flows
+	spare  []*mended
+	timer  *time.Timer
+	tickAt time.Duration // when timer fires; 0: it does not
+	closed bool
+	again  []*stack.PacketBuffer
+}
+
+// mended is one connection's sending half.
+type mended struct {
+	flow   repair.Flow
+	pieces []piece // not acknowledged, in order; pieces[:first] are
+	first  int
+	head   template
+	at     time.Duration // of the last payload sent
+	shift  uint8         // of the client's windows
+	heard  uint32        // newest acknowledgement and window that netstack has seen
+	window uint16
+	debt   int // the flow's, as counted in mender.debt
+}
+
+// piece is something sent.
+type piece struct {
+	repair.Range
+	base uint32 // sequence number of pkt's payload
+	pkt  *stack.PacketBuffer
+}
+
+// mend makes a mender the filter next to netstack: the last. It is for clients
+// that the guard has let in, as that knows their windows' scale.
+func (s *Stack) mend() *mender {
+	m := &mender{count: &s.count, peers: s.keeper.opts.Gate.poor, send: s.out.again, scale: s.keeper.scaleOf, reset: s.keeper.giveUp}
+	m.flows = map[guard.Ends]*mended{}
+	s.in.filters = append(s.in.filters, m)
+	s.out.filters = append(s.out.filters, m)
+	return m
+}
+
+// scaleOf is the shift of the windows of a client that reports gaps.
+func (k *keeper) scaleOf(ends *guard.Ends) (shift uint8, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w := k.flows[*ends]
+	if w == nil || w.flow.State() != guard.Open || !w.flow.Hello.SACK {
+		return 0, false
+	}
+	return uint8(max(w.flow.Hello.Scale, 0)), true
+}
+
+// giveUp resets netstack's end of a connection; next is the sequence number that
+// netstack expects of the client.
+func (k *keeper) giveUp(ends *guard.Ends, next uint32, v6 bool) {
+	k.inject(&guard.Segment{Flags: guard.FlagRST, Seq: next, Scale: guard.NoScale}, ends, v6)
+}
+
+// outbound implements filter: it sees a packet of netstack's before anybody
+// changes it, and lets it pass.
+func (m *mender) outbound(pkt *stack.PacketBuffer) bool {
+	if m.awake() {
+		m.keep(pkt)
+	}
+	return true
+}
+
+// awake reports whether there is anything to mend.
+func (m *mender) awake() bool { return m.peers.size.Load() > 0 || m.live.Load() > 0 }
+
+// idle implements filter.
+func (m *mender) idle() {}
+
+// keep notes a packet of netstack's.
+func (m *mender) keep(pkt *stack.PacketBuffer) {
+	tcp := header.TCP(pkt.TransportHeader().Slice())
+	if pkt.TransportProtocolNumber != header.TCPProtocolNumber || len(tcp) < header.TCPMinimumSize {
+		return
+	}
+	ends := endsTo(pkt, tcp)
+	n := pkt.Data().Size()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.flows[ends]
+	if tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagRst) != 0 {
+		m.forget(&ends, f)
+		return
+	}
+	now := m.peers.now()
+	if f == nil && n > 0 {
+		f = m.make(&ends, now)
+	}
+	if f == nil {
+		return
+	}
+	f.head.note(pkt, tcp)
+	if n == 0 {
+		return
+	}
+	f.at = now
+	base := tcp.SequenceNumber()
+	fresh, ok := f.flow.Sent(now, repair.Range{From: base, To: base + uint32(n)}, segmentSize(pkt), f.head.stamp)
+	if !ok {
+		return // netstack repairs by itself
+	}
+	f.pieces = append(f.pieces, piece{fresh, base, pkt.IncRef()})
+	m.arm(f, now)
+}
+
+// make returns the state of a connection that begins to send, nil if it is not
+// to be mended. The caller holds mu, which make lets go for a moment.
+func (m *mender) make(ends *guard.Ends, now time.Duration) *mended {
+	line, ok := m.peers.line(&ends.Client, now)
+	if !ok || m.closed {
+		return nil
+	}
+	if len(m.flows) >= mendFlows {
+		return nil
+	}
+	m.mu.Unlock()
+	shift, ok := m.scale(ends)
+	m.mu.Lock()
+	if !ok || m.closed || m.flows[*ends] != nil {
+		return m.flows[*ends]
+	}
+	f := &mended{}
+	if n := len(m.spare); n > 0 {
+		f, m.spare = m.spare[n-1], m.spare[:n-1]
+	}
+	f.shift = shift
+	f.flow.Begin(line)
+	m.flows[*ends] = f
+	m.live.Store(int32(len(m.flows)))
+	return f
+}
+
+// inbound sees a segment before netstack does and may swallow it.
+func (m *mender) inbound(s *segment) action {
+	tcp := s.tcp()[:s.data-s.start]
+	awake := m.awake()
+	if !awake && !longer(tcp) {
+		return pass
+	}
+	var list [4]repair.Range
+	blocks := selective(tcp, list[:0])
+	if !awake && len(blocks) == 0 {
+		return pass
+	}
+	ends := endsOf(s)
+	m.mu.Lock()
+	f := m.flows[ends]
+	if f == nil {
+		m.meet(&ends, tcp, blocks)
+		m.mu.Unlock()
+		return pass
+	}
+	a := m.acknowledged(&ends, f, s, tcp, blocks)
+	again := m.takeAgain()
+	m.mu.Unlock()
+	m.sendAll(again)
+	return a
+}
+
+// meet remembers a client that reports a gap. The caller holds mu.
+func (m *mender) meet(ends *guard.Ends, tcp header.TCP, blocks []repair.Range) {
+	for _, b := range blocks {
+		if int32(b.To-tcp.AckNumber()) > 0 && !m.closed { // else it is a duplicate (RFC 2883)
+			m.peers.note(&ends.Client, m.peers.now())
+			return
+		}
+	}
+}
+
+// acknowledged works on an acknowledgement. The caller holds mu.
+func (m *mender) acknowledged(ends *guard.Ends, f *mended, s *segment, tcp header.TCP, blocks []repair.Range) action {
+	flags := tcp.Flags()
+	if flags&(header.TCPFlagSyn|header.TCPFlagRst) != 0 || flags&header.TCPFlagAck == 0 {
+		m.forget(ends, f)
+		return pass
+	}
+	now := m.peers.now()
+	if len(blocks) > 0 {
+		m.peers.note(&ends.Client, now)
+	}
+	ack := tcp.AckNumber()
+	edge := ack + uint32(tcp.WindowSize())<<f.shift
+	v := f.flow.Ack(now, ack, edge, blocks, min(mendCredit, f.debt+mendBudget-m.debt), func(r repair.Range) { m.build(f, r) })
+	if v.Pass {
+		return pass
+	}
+	f.release(f.flow.Acked())
+	m.account(f)
+	if f.flow.Idle() {
+		m.peers.learn(&ends.Client, f.flow.Line)
+		m.forget(ends, f)
+		return pass
+	}
+	m.arm(f, now)
+	return f.tell(v, tcp, len(blocks) > 0, s.payload() == 0 && flags == header.TCPFlagAck)
+}
+
+// tell makes an acknowledgement say to netstack what it is to know. pure says
+// that it says nothing else.
+func (f *mended) tell(v repair.Verdict, tcp header.TCP, blocks, pure bool) action {
+	changed := blocks
+	if ack := tcp.AckNumber(); v.Tell != ack || v.Edge != ack+uint32(tcp.WindowSize())<<f.shift {
+		changed = true
+		left := max(int32(v.Edge-v.Tell), 0)
+		tcp.SetWindowSize(uint16(min(left>>f.shift, 0xffff)))
+		tcp.SetAckNumber(v.Tell)
+		if at := stampAt(tcp); at > 0 && v.Ahead {
+			binary.BigEndian.PutUint32(tcp[at+4:], v.Stamp)
+		}
+	}
+	if blocks {
+		hide(tcp, v)
+	}
+	window := tcp.WindowSize()
+	if changed && !v.Show && pure && v.Tell == f.heard && window == f.window && window > 0 {
+		return swallow // netstack would count it as a duplicate
+	}
+	f.heard, f.window = v.Tell, window
+	return pass
+}
+
+// account keeps the sum of all debts. The caller holds mu.
+func (m *mender) account(f *mended) {
+	m.debt += f.flow.Debt() - f.debt
+	f.debt = f.flow.Debt()
+}
+
+// release gives back what is acknowledged.
+func (f *mended) release(acked uint32) {
+	n := f.first
+	for n < len(f.pieces) && int32(f.pieces[n].To-acked) <= 0 {
+		f.pieces[n].pkt.DecRef()
+		f.pieces[n].pkt = nil
+		n++
+	}
+	if f.first = n; n == len(f.pieces) || n > 64 && n > len(f.pieces)/2 {
+		kept := copy(f.pieces, f.pieces[n:])
+		clear(f.pieces[kept:])
+		f.pieces, f.first = f.pieces[:kept], 0
+	}
+}
+
+// forget drops a connection's state. The caller holds mu.
+func (m *mender) forget(ends *guard.Ends, f *mended) {
+	if f == nil {
+		return
+	}
+	for i := f.first; i < len(f.pieces); i++ {
+		f.pieces[i].pkt.DecRef()
+	}
+	m.debt -= f.debt
+	delete(m.flows, *ends)
+	m.live.Store(int32(len(m.flows)))
+	clear(f.pieces)
+	if len(m.spare) < mendSpare && cap(f.pieces) <= 1<<8 {
+		f.flow.Reset()
+		*f = mended{flow: f.flow, pieces: f.pieces[:0]}
+		m.spare = append(m.spare, f)
+	}
+}
+
+// takeAgain returns what is to be sent again. The caller holds mu.
+func (m *mender) takeAgain() []*stack.PacketBuffer {
+	again := m.again
+	m.again = nil
+	return again
+}
+
+func (m *mender) sendAll(pkts []*stack.PacketBuffer) {
+	for _, pkt := range pkts {
+		m.send(pkt)
+	}
+}
+
+// arm sees to it that a tick follows in time for f. The caller holds mu.
+func (m *mender) arm(f *mended, now time.Duration) {
+	at, ok := f.flow.Due()
+	if !ok {
+		at = f.at + mendIdle
+	}
+	if m.closed || m.tickAt > now && m.tickAt <= at {
+		return
+	}
+	wait := max(at-now, mendTick)
+	if len(m.flows) > mendMany {
+		wait = max(wait, mendSlow)
+	}
+	if m.tickAt > now && m.tickAt <= now+wait {
+		return
+	}
+	m.tickAt = now + wait
+	if m.timer == nil {
+		m.timer = time.AfterFunc(wait, m.tick)
+		return
+	}
+	m.timer.Reset(wait)
+}
+
+// tick sends again what is due by time.
+func (m *mender) tick() {
+	type victim struct {
+		ends guard.Ends
+		next uint32
+		v6   bool
+	}
+	var lost []victim
+	m.mu.Lock()
+	m.tickAt = 0
+	now := m.peers.now()
+	for ends, f := range m.flows {
+		if hopeless := f.flow.Hopeless(now); hopeless || f.flow.Debt() == 0 && now-f.at >= mendIdle {
+			if hopeless {
+				lost = append(lost, victim{ends, f.head.ack, f.head.v6()})
+			}
+			m.forget(&ends, f)
+			continue
+		}
+		if at, ok := f.flow.Due(); ok && at <= now {
+			f.flow.Tick(now, func(r repair.Range) { m.build(f, r) })
+		}
+		m.arm(f, now)
+	}
+	again := m.takeAgain()
+	m.mu.Unlock()
+	m.sendAll(again)
+	for _, l := range lost {
+		m.reset(&l.ends, l.next, l.v6)
+	}
+}
+
+// close gives everything back; nothing is mended any more.
+func (m *mender) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	for ends, f := range m.flows {
+		m.forget(&ends, f)
+	}
+}

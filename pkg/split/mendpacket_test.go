@@ -1,0 +1,236 @@
+package split
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"hawser/pkg/guard"
+	"hawser/pkg/repair"
+)
+
+// sackOption is the option that says blocks, which are pairs of numbers.
+func sackOption(blocks ...uint32) []byte {
+	o := []byte{header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionSACK, byte(2 + 4*len(blocks))}
+	for _, b := range blocks {
+		o = binary.BigEndian.AppendUint32(o, b)
+	}
+	return o
+}
+
+// stampOption is the option of a timestamp.
+func stampOption(val, echo uint32) []byte {
+	o := []byte{header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionTS, header.TCPOptionTSLength}
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(o, val), echo)
+}
+
+// tcpHeader is a header with options.
+func tcpHeader(ack uint32, window uint16, options ...[]byte) header.TCP {
+	o := bytes.Join(options, nil)
+	tcp := header.TCP(append(make([]byte, header.TCPMinimumSize), o...))
+	tcp.Encode(&header.TCPFields{SrcPort: 1000, DstPort: 80, SeqNum: 77, AckNum: ack, WindowSize: window,
+		DataOffset: uint8(len(tcp)), Flags: header.TCPFlagAck})
+	return tcp
+}
+
+func TestTellRewrites(t *testing.T) {
+	f := mended{shift: 3}
+	tcp := tcpHeader(1000, 100, stampOption(5, 6), sackOption(3000, 4000, 6000, 8000))
+	// 4000 is told; the client's window ends at 1800, shown are three quarters.
+	v := repair.Verdict{Tell: 1400, Edge: 1800, Stamp: 9, Ahead: true}
+	if a := f.tell(v, tcp, true, true); a != pass {
+		t.Errorf("action %v", a)
+	}
+	if tcp.AckNumber() != 1400 || tcp.WindowSize() != 50 || len(selective(tcp, make([]repair.Range, 0, 4))) != 0 {
+		t.Errorf("ack %d, window %d: % x", tcp.AckNumber(), tcp.WindowSize(), []byte(tcp))
+	}
+	if at := stampAt(tcp); binary.BigEndian.Uint32(tcp[at:]) != 5 || binary.BigEndian.Uint32(tcp[at+4:]) != 9 {
+		t.Errorf("the timestamp is wrong: % x", []byte(tcp))
+	}
+	// The same once more says nothing new; with payload it goes on.
+	again := func() header.TCP { return tcpHeader(1000, 100, sackOption(3000, 4000)) }
+	v.Ahead = false
+	if a := f.tell(v, again(), true, true); a != swallow {
+		t.Errorf("a repetition: action %v", a)
+	}
+	if a := f.tell(v, again(), true, false); a != pass {
+		t.Errorf("with payload: action %v", a)
+	}
+	// A shut window is always told: netstack counts the answers to its probes.
+	v.Edge = 1400
+	for range 2 {
+		tcp := again()
+		if a := f.tell(v, tcp, true, true); a != pass || tcp.WindowSize() != 0 {
+			t.Errorf("a shut window: action %v, window %d", a, tcp.WindowSize())
+		}
+	}
+	// Shown is only what lies beyond what is told.
+	v = repair.Verdict{Tell: 4000, Edge: 9000, Show: true}
+	tcp = tcpHeader(1000, 1000, stampOption(5, 6), sackOption(3000, 4000, 6000, 8000))
+	f.tell(v, tcp, true, true)
+	if got := selective(tcp, make([]repair.Range, 0, 4)); len(got) != 1 || got[0] != (repair.Range{From: 6000, To: 8000}) {
+		t.Errorf("shown: %v", got)
+	}
+}
+
+// netstackPacket is a packet as netstack hands it to the filters.
+func netstackPacket(v6, gso bool, seq uint32, payload []byte) *stack.PacketBuffer {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{ReserveHeaderBytes: 120, Payload: buffer.MakeWithData(payload)})
+	tcp := tcpHeader(500, 600, stampOption(7, 8))
+	tcp.SetSequenceNumber(seq)
+	copy(pkt.TransportHeader().Push(len(tcp)), tcp)
+	pkt.TransportProtocolNumber, pkt.NetworkProtocolNumber = header.TCPProtocolNumber, ipv4.ProtocolNumber
+	total := len(tcp) + len(payload)
+	if v6 {
+		pkt.NetworkProtocolNumber = ipv6.ProtocolNumber
+		ip := header.IPv6(pkt.NetworkHeader().Push(header.IPv6MinimumSize))
+		ip.Encode(&header.IPv6Fields{PayloadLength: uint16(total), TransportProtocol: header.TCPProtocolNumber, HopLimit: 64})
+		ip[8], ip[24] = 0xfd, 0xfc
+	} else {
+		ip := header.IPv4(pkt.NetworkHeader().Push(header.IPv4MinimumSize))
+		ip.Encode(&header.IPv4Fields{TotalLength: uint16(len(ip) + total), TTL: 64, Protocol: uint8(header.TCPProtocolNumber)})
+		copy(ip[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
+	}
+	pkt.LinkHeader().Push(etherLen)[0] = 2
+	if gso {
+		pkt.GSOOptions = stack.GSO{Type: stack.GSOTCPv4, NeedsCsum: true, MSS: 1000, CsumOffset: header.TCPChecksumOffset}
+	}
+	return pkt
+}
+
+// TestRebuild: a part of a frame that is sent again carries the right bytes,
+// today's acknowledgement and timestamp, and right checksums.
+func TestRebuild(t *testing.T) {
+	payload := make([]byte, 5000)
+	for i := range payload {
+		payload[i] = byte(i * 7)
+	}
+	for _, v6 := range []bool{false, true} {
+		for _, gso := range []bool{false, true} {
+			m := mender{count: &counters{}}
+			pkt := netstackPacket(v6, gso, 1<<32-1000, payload) // wraps
+			var f mended
+			f.head.note(pkt, header.TCP(pkt.TransportHeader().Slice()))
+			f.head.ack, f.head.stamp = 4321, 99
+			base := uint32(1<<32 - 1000)
+			f.pieces = []piece{{repair.Range{From: base, To: base + 5000}, base, pkt}}
+			m.build(&f, repair.Range{From: base + 1001, To: base + 3501})
+			if len(m.again) != 1 || m.count.mended.Load() != 1 {
+				t.Fatalf("%d packets", len(m.again))
+			}
+			again := m.again[0]
+			data := again.Data().AsRange().ToSlice()
+			tcp := header.TCP(again.TransportHeader().Slice())
+			if !bytes.Equal(data, payload[1001:3501]) || tcp.SequenceNumber() != 1 || tcp.AckNumber() != 4321 ||
+				tcp.WindowSize() != 600 || binary.BigEndian.Uint32(tcp[stampAt(tcp):]) != 99 || again.LinkHeader().Slice()[0] != 2 {
+				t.Errorf("IPv6 %v, GSO %v: %d bytes, % x", v6, gso, len(data), []byte(tcp))
+			}
+			src, dst := addresses(again.NetworkProtocolNumber, again.NetworkHeader().Slice())
+			sum := header.PseudoHeaderChecksum(header.TCPProtocolNumber, src, dst, uint16(len(tcp)+len(data)))
+			if gso && tcp.Checksum() != sum || !gso && !tcp.IsChecksumValid(src, dst, checksum.Checksum(data, 0), uint16(len(data))) {
+				t.Errorf("IPv6 %v, GSO %v: checksum %x", v6, gso, tcp.Checksum())
+			}
+			ip := again.NetworkHeader().Slice()
+			if v6 && int(header.IPv6(ip).PayloadLength()) != len(tcp)+len(data) || !v6 && (int(header.IPv4(ip).TotalLength()) != len(ip)+len(tcp)+len(data) || !header.IPv4(ip).IsChecksumValid()) {
+				t.Errorf("IPv6 %v, GSO %v: IP header % x", v6, gso, ip)
+			}
+			again.DecRef()
+			pkt.DecRef()
+		}
+	}
+}
+
+// TestAsleep: where no client has reported a gap, the mender keeps nothing, and
+// costs a look at the headers.
+func TestAsleep(t *testing.T) {
+	m := &mender{count: &counters{}, peers: newPeers(), flows: map[guard.Ends]*mended{}}
+	pkt := netstackPacket(false, true, 1, make([]byte, 5000))
+	defer pkt.DecRef()
+	ack := inboundSegment(tcpHeader(500, 600, stampOption(1, 2)))
+	if n := testing.AllocsPerRun(100, func() {
+		m.outbound(pkt)
+		m.inbound(&ack)
+	}); n != 0 {
+		t.Errorf("%v allocations per packet", n)
+	}
+	if m.awake() || len(m.flows) > 0 {
+		t.Error("something is kept")
+	}
+	duplicate := inboundSegment(tcpHeader(5000, 600, sackOption(1000, 2000)))
+	if m.inbound(&duplicate); m.awake() {
+		t.Error("a duplicate (RFC 2883) counts as a gap")
+	}
+	gap := inboundSegment(tcpHeader(500, 600, sackOption(1000, 2000)))
+	if m.inbound(&gap); !m.awake() {
+		t.Error("a gap wakes nobody")
+	}
+}
+
+// inboundSegment is a segment of a client's with a header.
+func inboundSegment(tcp header.TCP) segment {
+	ip := make([]byte, header.IPv4MinimumSize)
+	copy(ip[12:], []byte{10, 0, 0, 2, 10, 0, 0, 1})
+	ip = append(ip, tcp...)
+	return segment{ip: ip, start: header.IPv4MinimumSize, data: len(ip), end: len(ip)}
+}
+
+// FuzzSelective: whatever options a client sends, blocks are read and hidden
+// within the header, and no other option changes.
+func FuzzSelective(f *testing.F) {
+	f.Add([]byte(tcpHeader(1, 2, stampOption(3, 4), sackOption(5, 6, 7, 8))), uint32(6))
+	f.Add([]byte(tcpHeader(1, 2, sackOption(5, 6), []byte{8, 1, 5, 200})), uint32(0))
+	f.Fuzz(func(t *testing.T, p []byte, tell uint32) {
+		if len(p) < header.TCPMinimumSize {
+			return
+		}
+		tcp := header.TCP(p)
+		var list [4]repair.Range
+		before := selective(tcp, list[:0])
+		if len(before) > 0 && !longer(tcp[:min(len(tcp), max(int(tcp.DataOffset()), header.TCPMinimumSize))]) {
+			t.Fatalf("blocks are overlooked: % x", p)
+		}
+		others := optionsBut(tcp)
+		shown := header.TCP(bytes.Clone(p))
+		hide(shown, repair.Verdict{Tell: tell, Show: true})
+		for _, b := range selective(shown, list[:0]) {
+			if int32(b.From-tell) <= 0 {
+				t.Fatalf("%v is shown, told is %d", b, tell)
+			}
+		}
+		hide(tcp, repair.Verdict{Tell: tell})
+		if got := selective(tcp, list[:0]); len(got) > 0 {
+			t.Fatalf("%v is not hidden", got)
+		}
+		if !bytes.Equal(optionsBut(tcp), others) || !bytes.Equal(optionsBut(shown), others) {
+			t.Fatalf("other options have changed: % x", p)
+		}
+	})
+}
+
+// optionsBut are the options of a header but for selective acknowledgements.
+func optionsBut(tcp header.TCP) (all []byte) {
+	eachOption(tcp, func(kind byte, from, to int) {
+		if kind != header.TCPOptionSACK {
+			all = append(all, tcp[from:to]...)
+		}
+	})
+	return all
+}
+
+// BenchmarkMendAsleep is what the mender costs per packet on a clean LAN.
+func BenchmarkMendAsleep(b *testing.B) {
+	m := &mender{count: &counters{}, peers: newPeers(), flows: map[guard.Ends]*mended{}}
+	pkt := netstackPacket(false, true, 1, make([]byte, 5000))
+	defer pkt.DecRef()
+	ack := inboundSegment(tcpHeader(500, 600, stampOption(1, 2)))
+	for b.Loop() {
+		m.outbound(pkt)
+		m.inbound(&ack)
+	}
+}
