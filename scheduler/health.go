@@ -41,6 +41,7 @@ const (
 	downMax    = 3 * time.Second
 	probeBusy  = 200 * time.Millisecond
 	probeIdle  = time.Second
+	probeRest  = 10 * time.Second
 )
 
 // Evidence is what a link's owner knows when it asks.
@@ -49,6 +50,7 @@ type Evidence struct {
 	Heard     time.Time // when something sent was last acknowledged, or anything came where that is all that is known; zero: never on this connection
 	Oldest    time.Time // when the oldest unanswered record that asks for an answer was sent; zero: none
 	LastProbe time.Time // when something that asks for an answer was last sent
+	Resting   bool      // nobody would use the link now: every byte on it costs
 	Arrived   bool      // the peer's end has all that was sent: it is slow, not the path
 }
 
@@ -133,8 +135,11 @@ func DownAfter(e *Estimator) time.Duration {
 // ProbeDue reports whether a probe should be sent, and when to ask again.
 func (h *Health) ProbeDue(now time.Time, ev Evidence) (bool, time.Duration) {
 	every := probeIdle
-	if h.state != Up || !ev.Oldest.IsZero() {
+	switch {
+	case h.state != Up || !ev.Oldest.IsZero():
 		every = probeBusy
+	case ev.Resting:
+		every = probeRest
 	}
 	since := now.Sub(ev.LastProbe)
 	if since >= every {

@@ -110,4 +110,9 @@ func TestProbes(t *testing.T) {
 	if _, next := p.h.ProbeDue(p.now, p.ev); next != probeIdle {
 		t.Errorf("idle: next %v", next)
 	}
+	p.ev.Resting = true
+	if due, next := p.h.ProbeDue(p.now.Add(2*time.Second), p.ev); due || next < 7*time.Second || next > probeRest {
+		t.Errorf("resting: due %v, next %v", due, next)
+	}
+	p.ev.Resting = false
 }

@@ -178,7 +178,7 @@ func (s *Session) checkHealth() {
 		s.stepHealth(l)
 		s.stepMute(l)
 		if c := l.conn; c != nil {
-			if due, _ := l.health.ProbeDue(s.now, c.evidence()); due {
+			if due, _ := l.health.ProbeDue(s.now, s.restful(c)); due {
 				s.probe(c)
 			}
 		}

@@ -70,6 +70,18 @@ func (s *Session) linkTold(t wire.LinkTerms) {
 	l.hint = scheduler.Hint{Leaving: !t.Usable, Rate: float64(t.Rate), Until: until}
 }
 
+// restful is the evidence on a link that may be at rest: a standby one while a
+// cheaper one is up. It is probed rarely, since its bytes are dear.
+func (s *Session) restful(c *conn) scheduler.Evidence {
+	ev := c.evidence()
+	if tier := c.link.terms.Tier; tier >= scheduler.Standby {
+		ev.Resting = slices.ContainsFunc(s.links, func(l *link) bool {
+			return l.terms.Tier < tier && l.health.State() == scheduler.Up
+		})
+	}
+	return ev
+}
+
 // knows reports whether a link was connected or spoken of before.
 func (s *Session) knows(id int) bool {
 	return slices.ContainsFunc(s.links, func(l *link) bool { return l.info.ID == id })
