@@ -81,7 +81,7 @@ bench-splice: ## connections spliced around the tunnel beside plain forwarding t
 bench-flood: setup build ## clients under a SYN flood at the edge, beside kernel SYN cookies; FLOOD="-rate 100000 -time 60s"
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/flood $(FLOOD)
 
-bench-crowd: setup build ## memory of 100,000 idle flows, slow readers, workers, 15 minutes; CROWD="-only memory -flows 20000" for some
+bench-crowd: setup build ## memory of 100,000 idle flows, slow readers, workers, 20,000 clients of dead servers, 17 minutes; CROWD="-only memory -flows 20000" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench crowd $(CROWD)
 
 bench-lan: setup build ## clients on LANs that lose packets, beside kernel Cubic, 8 minutes; LAN="-only lan-up -runs 3" for some

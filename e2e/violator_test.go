@@ -10,15 +10,13 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"hawser/e2e/lab"
-	"hawser/e2e/pair"
 	"hawser/pkg/guard"
 )
 
-// TestViolator: clients that break the rules, against the programs that are
-// shipped. What is sent into a window of 0 is answered, counted and thrown
-// away; forged and damaged segments make nothing; others go on.
-func TestViolator(t *testing.T) {
-	r := start(t, fast(), pair.Options{Handshake: "zero-window"})
+// violators are clients that break the rules. What is sent into a window of 0 is
+// answered, counted and thrown away; forged and damaged segments make nothing;
+// others go on.
+func (r *rig) violators(t *testing.T) {
 	var bytes atomic.Int64
 	for _, port := range []int{90, 91, 92} {
 		r.serve(port, func(c *net.TCPConn) {
@@ -36,7 +34,6 @@ func TestViolator(t *testing.T) {
 	if g := r.fetch(r.origin(lab.IPv4, 93), 5*time.Second); g.err != nil || g.size != 10_000 {
 		t.Errorf("a client that keeps the rules: %v, %v", g, g.err)
 	}
-	r.quiet()
 }
 
 // intoShutWindow sends data into a window of 0 and, once that is open, again.

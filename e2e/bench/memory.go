@@ -20,6 +20,7 @@ var crowdTables = []table{
 	{name: "memory", measure: (*bench).memory},
 	{name: "slow", measure: (*bench).slow},
 	{name: "workers", measure: (*bench).workers},
+	{name: "dead", measure: (*bench).dead},
 }
 
 // measureCrowd measures what very many flows cost.

@@ -65,6 +65,7 @@ func addGuard(c map[string]uint64, g split.GuardStats) {
 	c["guard_replaced"] += g.Replaced
 	c["guard_crowded"] += g.Crowded
 	c["guard_greedy"] += g.Greedy
+	c["guard_displaced"] += g.Displaced
 	c["guard_forged"] += g.Forged
 	c["guard_strays"] += g.Strays
 	c["guard_denied"] += g.Denied

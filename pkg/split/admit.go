@@ -55,21 +55,42 @@ func (k *keeper) ask(ends *guard.Ends, hello guard.Hello, v6 bool) {
 	}
 }
 
-// enroll gives a flow its place and its connection.
+// enroll gives a flow its place and its connection. Where all places are taken
+// it gets that of a flow whose server has not answered for long.
 func (k *keeper) enroll(w *ward) bool {
 	w.conn = &Conn{stack: k.stack, ward: w, local: serverOf(&w.ends), remote: clientOf(&w.ends)}
+	now := time.Now()
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	if k.flows[w.ends] != nil {
+		k.mu.Unlock()
 		return false
 	}
-	if v := k.opts.Gate.admit(w.ends.Client); v != guard.Admitted {
+	var old *ward
+	var goodbye guard.Segment
+	v := k.opts.Gate.admit(w.ends.Client)
+	if v == guard.TooMany {
+		if old, goodbye = k.displace(now); old != nil {
+			v = k.opts.Gate.admit(w.ends.Client)
+		}
+	}
+	ok := v == guard.Admitted && k.place(w, now)
+	if !ok {
+		k.crowded = now
+	}
+	k.mu.Unlock()
+	k.farewell(old, &goodbye)
+	if !ok {
 		k.count.refused[v].Add(1)
-		return false
 	}
+	return ok
+}
+
+// place notes a flow that the gate has admitted. The caller holds mu.
+func (k *keeper) place(w *ward, now time.Time) bool {
 	k.flows[w.ends] = w
+	k.pending.add(w, now)
 	k.count.admitted.Add(1)
-	k.opts.Gate.floods.count(0, 1, time.Now())
+	k.opts.Gate.floods.count(0, 1, now)
 	return true
 }
 
@@ -82,6 +103,7 @@ func (k *keeper) serve(w *ward, window int) {
 		return
 	}
 	w.connected = true
+	k.pending.remove(w)
 	k.opts.Gate.connected(w.ends.Client, w.flow.Settle())
 	update, told := w.flow.Serve(k.clock(), window)
 	join := guard.Segment{}
@@ -106,9 +128,12 @@ func (k *keeper) leave(w *ward, reset bool) {
 		return
 	}
 	w.left = true
-	if w.connected {
+	switch {
+	case w.displaced:
+	case w.connected:
 		k.opts.Gate.closed(w.ends.Client)
-	} else {
+	default:
+		k.pending.remove(w)
 		k.opts.Gate.refuse(w.ends.Client)
 	}
 	reply := guard.Segment{}

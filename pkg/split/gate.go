@@ -98,7 +98,7 @@ type guardCounters struct {
 	refused                       [guard.Verdicts]atomic.Uint64
 	forged, strays, denied        atomic.Uint64
 	probes, discarded, excess     atomic.Uint64
-	misjoined                     atomic.Uint64
+	misjoined, displaced          atomic.Uint64
 }
 
 // GuardStats are the guard's figures since the stack was made.
@@ -112,6 +112,7 @@ type GuardStats struct {
 	Replaced  uint64 // flows whose client has begun anew between the same ends
 	Crowded   uint64 // valid ACKs without a place: all were taken
 	Greedy    uint64 // valid ACKs without a place: the client had its share, or its bound of open flows
+	Displaced uint64 // pending flows reset because all places were taken and their servers had not answered for long
 	Forged    uint64 // segments that belong to no flow and bring no valid cookie
 	Strays    uint64 // resets and the like of no flow
 	Denied    uint64 // resets that the guard answered with
@@ -131,6 +132,6 @@ func (k *keeper) stats() GuardStats {
 		Greedy:  c.refused[guard.TooManyClient].Load() + c.refused[guard.TooManyOpen].Load(),
 		Forged:  c.forged.Load(), Strays: c.strays.Load(), Denied: c.denied.Load(),
 		Probes: c.probes.Load(), Discarded: c.discarded.Load(), Excess: c.excess.Load(),
-		Misjoined: c.misjoined.Load(),
+		Misjoined: c.misjoined.Load(), Displaced: c.displaced.Load(),
 	}
 }

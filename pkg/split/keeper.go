@@ -21,6 +21,9 @@ const (
 	// resetsPerSecond bounds the resets that answer segments of connections
 	// nobody knows. What is beyond vanishes: it would hit forged sources.
 	resetsPerSecond = 1000
+	// resetPause is for how long there are none after a client was left without
+	// a place.
+	resetPause = 5 * time.Second
 )
 
 // GuardOptions make a stack answer handshakes by the guard instead of by
@@ -47,11 +50,13 @@ type keeper struct {
 	count guardCounters
 	scale int8 // of our windows
 
-	mu     sync.Mutex
-	flows  map[guard.Ends]*ward
-	ending []ending // by time
-	resets int      // that may still be sent in the second since
-	since  time.Time
+	mu      sync.Mutex
+	flows   map[guard.Ends]*ward
+	pending pendingFlows
+	ending  []ending // by time
+	resets  int      // that may still be sent in the second since
+	since   time.Time
+	crowded time.Time // when a client was last left without a place
 }
 
 // ward is one flow that the guard keeps.
@@ -62,9 +67,13 @@ type ward struct {
 	again     bool // its client has sent another SYN
 	strict    bool // the client's SYN is answered by netstack, once the server is there
 	left      bool // its owner has let go of conn
+	displaced bool // its place has gone to another client
 	flow      guard.Flow
 	conn      *Conn
 	kept      [][]byte // segments that wait for the stack's SYN-ACK
+
+	since        time.Time // when it came; of pending flows, as are the next ones
+	older, newer *ward     // its neighbours in keeper.pending
 }
 
 // ending is a flow whose owner has gone.
@@ -208,7 +217,8 @@ func (k *keeper) check(ends *guard.Ends, h header.TCP, payload int) (guard.Hello
 }
 
 // deny answers a segment of a connection that nobody knows, such as one from
-// before a restart.
+// before a restart. While clients wait for places it does not: what follows the
+// first segment of one of those has no valid cookie, and the first comes again.
 func (k *keeper) deny(ends *guard.Ends, h header.TCP, v6 bool) {
 	now := time.Now()
 	k.mu.Lock()
@@ -216,7 +226,7 @@ func (k *keeper) deny(ends *guard.Ends, h header.TCP, v6 bool) {
 		k.since, k.resets = now, resetsPerSecond
 	}
 	k.resets--
-	ok := k.resets >= 0
+	ok := k.resets >= 0 && now.Sub(k.crowded) > resetPause
 	k.mu.Unlock()
 	if !ok {
 		return

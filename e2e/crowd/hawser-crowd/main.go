@@ -4,10 +4,13 @@
 //
 //	hawser-crowd serve -at ADDRESS:PORT[,...] [-flood BYTES] [-buffer BYTES]
 //	hawser-crowd hold -to ADDRESS:PORT[,...] -conns N [-rate BYTES] [-buffer BYTES]
+//	hawser-crowd push -to ADDRESS:PORT[,...] -from PREFIX -conns N [-buffer BYTES]
 //
-// Both work until standard input ends. They print "listening" or "open". With a
+// They work until standard input ends. They print "listening" or "open". With a
 // rate, hold begins to read at the first line of its input, and prints how many
-// bytes were read and how many connections ended.
+// bytes were read and how many connections ended. push sends as much as it is let,
+// and prints at the end how many connections were begun, accepted and ended, and
+// how many bytes were acknowledged, in all and at most on one.
 package main
 
 import (
@@ -44,8 +47,10 @@ func run(args []string) error {
 		return serve(args[1:])
 	case len(args) > 0 && args[0] == "hold":
 		return hold(args[1:])
+	case len(args) > 0 && args[0] == "push":
+		return push(args[1:])
 	}
-	return fmt.Errorf("want serve or hold")
+	return fmt.Errorf("want serve, hold or push")
 }
 
 // addresses is a list flag.
@@ -109,6 +114,26 @@ func hold(args []string) error {
 	go untilEOF(func() { close(stop) })
 	bytes, ended := c.Read(*rate, stop)
 	fmt.Println("read", bytes, ended)
+	return nil
+}
+
+func push(args []string) error {
+	var to addresses
+	var p crowd.Pushers
+	f := flag.NewFlagSet("push", flag.ExitOnError)
+	f.Var(&to, "to", "servers")
+	f.TextVar(&p.From, "from", netip.Prefix{}, "addresses of the clients, which must be local")
+	f.IntVar(&p.Conns, "conns", 0, "connections")
+	f.IntVar(&p.Buffer, "buffer", 0, "send buffer in bytes")
+	_ = f.Parse(args) // ExitOnError
+	p.To = to
+	stop := make(chan struct{})
+	go untilEOF(func() { close(stop) })
+	r, err := p.Push(stop)
+	if err != nil {
+		return err
+	}
+	fmt.Println("pushed", r.Begun, r.Connected, r.Ended, r.Acked, r.Most)
 	return nil
 }
 
