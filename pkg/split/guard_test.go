@@ -219,6 +219,35 @@ func TestModesEcho(t *testing.T) {
 	}
 }
 
+// TestGuardHandshakes: with a guard the stack takes as many handshakes as may
+// be pending, whatever its own bound is; none is forgotten on the way, and the
+// stack ends.
+func TestGuardHandshakes(t *testing.T) {
+	l := newLab(t, true)
+	p := newPump(t)
+	o := l.guarded(guard.Strict, guard.Limits{})
+	o.MaxHandshakes = 1
+	s, stop := l.start(o, func(c *Conn) {
+		p.echo(c, nil)
+		time.AfterFunc(50*time.Millisecond, func() { c.Open(-1) }) // most at the same time
+	})
+	var wg sync.WaitGroup
+	for i := range 300 {
+		wg.Go(func() {
+			c, err := l.dialErr(anywhere(i%2 == 0, 1+i))
+			if err == nil {
+				err = roundTrip(c, []byte("hello"))
+			}
+			if err != nil {
+				t.Errorf("connection %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	waitFor(t, "all handshakes to leave", s.door.empty)
+	stop()
+}
+
 // TestGuardBulk: the translation of every segment leaves the speed and the
 // bytes alone.
 func TestGuardBulk(t *testing.T) {

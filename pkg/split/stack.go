@@ -251,7 +251,8 @@ func (s *Stack) configure(ns *stack.Stack) error {
 	}
 	ns.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic}})
 	if s.accept != nil {
-		f := tcp.NewForwarder(ns, s.opts.Buffer, s.opts.MaxHandshakes+1, s.handshake)
+		// More than the door lets in: what the forwarder drops never leaves.
+		f := tcp.NewForwarder(ns, s.opts.Buffer, s.door.limit+1, s.handshake)
 		ns.SetTransportProtocolHandler(tcp.ProtocolNumber, s.knock(f))
 	}
 	return nil
