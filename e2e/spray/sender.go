@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -28,7 +29,12 @@ const (
 
 // Sender sends SYNs of forged sources from the client's interface.
 type Sender struct {
-	fd     int
+	fd    int
+	index int // of the client's interface
+	// CPU is what Run has used. On a veth pair that is also what the host behind
+	// it does with the packets until it queues them.
+	CPU time.Duration
+
 	rate   int
 	frames [synBatch][synLen]byte
 	iovs   [synBatch]unix.Iovec
@@ -43,7 +49,7 @@ type mmsg struct {
 }
 
 // NewSender returns a sender of rate SYNs per second to a server behind the
-// edge, or to the edge itself. Sources are below 10.64.0.0/10.
+// edge, or to the edge itself. Sources are below 10.64.0.0/11.
 func NewSender(l *lab.Lab, to netip.AddrPort, rate int) (*Sender, error) {
 	s := &Sender{rate: rate, random: rand.New(rand.NewPCG(1, 2))}
 	err := l.Do("client1", func() error {
@@ -51,6 +57,7 @@ func NewSender(l *lab.Lab, to netip.AddrPort, rate int) (*Sender, error) {
 		if err != nil {
 			return err
 		}
+		s.index = dev.Index
 		gateway, err := neighbour(dev.Index, l.Address("edge", lab.IPv4))
 		if err != nil {
 			return err
@@ -66,17 +73,23 @@ func NewSender(l *lab.Lab, to netip.AddrPort, rate int) (*Sender, error) {
 	return s, err
 }
 
-// neighbour is the hardware address of the edge, which the client has spoken
-// to before.
+// neighbour asks for the hardware address of the edge.
 func neighbour(dev int, addr netip.Addr) (net.HardwareAddr, error) {
-	list, err := netlink.NeighList(dev, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range list {
-		if n.IP.Equal(net.IP(addr.AsSlice())) && len(n.HardwareAddr) == 6 {
-			return n.HardwareAddr, nil
+	for range 50 {
+		list, err := netlink.NeighList(dev, netlink.FAMILY_V4)
+		if err != nil {
+			return nil, err
 		}
+		for _, n := range list {
+			if n.IP.Equal(net.IP(addr.AsSlice())) && len(n.HardwareAddr) == 6 {
+				return n.HardwareAddr, nil
+			}
+		}
+		if c, err := net.Dial("udp", netip.AddrPortFrom(addr, 9).String()); err == nil {
+			_, _ = c.Write([]byte{0}) // whoever sends a datagram asks first
+			c.Close()
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 	return nil, fmt.Errorf("the client does not know the neighbour %v", addr)
 }
@@ -101,14 +114,19 @@ func (s *Sender) template(i int, from, to net.HardwareAddr, server netip.AddrPor
 
 // forge gives frame i another source.
 func (s *Sender) forge(i int) {
-	ip := s.frames[i][14:]
 	r := s.random.Uint64()
-	binary.BigEndian.PutUint32(ip[12:], 10<<24|64<<16|uint32(r)&0x3fffff)
+	s.forgeAs(i, 10<<24|64<<16|uint32(r)&0x1fffff, uint16(r>>32)|1024, uint32(r>>24))
+}
+
+// forgeAs gives frame i a source and a sequence number.
+func (s *Sender) forgeAs(i int, source uint32, port uint16, seq uint32) {
+	ip := s.frames[i][14:]
+	binary.BigEndian.PutUint32(ip[12:], source)
 	binary.BigEndian.PutUint16(ip[10:], 0)
 	binary.BigEndian.PutUint16(ip[10:], ^checksum.Checksum(ip[:20], 0))
 	tcp := ip[20:]
-	binary.BigEndian.PutUint16(tcp, uint16(r>>32)|1024)
-	binary.BigEndian.PutUint32(tcp[4:], uint32(r>>24))
+	binary.BigEndian.PutUint16(tcp, port)
+	binary.BigEndian.PutUint32(tcp[4:], seq)
 	binary.BigEndian.PutUint16(tcp[16:], 0)
 	sum := checksum.Combine(checksum.Checksum(ip[12:20], 6), 40)
 	binary.BigEndian.PutUint16(tcp[16:], ^checksum.Checksum(tcp, sum))
@@ -118,6 +136,9 @@ func (s *Sender) forge(i int) {
 // A sender runs once.
 func (s *Sender) Run(stop <-chan struct{}) (sent int) {
 	defer unix.Close(s.fd)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer func(before time.Duration) { s.CPU = threadCPU() - before }(threadCPU())
 	began := time.Now()
 	for {
 		select {
@@ -132,9 +153,21 @@ func (s *Sender) Run(stop <-chan struct{}) (sent int) {
 		for i := range s.frames {
 			s.forge(i)
 		}
-		n, _, _ := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.msgs[0])), synBatch, 0, 0, 0)
-		if int(n) > 0 {
-			sent += int(n)
-		}
+		sent += max(s.sendAll(), 0)
 	}
+}
+
+// threadCPU is the time that the calling thread has used.
+func threadCPU() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
+// sendAll sends all frames and returns how many have gone.
+func (s *Sender) sendAll() int {
+	n, _, _ := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.msgs[0])), synBatch, 0, 0, 0)
+	return int(n)
 }
