@@ -13,7 +13,7 @@ import (
 // TestQuotaSpent: an uplink whose quota is spent is used last by both ends, and
 // still is after the edge was killed and started anew.
 func TestQuotaSpent(t *testing.T) {
-	const size = 20_000_000
+	const size = 10_000_000
 	r := start(t, twins(), pair.Options{Links: map[string]string{"lte": "quota: 2MB"}})
 	r.serve(80, func(c *net.TCPConn) {
 		defer c.Close()

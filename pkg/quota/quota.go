@@ -44,6 +44,9 @@ const burstShare = 30
 // used again, as a share of the burst, so that it does not come and go.
 const againShare = 8
 
+// shortest is less than any month, and more than time zones and clocks differ by.
+const shortest = 20 * 24 * time.Hour
+
 // Meter counts one link's bytes against its plan. One goroutine owns it.
 type Meter struct {
 	plan    Plan
@@ -101,15 +104,21 @@ func (m *Meter) Allowed(now time.Time) uint64 {
 // Month returns when the month that is counted began and when it ends.
 func (m *Meter) Month() (begin, end time.Time) {
 	begin = m.state.Begun
-	year, month, _ := begin.Date()
-	return begin, m.begins(year, month+1, begin.Location())
+	well := begin.Add(shortest)
+	year, month, _ := well.Date()
+	if end = m.begins(year, month, begin.Location()); !end.After(well) {
+		end = m.begins(year, month+1, begin.Location())
+	}
+	return begin, end
 }
 
 // turn begins a new month when one has begun. A clock that stands before the
 // month that is counted is wrong, as that of a box without a battery is until
-// it has asked for the time: it begins nothing.
+// it has asked for the time: it begins nothing. Nor does a step that is too short
+// for a month: the box has travelled to another time zone, or its configuration
+// names another day.
 func (m *Meter) turn(now time.Time) {
-	if begin := m.monthOf(now); begin.After(m.state.Begun) {
+	if begin := m.monthOf(now); begin.Sub(m.state.Begun) > shortest {
 		m.state.Begun, m.state.Used = begin, 0
 	} else {
 		m.state.Begun = m.state.Begun.In(now.Location())

@@ -123,6 +123,33 @@ func TestCounters(t *testing.T) {
 	used("it carries", 10_605)
 }
 
+// TestZones: who travels to another time zone, or is given another day, gets no
+// second quota and no short month.
+func TestZones(t *testing.T) {
+	west := time.FixedZone("west", -9*3600)
+	for _, c := range []struct {
+		name string
+		day  int
+		now  time.Time
+		ends time.Time
+	}{
+		{"west", 1, at("2026-11-20 00:00").In(west), time.Date(2026, 12, 1, 0, 0, 0, 0, west)},
+		{"east", 1, at("2026-11-20 00:00").In(time.FixedZone("east", 9*3600)), at("2026-11-30 15:00")},
+		{"another day", 15, at("2026-11-20 00:00"), at("2026-12-15 00:00")},
+	} {
+		m := New(Plan{Bytes: gb, Day: c.day}, State{Begun: at("2026-11-01 00:00"), Used: gb})
+		if got := m.Judge(c.now); got != Spent {
+			t.Errorf("%s: %v", c.name, got)
+		}
+		if _, end := m.Month(); !end.Equal(c.ends) {
+			t.Errorf("%s: the month ends %v, want %v", c.name, end, c.ends)
+		}
+		if got := m.Judge(c.ends.In(c.now.Location())); got != Within {
+			t.Errorf("%s: the next month is %v", c.name, got)
+		}
+	}
+}
+
 // TestClock: a clock that stands in the past begins no month and forgets none.
 func TestClock(t *testing.T) {
 	m := New(Plan{Bytes: gb, Day: 1}, State{Begun: at("2026-11-01 00:00"), Used: gb, Interface: "wwan0", Index: 7})

@@ -163,8 +163,9 @@ func (s *Session) chunk(f *flow, p *piece) scheduler.Chunk {
 }
 
 func (s *Session) hasRoom() bool {
-	for _, v := range s.admitted(impatient()) {
-		if v.State == scheduler.Up && v.Room > 0 {
+	views := s.admitted(impatient())
+	for i := range views {
+		if views[i].State == scheduler.Up && views[i].Room > 0 {
 			return true
 		}
 	}
