@@ -255,6 +255,9 @@ func (r *rig) awaitFlood(want bool) {
 		if r.status().Handshakes.Flood == want {
 			return
 		}
+		if log := r.pair.Edge.Output(); want && strings.Contains(log, "not answered in the kernel") {
+			r.t.Skipf("this kernel cannot answer SYNs: %s", lastLine(log))
+		}
 		time.Sleep(100 * ms)
 	}
 	r.t.Fatalf("after 20 s the edge does not say flood: %v; its log:\n%s", want, r.pair.Edge.Output())

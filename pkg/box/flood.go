@@ -126,6 +126,9 @@ func (s *sentry) begin() {
 		}
 		return s.shield.Attach()
 	})
+	if err == nil && s.shield.Attached() == 0 {
+		err = errors.New("none of steer.interfaces is an Ethernet interface")
+	}
 	if err == nil {
 		s.flood = true
 		err = s.duty(time.Now())
@@ -152,6 +155,9 @@ func (s *sentry) look(now time.Time) {
 	flood := s.gate.Elsewhere(int(syns-s.counted), now)
 	s.counted = syns
 	switch {
+	case c.Failed > 0:
+		s.giveUp("the kernel does not look up routes by marks for BPF: it is older than Linux 6.10")
+		return
 	case s.flood && c.Recognised > floodTrial && s.gate.Valid() == s.valid:
 		s.giveUp("the ACKs of its clients do not come to the hub: a rule of this host drops them (ctstate NEW without SYN?)")
 		return

@@ -45,6 +45,7 @@ type Counts struct {
 	Odd        uint64 // SYNs dropped: IP options, extension headers or fragments
 	Left       uint64 // SYNs left to the guard: the host knows the connection
 	Recognised uint64 // segments with a valid cookie
+	Failed     uint64 // routes that the kernel cannot look up as asked: it is older than 6.10
 }
 
 // New loads the program and attaches it nowhere. It fails where the kernel
@@ -212,7 +213,7 @@ func (s *Shield) Counts() Counts {
 		}
 		return n
 	}
-	return Counts{Answered: sum(0), Bad: sum(1), Odd: sum(2), Left: sum(3), Recognised: sum(4)}
+	return Counts{Answered: sum(0), Bad: sum(1), Odd: sum(2), Left: sum(3), Recognised: sum(4), Failed: sum(5)}
 }
 
 // Verdict is what the program makes of a frame.

@@ -17,7 +17,7 @@
 #include "options.h"
 #include "cookie.h"
 
-enum counter { ANSWERED, BAD, ODD, LEFT, COOKIES, COUNTERS };
+enum counter { ANSWERED, BAD, ODD, LEFT, COOKIES, FAILED, COUNTERS };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -106,7 +106,10 @@ static __always_inline bool steered(struct __sk_buff *skb, struct segment *s, st
 		f.ipv4_src = *(__u32 *)&s->vouched.client[12];
 		f.ipv4_dst = *(__u32 *)&s->vouched.server[12];
 	}
-	return bpf_fib_lookup(skb, &f, sizeof(f), FIB_SKIP_NEIGH | FIB_MARK) == 0 && f.ifindex == set->hub;
+	long result = bpf_fib_lookup(skb, &f, sizeof(f), FIB_SKIP_NEIGH | FIB_MARK);
+	if (result < 0) // the kernel does not know a flag
+		count(FAILED);
+	return result == 0 && f.ifindex == set->hub;
 }
 
 // tracked says that the host knows a connection between a segment's ends.
