@@ -24,7 +24,7 @@ import (
 
 const (
 	floodRate = 4000 // SYNs per second: little, so that a busy machine can do the rest
-	floodTime = 4 * time.Second
+	floodTime = 3 * time.Second
 )
 
 // strictRules are what careful hosts have: whatever connection tracking does
@@ -149,6 +149,35 @@ func TestSYNFloodUnaided(t *testing.T) {
 	if n := strings.Count(r.pair.Edge.Output(), "nf_conntrack_tcp_loose is 0"); n != 1 {
 		t.Errorf("the log says %d times why the kernel does not answer", n)
 	}
+}
+
+// TestSYNFloodForeignRule: where a rule of the host drops what begins without a
+// SYN, the edge notices that the ACKs do not come, and the guard goes on alone.
+func TestSYNFloodForeignRule(t *testing.T) {
+	lab.NeedRoot(t)
+	needShield(t)
+	r := start(t, fast(), pair.Options{})
+	r.serve(80, func(c *net.TCPConn) {
+		defer c.Close()
+		_, _ = io.Copy(c, c)
+	})
+	rule := []string{"-t", "mangle", "-A", "PREROUTING", "-p", "tcp", "!", "--syn", "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP"}
+	r.iptables(rule...)
+	defer r.iptables(undone(rule)...)
+	to := r.origin(lab.IPv4, 80)
+	r.repeat(r.mustDial(to, 20*time.Second))
+	f := r.flood(to, floodRate)
+	r.awaitFlood(true)
+	for range 150 { // accepted by the kernel, and then nothing
+		r.mustDial(to, 20*time.Second).Close()
+	}
+	r.awaitFlood(false)
+	if log := r.pair.Edge.Output(); !strings.Contains(log, "a rule of this host drops them") {
+		t.Errorf("the log does not say why the kernel answers no longer: %s", lastLine(log))
+	}
+	r.repeat(r.mustDial(to, 20*time.Second))
+	f.end()
+	r.noPrograms()
 }
 
 // needShield skips the test where the kernel cannot answer SYNs.
