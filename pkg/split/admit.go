@@ -28,7 +28,7 @@ func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *seg
 	w := &ward{ends: *ends, v6: s.v6, flow: guard.NewFlow(hello, s.tcp().AckNumber()-1, offered, s.tcp())}
 	fast := k.opts.Gate.resolve(k.mode(ends), time.Now()) == guard.Fast
 	k.stack.syns.settle(ends)
-	if !k.enroll(w) {
+	if !k.enroll(w, k.fresh(s)) {
 		return
 	}
 	k.stack.accept(w.conn)
@@ -50,14 +50,14 @@ func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *seg
 // ask makes the flow of a SYN in strict mode.
 func (k *keeper) ask(ends *guard.Ends, hello guard.Hello, v6 bool) {
 	w := &ward{ends: *ends, v6: v6, flow: guard.NewAsked(hello), strict: true}
-	if k.enroll(w) {
+	if k.enroll(w, true) {
 		k.stack.accept(w.conn)
 	}
 }
 
 // enroll gives a flow its place and its connection. Where all places are taken
 // it gets that of a flow whose server has not answered for long.
-func (k *keeper) enroll(w *ward) bool {
+func (k *keeper) enroll(w *ward, fresh bool) bool {
 	w.conn = &Conn{stack: k.stack, ward: w, local: serverOf(&w.ends), remote: clientOf(&w.ends)}
 	now := time.Now()
 	k.mu.Lock()
@@ -69,7 +69,7 @@ func (k *keeper) enroll(w *ward) bool {
 	var goodbye guard.Segment
 	v := k.opts.Gate.admit(w.ends.Client)
 	if v == guard.TooMany {
-		if old, goodbye = k.displace(now); old != nil {
+		if old, goodbye = k.displace(now, fresh); old != nil {
 			v = k.opts.Gate.admit(w.ends.Client)
 		}
 	}

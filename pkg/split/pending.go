@@ -6,10 +6,17 @@ import (
 	"hawser/pkg/guard"
 )
 
-// patience is how long a pending flow keeps its place against clients that have
-// none. Servers that live answer sooner, and the places of a crowd whose servers
-// are dead would else be taken until their dials time out.
-const patience = time.Second
+// How long a pending flow keeps its place against a client that has none: against
+// one whose handshake was just made (freshTime), and against one that has asked
+// before. So a crowd whose servers are dead keeps newcomers out for a moment only,
+// although it asks again and again; and it turns over slowly, which would cost the
+// agents processor time and memory. Servers that live answer sooner, most even if
+// the first SYN is lost: the second leaves a second later.
+const (
+	patienceFresh = time.Second
+	patience      = 3 * time.Second
+	freshTime     = 500 * time.Millisecond
+)
 
 // pendingFlows are a guard's flows whose servers have not answered, in the
 // order of their coming. The keeper's mu guards it.
@@ -44,12 +51,23 @@ func (p *pendingFlows) remove(w *ward) {
 	w.older, w.newer = nil, nil
 }
 
-// displace takes the place of the flow that has waited longest, if that is
-// beyond patience, and returns that flow; nil if there is none. The caller holds
-// mu, and lets farewell follow without it.
-func (k *keeper) displace(now time.Time) (w *ward, goodbye guard.Segment) {
+// fresh says that a client's handshake was just made: its segment echoes the
+// time of the SYN-ACK. Of clients without timestamps it is not known.
+func (k *keeper) fresh(s *segment) bool {
+	_, echo, ok := guard.Stamps(s.tcp())
+	return ok && k.clock()-echo < uint32(freshTime.Milliseconds())
+}
+
+// displace takes the place of the flow that has waited longest, if that has for
+// longer than it may, and returns that flow; nil if there is none. The caller
+// holds mu, and lets farewell follow without it.
+func (k *keeper) displace(now time.Time, fresh bool) (w *ward, goodbye guard.Segment) {
+	most := patience
+	if fresh {
+		most = patienceFresh
+	}
 	w = k.pending.oldest
-	if w == nil || now.Sub(w.since) < patience {
+	if w == nil || now.Sub(w.since) < most {
 		return nil, goodbye
 	}
 	if s := w.flow.State(); s != guard.Over {
