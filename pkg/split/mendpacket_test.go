@@ -3,7 +3,9 @@ package split
 import (
 	"bytes"
 	"encoding/binary"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
@@ -172,11 +174,14 @@ func TestAsleep(t *testing.T) {
 	}
 }
 
-// inboundSegment is a segment of a client's with a header.
+// inboundSegment is a segment of a client's, the answer to netstackPacket.
 func inboundSegment(tcp header.TCP) segment {
 	ip := make([]byte, header.IPv4MinimumSize)
 	copy(ip[12:], []byte{10, 0, 0, 2, 10, 0, 0, 1})
 	ip = append(ip, tcp...)
+	answer := header.TCP(ip[header.IPv4MinimumSize:])
+	answer.SetSourcePort(tcp.DestinationPort())
+	answer.SetDestinationPort(tcp.SourcePort())
 	return segment{ip: ip, start: header.IPv4MinimumSize, data: len(ip), end: len(ip)}
 }
 
@@ -232,5 +237,72 @@ func BenchmarkMendAsleep(b *testing.B) {
 	for b.Loop() {
 		m.outbound(pkt)
 		m.inbound(&ack)
+	}
+}
+
+// later lets a mender's clock be d further.
+func (m *mender) later(d time.Duration) {
+	m.mu.Lock()
+	m.peers.begun = m.peers.begun.Add(-d)
+	m.mu.Unlock()
+	m.tick()
+}
+
+// held is what a mender has: flows, and bytes owed to clients.
+func (m *mender) held() (flows, debt int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.flows), m.debt
+}
+
+// TestGivenUp: a client that owes an answer for a minute loses its connection,
+// and what is kept of one that ended without a word is given back.
+func TestGivenUp(t *testing.T) {
+	var resets, sent atomic.Int32
+	m := &mender{
+		count: &counters{}, peers: newPeers(), flows: map[guard.Ends]*mended{},
+		scale: func(*guard.Ends) (uint8, bool) { return 0, true },
+		send:  func(pkt *stack.PacketBuffer) { sent.Add(1); pkt.DecRef() },
+		reset: func(_ *guard.Ends, next uint32, v6 bool) {
+			if resets.Add(1); next != 500 || v6 {
+				t.Errorf("reset at %d, IPv6 %v", next, v6)
+			}
+		},
+	}
+	defer m.close()
+	pkt := netstackPacket(false, true, 1, make([]byte, 5000))
+	defer pkt.DecRef()
+	begin := func() {
+		m.outbound(pkt)
+		if flows, _ := m.held(); flows != 1 {
+			t.Fatalf("%d flows", flows)
+		}
+	}
+	first := inboundSegment(tcpHeader(1, 60000, sackOption(3001, 5001)))
+	m.inbound(&first) // the client's first gap is netstack's
+
+	begin()
+	m.later(mendIdle)
+	if flows, _ := m.held(); flows != 0 || m.live.Load() != 0 {
+		t.Errorf("%d flows are kept without any sign", flows)
+	}
+
+	begin()
+	gap := inboundSegment(tcpHeader(1, 60000, sackOption(3001, 5001)))
+	m.inbound(&gap)
+	if _, debt := m.held(); gap.tcp().AckNumber() != 5001 || debt != 5000 {
+		t.Errorf("told %d, %d owed", gap.tcp().AckNumber(), debt)
+	}
+	m.later(2 * mendIdle)
+	if flows, _ := m.held(); flows != 1 || sent.Load() == 0 || resets.Load() != 0 {
+		t.Errorf("%d flows, %d packets sent again, %d resets", flows, sent.Load(), resets.Load())
+	}
+	m.later(time.Minute)
+	if flows, debt := m.held(); flows != 0 || debt != 0 || resets.Load() != 1 {
+		t.Errorf("%d flows, %d owed, %d resets", flows, debt, resets.Load())
+	}
+	m.later(2 * peerTime)
+	if m.outbound(pkt); m.awake() {
+		t.Error("a client's poor line is never forgotten")
 	}
 }

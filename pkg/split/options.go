@@ -34,7 +34,9 @@ type Options struct {
 	// faster from loss on a LAN, and retransmits in vain where round trips
 	// vary by more.
 	MinRTO time.Duration
-	// Congestion is "cubic" (the default) or "reno".
+	// Congestion is "cubic" or "reno". The default is cubic, and reno behind a
+	// guard: on the short round trips of a LAN netstack's cubic gives up its slow
+	// start too early and grows slowly.
 	Congestion string
 	// DialTimeout bounds the time a server may take to answer; 10 s.
 	DialTimeout time.Duration
@@ -84,6 +86,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Congestion == "" {
 		o.Congestion = "cubic"
+		if o.Guard != nil {
+			o.Congestion = "reno"
+		}
 	}
 	return o
 }
