@@ -20,9 +20,10 @@ type bench struct {
 	runs int
 	out  string // directory of the raw readings
 
-	seconds float64 // length of a reading of `bench paths`
-	racers  string  // parts of the names of those that table peers is for, separated by commas; empty: all
-	flows   int     // of `bench crowd`
+	seconds  float64 // length of a reading of `bench paths`
+	timeline bool    // of its readings
+	racers   string  // parts of the names of those that table peers is for, separated by commas; empty: all
+	flows    int     // of `bench crowd`
 }
 
 // table is one that can be measured.

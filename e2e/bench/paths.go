@@ -29,6 +29,7 @@ type pathFlags struct {
 	faults                    int
 	transport                 string
 	lanes                     string
+	timeline                  bool
 }
 
 func parsePathFlags(args []string) (pathFlags, error) {
@@ -43,6 +44,7 @@ func parsePathFlags(args []string) (pathFlags, error) {
 	set.IntVar(&f.faults, "faults", 0, "instead of the scenarios: so many silent faults, beside bulk and new connections")
 	set.StringVar(&f.transport, "transport", "tcp", "of the links, for -faults")
 	set.StringVar(&f.lanes, "lanes", "", "instead of the rows and scenarios: hawser with these numbers of lanes per link, such as 1,2,4, on scenarios of their own")
+	set.BoolVar(&f.timeline, "timeline", false, "note where each uplink's capacity went, and save what it did every 100 ms")
 	set.BoolVar(&f.shared, "shared", false, "do not run everything at real-time priority: other work on the machine then shows in the figures")
 	return f, set.Parse(args)
 }
@@ -70,7 +72,7 @@ func (b *bench) measurePaths(args []string) (missed int, err error) {
 			return 0, err
 		}
 	}
-	b.runs, b.out, b.seconds = max(f.runs, 1), f.out, max(f.seconds, 3)
+	b.runs, b.out, b.seconds, b.timeline = max(f.runs, 1), f.out, max(f.seconds, 3), f.timeline
 	fmt.Printf("%s\n\n", thisMachine())
 	if f.faults > 0 {
 		return b.measureFaults(f.transport, f.faults)

@@ -27,6 +27,7 @@ type pathReading struct {
 	Suspected uint64    `json:"suspected"` // times that either agent took an uplink for ill
 	LateUs    float64   `json:"emulator_late_us"`
 	Faults    uint64    `json:"emulator_faults"` // not 0: the reading is invalid
+	Went      []string  `json:"went,omitempty"`  // where each uplink's capacity went, with -timeline
 }
 
 // object is how long objects of one size took, ms.
@@ -106,6 +107,9 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 	}
 	side.Go(func() { p.MessageMs = messages(w.dialerOf(r), names[0], stop) })
 	side.Go(func() { p.QueueMs = w.watchQueues(s, stop) })
+	if b.timeline {
+		side.Go(func() { p.Went = b.followTimeline(w, s, r, p.Seed, began, stop) })
+	}
 	base := make([]int64, len(flows))
 	wire, err := w.carried(s)
 	if err != nil {

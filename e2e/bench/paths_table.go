@@ -101,6 +101,7 @@ func (p *pathResult) notes(t *report, s scenario, best, sum float64) {
 		t.Notes = append(t.Notes, fmt.Sprintf("%s: packets that found a full queue: %.0f; times an uplink was suspected: %.0f (medians)", name,
 			median(p.of(name, func(x *pathReading) float64 { return float64(x.Dropped) })), median(p.of(name, func(x *pathReading) float64 { return float64(x.Suspected) }))))
 		for _, r := range runs {
+			t.Notes = append(t.Notes, r.Went...)
 			if r.LateUs > lateMost {
 				t.Notes = append(t.Notes, fmt.Sprintf("DISTURBED: the emulator was %.1f ms late in the mean in a run of %s: the processors were short", r.LateUs/1e3, name))
 			}
