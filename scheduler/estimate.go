@@ -63,6 +63,8 @@ type Estimator struct {
 	rounds    int           // round trips seen
 	path      time.Duration // the transport's smoothed round trip
 	far       int           // round trips in a row that it was far above the least
+	unrest    unrest
+	follower  Follower // works while the link is restless
 }
 
 // Ack takes in one sample.
@@ -145,7 +147,10 @@ func (e *Estimator) WantsPath(now time.Time) bool {
 // burst, or 0 for no limit. The transport's own idea of it may be far too high:
 // a sender that is held to its cap always looks as if it had more to give.
 func (e *Estimator) Pace() float64 {
-	if !e.full || e.bw == 0 {
+	switch {
+	case e.follower.Window() > 0:
+		return max(paceGain*e.follower.Rate(), paceFloor)
+	case !e.full || e.bw == 0:
 		return 0
 	}
 	return max(paceGain*e.bw, paceFloor)
@@ -230,7 +235,13 @@ func (e *Estimator) Cap() int {
 // trip keeps it up, by a little less than itself, so that a queue still drains;
 // and in one round of eight more is tried, and more still as long as that makes
 // the rate grow, so that it is found again.
+//
+// All that takes a second or two to follow. Where the rate changes every second,
+// a Follower decides.
 func (e *Estimator) NetCap() int {
+	if n := e.follower.Most(); n > 0 {
+		return n
+	}
 	if e.bw == 0 || e.minRTT == 0 || !e.full || !e.drainTo.IsZero() {
 		return e.Cap()
 	}
@@ -256,6 +267,23 @@ func (e *Estimator) NetCap() int {
 // See takes in the transport's smoothed round trip.
 func (e *Estimator) See(path time.Duration) { e.path = path }
 
+// Look takes in a look at a transport that tells what has arrived.
+func (e *Estimator) Look(now time.Time, v View) {
+	e.unrest.look(now, v, e.NetCap())
+	switch {
+	case !e.unrest.restless(now):
+		e.follower = Follower{}
+	case e.follower.Window() == 0 && v.RTT > 0:
+		e.follower.begin(now, v, e.NetCap(), e.unrest.last, e.unrest.base)
+	default:
+		e.follower.Look(now, v)
+	}
+}
+
+// Urge reports whether the transport should be asked to look for more than its
+// own congestion control lets pass; once in a while only.
+func (e *Estimator) Urge() bool { return e.follower.Urge() }
+
 // isFar reports whether the round trip has been so far above the least one, and
 // for so long, that it had better be measured anew: what is in flight is held to
 // less than would explain it.
@@ -263,17 +291,20 @@ func (e *Estimator) isFar(now time.Time) bool {
 	return e.far >= farRounds && now.Sub(e.minRTTAt) > farEvery
 }
 
-// slack is the time that the ends' own processing takes. On a slow line it is
+func (e *Estimator) slack() time.Duration { return slackAt(e.bw) }
+
+// slackAt is the time that the ends' own processing takes. On a slow line it is
 // little, and what is in flight for it waits in the uplink's queue. On a fast
 // one the ends are what is slow, and there is no queue.
-func (e *Estimator) slack() time.Duration {
-	return slackMin + time.Duration(float64(slackFast)*min(1, e.bw/fastRate))
+func slackAt(rate float64) time.Duration {
+	return slackMin + time.Duration(float64(slackFast)*min(1, rate/fastRate))
 }
 
 // Renew prepares for a new connection on the same uplink: the path may have
 // changed, so the rates are believed by half and the start is made again.
 func (e *Estimator) Renew() {
-	*e = Estimator{minRTT: e.minRTT, minRTTAt: e.minRTTAt, srtt: e.srtt, rttvar: e.rttvar, rate: e.rate / 2, bw: e.bw / 2}
+	e.unrest.renew()
+	*e = Estimator{unrest: e.unrest, minRTT: e.minRTT, minRTTAt: e.minRTTAt, srtt: e.srtt, rttvar: e.rttvar, rate: e.rate / 2, bw: e.bw / 2}
 }
 
 // MinRTT is the smallest round trip of the last ten seconds.

@@ -7,10 +7,11 @@ import "time"
 // at the other end's transport, unseen by the tunnel there, but no longer in the
 // network.
 type Sense struct {
-	Known    bool          // the rest, but for RTT, means something
-	RTT      time.Duration // the transport's own measure, or 0
-	Arrived  uint64        // bytes of the stream that the peer's end has in order; 0: not counted
-	Ahead    int           // bytes that it has beyond a gap
-	InFlight int           // bytes in the network
-	Progress uint64        // grows with everything that the peer's end acknowledges
+	Known     bool          // the rest, but for RTT, means something
+	RTT       time.Duration // the transport's own measure, or 0
+	Arrived   uint64        // bytes of the stream that the peer's end has in order; 0: not counted
+	Ahead     int           // bytes that it has beyond a gap
+	InFlight  int           // bytes in the network
+	Progress  uint64        // grows with everything that the peer's end acknowledges
+	Delivered uint64        // bytes that it has acknowledged, in order or not; with all that the transport adds to them
 }

@@ -184,6 +184,16 @@ func (c *Controller) Lost(now time.Duration, number int64) {
 	}
 }
 
+// Restart goes back to Startup, with the model as it is: the caller knows that
+// the path is not full. What the short-term and long-term bounds remember of loss
+// is forgotten.
+func (c *Controller) Restart() {
+	c.full = fullPipe{base: c.rs.rate}
+	c.forgetShortTerm()
+	c.inFlightLong, c.tooHigh = unbounded, false
+	c.enter(Startup)
+}
+
 // Forget takes in a packet that was lost and whose loss says nothing about
 // the path, such as a probe for a larger packet size.
 func (c *Controller) Forget(number int64) { c.sampler.log.take(number) }
@@ -231,6 +241,9 @@ func (c *Controller) Bandwidth() float64 { return c.bw }
 // MinRTT is what the model believes the path alone takes; 0 before the first
 // sample.
 func (c *Controller) MinRTT() time.Duration { return c.minRTT }
+
+// Delivered is how many bytes were acknowledged so far.
+func (c *Controller) Delivered() int64 { return c.sampler.delivered }
 
 // Delivery is the delivery rate as last measured, bytes per second, and
 // whether the sender was short of data meanwhile.

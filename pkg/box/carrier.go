@@ -15,5 +15,5 @@ func Carrier(c *link.Conn) tunnel.Carrier { return carrier{c} }
 // Sense implements tunnel.Carrier.
 func (c carrier) Sense() scheduler.Sense {
 	s := c.Stats()
-	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Known: s.Window > 0}
+	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Known: s.Window > 0}
 }

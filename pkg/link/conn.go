@@ -55,6 +55,7 @@ type Stats struct {
 	Delivered    uint64 // grows with everything sent that the peer acknowledges, in order or not
 	Arrived      uint64 // TCP: bytes of the stream that the peer's end has in order
 	Ahead        int64  // TCP: bytes that it has beyond a gap, about
+	Acked        uint64 // bytes that the peer's end has, in order or not; QUIC: with its headers
 
 	RecordsIn, RecordsOut uint64
 	BytesIn, BytesOut     uint64 // of whole records, as on the wire
@@ -90,6 +91,8 @@ type pipe interface {
 	close(reason error)
 	// pace limits the rate of sending, in bytes per second; 0 = no limit.
 	pace(rate float64)
+	// urge has the congestion control look for more, as at the start.
+	urge()
 	// sample enters the transport's figures.
 	sample(*Stats)
 	// describe enters what the transport knows.
@@ -329,6 +332,11 @@ func (c *Conn) Close(err error) {
 // Pace asks the transport not to send faster than rate bytes per second, also
 // in bursts; 0 lifts the limit.
 func (c *Conn) Pace(rate float64) { c.pipe.pace(rate) }
+
+// Urge asks the transport's congestion control to look for more than it lets
+// pass, as at the start of a connection. It must have a reason: the path is not
+// full.
+func (c *Conn) Urge() { c.pipe.urge() }
 
 // Stats samples the connection's figures. It costs one system call on TCP.
 func (c *Conn) Stats() Stats {

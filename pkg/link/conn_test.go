@@ -436,6 +436,32 @@ func TestInfo(t *testing.T) {
 	})
 }
 
+// TestUrge: a connection whose congestion control begins its search anew goes on
+// with the same one, and carries on.
+func TestUrge(t *testing.T) {
+	transports(t, func(t *testing.T, transport Transport) {
+		c := startCloud(t, "127.0.0.1:0", nil)
+		edge, cloud := c.connect(transport)
+		defer edge.Close(ErrClosed)
+		before := edge.Info().Congestion
+		sent, got := make(chan error, 1), make(chan error, 1)
+		go traffic(edge, 300, sent)
+		go expect(cloud, 300, got)
+		for range 5 {
+			edge.Urge()
+			time.Sleep(2 * time.Millisecond)
+		}
+		if err := errors.Join(<-sent, <-got); err != nil {
+			t.Fatal(err)
+		}
+		var after Info
+		edge.pipe.describe(&after)
+		if after.Congestion != before {
+			t.Errorf("%s after %s", after.Congestion, before)
+		}
+	})
+}
+
 func TestBackoff(t *testing.T) {
 	b := Backoff{Min: 100 * time.Millisecond, Max: time.Second}
 	var got []time.Duration

@@ -26,12 +26,14 @@ type governor struct {
 	asks    int           // in a row that were allowed and not followed by a packet
 	askedAt time.Duration // the first of them
 
-	most     atomic.Uint64 // bits of the highest rate, bytes per second; 0: no limit
-	window   atomic.Int64
-	flying   atomic.Int64
-	delivery atomic.Int64
-	arrived  atomic.Uint64 // packets acknowledged
-	limited  atomic.Bool
+	most       atomic.Uint64 // bits of the highest rate, bytes per second; 0: no limit
+	window     atomic.Int64
+	flying     atomic.Int64
+	delivery   atomic.Int64
+	arrived    atomic.Uint64 // packets acknowledged
+	ackedBytes atomic.Uint64 // their bytes
+	limited    atomic.Bool
+	urged      atomic.Bool
 }
 
 // newGovernor starts with packets of the given size and, unless it is 0, a
@@ -47,6 +49,9 @@ func newGovernor(now time.Duration, packet int, rtt time.Duration) *governor {
 
 // limit holds the rate, 0 lifts the limit.
 func (g *governor) limit(rate float64) { g.most.Store(math.Float64bits(max(rate, 0))) }
+
+// urge has the controller look for more at its next event.
+func (g *governor) urge() { g.urged.Store(true) }
 
 // rate is what packets are paced at, bytes per second.
 func (g *governor) rate() float64 {
@@ -120,12 +125,16 @@ func (g *governor) marked() { g.controller.Marked(g.now) }
 // settle closes an event; rtt as in bbr.Controller.Settle.
 func (g *governor) settle(now, rtt time.Duration, inFlight int) {
 	g.now, g.open = now, false
+	if g.urged.Swap(false) {
+		g.controller.Restart()
+	}
 	g.controller.Settle(now, rtt, inFlight)
 	rate, limited := g.controller.Delivery()
 	g.window.Store(int64(g.controller.Window()))
 	g.flying.Store(int64(inFlight))
 	g.delivery.Store(int64(rate))
 	g.limited.Store(limited)
+	g.ackedBytes.Store(uint64(g.controller.Delivered()))
 }
 
 func (g *governor) resize(packet int) {
@@ -137,5 +146,5 @@ func (g *governor) resize(packet int) {
 func (g *governor) sample(s *Stats) {
 	s.Window, s.InFlight = g.window.Load(), g.flying.Load()
 	s.DeliveryRate, s.AppLimited = g.delivery.Load(), g.limited.Load()
-	s.Delivered = g.arrived.Load()
+	s.Delivered, s.Acked = g.arrived.Load(), g.ackedBytes.Load()
 }

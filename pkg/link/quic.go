@@ -165,6 +165,8 @@ func (p *quicPipe) close(reason error) {
 
 func (p *quicPipe) pace(rate float64) { p.control.Load().limit(rate) }
 
+func (p *quicPipe) urge() { p.control.Load().urge() }
+
 func (p *quicPipe) sample(s *Stats) {
 	q := p.conn.ConnectionStats()
 	s.RTT, s.RTTVar, s.MinRTT = q.SmoothedRTT, q.MeanDeviation, q.MinRTT

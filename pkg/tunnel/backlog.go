@@ -39,7 +39,7 @@ const (
 func (b *backlog) add(l *link) {
 	b.srtt = max(b.srtt, l.est.SRTT())
 	b.rate += l.est.Rate()
-	b.caps += l.est.Cap()
+	b.caps += max(l.est.Cap(), l.est.NetCap())
 }
 
 // allowance is how much of a flow may wait here: the part that its user has a

@@ -39,6 +39,10 @@ type QuickCarrier interface {
 	Resume(batch []wire.Record) error
 }
 
+// Urger is a Carrier whose transport can be asked to look for more than its own
+// congestion control lets pass, as at the start of a connection.
+type Urger interface{ Urge() }
+
 // Limits of batches.
 const (
 	txBatches  = 2         // per connection: one at the transport, one being filled
@@ -312,6 +316,9 @@ const recordOverhead = 4 + 16
 
 // pace tells the transport of the link's rate when that has moved.
 func (c *conn) pace() {
+	if u, ok := c.carrier.(Urger); ok && c.link.est.Urge() {
+		u.Urge()
+	}
 	want := c.link.est.Pace()
 	if want > c.paced*0.95 && want < c.paced*1.05 || want == c.paced {
 		return

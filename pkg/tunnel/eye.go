@@ -37,6 +37,9 @@ func (c *conn) look(now time.Time) {
 	if arrived := s.Arrived - e.base; arrived > e.sent {
 		e.base += arrived - e.sent // the handshake's last bytes had been under way
 	}
+	if s.Known {
+		c.link.est.Look(now, scheduler.View{RTT: s.RTT, Delivered: s.Delivered, Flying: c.flying(), InFlight: s.InFlight})
+	}
 }
 
 // flying is how many bytes are under way in the network or wait for it at this
