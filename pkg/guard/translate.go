@@ -13,6 +13,9 @@ func (f *Flow) Outbound(tcp []byte, payload int, mend bool) {
 	if f.state == Bounded && tcp[13]&(FlagSYN|FlagRST) == 0 {
 		f.note(tcp, payload, mend)
 	}
+	if f.state == Open {
+		f.seq = binary.BigEndian.Uint32(tcp[4:]) + uint32(payload) + f.delta
+	}
 	if f.delta != 0 {
 		change(tcp, 4, binary.BigEndian.Uint32(tcp[4:])+f.delta, mend)
 	}
@@ -21,6 +24,27 @@ func (f *Flow) Outbound(tcp []byte, payload int, mend bool) {
 			change(tcp, at, binary.BigEndian.Uint32(tcp[at:])+f.drift, mend)
 		}
 	}
+}
+
+// near is more than what can be under way, in bytes.
+const near = 1 << 26
+
+// Strange says that a client's segment acknowledges what this flow has not
+// sent: it may be the first of another connection between the same ends, whose
+// SYN the guard has not seen because the kernel has answered it.
+func (f *Flow) Strange(tcp []byte) bool {
+	if tcp[13]&(FlagSYN|FlagRST|FlagACK) != FlagACK {
+		return false
+	}
+	ack := binary.BigEndian.Uint32(tcp[8:])
+	switch f.state {
+	case Waiting, Joining:
+		return ack != f.cookie+1
+	case Bounded, Open:
+		d := int32(ack - f.seq)
+		return d > near || d < -near
+	}
+	return false
 }
 
 // note remembers what the client was told, and keeps its window bounded.

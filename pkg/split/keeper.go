@@ -106,7 +106,7 @@ func (k *keeper) inbound(s *segment) action {
 		k.mu.Unlock()
 		return k.stranger(&ends, s)
 	}
-	if w.again && k.replaced(w, s) {
+	if (w.again || w.flow.Strange(s.tcp())) && k.replaced(w, s) {
 		k.mu.Unlock()
 		w.conn.expel()
 		return k.stranger(&ends, s)
