@@ -179,7 +179,8 @@ func TestCleanupWithoutJournal(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			// All values that cannot be known without the journal are already set.
 			w := newWorld(t, "net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")
-			w.useAllTables()
+			w.useAllTables() // loads connection tracking
+			must(t, writeSysctl(liberal, "1"))
 			p := w.planOf(role)
 			before := w.snapshot()
 			for k, steps := 0, 1; k < steps; k += 3 {
