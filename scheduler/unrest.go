@@ -12,6 +12,7 @@ const (
 	unrestRatio = 2                      // of the largest to the least of them
 	outage      = 500 * time.Millisecond // without any progress
 	fullQueue   = 15 * time.Millisecond  // beyond the least round trip: the link is full
+	leastPath   = 5 * time.Millisecond   // round trip of a path that is followed
 )
 
 // unrest notices that a link changes its rate: that it was full twice within ten
@@ -20,6 +21,10 @@ const (
 // rate: its round trips never are as short as they could be. And only two
 // slots in a row count, as the sender may have been short of a processor in one.
 // A link that was dead for half a second is restless, too.
+//
+// Paths of less than leastPath are no uplinks by radio: what changes there is
+// the share of a processor that the programs get, and to follow that took such
+// links down to a tenth of their rate.
 type unrest struct {
 	moved  time.Time // when anything was acknowledged last
 	stuck  bool      // something was in flight then
@@ -39,7 +44,7 @@ type unrest struct {
 }
 
 // restless reports whether the rate has changed lately.
-func (u *unrest) restless(now time.Time) bool { return now.Before(u.until) }
+func (u *unrest) restless(now time.Time) bool { return u.base >= leastPath && now.Before(u.until) }
 
 // renew prepares for another connection.
 func (u *unrest) renew() { *u = unrest{until: u.until, moved: u.moved, stuck: u.stuck} }
