@@ -52,7 +52,7 @@ type Flow struct {
 	fixes   []fix   // in order, apart
 	spare   []fix   // memory for the next fixes
 
-	open      bool   // the sender sees every gap beyond told, and repairs it,
+	open      bool   // the sender sees every gap beyond told and repairs it,
 	openUntil uint32 // until this is acknowledged
 
 	gapAt  time.Duration // since when there is a gap that may be reordering; 0: none
@@ -77,7 +77,8 @@ func (f *Flow) Reset() {
 
 // Sent notes that a segment or a train of segments of mss bytes was sent with a
 // timestamp. It returns the part of it that was not sent before; what was is the
-// sender's own repair.
+// sender's own repair. What is skipped is left to the sender: a flow may begin
+// with a repair, and then lacks what was sent between that and the next new data.
 func (f *Flow) Sent(now time.Duration, r Range, mss int, stamp uint32) (fresh Range, ok bool) {
 	if !f.begun {
 		f.begun, f.una, f.told, f.high, f.top = true, r.From, r.From, r.From, r.From
@@ -89,6 +90,9 @@ func (f *Flow) Sent(now time.Duration, r Range, mss int, stamp uint32) (fresh Ra
 	}
 	if f.Idle() {
 		f.moved, f.stuck, f.probes = now, now, 0
+	}
+	if before(f.high, r.From) { // not kept: sent before the flow began, with a repair of the sender's
+		f.open, f.openUntil = true, r.From
 	}
 	f.high, f.mss = r.To, max(mss, 1)
 	f.marks = append(f.marks, mark{r.To, stamp, now})

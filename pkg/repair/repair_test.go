@@ -280,6 +280,27 @@ func TestBeginsInTheMiddle(t *testing.T) {
 }
 
 // An acknowledgement that was overtaken says nothing.
+// A flow that begins with a repair of the sender's lacks what was sent between
+// that and the next new data: the sender is never told to have it acknowledged.
+func TestBeginsWithARepair(t *testing.T) {
+	r := &rig{t: t, credit: 1 << 20}
+	r.send(0, 2)
+	r.send(10, 20) // 2 to 10 were sent before
+	r.now += 10 * ms
+	tell, v := r.ack(2, 10, 20)
+	r.told(2, true, tell, v)
+	r.want()
+	tell, v = r.ack(9, 10, 20)
+	r.told(9, true, tell, v)
+	tell, v = r.ack(20)
+	r.told(20, false, tell, v)
+	r.send(20, 30) // from here on everything is known
+	r.now += 10 * ms
+	tell, v = r.ack(20, 21, 30)
+	r.told(30, false, tell, v)
+	r.want(Range{20, 21})
+}
+
 func TestOldAck(t *testing.T) {
 	r := newRig(t, 2)
 	r.send(2, 12)

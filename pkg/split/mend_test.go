@@ -27,7 +27,7 @@ type wire struct {
 	ends  [2]*channel.Endpoint
 	delay time.Duration
 	mend  *mender // on the first end's side; nil: none
-	whole bool    // frames are lost whole
+	every uint32  // frames are lost whole, one per so many bytes; 0: packets at random
 	count counters
 
 	air [2]chan flying
@@ -35,6 +35,7 @@ type wire struct {
 	mu                sync.Mutex
 	rng               *rand.Rand
 	loss              float64
+	start, next       uint32 // sequence numbers: of the data, and of the next byte to be lost
 	lost              atomic.Int64
 	pumps, deliveries sync.WaitGroup
 }
@@ -78,11 +79,11 @@ func (w *wire) pump(ctx context.Context, from int) {
 func (w *wire) carry(from int, pkt *stack.PacketBuffer) {
 	frame := pkt.ToView().AsSlice()
 	segments := cut(frame, int(pkt.GSOOptions.MSS))
-	if w.whole && w.loses(from, pkt.Data().Size()) {
+	if w.every > 0 && w.losesFrame(from, pkt) {
 		return
 	}
 	for _, p := range segments {
-		if w.whole || !w.loses(from, pkt.Data().Size()) {
+		if w.every > 0 || !w.loses(from, pkt.Data().Size()) {
 			w.air[from] <- flying{time.Now().Add(w.delay), p}
 		}
 	}
@@ -94,6 +95,29 @@ func (w *wire) loses(from, payload int) bool {
 	defer w.mu.Unlock()
 	if from != 0 || payload == 0 || w.rng.Float64() >= w.loss {
 		return false
+	}
+	w.lost.Add(1)
+	return true
+}
+
+// losesFrame says that a frame is lost whole: each that is the first to carry
+// one of the bytes that are every bytes apart. So many are lost whatever size
+// the frames have, which depends on how busy the machine is.
+func (w *wire) losesFrame(from int, pkt *stack.PacketBuffer) bool {
+	seq, n := header.TCP(pkt.TransportHeader().Slice()).SequenceNumber(), uint32(pkt.Data().Size())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if from != 0 || n == 0 {
+		return false
+	}
+	if w.start == 0 {
+		w.start, w.next = seq, seq+w.every
+	}
+	if int32(seq+n-w.next) <= 0 {
+		return false
+	}
+	for int32(seq+n-w.next) > 0 {
+		w.next += w.every
 	}
 	w.lost.Add(1)
 	return true
@@ -248,11 +272,11 @@ func transfer(t *testing.T, w *wire, n int) time.Duration {
 // are lost or whole frames.
 func TestMendRandomLoss(t *testing.T) {
 	const n, delay, loss = 8 << 20, 2 * time.Millisecond, 0.01
-	for _, whole := range []bool{false, true} {
-		t.Run(map[bool]string{false: "packets", true: "frames"}[whole], func(t *testing.T) {
+	for name, every := range map[string]uint32{"packets": 0, "frames": n / 20} {
+		t.Run(name, func(t *testing.T) {
 			for try := 1; ; try++ {
 				plain, mended := newWire(false, loss, delay), newWire(true, loss, delay)
-				plain.whole, mended.whole = whole, whole
+				plain.every, mended.every = every, every
 				slow := transfer(t, plain, n/8)
 				fast := transfer(t, mended, n)
 				t.Logf("with 1 %% loss: %d KB in %v without, %d KB in %v with mending; %d lost, %d mended",
@@ -263,7 +287,7 @@ func TestMendRandomLoss(t *testing.T) {
 				if len(mended.mend.flows) != 0 || mended.mend.debt != 0 {
 					t.Errorf("%d flows are kept, %d bytes owed", len(mended.mend.flows), mended.mend.debt)
 				}
-				if fast < 8*slow || whole { // too few are lost to compare
+				if fast < 8*slow || every > 0 { // too few are lost to compare
 					return
 				}
 				if try == 3 { // a busy machine is slow in both ways
