@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hawser/pkg/nonblock"
 	"hawser/pkg/wire"
 )
 
@@ -102,7 +103,7 @@ type pipe interface {
 // Sender's memory.
 const (
 	arenaSize  = 16 << 10 // sealed headers of one write, bytes
-	maxVectors = 1024     // UIO_MAXIOV, see writev(2)
+	maxVectors = nonblock.MaxVectors
 )
 
 // Conn is one established connection of a link. Send belongs to one goroutine

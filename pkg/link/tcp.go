@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"hawser/pkg/nonblock"
 	"hawser/pkg/park"
 	"io"
 	"math"
@@ -111,6 +112,7 @@ type tcpPipe struct {
 
 	// The writer's: the arguments and the result of writeOnce.
 	out       [][]byte
+	outVec    nonblock.Vectors
 	sent      int
 	failed    error
 	writeOnce func(fd uintptr) bool
@@ -119,6 +121,7 @@ type tcpPipe struct {
 	// The reader's: the arguments and the result of readOnce, which is kept as
 	// a function value so that a read allocates nothing.
 	in       [][]byte
+	inVec    nonblock.Vectors
 	try      bool
 	n        int
 	err      error
@@ -149,7 +152,7 @@ func (p *tcpPipe) readv(bufs [][]byte, try bool) (int, error) {
 // to read.
 func (p *tcpPipe) read(fd uintptr) bool {
 	for {
-		n, err := unix.Readv(int(fd), p.in)
+		n, err := p.inVec.Readv(int(fd), p.in)
 		switch err {
 		case nil:
 			p.n = n
@@ -195,7 +198,7 @@ func (p *tcpPipe) tryWritev(bufs [][]byte) (int, error) {
 // tryWrite is the one attempt of tryWritev.
 func (p *tcpPipe) tryWrite(fd uintptr) {
 	for {
-		n, err := unix.Writev(int(fd), p.out[:min(len(p.out), maxVectors)])
+		n, err := p.outVec.Writev(int(fd), p.out)
 		switch err {
 		case nil:
 			p.sent = n
@@ -212,7 +215,7 @@ func (p *tcpPipe) tryWrite(fd uintptr) {
 // write is one attempt; false asks to be called again when there is room.
 func (p *tcpPipe) write(fd uintptr) bool {
 	for {
-		n, err := unix.Writev(int(fd), p.out[:min(len(p.out), maxVectors)])
+		n, err := p.outVec.Writev(int(fd), p.out)
 		switch err {
 		case nil:
 			p.sent = n

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"hawser/pkg/nonblock"
 	"hawser/pkg/party"
 )
 
@@ -226,7 +227,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	for {
-		n, err := unix.Read(c.fd, p)
+		n, err := nonblock.Read(c.fd, p)
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
@@ -251,8 +252,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	done := 0
 	for done < len(p) {
-		n, err := unix.Write(c.fd, p[done:])
-		done += max(n, 0)
+		n, err := nonblock.Write(c.fd, p[done:])
+		done += n
 		switch {
 		case err == nil, err == unix.EINTR:
 		case err == unix.EAGAIN:
@@ -265,8 +266,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return done, nil
 }
 
-// Writev is Write for several pieces with one system call for up to 1024 of
-// them.
+// Writev is Write for several pieces with one system call for up to
+// nonblock.MaxVectors of them.
 func (c *Conn) Writev(bufs [][]byte) (int, error) {
 	if err := c.usable(); err != nil {
 		return 0, err
@@ -289,7 +290,7 @@ func (c *Conn) Writev(bufs [][]byte) (int, error) {
 			skip += n
 			continue
 		}
-		n, err := unix.Writev(c.fd, bufs[:min(len(bufs), 1024)])
+		n, err := c.poller.vectors.Writev(c.fd, bufs)
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"hawser/pkg/nonblock"
 	"hawser/pkg/slim"
 )
 
@@ -52,6 +53,8 @@ type Poller struct {
 	events  [eventBatch]unix.EpollEvent
 	got     int
 	err     error
+
+	vectors nonblock.Vectors // of its connections' writes
 }
 
 // watched is what gets a descriptor's events.
@@ -117,7 +120,7 @@ func (p *Poller) Wait(timeout time.Duration) error {
 // collect takes the events there are without waiting.
 func (p *Poller) collect() error {
 	for {
-		n, err := unix.EpollWait(p.epoll, p.events[:], 0)
+		n, err := nonblock.Poll(p.epoll, p.events[:])
 		switch {
 		case err == nil:
 			p.got = n

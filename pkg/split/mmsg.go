@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"hawser/pkg/nonblock"
 )
 
 // mmsghdr is struct mmsghdr of recvmmsg(2) and sendmmsg(2).
@@ -40,13 +41,13 @@ func sendmmsg(fd uintptr, msgs []mmsghdr) (int, unix.Errno) {
 
 func mmsg(call, fd uintptr, msgs []mmsghdr) (int, unix.Errno) {
 	for {
-		n, _, errno := unix.Syscall6(call, fd, uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), unix.MSG_DONTWAIT, 0, 0)
+		n, errno := nonblock.Mmsg(call, fd, unsafe.Pointer(&msgs[0]), len(msgs))
 		if errno == unix.EINTR {
 			continue
 		}
 		if errno != 0 {
 			return 0, errno
 		}
-		return int(n), 0
+		return n, 0
 	}
 }

@@ -1,0 +1,126 @@
+package nonblock
+
+import (
+	"bytes"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// pairOf returns both ends of a non-blocking pair of sockets.
+func pairOf(t *testing.T) [2]int {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fds[0]); unix.Close(fds[1]) })
+	return fds
+}
+
+func TestNothingThere(t *testing.T) {
+	fds := pairOf(t)
+	p := make([]byte, 8)
+	var v Vectors
+	if n, err := Read(fds[0], p); n != 0 || err != unix.EAGAIN {
+		t.Errorf("Read: %d, %v, want 0, EAGAIN", n, err)
+	}
+	if n, err := v.Readv(fds[0], [][]byte{p}); n != 0 || err != unix.EAGAIN {
+		t.Errorf("Readv: %d, %v, want 0, EAGAIN", n, err)
+	}
+	if n, err := Write(-1, p); n != 0 || err != unix.EBADF {
+		t.Errorf("Write: %d, %v, want 0, EBADF", n, err)
+	}
+	msgs := [1]struct {
+		unix.Msghdr
+		len uint64
+	}{}
+	if _, errno := Mmsg(unix.SYS_RECVMMSG, uintptr(fds[0]), unsafe.Pointer(&msgs), 1); errno != unix.EAGAIN {
+		t.Errorf("Mmsg: %v, want EAGAIN", errno)
+	}
+	for fullFor := 0; ; fullFor++ {
+		if _, err := Write(fds[0], make([]byte, 64<<10)); err == unix.EAGAIN {
+			break
+		}
+		if fullFor > 1000 {
+			t.Fatal("a socket that nobody reads is never full")
+		}
+	}
+}
+
+func TestBytesArriveInOrder(t *testing.T) {
+	fds := pairOf(t)
+	var v Vectors
+	if n, err := v.Writev(fds[0], [][]byte{[]byte("one "), nil, []byte("two "), {}}); n != 8 || err != nil {
+		t.Fatalf("Writev: %d, %v, want 8", n, err)
+	}
+	if n, err := Write(fds[0], []byte("three")); n != 5 || err != nil {
+		t.Fatalf("Write: %d, %v, want 5", n, err)
+	}
+	a, b, c := make([]byte, 3), make([]byte, 6), make([]byte, 100)
+	if n, err := v.Readv(fds[1], [][]byte{a, nil, b}); n != 9 || err != nil {
+		t.Fatalf("Readv: %d, %v, want 9", n, err)
+	}
+	n, err := Read(fds[1], c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := bytes.Join([][]byte{a, b, c[:n]}, nil); string(got) != "one two three" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestMostVectors(t *testing.T) {
+	fds := pairOf(t)
+	bufs := make([][]byte, MaxVectors+10)
+	for i := range bufs {
+		bufs[i] = []byte{byte(i)}
+	}
+	var v Vectors
+	if n, err := v.Writev(fds[0], bufs); n != MaxVectors || err != nil {
+		t.Fatalf("Writev: %d, %v, want %d", n, err, MaxVectors)
+	}
+}
+
+func TestPoll(t *testing.T) {
+	fds := pairOf(t)
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(epoll)
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fds[1]), Pad: 7}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fds[1], &ev); err != nil {
+		t.Fatal(err)
+	}
+	events := make([]unix.EpollEvent, 4)
+	if n, err := Poll(epoll, events); n != 0 || err != nil {
+		t.Fatalf("at rest: %d, %v, want 0", n, err)
+	}
+	_, _ = Write(fds[0], []byte("x"))
+	if n, err := Poll(epoll, events); n != 1 || err != nil || events[0].Pad != 7 {
+		t.Fatalf("readable: %d, %v, %+v", n, err, events[0])
+	}
+}
+
+// TestNoAllocations also shows that no reference to a buffer stays.
+func TestNoAllocations(t *testing.T) {
+	fds := pairOf(t)
+	bufs := [][]byte{make([]byte, 100), make([]byte, 200)}
+	in := make([]byte, 300)
+	var v Vectors
+	n := testing.AllocsPerRun(100, func() {
+		_, _ = v.Writev(fds[0], bufs)
+		_, _ = Read(fds[1], in)
+		_, _ = Read(fds[1], in) // EAGAIN
+	})
+	if n != 0 && !raced {
+		t.Errorf("%v allocations per round, want 0", n)
+	}
+	for _, iov := range v.iovs[:cap(v.iovs)] {
+		if iov.Base != nil {
+			t.Error("a reference to a buffer was kept")
+		}
+	}
+}
