@@ -24,7 +24,7 @@ type incoming interface {
 
 // admit starts the handshake if the gate lets it in.
 func (l *Listener) admit(ctx context.Context, in incoming) {
-	if !l.gate.enter(in.remote().Addr()) {
+	if !l.places.Enter(in.remote().Addr()) {
 		l.options.Counters.Crowded.Add(1)
 		in.drop()
 		return
@@ -46,7 +46,7 @@ type arrival struct {
 func (l *Listener) handle(ctx context.Context, in incoming) {
 	defer l.active.Done()
 	remote := in.remote()
-	defer l.gate.leave(remote.Addr())
+	defer l.places.Leave(remote.Addr())
 	ctx, cancel := context.WithTimeout(ctx, l.options.Timeout)
 	defer cancel()
 	a := &arrival{l: l, at: StepError{Transport: in.transport(), Remote: remote, Step: StepTLS}}

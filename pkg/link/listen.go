@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"hawser/pkg/places"
 	"hawser/pkg/wire"
 )
 
@@ -73,7 +74,7 @@ type Listener struct {
 	options ListenOptions
 	tcp     *net.TCPListener
 	quic    *quicListener
-	gate    *gate
+	places  *places.Places // for handshakes
 	active  sync.WaitGroup // handle
 }
 
@@ -82,7 +83,7 @@ func Listen(ctx context.Context, o ListenOptions) (*Listener, error) {
 	if err := o.fill(); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	l := &Listener{options: o, gate: newGate(o.MaxHandshakes, o.MaxPerSource)}
+	l := &Listener{options: o, places: places.New(o.MaxHandshakes, o.MaxPerSource)}
 	var udp *quicSocket
 	var err error
 	// A free TCP port may be taken for UDP: with port 0, look for another.
@@ -98,7 +99,7 @@ func Listen(ctx context.Context, o ListenOptions) (*Listener, error) {
 	v := &verdict{peerKey: o.PeerKey}
 	config := v.config(o.Certificate)
 	config.VerifyConnection = o.verify
-	if l.quic, err = newQUICListener(udp, config, l.gate.crowded); err != nil {
+	if l.quic, err = newQUICListener(udp, config, l.places.Crowded); err != nil {
 		_ = l.tcp.Close()
 		return nil, fmt.Errorf("listen: quic %s: %w", o.Address, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -156,29 +155,6 @@ func TestNoise(t *testing.T) {
 	}
 	if e := c.failure(); e.Step != StepTLS {
 		t.Errorf("got %v", e)
-	}
-}
-
-func TestGate(t *testing.T) {
-	g := newGate(5, 2)
-	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:192.0.2.1")
-	six, same, other := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2%eth0"), netip.MustParseAddr("2001:db8:0:1::1")
-	for i, c := range []struct {
-		addr netip.Addr
-		ok   bool
-	}{{a, true}, {b, true}, {a, false}, {six, true}, {same, true}, {six, false}, {other, true}, {netip.MustParseAddr("192.0.2.2"), false}} {
-		if g.enter(c.addr) != c.ok {
-			t.Errorf("step %d: %v", i, c.addr)
-		}
-	}
-	if !g.crowded() {
-		t.Error("a full gate is not crowded")
-	}
-	for _, addr := range []netip.Addr{a, a, six, same, other} {
-		g.leave(addr)
-	}
-	if g.open != 0 || len(g.source) != 0 || g.crowded() {
-		t.Errorf("not empty: %+v", g)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"hawser/pkg/card"
 	"hawser/pkg/identity"
+	"hawser/pkg/places"
 	"hawser/pkg/wire"
 )
 
@@ -45,7 +46,7 @@ const (
 // any goroutine, but for Greet.
 type Gate struct {
 	o      GateOptions
-	places places
+	places *places.Places // for handshakes
 	ctx    context.Context
 	stop   context.CancelFunc
 	active sync.WaitGroup
@@ -56,7 +57,7 @@ type Gate struct {
 
 // NewGate returns a Gate without associations.
 func NewGate(o GateOptions) *Gate {
-	g := &Gate{o: o, table: map[[16]byte]*Association{}, places: places{source: map[netip.Prefix]int{}}}
+	g := &Gate{o: o, table: map[[16]byte]*Association{}, places: places.New(mostAtOnce, mostPerSource)}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -95,7 +96,7 @@ func (g *Gate) admit(fd int, remote netip.AddrPort, first []byte) {
 		g.o.Counters.Failed.Add(1)
 		return
 	}
-	if !g.places.enter(remote.Addr()) {
+	if !g.places.Enter(remote.Addr()) {
 		g.o.Counters.Crowded.Add(1)
 		conn.Close()
 		return
@@ -130,7 +131,7 @@ func (g *Gate) handle(c *control, remote netip.AddrPort) {
 	_ = c.SetLinger(-1)
 	_ = c.SetKeepAliveConfig(keepAlive)
 	a, t, err := g.shake(c)
-	g.places.leave(remote.Addr())
+	g.places.Leave(remote.Addr())
 	if err != nil {
 		if g.ctx.Err() == nil {
 			g.o.Counters.Failed.Add(1)
@@ -229,44 +230,4 @@ func (g *Gate) decide(state tls.ConnectionState, message []byte) (wire.Grant, Cl
 		return refuse(wire.StatusInternal, "no randomness")
 	}
 	return grant, client, nil
-}
-
-// places bounds how many handshakes are under way, in all and per source.
-type places struct {
-	mu     sync.Mutex
-	taken  int
-	source map[netip.Prefix]int
-}
-
-func (p *places) enter(a netip.Addr) bool {
-	from := sourceOf(a)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.taken >= mostAtOnce || p.source[from] >= mostPerSource {
-		return false
-	}
-	p.taken++
-	p.source[from]++
-	return true
-}
-
-func (p *places) leave(a netip.Addr) {
-	from := sourceOf(a)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.taken--
-	if p.source[from]--; p.source[from] == 0 {
-		delete(p.source, from)
-	}
-}
-
-// sourceOf returns what counts as one source.
-func sourceOf(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits)
-	return p
 }
