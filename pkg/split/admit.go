@@ -191,6 +191,7 @@ func (k *keeper) outbound(pkt *stack.PacketBuffer) bool {
 	w := k.flows[ends]
 	if w == nil {
 		k.mu.Unlock()
+		k.orphaned(h, &ends, pkt.NetworkProtocolNumber == header.IPv6ProtocolNumber)
 		return false // of a connection whose place another one has taken
 	}
 	if w.flow.State() == guard.Joining {
@@ -200,6 +201,16 @@ func (k *keeper) outbound(pkt *stack.PacketBuffer) bool {
 	w.flow.Outbound(h, pkt.Data().Size(), !pkt.GSOOptions.NeedsCsum || pkt.GSOOptions.Type == stack.GSONone)
 	k.mu.Unlock()
 	return true
+}
+
+// orphaned ends a handshake of the stack's whose flow has gone before the stack
+// answered its SYN: nobody else would for two minutes, in which a goroutine and
+// its buffers wait.
+func (k *keeper) orphaned(h header.TCP, ends *guard.Ends, v6 bool) {
+	if h.Flags() == header.TCPFlagSyn|header.TCPFlagAck {
+		rst := guard.Segment{Flags: guard.FlagRST, Seq: h.AckNumber(), Scale: guard.NoScale}
+		k.inject(&rst, ends, v6)
+	}
 }
 
 // joined completes the stack's handshake in the client's place. The caller

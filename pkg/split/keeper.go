@@ -153,6 +153,7 @@ func (k *keeper) hear(w *ward, s *segment) {
 		k.keep(w, s)
 	case guard.Gone:
 		c := w.conn
+		k.remove(w) // else the stack's handshake, if it is under way, would succeed
 		k.mu.Unlock()
 		k.count.abandoned.Add(1)
 		c.fail()
