@@ -23,7 +23,7 @@ type loop struct {
 	ends    [2]*port // edge, cloud
 	window  uint64   // credit beyond what was consumed
 	flip    float64  // chance that a delivered piece has a flipped bit
-	always  bool     // flip in every piece
+	always  bool     // flip in every piece and in every 4 KB
 	delay   time.Duration
 	piece   int // largest piece
 	once    int // see flipOnce; -1 none
@@ -271,7 +271,13 @@ func (l *loop) deliver(f *route, w *way, to *port) {
 		l.flipped++
 	}
 	w.delivered += uint64(n)
-	if l.always || l.r.Float64() < l.flip {
+	switch {
+	case l.always: // in each record of the piece, too
+		for i := l.r.IntN(min(n, 4<<10)); i < n; i += 4 << 10 {
+			l.flipped++
+			s.P[i] ^= 1 << l.r.IntN(8)
+		}
+	case l.r.Float64() < l.flip:
 		l.flipped++
 		s.P[l.r.IntN(n)] ^= 1 << l.r.IntN(8)
 	}
