@@ -74,7 +74,7 @@ bench-paths: setup build ## how uplinks are used in 19 scenarios, beside single 
 
 bench-peers: setup build ## hawser beside stunnel, haproxy and shadowsocks-libev, medians of 5, 6 minutes; PEERS="-runs 1 -racers tproxy" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench -only peers -runs 5 $(PEERS)
-bench-splice: ## connections spliced around the tunnel beside plain forwarding through the same host, half a minute
+bench-splice: ## connections spliced around the tunnel, by the agent and in the kernel, beside plain forwarding through the same host, half a minute
 	$(GO) test -run '^$$' -bench '^BenchmarkSplice$$' -benchtime 1x ./pkg/split
 
 
@@ -95,7 +95,7 @@ soak: setup build ## an hour of load under random faults, every byte checked; SO
 
 .PHONY: bpf
 bpf: ## the BPF programs from their C sources; needs clang, llvm and libbpf-dev, the results are committed
-	$(GO) generate ./pkg/shield
+	$(GO) generate ./pkg/shield ./pkg/shunt
 
 microbench: ## Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)

@@ -7,6 +7,7 @@ import (
 
 	"hawser/e2e/lab"
 	"hawser/e2e/pair"
+	"hawser/pkg/shunt"
 )
 
 // TestDirect: connections that a policy keeps from the tunnel go around it,
@@ -53,6 +54,9 @@ func TestDirect(t *testing.T) {
 		if grown("splice_opened") != flows || grown("splice_bytes_up") < flows*size || grown("splice_bytes_down") < flows*size || grown("splice_bad_segments") != 0 {
 			t.Errorf("%d spliced, %d bytes up, %d down, %d bad segments", grown("splice_opened"), grown("splice_bytes_up"), grown("splice_bytes_down"), grown("splice_bad_segments"))
 		}
+		if n := grown("splice_kernel"); n != flows && shunts(t) {
+			t.Errorf("the kernel has carried %d of %d connections", n, flows)
+		}
 		if n := r.opened(t) - opened; n != 0 {
 			t.Errorf("%d of them went through the session", n)
 		}
@@ -64,6 +68,19 @@ func TestDirect(t *testing.T) {
 	if err != nil || s.Detour {
 		t.Errorf("status: detour %v, %v", s.Detour, err)
 	}
+}
+
+// shunts says that the kernel can carry spliced connections.
+func shunts(t *testing.T) bool {
+	const lo = 1
+	s, err := shunt.New(shunt.Options{Hub: lo, Workers: 1})
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		t.Logf("this kernel carries no spliced connections: %v", err)
+	}
+	return err == nil
 }
 
 // opened is how many flows the edge's session has opened.

@@ -53,7 +53,7 @@ func (w *Workers) Run(ctx context.Context) error {
 	close(w.flowsDone)
 	<-ctx.Done()
 	stacks.Wait()
-	err := w.closePollers()
+	err := errors.Join(w.closePollers(), w.closeShunt())
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}

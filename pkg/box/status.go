@@ -91,6 +91,7 @@ func addStack(c map[string]uint64, s split.Stats, guarded bool) {
 	c["hub_retransmits"] += s.Retransmits
 	c["hub_mended"] += s.Mended
 	addSplice(c, s.Spliced, s.SplicedNow)
+	c["splice_kernel_open"] += uint64(s.ShuntedNow)
 	if guarded {
 		addGuard(c, s.Guard)
 	}
@@ -107,6 +108,7 @@ func addSplice(c map[string]uint64, sp splice.Counters, now int) {
 	c["splice_abandoned"] += sp.Abandoned
 	c["splice_full"] += sp.Full
 	c["splice_bad_segments"] += sp.Malformed + sp.Oversize + sp.Discarded
+	c["splice_kernel"] += sp.Shunted
 	c["splice_bytes_up"] += sp.BytesUp
 	c["splice_bytes_down"] += sp.BytesDown
 }

@@ -14,6 +14,7 @@ import (
 	"hawser/pkg/party"
 	"hawser/pkg/policy"
 	"hawser/pkg/relay"
+	"hawser/pkg/shunt"
 	"hawser/pkg/sock"
 	"hawser/pkg/split"
 	"hawser/pkg/stream"
@@ -75,11 +76,12 @@ type Workers struct {
 	workers []*relay.Worker
 	pollers []*sock.Poller
 	stacks  []*split.Stack
-	doors   []*door     // one per worker of an edge without a hub
-	gate    *split.Gate // of an edge with one
-	sentry  *sentry     // likewise; nil: SYNs are not answered in the kernel
-	egress  *limiter    // of a cloud
-	flows   int         // most flows of a worker; 0: the relay's default
+	doors   []*door      // one per worker of an edge without a hub
+	gate    *split.Gate  // of an edge with one
+	sentry  *sentry      // likewise; nil: SYNs are not answered in the kernel
+	shunt   *shunt.Shunt // likewise; nil: the kernel carries no connections
+	egress  *limiter     // of a cloud
+	flows   int          // most flows of a worker; 0: the relay's default
 
 	flowsCtx  context.Context // ends with StopFlows
 	stopFlows context.CancelFunc
@@ -104,6 +106,7 @@ func NewWorkers(o Options) (*Workers, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.newShunt()
 	for i := range o.Count {
 		if err := w.add(i, fds); err != nil {
 			return nil, errors.Join(err, w.abandon(fds))
@@ -159,6 +162,9 @@ func (w *Workers) add(i int, fds []int) error {
 		return nil
 	}
 	o := w.stackOptions(i, fds[i])
+	if w.shunt != nil {
+		o.Shunt = w.shunt.Worker(i)
+	}
 	if w.gate != nil {
 		o.Guard = &split.GuardOptions{SYN: fds[w.opts.Count+i], Gate: w.gate, Mode: w.handshakes()}
 	}

@@ -41,6 +41,13 @@
 // Towards the server a flow has the hub's address and a port of ours, so the
 // host can tell both legs of one connection apart, in connection tracking, too.
 //
+// # Shunt
+//
+// Open flows are offered to a Shunt (the kernel), which translates their everyday
+// segments. The table keeps the flow: it is asked for what the Shunt does not take,
+// learns from it what has passed (Trace) before it answers, resets or forgets a
+// flow, and takes the flow back at a reset and at the second FIN.
+//
 // # Checksums
 //
 // A checksum is corrected by the difference of the old and the new header (RFC

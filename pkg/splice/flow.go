@@ -78,6 +78,7 @@ type flow struct {
 	deadline time.Duration
 	nextHere int32 // next flow in the chain of the client's index
 	nextHub  int32 // next flow in the chain of the hub's index
+	place    int32 // in the shunt, or none
 }
 
 func (f *flow) has(bits uint8) bool { return f.bits&bits == bits }
@@ -120,8 +121,13 @@ func (f *flow) toClient(n uint32) uint32 { return n + f.down }
 // window that a scale cannot express becomes the next smaller one, so that an
 // end is never let beyond what the other can take.
 func (f *flow) windowFor(to side, raw uint16) uint16 {
-	from := to.other()
-	shift, told := max(f.scale[from], 0), max(f.ours, 0)
+	left, right := f.shifts(to)
+	return uint16(min(uint32(raw)<<left>>right, 0xffff))
+}
+
+// shifts are those of windowFor. A window that is not converted has none.
+func (f *flow) shifts(to side) (left, right uint8) {
+	shift, told := max(f.scale[to.other()], 0), max(f.ours, 0)
 	if to == server {
 		// The server was told the client's own shift, unless it scales nothing.
 		told = shift
@@ -130,9 +136,9 @@ func (f *flow) windowFor(to side, raw uint16) uint16 {
 		}
 	}
 	if shift == told {
-		return raw
+		return 0, 0
 	}
-	return uint16(min(uint32(raw)<<shift>>told, 0xffff))
+	return uint8(shift), uint8(told)
 }
 
 // note keeps what a segment of one end says. ack is the acknowledgement as the

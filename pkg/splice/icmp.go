@@ -43,6 +43,7 @@ func (t *Table) HandleError(now time.Duration, p *Packet) Verdict {
 		return Foreign
 	}
 	f := t.at(i)
+	t.catchUp(f)
 	switch {
 	case f.state == calling && q.seq == f.acked[server]-1 && !q.tooBig():
 		t.count.Unreachable++

@@ -131,6 +131,7 @@ func (t *Table) enter(f *flow, to state) {
 		t.tellServer(f)
 		t.tellClient(f, f.acked[client], f.windowForSYN())
 		t.wake(f, f.idle())
+		t.shunt(f)
 	case ended:
 		t.count.Closed++
 		t.leaveDoor(f)
@@ -169,6 +170,7 @@ func (t *Table) Handle(now time.Duration, p *Packet) Verdict {
 		t.count.Malformed++
 		return Took
 	}
+	t.catchUp(t.at(i))
 	if from == client {
 		return t.fromClient(i, &s, p)
 	}
@@ -338,6 +340,7 @@ func (t *Table) pass(f *flow, from side, s *segment, p *Packet) Verdict {
 		t.count.Down++
 		t.count.BytesDown += uint64(s.payload)
 	}
+	t.closing(f, from, s)
 	if s.flags&flagRST != 0 {
 		f.bits |= resetSeen
 	} else {
@@ -348,6 +351,7 @@ func (t *Table) pass(f *flow, from side, s *segment, p *Packet) Verdict {
 	if f.state == open && f.ends&bothAcked == bothAcked {
 		t.enter(f, ended)
 	}
+	t.shunt(f)
 	return Forward
 }
 
@@ -360,7 +364,11 @@ func (t *Table) Sweep(now time.Duration) {
 	}
 	t.next = math.MaxInt64
 	for i := range int32(len(t.flows) * chunk) {
-		if f := t.at(i); f.state != free && f.deadline <= now {
+		f := t.at(i)
+		if f.state != free && f.deadline <= now {
+			t.catchUp(f)
+		}
+		if f.state != free && f.deadline <= now {
 			t.due(i)
 		}
 		if f := t.at(i); f.state != free {
@@ -405,6 +413,7 @@ func (t *Table) Reset(now time.Duration) {
 		case free:
 			continue
 		case open:
+			t.unshunt(f)
 			t.send(f, client, answer{flags: flagRST | flagACK, seq: f.toClient(f.next[server]), ack: f.next[client]})
 			t.send(f, server, answer{flags: flagRST | flagACK, seq: f.toServer(f.next[client]), ack: f.next[server]})
 		case greeting, calling:

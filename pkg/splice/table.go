@@ -26,6 +26,8 @@ type Config struct {
 	Emit func(packet []byte)
 	// Random returns 32 unpredictable bits.
 	Random func() uint32
+	// Shunt may carry open flows; nil: the table carries all.
+	Shunt Shunt
 }
 
 // DefaultLimit is a table's usual number of flows.
@@ -58,6 +60,7 @@ type Counters struct {
 	Up, Down    uint64 // packets translated towards servers and clients
 	BytesUp     uint64 // their payload
 	BytesDown   uint64
+	Shunted     uint64 // flows given to the shunt, each time
 }
 
 // Table holds the spliced flows of one worker.
@@ -68,12 +71,13 @@ type Table struct {
 	next  time.Duration // no deadline is before it
 	count Counters
 
-	flows  []*[chunk]flow
-	unused int32   // first free slot, by nextHere
-	used   int     // flows
-	here   []int32 // chains by the client's ends
-	hubs   []int32 // chains by the server's ends
-	port   uint32  // last port taken
+	flows   []*[chunk]flow
+	unused  int32   // first free slot, by nextHere
+	used    int     // flows
+	shunted int     // of them those that the shunt carries
+	here    []int32 // chains by the client's ends
+	hubs    []int32 // chains by the server's ends
+	port    uint32  // last port taken
 
 	out, scratch, opts []byte
 }
@@ -105,7 +109,15 @@ func New(cfg Config) (*Table, error) {
 func (t *Table) Flows() int { return t.used }
 
 // Counters returns the totals.
-func (t *Table) Counters() Counters { return t.count }
+func (t *Table) Counters() Counters {
+	c := t.count
+	if t.cfg.Shunt != nil {
+		p := t.cfg.Shunt.Passed()
+		c.Up, c.BytesUp = c.Up+p.Packets[client], c.BytesUp+p.Bytes[client]
+		c.Down, c.BytesDown = c.Down+p.Packets[server], c.BytesDown+p.Bytes[server]
+	}
+	return c
+}
 
 // Deadline is when Sweep is wanted next; false when never.
 func (t *Table) Deadline() (time.Duration, bool) {
@@ -176,7 +188,7 @@ func (t *Table) add(c, s netip.AddrPort) (int32, *flow) {
 	i := t.unused
 	f := t.at(i)
 	rest := f.nextHere
-	*f = flow{clientAddr: c.Addr().As16(), serverAddr: s.Addr().As16(), clientPort: c.Port(), serverPort: s.Port()}
+	*f = flow{clientAddr: c.Addr().As16(), serverAddr: s.Addr().As16(), clientPort: c.Port(), serverPort: s.Port(), place: none}
 	if s.Addr().Is6() {
 		f.bits = isIPv6
 	}
@@ -235,6 +247,7 @@ func (t *Table) link(i int32) {
 // drop takes a flow out of the table.
 func (t *Table) drop(i int32) {
 	f := t.at(i)
+	t.unshunt(f)
 	t.leaveDoor(f)
 	for p := &t.here[t.slot(f.hereKey())]; *p != none; p = &t.at(*p).nextHere {
 		if *p == i {

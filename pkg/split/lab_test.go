@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+	"hawser/pkg/shunt"
 )
 
 // Addresses of the lab. 198.18.200.0/24 and fd00:c8::/64 exist nowhere: only
@@ -39,7 +40,9 @@ var (
 type lab struct {
 	t                         testing.TB
 	client, host, hub, server netns.NsHandle
-	hub1                      int // index of the interface
+	hub1                      int          // index of the interface
+	shunt                     *shunt.Shunt // on hub0, if any
+	carrier                   *shunt.Worker
 }
 
 // newLab builds the lab; steer says whether client TCP goes to the hub.

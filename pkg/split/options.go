@@ -52,6 +52,9 @@ type Options struct {
 	// spliced to the server by the host's own route, from Hub4 or Hub6. It is
 	// called by the receive loop and must not block. nil: none does.
 	Direct func(client, server netip.AddrPort) bool
+	// Shunt carries what it can of spliced connections in the kernel; nil: the
+	// stack carries all of them.
+	Shunt splice.Shunt
 	// MaxSpliced bounds the spliced connections; 65536.
 	MaxSpliced int
 	// MaxHandshakes bounds the passive handshakes under way; 1024. More SYNs

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"hawser/pkg/guard"
+	"hawser/pkg/shunt"
 )
 
 // server4 and server6 are the lab's server.
@@ -36,11 +37,53 @@ func serverAt(v6 bool, port uint16) string {
 func (l *lab) splicing() *Stack {
 	l.t.Helper()
 	o := l.options(0, 1)
+	if l.shunt != nil {
+		l.carrier = l.shunt.Worker(0)
+		o.Shunt = l.carrier
+	}
 	o.Direct = func(_, _ netip.AddrPort) bool { return true }
 	s, err := New(o, func(c *Conn) { l.t.Error("a connection reached netstack"); c.Abort() })
 	must(l.t, err)
 	s.splice.isn = nearWrap
 	return l.runUntilEnd(s)
+}
+
+// shunted puts the program that translates in the kernel on the hub.
+func (l *lab) shunted() {
+	l.t.Helper()
+	var err error
+	in(l.t, l.host, func() {
+		l.shunt, err = shunt.New(shunt.Options{Hub: l.index(l.host, "hub0"), Hub4: hub4, Hub6: hub6, Workers: 1})
+	})
+	if err != nil {
+		l.t.Skipf("this kernel cannot run the program: %v", err)
+	}
+	l.t.Cleanup(func() { must(l.t, l.shunt.Close()) })
+}
+
+// bothWays runs a test with connections that the stack carries alone, and with
+// the program in the kernel.
+func bothWays(t *testing.T, test func(t *testing.T, l *lab)) {
+	t.Run("agent", func(t *testing.T) { test(t, newLab(t, true)) })
+	t.Run("kernel", func(t *testing.T) {
+		l := newLab(t, true)
+		l.shunted()
+		test(t, l)
+	})
+}
+
+// carried complains when the kernel was to carry connections and less than some
+// bytes went its way in one direction. (Segments with a FIN do not.)
+func (l *lab) carried(s *Stack, flows, bytes uint64) {
+	l.t.Helper()
+	if l.carrier == nil {
+		return
+	}
+	n, p := s.Stats().Spliced.Shunted, l.carrier.Passed()
+	l.t.Logf("the kernel carried %d connections, %d bytes up, %d down", n, p.Bytes[0], p.Bytes[1])
+	if n < flows || min(p.Bytes[0], p.Bytes[1]) < bytes {
+		l.t.Errorf("want %d connections and %d bytes", flows, bytes)
+	}
 }
 
 func (l *lab) runUntilEnd(s *Stack) *Stack {
@@ -97,8 +140,9 @@ func (l *lab) echoes(addr string) {
 
 // TestSpliceMany: a thousand transfers at a time, both ways, with numbers that
 // wrap on both sides; each comes back whole.
-func TestSpliceMany(t *testing.T) {
-	l := newLab(t, true)
+func TestSpliceMany(t *testing.T) { bothWays(t, spliceMany) }
+
+func spliceMany(t *testing.T, l *lab) {
 	s := l.splicing()
 	l.echoes(serverAt(false, 80))
 	l.echoes(serverAt(true, 80))
@@ -143,15 +187,20 @@ func TestSpliceMany(t *testing.T) {
 			break
 		}
 	}
+	l.carried(s, flows, uint64(flows*len(data)/4))
+	if n := s.Stats().ShuntedNow; n != 0 {
+		t.Errorf("the kernel still carries %d connections", n)
+	}
 }
 
 // TestSpliceLoss: with 1 % of all packets lost and no offloads, recovery is the
 // two ends' own: SACK and timestamps are agreed on and get through.
-func TestSpliceLoss(t *testing.T) {
+func TestSpliceLoss(t *testing.T) { bothWays(t, spliceLoss) }
+
+func spliceLoss(t *testing.T, l *lab) {
 	if _, err := exec.LookPath("iptables"); err != nil {
 		t.Skip("needs iptables: apt-get install iptables")
 	}
-	l := newLab(t, true)
 	s := l.splicing()
 	l.offloads(l.client, "lan-c", false)
 	l.offloads(l.server, "srv0", false)
@@ -191,6 +240,7 @@ func TestSpliceLoss(t *testing.T) {
 	if again.Load() == 0 {
 		t.Error("nothing was lost")
 	}
+	l.carried(s, flows, flows*4<<20*9/10)
 }
 
 func tcpInfo(t *testing.T, c *net.TCPConn) *unix.TCPInfo {
@@ -206,37 +256,49 @@ func tcpInfo(t *testing.T, c *net.TCPConn) *unix.TCPInfo {
 // scaling, and servers with a small MSS.
 func TestSplicePlainEnds(t *testing.T) {
 	plain := map[string]string{"net/ipv4/tcp_timestamps": "0", "net/ipv4/tcp_sack": "0", "net/ipv4/tcp_window_scaling": "0"}
-	for name, prepare := range map[string]func(*lab){
-		"server without options": func(l *lab) { l.sysctl(l.server, plain) },
-		"server without timestamps": func(l *lab) {
+	for name, c := range map[string]struct {
+		prepare func(*lab)
+		kernel  bool // carries the connection
+	}{
+		"server without options": {func(l *lab) { l.sysctl(l.server, plain) }, false},
+		"server without timestamps": {func(l *lab) {
 			l.sysctl(l.server, map[string]string{"net/ipv4/tcp_timestamps": "0"})
-		},
-		"client without options": func(l *lab) { l.sysctl(l.client, plain) },
-		"server with a small MSS": func(l *lab) {
+		}, false},
+		"client without options": {func(l *lab) { l.sysctl(l.client, plain) }, true},
+		"server with a small MSS": {func(l *lab) {
 			// The packets would not fit, and no router says so.
 			in(l.t, l.server, func() { must(l.t, exec.Command("ip", "link", "set", "srv0", "mtu", "900").Run()) })
-		},
+		}, true},
+		"host that sums and cuts": {func(l *lab) {
+			// What the ends leave to the interfaces, the host has to do.
+			for _, dev := range []string{"lan0", "wan0", "hub0"} {
+				l.offloads(l.host, dev, false)
+			}
+		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t, true)
-			prepare(l)
-			s := l.splicing()
-			l.echoes(serverAt(false, 80))
-			c, err := l.dialNearWrap(serverAt(false, 80), 20*time.Second)
-			must(t, err)
-			defer c.Close()
-			must(t, roundTrip(c, random(8<<20)))
-			if st := s.Stats(); st.SendErrors != 0 || st.Spliced.Opened != 1 {
-				t.Errorf("%+v", st)
-			}
+			bothWays(t, func(t *testing.T, l *lab) {
+				c.prepare(l)
+				s := l.splicing()
+				l.echoes(serverAt(false, 80))
+				conn, err := l.dialNearWrap(serverAt(false, 80), 20*time.Second)
+				must(t, err)
+				defer conn.Close()
+				must(t, roundTrip(conn, random(8<<20)))
+				st := s.Stats()
+				if st.SendErrors != 0 || st.Spliced.Opened != 1 || c.kernel && l.carrier != nil && st.Spliced.Shunted != 1 {
+					t.Errorf("%+v", st)
+				}
+			})
 		})
 	}
 }
 
 // TestSpliceEnds: every way to end a connection looks to both kernels as it
 // would without us.
-func TestSpliceEnds(t *testing.T) {
-	l := newLab(t, true)
+func TestSpliceEnds(t *testing.T) { bothWays(t, spliceEnds) }
+
+func spliceEnds(t *testing.T, l *lab) {
 	s := l.splicing()
 	got := make(chan *net.TCPConn, 1)
 	l.serve(serverAt(false, 80), func(c *net.TCPConn) { got <- c })
@@ -304,24 +366,37 @@ func TestSpliceEnds(t *testing.T) {
 	})
 }
 
-// TestSpliceStop: when the stack ends, so do its connections, on both sides.
+// TestSpliceStop: when the stack ends, so do its connections, on both sides,
+// whoever has carried what they have sent.
 func TestSpliceStop(t *testing.T) {
-	l := newLab(t, true)
-	o := l.options(0, 1)
-	o.Direct = func(_, _ netip.AddrPort) bool { return true }
-	_, stop := l.start(o, nil)
-	got := make(chan *net.TCPConn, 1)
-	l.serve(serverAt(false, 80), func(c *net.TCPConn) { got <- c })
-	c := l.dial(serverAt(false, 80))
-	srv := <-got
-	defer srv.Close()
-	stop()
-	for name, e := range map[string]*net.TCPConn{"client": c, "server": srv} {
-		_ = e.SetReadDeadline(time.Now().Add(3 * time.Second))
-		if _, err := e.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("the %s reads %v, want a reset", name, err)
+	bothWays(t, func(t *testing.T, l *lab) {
+		o := l.options(0, 1)
+		o.Direct = func(_, _ netip.AddrPort) bool { return true }
+		if l.shunt != nil {
+			o.Shunt = l.shunt.Worker(0)
 		}
-	}
+		_, stop := l.start(o, nil)
+		got := make(chan *net.TCPConn, 1)
+		l.serve(serverAt(false, 80), func(c *net.TCPConn) { got <- c })
+		c := l.dial(serverAt(false, 80))
+		srv := <-got
+		defer srv.Close()
+		ends := map[string]*net.TCPConn{"client": c, "server": srv}
+		for name, from := range ends {
+			to := ends[map[string]string{"client": "server", "server": "client"}[name]]
+			_, err := from.Write(make([]byte, 100000))
+			must(t, err)
+			_, err = io.ReadFull(to, make([]byte, 100000))
+			must(t, err)
+		}
+		stop()
+		for name, e := range ends {
+			_ = e.SetReadDeadline(time.Now().Add(3 * time.Second))
+			if _, err := e.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the %s reads %v, want a reset", name, err)
+			}
+		}
+	})
 }
 
 // TestSpliceBounds: behind the guard spliced connections count among a client's,

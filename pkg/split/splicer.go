@@ -34,6 +34,7 @@ type splicer struct {
 	table  *splice.Table
 	armed  time.Duration // the deadline that loop waits for
 	closed bool
+	last   splice.Counters // when it was closed
 }
 
 // noDeadline is later than any.
@@ -51,7 +52,7 @@ func newSplicer(o Options, raw syscall.RawConn, l *link, count *counters) (*spli
 		Hub4: o.Hub4, Hub6: o.Hub6, Worker: o.Worker, Workers: o.Workers,
 		MSS:   uint16(min(o.MTU, 1<<16-1) - header.IPv4MinimumSize - header.TCPMinimumSize),
 		Scale: scale,
-		Limit: o.MaxSpliced, Door: s, Emit: s.emit, Random: random32,
+		Limit: o.MaxSpliced, Door: s, Emit: s.emit, Random: random32, Shunt: o.Shunt,
 	})
 	return s, err
 }
@@ -246,6 +247,7 @@ func (s *splicer) close() {
 	defer s.mu.Unlock()
 	s.closed = true
 	s.table.Reset(s.now())
+	s.last = s.table.Counters() // the shunt may be gone when they are wanted
 }
 
 // stats adds the splicer's figures.
@@ -255,7 +257,11 @@ func (s *splicer) stats(st *Stats) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.Spliced, st.SplicedNow = s.table.Counters(), s.table.Flows()
+	if s.closed {
+		st.Spliced = s.last
+		return
+	}
+	st.Spliced, st.SplicedNow, st.ShuntedNow = s.table.Counters(), s.table.Flows(), s.table.Shunted()
 }
 
 // injector sends single packets out of the hub, from any goroutine that its

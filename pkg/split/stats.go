@@ -37,6 +37,7 @@ type Stats struct {
 
 	Spliced    splice.Counters // connections around netstack
 	SplicedNow int             // present: of them, those that stand or are just ending
+	ShuntedNow int             // present: of those, the ones that the kernel carries
 
 	Segments        uint64 // TCP segments sent; one may be up to 64 KB
 	Retransmits     uint64 // of them sent again
