@@ -16,8 +16,8 @@ import (
 
 // TestDeadServers: clients that push all they can to a server that never
 // answers, an address each, get no more taken than the bounds say, to the byte;
-// auto turns to zero-window; the agents' memory stays, and others still get in
-// although all places are taken.
+// auto turns to zero-window; the agents' memory stays, and a server that does not
+// answer leaves half of the places to others.
 // `make bench-crowd CROWD="-only dead"` does it with 20,000.
 func TestDeadServers(t *testing.T) {
 	const clients, pending, flight, flights = 1500, 400, 8192, 200_000
@@ -58,7 +58,7 @@ func TestDeadServers(t *testing.T) {
 			}
 			h := s.Handshakes
 			t.Logf("%+v; pending %d, first flights %d, %s; memory has grown by %.1f MB", got, h.Pending, h.FirstFlightsPeak, h.Now, float64(grown)/(1<<20))
-			if h.Pending > pending || h.FirstFlightsPeak > flights || h.Now != "zero-window" {
+			if h.Pending > pending/2 || h.FirstFlightsPeak > flights || h.Now != "zero-window" {
 				t.Errorf("beyond the bounds, or the wrong mode: %+v", h)
 			}
 			if got.Most > flight {

@@ -90,18 +90,27 @@ const (
 	Admitted      Verdict = iota
 	TooMany               // Limits.Pending
 	TooManyClient         // what of it this client may have
+	TooManyServer         // what of it connections to this server may have
 	TooManyOpen           // Limits.OpenClient
 	Verdicts              // how many there are
 )
 
-// Gate bounds flows per client and in total, and holds Auto's choice. A
-// client is an IPv4 address or an IPv6 /64 network.
+// Server is whom a client wants to reach. The zero Server is one of whom nothing
+// is counted.
+type Server struct {
+	Addr [16]byte
+	Port uint16
+}
+
+// Gate bounds flows per client, per server and in total, and holds Auto's
+// choice. A client is an IPv4 address or an IPv6 /64 network.
 type Gate struct {
 	limits  Limits
 	mode    Mode
 	pending int
 	bytes   int
 	clients map[[16]byte]*client
+	servers map[Server]int // pending flows
 
 	zero     bool      // Auto's choice
 	calmAt   time.Time // since when it could turn back; zero: not calm
@@ -115,7 +124,7 @@ type client struct{ pending, open int }
 // NewGate returns a gate without flows; m is the mode where no policy says
 // another.
 func NewGate(m Mode, l Limits) *Gate {
-	return &Gate{mode: m, limits: l.WithDefaults(), clients: map[[16]byte]*client{}}
+	return &Gate{mode: m, limits: l.WithDefaults(), clients: map[[16]byte]*client{}, servers: map[Server]int{}}
 }
 
 // Limits are the bounds in force.
@@ -158,14 +167,17 @@ func (g *Gate) weigh(now time.Time) {
 	}
 }
 
-// Admit asks for a pending flow of a client; after Admitted, Connected or
-// Refused must follow once.
+// Admit asks for a pending flow of a client to a server; after Admitted,
+// Connected or Refused must follow once.
 //
 // A client may have at most as many pending flows as there are free places
 // (dynamic thresholds, Choudhury and Hahne 1998): however many clients there
-// are, each has its share, and one alone can take half.
-func (g *Gate) Admit(addr [16]byte) Verdict {
-	if g.pending >= g.limits.Pending {
+// are, each has its share, and one alone can take half. The same holds for a
+// server: one that does not answer leaves half of the places to others, and
+// sixteen such a seventeenth, however many clients ask for them.
+func (g *Gate) Admit(addr [16]byte, s Server) Verdict {
+	free := g.limits.Pending - g.pending
+	if free <= 0 {
 		return TooMany
 	}
 	c := g.clients[identity(addr)]
@@ -173,33 +185,48 @@ func (g *Gate) Admit(addr [16]byte) Verdict {
 		c = &client{}
 	}
 	switch {
-	case c.pending >= g.limits.PendingClient, c.pending >= g.limits.Pending-g.pending:
+	case c.pending >= g.limits.PendingClient, c.pending >= free:
 		return TooManyClient
 	case c.open >= g.limits.OpenClient:
 		return TooManyOpen
+	case g.servers[s] >= free:
+		return TooManyServer
 	}
 	c.pending++
 	g.pending++
 	g.clients[identity(addr)] = c
+	if s != (Server{}) {
+		g.servers[s]++
+	}
 	return Admitted
 }
 
 // Connected notes that a pending flow's server is there. After it, Closed must
 // follow once.
-func (g *Gate) Connected(addr [16]byte) {
+func (g *Gate) Connected(addr [16]byte, s Server) {
 	c := g.clients[identity(addr)]
 	c.pending--
 	c.open++
-	g.pending--
+	g.left(s)
 }
 
 // Refused notes that a pending flow is over.
-func (g *Gate) Refused(addr [16]byte) {
+func (g *Gate) Refused(addr [16]byte, s Server) {
 	k := identity(addr)
 	c := g.clients[k]
 	c.pending--
-	g.pending--
+	g.left(s)
 	g.forget(k, c)
+}
+
+// left notes that a flow is pending no more.
+func (g *Gate) left(s Server) {
+	g.pending--
+	if n := g.servers[s]; n > 1 {
+		g.servers[s] = n - 1
+	} else {
+		delete(g.servers, s)
+	}
 }
 
 // Closed notes that a flow that was connected is over.

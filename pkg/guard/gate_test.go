@@ -16,19 +16,53 @@ func TestGateShare(t *testing.T) {
 	g := NewGate(Auto, Limits{})
 	for range 100 {
 		for n := range 1000 {
-			g.Admit(addr(n))
+			g.Admit(addr(n), Server{})
 		}
 	}
-	if v := g.Admit(addr(5000)); v != Admitted {
+	if v := g.Admit(addr(5000), Server{}); v != Admitted {
 		t.Errorf("with %d pending of a thousand clients another one gets %v", g.pending, v)
 	}
 	alone := NewGate(Auto, Limits{Pending: 100, PendingClient: 100})
 	n := 0
-	for alone.Admit(addr(1)) == Admitted {
+	for alone.Admit(addr(1), Server{}) == Admitted {
 		n++
 	}
 	if n != 50 {
 		t.Errorf("one client alone gets %d of 100", n)
+	}
+}
+
+// TestGateServers: servers that do not answer leave room for others, whoever
+// asks for them, and what they had is free when it is over.
+func TestGateServers(t *testing.T) {
+	for _, tc := range []struct{ dead, most int }{{1, 50}, {4, 80}, {9, 90}} {
+		g := NewGate(Auto, Limits{Pending: 100})
+		got := map[int]int{} // pending, by server
+		for n := range 1000 {
+			if g.Admit(addr(n), Server{Port: uint16(1 + n%tc.dead)}) == Admitted {
+				got[n%tc.dead]++
+			}
+		}
+		if g.pending > tc.most {
+			t.Errorf("%d servers have %d of 100 places, want at most %d", tc.dead, g.pending, tc.most)
+		}
+		if v := g.Admit(addr(2000), Server{Port: 1}); v != TooManyServer {
+			t.Errorf("one more for the first of %d servers: %v", tc.dead, v)
+		}
+		other := Server{Port: 99}
+		if v := g.Admit(addr(2000), other); v != Admitted {
+			t.Errorf("beside %d servers another one: %v", tc.dead, v)
+		}
+		g.Connected(addr(2000), other)
+		g.Closed(addr(2000))
+		for n := range 1000 {
+			if got[n%tc.dead]--; got[n%tc.dead] >= 0 {
+				g.Refused(addr(n), Server{Port: uint16(1 + n%tc.dead)})
+			}
+		}
+		if g.pending != 0 || len(g.servers) != 0 || len(g.clients) != 0 {
+			t.Errorf("all is over, and the gate has %+v", g)
+		}
 	}
 }
 
@@ -40,18 +74,18 @@ func TestGateBounds(t *testing.T) {
 		want Verdict
 	}{
 		{func() {}, Admitted}, {func() {}, Admitted}, {func() {}, TooManyClient},
-		{func() { g.Connected(a); g.Connected(a) }, Admitted},
-		{func() { g.Connected(a) }, TooManyOpen},
+		{func() { g.Connected(a, Server{}); g.Connected(a, Server{}) }, Admitted},
+		{func() { g.Connected(a, Server{}) }, TooManyOpen},
 		{func() { g.Closed(a) }, Admitted},
-		{func() { g.Refused(a) }, Admitted},
+		{func() { g.Refused(a, Server{}) }, Admitted},
 	}
 	for i, s := range steps {
 		s.do()
-		if v := g.Admit(a); v != s.want {
+		if v := g.Admit(a, Server{}); v != s.want {
 			t.Fatalf("step %d: %v, want %v", i, v, s.want)
 		}
 	}
-	g.Refused(a)
+	g.Refused(a, Server{})
 	g.Closed(a)
 	g.Closed(a)
 	if st := g.Status(t0); st.Clients != 0 || st.Pending != 0 {
@@ -59,12 +93,12 @@ func TestGateBounds(t *testing.T) {
 	}
 	// Neighbours in an IPv6 network are one client; IPv4 neighbours are not.
 	x, y := [16]byte{0xfd, 15: 1}, [16]byte{0xfd, 15: 2}
-	g.Admit(x)
-	g.Admit(x)
-	if v := g.Admit(y); v != TooManyClient {
+	g.Admit(x, Server{})
+	g.Admit(x, Server{})
+	if v := g.Admit(y, Server{}); v != TooManyClient {
 		t.Errorf("an IPv6 neighbour gets %v", v)
 	}
-	if v := g.Admit(addr(2)); v != Admitted {
+	if v := g.Admit(addr(2), Server{}); v != Admitted {
 		t.Errorf("another IPv4 client gets %v", v)
 	}
 }
@@ -83,15 +117,15 @@ func TestGateAuto(t *testing.T) {
 	}
 	for n := range 10 {
 		mode(0, Fast)
-		g.Admit(addr(n))
+		g.Admit(addr(n), Server{})
 	}
 	mode(0, ZeroWindow)
 	for n := range 4 {
-		g.Refused(addr(n))
+		g.Refused(addr(n), Server{})
 	}
 	mode(0, ZeroWindow) // 6 are more than half
 	mode(time.Hour, ZeroWindow)
-	g.Refused(addr(4))
+	g.Refused(addr(4), Server{})
 	mode(0, ZeroWindow)
 	mode(calm-1, ZeroWindow)
 	mode(1, Fast)

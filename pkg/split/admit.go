@@ -56,7 +56,9 @@ func (k *keeper) ask(ends *guard.Ends, hello guard.Hello, v6 bool) {
 }
 
 // enroll gives a flow its place and its connection. Where all places are taken
-// it gets that of a flow whose server has not answered for long.
+// it gets that of a flow whose server has not answered for long; where its server
+// has all that it may, it has to wait: taking turns at a server that does not
+// answer brings nobody further, and costs both agents a connection each time.
 func (k *keeper) enroll(w *ward, fresh bool) bool {
 	w.conn = &Conn{stack: k.stack, ward: w, local: serverOf(&w.ends), remote: clientOf(&w.ends)}
 	now := time.Now()
@@ -67,10 +69,10 @@ func (k *keeper) enroll(w *ward, fresh bool) bool {
 	}
 	var old *ward
 	var goodbye guard.Segment
-	v := k.opts.Gate.admit(w.ends.Client)
+	v := k.opts.Gate.admit(w.ends.Client, w.server())
 	if v == guard.TooMany {
 		if old, goodbye = k.displace(now, fresh); old != nil {
-			v = k.opts.Gate.admit(w.ends.Client)
+			v = k.opts.Gate.admit(w.ends.Client, w.server())
 		}
 	}
 	ok := v == guard.Admitted && k.place(w, now)
@@ -104,7 +106,7 @@ func (k *keeper) serve(w *ward, window int) {
 	}
 	w.connected = true
 	k.pending.remove(w)
-	k.opts.Gate.connected(w.ends.Client, w.flow.Settle())
+	k.opts.Gate.connected(w.ends.Client, w.server(), w.flow.Settle())
 	update, told := w.flow.Serve(k.clock(), window)
 	join := guard.Segment{}
 	if s := w.flow.State(); s == guard.Waiting || s == guard.Asked {
@@ -134,7 +136,7 @@ func (k *keeper) leave(w *ward, reset bool) {
 		k.opts.Gate.closed(w.ends.Client)
 	default:
 		k.pending.remove(w)
-		k.opts.Gate.refuse(w.ends.Client)
+		k.opts.Gate.refuse(w.ends.Client, w.server())
 	}
 	reply := guard.Segment{}
 	switch w.flow.State() {

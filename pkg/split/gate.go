@@ -46,25 +46,25 @@ func (g *Gate) resolve(m guard.Mode, now time.Time) guard.Mode {
 	return g.gate.Resolve(m, now)
 }
 
-func (g *Gate) admit(client [16]byte) guard.Verdict {
+func (g *Gate) admit(client [16]byte, s guard.Server) guard.Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.gate.Admit(client)
+	return g.gate.Admit(client, s)
 }
 
 // connected turns a pending flow, whose first flight was n bytes, into one
 // that is not.
-func (g *Gate) connected(client [16]byte, n int) {
+func (g *Gate) connected(client [16]byte, s guard.Server, n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.gate.Connected(client)
+	g.gate.Connected(client, s)
 	g.gate.Give(n)
 }
 
-func (g *Gate) refuse(client [16]byte) {
+func (g *Gate) refuse(client [16]byte, s guard.Server) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.gate.Refused(client)
+	g.gate.Refused(client, s)
 }
 
 func (g *Gate) closed(client [16]byte) {
@@ -110,7 +110,7 @@ type GuardStats struct {
 	Admitted  uint64 // valid ACKs (strict: SYNs) that have made a flow
 	Abandoned uint64 // flows whose client gave up before the server was there
 	Replaced  uint64 // flows whose client has begun anew between the same ends
-	Crowded   uint64 // valid ACKs without a place: all were taken
+	Crowded   uint64 // valid ACKs without a place: all were taken, or what of them the server may have
 	Greedy    uint64 // valid ACKs without a place: the client had its share, or its bound of open flows
 	Displaced uint64 // pending flows reset because all places were taken and their servers had not answered for long
 	Forged    uint64 // segments that belong to no flow and bring no valid cookie
@@ -128,7 +128,7 @@ func (k *keeper) stats() GuardStats {
 	return GuardStats{
 		SYNs: c.syns.Load(), BadSYNs: c.badSYNs.Load(), Answers: c.answers.Load(), Again: c.again.Load(),
 		Admitted: c.admitted.Load(), Abandoned: c.abandoned.Load(), Replaced: c.replaced.Load(),
-		Crowded: c.refused[guard.TooMany].Load(),
+		Crowded: c.refused[guard.TooMany].Load() + c.refused[guard.TooManyServer].Load(),
 		Greedy:  c.refused[guard.TooManyClient].Load() + c.refused[guard.TooManyOpen].Load(),
 		Forged:  c.forged.Load(), Strays: c.strays.Load(), Denied: c.denied.Load(),
 		Probes: c.probes.Load(), Discarded: c.discarded.Load(), Excess: c.excess.Load(),

@@ -76,6 +76,11 @@ type ward struct {
 	older, newer *ward     // its neighbours in keeper.pending
 }
 
+// server is whom the client wants to reach.
+func (w *ward) server() guard.Server {
+	return guard.Server{Addr: w.ends.Server, Port: w.ends.ServerPort}
+}
+
 // ending is a flow whose owner has gone.
 type ending struct {
 	w   *ward

@@ -74,7 +74,7 @@ func (k *keeper) displace(now time.Time, fresh bool) (w *ward, goodbye guard.Seg
 		goodbye = w.flow.Reset()
 	}
 	k.pending.remove(w)
-	k.opts.Gate.refuse(w.ends.Client)
+	k.opts.Gate.refuse(w.ends.Client, w.server())
 	w.displaced = true
 	k.remove(w)
 	k.count.displaced.Add(1)

@@ -141,7 +141,7 @@ func (s *splicer) Admit(client [16]byte) bool {
 	if s.keeper == nil {
 		return true
 	}
-	v := s.keeper.opts.Gate.admit(client)
+	v := s.keeper.opts.Gate.admit(client, guard.Server{})
 	if v != guard.Admitted {
 		s.keeper.count.refused[v].Add(1)
 	}
@@ -151,14 +151,14 @@ func (s *splicer) Admit(client [16]byte) bool {
 // Connected implements splice.Door.
 func (s *splicer) Connected(client [16]byte) {
 	if s.keeper != nil {
-		s.keeper.opts.Gate.connected(client, 0)
+		s.keeper.opts.Gate.connected(client, guard.Server{}, 0)
 	}
 }
 
 // Refused implements splice.Door.
 func (s *splicer) Refused(client [16]byte) {
 	if s.keeper != nil {
-		s.keeper.opts.Gate.refuse(client)
+		s.keeper.opts.Gate.refuse(client, guard.Server{})
 	}
 }
 
