@@ -177,6 +177,7 @@ func (k *keeper) linger(w *ward) {
 	now := time.Now()
 	k.ending = append(k.ending, ending{w, now.Add(lingering)})
 	k.sweep(now)
+	k.wind()
 }
 
 // outbound implements filter.

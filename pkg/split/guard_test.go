@@ -209,7 +209,6 @@ func TestModesEcho(t *testing.T) {
 			}
 			t.Logf("%+v", st)
 			waitFor(t, "all flows to be forgotten", func() bool {
-				s.keeper.idle()
 				s.keeper.mu.Lock()
 				defer s.keeper.mu.Unlock()
 				g := s.keeper.opts.Gate.Status()

@@ -39,7 +39,6 @@ func TestHastyResets(t *testing.T) {
 			clients.Wait()
 			waitFor(t, "all owners to be told", func() bool { return told.Load() == 1000 })
 			waitFor(t, "the guard and the stack to forget all", func() bool {
-				s.keeper.idle()
 				s.keeper.mu.Lock()
 				flows := len(s.keeper.flows)
 				s.keeper.mu.Unlock()

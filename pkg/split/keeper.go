@@ -54,6 +54,7 @@ type keeper struct {
 	flows   map[guard.Ends]*ward
 	pending pendingFlows
 	ending  []ending // by time
+	wound   bool     // expire will be called
 	resets  int      // that may still be sent in the second since
 	since   time.Time
 	crowded time.Time // when a client was last left without a place
@@ -274,6 +275,24 @@ func (k *keeper) idle() {
 	k.mu.Lock()
 	k.sweep(now)
 	k.mu.Unlock()
+}
+
+// wind lets expire look at what is ending although nothing comes in any more: the
+// last connections of a rush would be kept for as long. The caller holds mu.
+func (k *keeper) wind() {
+	if !k.wound && len(k.ending) > 0 {
+		k.wound = true
+		time.AfterFunc(lingering, k.expire)
+	}
+}
+
+// expire is idle when nothing has come in for a while.
+func (k *keeper) expire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wound = false
+	k.sweep(time.Now())
+	k.wind()
 }
 
 // sweep forgets flows that the stack has finished. The caller holds mu.

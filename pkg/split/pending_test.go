@@ -43,7 +43,6 @@ func TestDisplaced(t *testing.T) {
 			must(t, second.SetLinger(0))
 			second.Close()
 			waitFor(t, "all flows to be forgotten", func() bool {
-				s.keeper.idle()
 				s.keeper.mu.Lock()
 				defer s.keeper.mu.Unlock()
 				return s.keeper.pending == pendingFlows{} && s.keeper.opts.Gate.Status().Pending == 0

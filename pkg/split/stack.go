@@ -21,7 +21,7 @@
 //   - Stack.handshake, one per passive handshake under way (netstack starts
 //     it), stopped by aborting the endpoint
 //
-// Timer functions (netstack's, Conn.expire, mender.tick) run on short goroutines of the
+// Timer functions (netstack's, Conn.expire, keeper.expire, mender.tick) run on short goroutines of the
 // runtime's; those that fire later find an ended connection and do nothing.
 package split
 
