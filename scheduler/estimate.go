@@ -20,10 +20,11 @@ const (
 	holdGain     = 0.95                   // of the transport's round trip, to keep what is in flight up
 	growGain     = 1.5                    // of the window while the rate grows
 	growth       = 1.1                    // in a round trip counts as growing
-	probeRounds  = 8                      // round trips of which one probes for more
+	probeRounds  = 6                      // round trips of which one probes for more
 	farMin       = 40 * time.Millisecond  // above the least round trip is far, at least
 	farRounds    = 4                      // rounds of that make a measurement due
 	farEvery     = 3 * time.Second        // but no more often than that
+	longerMin    = 10 * time.Millisecond  // more than the least round trip is another path, at least
 	drainGain    = 0.5                    // of the product while the least round trip is measured anew
 	initialRate  = 1.25e6                 // bytes/s: 10 Mbit/s until something is measured
 	initialRTT   = 100 * time.Millisecond
@@ -61,10 +62,13 @@ type Estimator struct {
 	roundBW   float64       // bw when the round trip began
 	growing   bool          // it has grown in the last one
 	rounds    int           // round trips seen
+	doubted   bool          // a queue has shown in the start
+	believed  time.Duration // the least round trip until then, while it is measured anew
 	path      time.Duration // the transport's smoothed round trip
 	far       int           // round trips in a row that it was far above the least
 	unrest    unrest
 	follower  Follower // works while the link is restless
+	short     short    // works otherwise
 }
 
 // Ack takes in one sample.
@@ -83,6 +87,7 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 		e.rounds++
 		e.growing = e.bw > growth*e.roundBW
 		e.roundBW = e.bw
+		e.short.close(e.full && e.minRTT >= leastPath && e.path <= e.minRTT+max(slackMin, e.minRTT/16), e.bw)
 		e.far++
 		if e.path <= e.minRTT+max(farMin, e.minRTT/2) {
 			e.far = 0
@@ -94,7 +99,7 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 		e.addPrediction(r, limited, queued)
 	}
 	if s.Path > 0 && enough && e.queues(s.Path) {
-		e.full = true // the queue says that the pipe is (HyStart++, RFC 9406)
+		e.queueAtStart(now, s.Path)
 	} else if s.Round && !limited {
 		e.checkFull()
 	}
@@ -116,7 +121,7 @@ func (e *Estimator) addRTT(now time.Time, s Sample) {
 	}
 	switch {
 	case e.minRTT == 0 || rtt <= e.minRTT:
-		e.minRTT, e.minRTTAt, e.drainTo = rtt, now, time.Time{}
+		e.measured(now, rtt)
 	case e.drainTo.IsZero() && (now.Sub(e.minRTTAt) > minRTTWindow || e.isFar(now)):
 		e.drainTo, e.drained = now.Add(2*e.srtt+slackMin), rtt
 	case !e.drainTo.IsZero():
@@ -125,8 +130,34 @@ func (e *Estimator) addRTT(now time.Time, s Sample) {
 			e.drained = min(e.drained, s.Path)
 		}
 		if now.After(e.drainTo) {
-			e.minRTT, e.minRTTAt, e.drainTo, e.far = e.drained, now, time.Time{}, 0
+			e.measured(now, e.drained)
+			e.far = 0
 		}
+	}
+}
+
+// queueAtStart ends the start: the queue says that the pipe is full (HyStart++,
+// RFC 9406). Unless the path has become longer since the least round trip was
+// measured, as it may have while the link was idle: that is found out first, once,
+// with little in flight.
+func (e *Estimator) queueAtStart(now time.Time, path time.Duration) {
+	switch {
+	case e.full || !e.drainTo.IsZero():
+	case e.doubted:
+		e.full = true
+	default:
+		e.doubted, e.believed = true, e.minRTT
+		e.drainTo, e.drained = now.Add(2*e.srtt+slackMin), path
+	}
+}
+
+// measured takes in the least round trip, and goes on with the start if that was
+// interrupted to measure it and the path has turned out to be longer.
+func (e *Estimator) measured(now time.Time, rtt time.Duration) {
+	e.minRTT, e.minRTTAt, e.drainTo = rtt, now, time.Time{}
+	if e.believed > 0 {
+		e.full = rtt <= e.believed+max(longerMin, e.believed/8)
+		e.believed, e.stale, e.lastRound = 0, 0, 0
 	}
 }
 
@@ -270,6 +301,7 @@ func (e *Estimator) See(path time.Duration) { e.path = path }
 // Look takes in a look at a transport that tells what has arrived.
 func (e *Estimator) Look(now time.Time, v View) {
 	e.unrest.look(now, v, e.NetCap())
+	e.short.look(v)
 	switch {
 	case !e.unrest.restless(now):
 		e.follower = Follower{}
@@ -282,7 +314,9 @@ func (e *Estimator) Look(now time.Time, v View) {
 
 // Urge reports whether the transport should be asked to look for more than its
 // own congestion control lets pass; once in a while only.
-func (e *Estimator) Urge() bool { return e.follower.Urge() }
+func (e *Estimator) Urge() bool {
+	return e.follower.Urge() || e.follower.Window() == 0 && e.short.urge()
+}
 
 // isFar reports whether the round trip has been so far above the least one, and
 // for so long, that it had better be measured anew: what is in flight is held to

@@ -14,15 +14,15 @@ const (
 	sentShare     = 0.5                     // of it in the network, then
 	waitMost      = 24 << 10                // bytes that wait at the transport: that holds the link then
 	patience      = 12                      // rounds of a search that it may hold
-	limitedRounds = 2                       // rounds of that before the transport is asked for more
-	limitedRest   = 4                       // rounds after that, before it is asked again
+	limitedRounds = 1                       // rounds of that before the transport is asked for more
+	limitedRest   = 5                       // rounds after that, before it is asked again
 	noGrowth      = 1.1                     // times the rate of the round before is no growth
 	fruitless     = 3                       // rounds without it end a search
 	restRounds    = 4                       // after that, before the next
 	unusedMost    = 2                       // times what flew at most: a window that was not filled
 	shrunk        = 0.9                     // of the rate: less than that is less
 	tryGain       = 1.25                    // of the window, tried now and then
-	tryEvery      = 4                       // rounds before that
+	tryEvery      = 2                       // rounds before that
 	tryPatience   = 4                       // more rounds if the transport holds it
 	tryRounds     = 2                       // rounds until it shows
 	drainGuess    = 0.5                     // of what the path holds, while that is measured anew
@@ -106,7 +106,7 @@ func (f *Follower) Rate() float64 {
 // once in a while only.
 func (f *Follower) Urge() bool {
 	switch {
-	case f.finding && f.limited >= limitedRounds:
+	case f.finding && f.limited >= limitedRounds && !f.queued():
 	case f.held >= tryEvery && f.limited > 0:
 	default:
 		return false
@@ -120,6 +120,9 @@ func (f *Follower) Urge() bool {
 func (f *Follower) mid() time.Duration {
 	return min(f.base/8, midMost) + slackAt(f.rate)
 }
+
+// queued reports whether as long a queue shows as is wanted, or a longer one.
+func (f *Follower) queued() bool { return f.path > f.base+f.mid() }
 
 // begin starts with a rate and a least round trip that are known so far, and with
 // a round that measures the latter anew: a search follows.
@@ -195,7 +198,7 @@ func (f *Follower) settled(v View) bool {
 
 // grow makes the window larger while that brings more, and shows no queue.
 func (f *Follower) grow(came float64, v View) {
-	if f.path > f.base+f.mid() {
+	if f.queued() {
 		return // the round's end judges
 	}
 	if full(v, f.window) {
@@ -225,6 +228,10 @@ func (f *Follower) close(now time.Time) {
 		// It had too little to do, or the transport holds it: a window that is far
 		// from full would not tell when that changes.
 		f.window = max(min(f.window, unusedMost*float64(f.peak)), startCap)
+		if held && !f.finding && !f.queued() {
+			f.weighing = false
+			f.seek(r)
+		}
 		return
 	case f.weighing && !f.steady():
 		return

@@ -45,6 +45,7 @@ type weather struct {
 func (u *tube) run(d time.Duration, at func(time.Duration) weather) {
 	const step = time.Millisecond
 	u.now = time.Unix(1000, 0)
+	u.roundAt = u.now
 	var sentAt []ackDue // n bytes each, in the queue
 	for t := time.Duration(0); t < d; t += step {
 		l := at(t)
