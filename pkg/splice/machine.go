@@ -128,10 +128,10 @@ func (t *Table) enter(f *flow, to state) {
 	case open:
 		t.count.Opened++
 		t.answerDoor(f)
+		t.shunt(f) // before the ends begin, so that their first segments go the same way
 		t.tellServer(f)
 		t.tellClient(f, f.acked[client], f.windowForSYN())
 		t.wake(f, f.idle())
-		t.shunt(f)
 	case ended:
 		t.count.Closed++
 		t.leaveDoor(f)

@@ -181,7 +181,7 @@ func spliceMany(t *testing.T, l *lab) {
 	if st.SendErrors != 0 || st.Spliced.Malformed+st.Spliced.Oversize != 0 {
 		t.Errorf("frames were lost: %+v", st)
 	}
-	for end := time.Now().Add(5 * time.Second); s.Stats().Spliced.Closed < flows; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); s.Stats().Spliced.Closed < flows; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Errorf("%d of %d closes seen", s.Stats().Spliced.Closed, flows)
 			break
