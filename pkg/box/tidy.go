@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A rush of flows leaves the Go heap up to twice as large as what is in use,
@@ -17,7 +19,7 @@ const (
 	tidyQuiet  = 4 << 20     // bytes allocated in between above which the collector is at work anyway
 	tidyLeast  = 3 << 20     // bytes worth the work
 	tidyFlows  = 256         // flows that ended since the last time, worth it too
-	tidyShare  = 10          // of the time, one in so many, may go into it
+	tidyShare  = 10          // of a processor's time, one in so many, may go into it
 	tidyPauses = 2           // quiet looks in a row before it begins
 	tidyRest   = 15          // quiet looks after which little that has happened is worth it
 )
@@ -51,7 +53,8 @@ func (j *janitor) due(now time.Time, heap, allocated uint64, flows int) bool {
 	return j.quiet >= tidyPauses && (grown || ended || rests) && !now.Before(j.next)
 }
 
-// done notes what is left.
+// done notes what is left, and what it took of a processor's time: on a busy
+// machine it takes long without doing much, and would be put off for minutes.
 func (j *janitor) done(now time.Time, took time.Duration, heap uint64, flows int) {
 	j.follow = j.quiet < tidyRest
 	j.kept, j.then, j.flows, j.quiet = heap, j.allocated, flows, 0
@@ -72,12 +75,20 @@ func (w *Workers) tidy(ctx context.Context) {
 			if !j.due(now, heap, allocated, w.flowCount()) {
 				continue
 			}
+			before := cpuTime()
 			runtime.GC() // pools let go of what two collections find unused
 			debug.FreeOSMemory()
 			heap, _ = heapSize()
-			j.done(time.Now(), time.Since(now), heap, w.flowCount())
+			j.done(time.Now(), cpuTime()-before, heap, w.flowCount())
 		}
 	}
+}
+
+// cpuTime is the processor time that the process has used.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // cannot fail
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func (w *Workers) flowCount() (n int) {
