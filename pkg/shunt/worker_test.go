@@ -138,4 +138,8 @@ func TestOptions(t *testing.T) {
 			s.Close()
 		}
 	}
+	// Whatever was loaded by then is unloaded.
+	if s, err := New(Options{Hub: 1 << 30, Workers: 1}); err == nil || s != nil {
+		t.Errorf("on a hub that is not there: %v, %v", s, err)
+	}
 }

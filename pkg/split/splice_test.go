@@ -364,6 +364,9 @@ func spliceEnds(t *testing.T, l *lab) {
 			t.Error("no refusal counted")
 		}
 	})
+	if st := s.Stats(); l.carrier != nil && (st.Spliced.Shunted < st.Spliced.Opened || st.ShuntedNow != 0) {
+		t.Errorf("the kernel carried %d of %d connections, %d still", st.Spliced.Shunted, st.Spliced.Opened, st.ShuntedNow)
+	}
 }
 
 // TestSpliceStop: when the stack ends, so do its connections, on both sides,
