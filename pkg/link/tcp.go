@@ -125,6 +125,7 @@ type tcpPipe struct {
 	try      bool
 	n        int
 	err      error
+	drained  bool // the last read was small and took all there was
 	readOnce func(fd uintptr) bool
 }
 
@@ -139,6 +140,9 @@ func newTCPPipe(conn *net.TCPConn) (*tcpPipe, error) {
 }
 
 func (p *tcpPipe) readv(bufs [][]byte, try bool) (int, error) {
+	if try && p.drained {
+		return 0, nil // nobody waits: what has come meanwhile is for the next call
+	}
 	p.in, p.try, p.n, p.err = bufs, try, 0, nil
 	err := p.raw.Read(p.readOnce)
 	p.in = nil
@@ -155,7 +159,7 @@ func (p *tcpPipe) read(fd uintptr) bool {
 		n, err := p.inVec.Readv(int(fd), p.in)
 		switch err {
 		case nil:
-			p.n = n
+			p.n, p.drained = n, n <= short && n < size(p.in)
 			if n == 0 {
 				p.err = io.EOF
 			}
@@ -232,6 +236,18 @@ func (p *tcpPipe) write(fd uintptr) bool {
 	}
 }
 
+// short is how many bytes a read may bring, at most, to count as one that took
+// all there was: after a larger one more is likely to have come by now.
+const short = 2 << 10
+
+// size is how many bytes bufs have room for.
+func size(bufs [][]byte) (n int) {
+	for _, p := range bufs {
+		n += len(p)
+	}
+	return n
+}
+
 // consume takes n bytes off bufs.
 func consume(bufs [][]byte, n int) [][]byte {
 	for len(bufs) > 0 && n >= len(bufs[0]) {
@@ -255,8 +271,8 @@ func (p *tcpPipe) pace(rate float64) {
 	}
 	waiting := min(max(int(rate*notSentTime.Seconds()), notSentLowat), notSentMost)
 	_ = p.raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, value)
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, waiting)
+		_ = nonblock.SetInt(int(fd), unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, value)
+		_ = nonblock.SetInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, waiting)
 	})
 }
 
@@ -287,8 +303,9 @@ func (p *tcpPipe) describe(info *Info) {
 
 func (p *tcpPipe) sample(s *Stats) {
 	_ = p.raw.Control(func(fd uintptr) {
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			s.fromKernel(info)
+		var info unix.TCPInfo
+		if err := nonblock.TCPInfo(int(fd), &info); err == nil {
+			s.fromKernel(&info)
 		}
 	})
 }

@@ -124,3 +124,35 @@ func TestNoAllocations(t *testing.T) {
 		}
 	}
 }
+
+func TestOptions(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		t.Error(err)
+	}
+	if v, err := GetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY); v == 0 || err != nil {
+		t.Errorf("TCP_NODELAY is %d, %v", v, err)
+	}
+	if err := SetLinger(fd, unix.Linger{Onoff: 1, Linger: 7}); err != nil {
+		t.Error(err)
+	}
+	if l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER); err != nil || l.Onoff != 1 || l.Linger != 7 {
+		t.Errorf("SO_LINGER is %+v, %v", l, err)
+	}
+	var info unix.TCPInfo
+	if err := TCPInfo(fd, &info); err != nil || info.Snd_mss == 0 {
+		t.Errorf("TCP_INFO: %v, segments of %d bytes", err, info.Snd_mss)
+	}
+	if err := Shutdown(fd, unix.SHUT_WR); err != unix.ENOTCONN {
+		t.Errorf("Shutdown: %v, want ENOTCONN", err)
+	}
+	if err := Close(fd); err != nil {
+		t.Error(err)
+	}
+	if _, err := GetInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != unix.EBADF {
+		t.Errorf("after Close: %v, want EBADF", err)
+	}
+}

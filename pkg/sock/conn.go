@@ -32,6 +32,8 @@ type Conn struct {
 	notify   func(party.Ready)
 	reported party.Ready // and not yet taken back by ErrAgain
 	early    party.Ready // came before Watch
+	dry      bool        // the last read was small and took all there was; nothing has come since
+	whole    bool        // no read must count as one that took all: see arrived
 
 	connecting    bool
 	waiting       bool      // in the poller's queue of deadlines
@@ -112,7 +114,7 @@ func tune(fd int) error {
 	if err != nil {
 		return err
 	}
-	return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	return nonblock.SetLinger(fd, unix.Linger{Onoff: 1})
 }
 
 // option is a socket option whose value is a number.
@@ -120,7 +122,7 @@ type option struct{ level, name, value int }
 
 func setOptions(fd int, options []option) error {
 	for _, o := range options {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+		if err := nonblock.SetInt(fd, o.level, o.name, o.value); err != nil {
 			return fmt.Errorf("set socket option %d/%d to %d: %w", o.level, o.name, o.value, err)
 		}
 	}
@@ -137,6 +139,7 @@ func (c *Conn) handle(events uint32) {
 			return
 		}
 	}
+	c.arrived(events)
 	var bits party.Ready
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
 		bits |= party.Readable
@@ -152,18 +155,36 @@ func (c *Conn) handle(events uint32) {
 	c.report(bits)
 }
 
+// short is how many bytes a read may bring, at most, to count as one that took
+// all there was. After a larger one more is likely to have come by now: the read
+// itself lets the other end send.
+const short = 2 << 10
+
+// arrived notes that there may be something to read. A small read that gets less
+// than it asks for has taken all there was, which saves the one that would say so;
+// but not where an end or urgent data is next, which stop a read short as well and
+// raise no event of their own afterwards.
+func (c *Conn) arrived(events uint32) {
+	if events&^unix.EPOLLOUT != 0 {
+		c.dry = false
+	}
+	if events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0 {
+		c.whole = true
+	}
+}
+
 // hangup takes the reason. The kernel gives it once, and after a FIN not by
 // read at all.
 func (c *Conn) hangup() {
 	c.broken = party.ErrReset
-	if errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
+	if errno, err := nonblock.GetInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
 		c.broken = partyError(unix.Errno(errno))
 	}
 }
 
 // outcome returns nil if the dial has succeeded, or why not.
 func (c *Conn) outcome() error {
-	errno, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	errno, err := nonblock.GetInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return fmt.Errorf("%w (%w)", party.ErrReset, err)
 	}
@@ -226,6 +247,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if err := c.usable(); err != nil || len(p) == 0 {
 		return 0, err
 	}
+	if c.dry {
+		c.reported &^= party.Readable
+		return 0, party.ErrAgain
+	}
 	for {
 		n, err := nonblock.Read(c.fd, p)
 		switch {
@@ -240,6 +265,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		case n == 0:
 			return 0, io.EOF
 		default:
+			c.dry = n < len(p) && n <= short && !c.whole
 			return n, nil
 		}
 	}
@@ -335,7 +361,7 @@ func (c *Conn) CloseWrite() error {
 	if err := c.usable(); err != nil {
 		return err
 	}
-	if err := unix.Shutdown(c.fd, unix.SHUT_WR); err != nil {
+	if err := nonblock.Shutdown(c.fd, unix.SHUT_WR); err != nil {
 		return c.failed(err)
 	}
 	return nil
@@ -352,7 +378,7 @@ func (c *Conn) Abort() {
 // Close implements party.Conn.
 func (c *Conn) Close() {
 	if c.fd >= 0 {
-		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{}) // cannot fail
+		_ = nonblock.SetLinger(c.fd, unix.Linger{}) // cannot fail
 		c.release()
 	}
 }
@@ -360,7 +386,7 @@ func (c *Conn) Close() {
 // release closes the socket and forgets it.
 func (c *Conn) release() {
 	c.poller.remove(c.fd)
-	unix.Close(c.fd)
+	_ = nonblock.Close(c.fd)
 	c.fd = -1
 	c.connecting, c.waiting = false, false
 }
@@ -414,8 +440,8 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 
 // Offered implements party.Offerer.
 func (c *Conn) Offered() int {
-	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
+	var info unix.TCPInfo
+	if err := nonblock.TCPInfo(c.fd, &info); err != nil {
 		return -1
 	}
 	return int(info.Snd_wnd)

@@ -104,13 +104,14 @@ func (p *Poller) Wake() {
 // If there are none and Wake was not called it waits for either, at most for
 // timeout; a negative timeout has no end. It may return early without cause.
 func (p *Poller) Wait(timeout time.Duration) error {
-	if err := p.collect(); err != nil {
-		return err
+	var err error
+	if timeout == 0 || p.woken.Load() {
+		err = p.collect()
+	} else {
+		err = p.sleep(timeout) // which looks before it parks
 	}
-	if p.got == 0 && timeout != 0 && !p.woken.Load() {
-		if err := p.sleep(timeout); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	p.woken.Store(false)
 	p.dispatch()
@@ -239,7 +240,7 @@ func (p *Poller) Detach(fd int) error {
 func (p *Poller) add(fd int, handle func(events uint32)) error {
 	p.round++
 	ev := unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
 		Fd:     int32(fd),
 		Pad:    p.round,
 	}

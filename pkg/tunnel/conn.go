@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"errors"
+	"runtime"
 	"time"
 
 	"hawser/pkg/buffer"
@@ -155,9 +156,13 @@ func (c *conn) read(s *Session) error {
 			return err
 		}
 		b.at = time.Now()
+		alone := b.alone()
 		if !s.post(func(in *mail) { in.received = append(in.received, b) }) {
 			b.release()
 			return ErrEnded
+		}
+		if alone {
+			runtime.Gosched() // the worker can begin before the next look at the transport
 		}
 	}
 }
@@ -179,6 +184,10 @@ func (b *rxBatch) fill(c Carrier) error {
 	}
 	return nil
 }
+
+// alone reports whether the batch is one small record, which somebody may wait
+// for.
+func (b *rxBatch) alone() bool { return len(b.recs) == 1 && b.recs[0].body.Len() <= ackSmall }
 
 // decode takes the frames of one record apart and checks that the body is
 // claimed by exactly one of them (PROTOCOL.md section 4).
