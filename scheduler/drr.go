@@ -37,16 +37,19 @@ type DRR[F any] struct {
 	idle   list[*user[F]]
 	total  bucket
 	now    time.Time
+	round  uint64
 }
 
 // level is one class.
 type level[F any] struct {
 	fresh, old list[*user[F]]
-	turns      int     // of fresh users in a row
-	flows      int     // in line, of users in these lists
-	weight     int     // of users with flows in line
-	passes     int     // in this round
-	owed       float64 // bytes of the floor that were not served yet
+	aside      list[*user[F]] // have passed in this round with all their flows
+	spent      bool           // nobody else is left to ask in this round
+	turns      int            // of fresh users in a row
+	flows      int            // in line, of users in these lists
+	weight     int            // of users with flows in line
+	passes     int            // in this round
+	owed       float64        // bytes of the floor that were not served yet
 }
 
 // user is one user's flows. It may stand in a level's list without any in line:
@@ -60,8 +63,11 @@ type user[F any] struct {
 	fresh, old list[*Node[F]]
 	turns      int // of fresh flows in a row
 	deficit    int
-	level      Class // in whose lists it stands, or would
-	held       bool  // at its limit: in no list
+	round      uint64 // in which it passed last
+	passes     int    // in that round
+	newly      bool   // it came aside from the fresh ones
+	level      Class  // in whose lists it stands, or would
+	held       bool   // at its limit: in no list
 	place      elem[*user[F]]
 	guarantee  bucket
 	limit      bucket
@@ -197,9 +203,34 @@ func (d *DRR[F]) Deactivate(n *Node[F]) {
 // Begin implements Order.
 func (d *DRR[F]) Begin(now time.Time) {
 	d.tick(now)
+	d.round++
 	for i := range d.levels {
-		d.levels[i].passes = 0
+		d.levels[i].begin()
 	}
+}
+
+// begin lets those who stood aside back to their places: in front, so that
+// waiting costs them nothing. Where so many have passed that nobody else was asked,
+// they go to the end, and others are asked now.
+func (l *level[F]) begin() {
+	many := l.passes >= maxPasses
+	for l.aside.head != nil {
+		e := l.aside.tail
+		if many {
+			e = l.aside.head
+		}
+		to := &l.old
+		if e.value.newly {
+			to = &l.fresh
+		}
+		e.unlink()
+		if many {
+			to.push(e)
+		} else {
+			to.pushFront(e)
+		}
+	}
+	l.passes, l.spent = 0, false
 }
 
 // tick moves the clock, and those users whose buckets are ready.
@@ -216,11 +247,16 @@ func (d *DRR[F]) Next() *Node[F] {
 	if d.total.empty() {
 		return nil
 	}
-	l := d.turn()
-	if l == nil {
-		return nil
+	for {
+		l := d.turn()
+		if l == nil {
+			return nil
+		}
+		if u := l.turn(); u != nil {
+			return u.next()
+		}
+		l.spent = true
 	}
-	return l.turn().next()
 }
 
 // turn picks the class: a lower one when its floor is due, else the highest
@@ -230,7 +266,7 @@ func (d *DRR[F]) turn() *level[F] {
 	for c := range d.levels {
 		l := &d.levels[c]
 		switch {
-		case l.flows == 0 || l.passes >= min(maxPasses, l.flows):
+		case l.flows == 0 || l.spent || l.passes >= min(maxPasses, l.flows):
 		case best == nil:
 			best = l
 		case l.owed >= Quantum:
@@ -241,12 +277,16 @@ func (d *DRR[F]) turn() *level[F] {
 }
 
 // turn picks the user. Users without flows in line lose their place when their
-// turn comes: the fresh ones to the old, the old ones for good.
+// turn comes: the fresh ones to the old, the old ones for good. It returns nil when
+// all who are left stand aside.
 func (l *level[F]) turn() *user[F] {
 	for {
 		first := &l.fresh
 		if first.head == nil || l.turns >= freshTurns && l.old.head != nil {
 			first = &l.old
+		}
+		if first.head == nil {
+			return nil
 		}
 		u := first.head.value
 		switch {
@@ -341,15 +381,25 @@ func (l *level[F]) turned(u *user[F]) {
 	}
 }
 
-// Pass implements Order. Flow and user keep what they may send.
+// Pass implements Order. Flow and user keep what they may send. The user stands
+// aside for the rest of the round when all its flows were asked, and keeps its
+// place: at the end of the line, those who would rather wait for a faster link got
+// less than their weight.
 func (d *DRR[F]) Pass(n *Node[F]) {
 	u := n.user
 	l := &d.levels[u.level]
+	if u.round != d.round {
+		u.round, u.passes = d.round, 0
+	}
 	l.passes++
+	u.passes++
 	u.turned(n)
 	n.place.moveTo(n.place.list)
-	l.turned(u)
-	u.place.moveTo(u.place.list)
+	if u.passes >= u.flows {
+		l.turned(u)
+		u.newly = u.place.list == &l.fresh
+		u.place.moveTo(&l.aside)
+	}
 }
 
 // Len implements Order.

@@ -22,6 +22,16 @@ func (l *list[T]) push(e *elem[T]) {
 	l.tail = e
 }
 
+func (l *list[T]) pushFront(e *elem[T]) {
+	e.list, e.prev, e.next = l, nil, l.head
+	if l.head != nil {
+		l.head.prev = e
+	} else {
+		l.tail = e
+	}
+	l.head = e
+}
+
 // unlink takes e out of its list, if it is in one.
 func (e *elem[T]) unlink() {
 	l := e.list

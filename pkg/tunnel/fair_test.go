@@ -104,7 +104,7 @@ func TestUsersShareEvenly(t *testing.T) {
 	})
 }
 
-// TestWeights: each user gets its weight's share within 5 %.
+// TestWeights: each user gets its weight's share within 2 %.
 func TestWeights(t *testing.T) {
 	run(t, func(t *testing.T) {
 		c := newCrowd(t)
@@ -122,7 +122,7 @@ func TestWeights(t *testing.T) {
 		for i, w := range weights {
 			share := got[i] / sum * float64(all) / float64(w)
 			t.Logf("weight %d: %.3f of its share", w, share)
-			if share < 0.95 || share > 1.05 {
+			if share < 0.98 || share > 1.02 {
 				t.Errorf("weight %d: %.3f of its share", w, share)
 			}
 		}
