@@ -28,8 +28,9 @@ const (
 	drainGain    = 0.5                    // of the product while the least round trip is measured anew
 	initialRate  = 1.25e6                 // bytes/s: 10 Mbit/s until something is measured
 	initialRTT   = 100 * time.Millisecond
-	fullRounds   = 3    // rounds without growth that end the start
-	fullGrowth   = 1.25 // growth that keeps it going
+	earlyFor     = 2 * time.Second // after the start, in which it may turn out to have ended too soon
+	fullRounds   = 3               // rounds without growth that end the start
+	fullGrowth   = 1.25            // growth that keeps it going
 )
 
 // Sample is what one acknowledgement says. It follows the delivery-rate
@@ -59,6 +60,8 @@ type Estimator struct {
 	lastRound float64       // bw when it last grew in the start
 	stale     int           // rounds without growth
 	full      bool          // the start is over
+	early     time.Time     // a round trip has ended it, which may vary by itself: until then that may show
+	urge      bool          // the transport should look for more
 	roundBW   float64       // bw when the round trip began
 	growing   bool          // it has grown in the last one
 	rounds    int           // round trips seen
@@ -66,6 +69,7 @@ type Estimator struct {
 	believed  time.Duration // the least round trip until then, while it is measured anew
 	path      time.Duration // the transport's smoothed round trip
 	far       int           // round trips in a row that it was far above the least
+	tremble   tremble
 	unrest    unrest
 	follower  Follower // works while the link is restless
 	short     short    // works otherwise
@@ -98,7 +102,7 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 		e.addWindowRate(now, r, limited)
 		e.addPrediction(r, limited, queued)
 	}
-	if s.Path > 0 && enough && e.queues(s.Path) {
+	if s.Path > 0 && enough && e.queues(s.Path-trembleGain*e.tremble.depth) {
 		e.queueAtStart(now, s.Path)
 	} else if s.Round && !limited {
 		e.checkFull()
@@ -144,7 +148,7 @@ func (e *Estimator) queueAtStart(now time.Time, path time.Duration) {
 	switch {
 	case e.full || !e.drainTo.IsZero():
 	case e.doubted:
-		e.full = true
+		e.full, e.early = true, now.Add(earlyFor)
 	default:
 		e.doubted, e.believed = true, e.minRTT
 		e.drainTo, e.drained = now.Add(2*e.srtt+slackMin), path
@@ -158,6 +162,7 @@ func (e *Estimator) measured(now time.Time, rtt time.Duration) {
 	if e.believed > 0 {
 		e.full = rtt <= e.believed+max(longerMin, e.believed/8)
 		e.believed, e.stale, e.lastRound = 0, 0, 0
+		e.early = now.Add(earlyFor)
 	}
 }
 
@@ -273,7 +278,13 @@ func (e *Estimator) NetCap() int {
 	if n := e.follower.Most(); n > 0 {
 		return n
 	}
-	if e.bw == 0 || e.minRTT == 0 || !e.full || !e.drainTo.IsZero() {
+	if e.bw == 0 || e.minRTT == 0 || !e.drainTo.IsZero() {
+		return e.Cap()
+	}
+	if depth := e.tremble.depth; depth > 0 {
+		return e.trembling(depth)
+	}
+	if !e.full {
 		return e.Cap()
 	}
 	probing := e.rounds%probeRounds == 0
@@ -300,6 +311,11 @@ func (e *Estimator) See(path time.Duration) { e.path = path }
 
 // Look takes in a look at a transport that tells what has arrived.
 func (e *Estimator) Look(now time.Time, v View) {
+	e.tremble.look(now, v.RTT, e.minRTT)
+	if e.tremble.depth > 0 && now.Before(e.early) {
+		e.early, e.full, e.urge = time.Time{}, false, true // that was no queue
+		e.lastRound, e.stale = 0, 0
+	}
 	e.unrest.look(now, v, e.NetCap())
 	e.short.look(v)
 	switch {
@@ -315,7 +331,19 @@ func (e *Estimator) Look(now time.Time, v View) {
 // Urge reports whether the transport should be asked to look for more than its
 // own congestion control lets pass; once in a while only.
 func (e *Estimator) Urge() bool {
-	return e.follower.Urge() || e.follower.Window() == 0 && e.short.urge()
+	urge := e.urge
+	e.urge = false
+	return e.follower.Urge() || urge || e.follower.Window() == 0 && e.short.urge()
+}
+
+// trembling is NetCap on a path whose round trips vary by themselves: what a
+// usual one of them holds.
+func (e *Estimator) trembling(depth time.Duration) int {
+	span := e.minRTT + depth + e.slack()
+	if !e.full {
+		span *= 2
+	}
+	return max(startCap, int(e.bw*span.Seconds()))
 }
 
 // isFar reports whether the round trip has been so far above the least one, and

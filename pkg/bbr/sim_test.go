@@ -45,14 +45,39 @@ type network struct {
 	rate     float64       // of the bottleneck, bytes per second
 	rtt      time.Duration // without the queue
 	limit    int           // of the queue, bytes
-	loss     float64       // chance of each packet
-	ackLoss  float64       // chance of each acknowledgement
+	there    wander        // what the delays of either way add to rtt
+	back     wander
+	loss     float64 // chance of each packet
+	ackLoss  float64 // chance of each acknowledgement
 	queue    []simPacketIn
 	queued   int
 	busy     bool
 	flows    []*flow
 	overflow int
 	delays   []time.Duration // in the queue, of each packet that left it
+}
+
+// wander is a delay that trembles, and lets no packet overtake another: it moves
+// linearly between uniform random points, as the emulator's (e2e/emu).
+type wander struct {
+	jitter   time.Duration
+	from, to time.Duration
+	a, b     float64
+	last     time.Duration
+}
+
+// take returns how long a packet that goes now is under way.
+func (w *wander) take(n *network, delay time.Duration) time.Duration {
+	if w.jitter > 0 {
+		for n.now >= w.to {
+			w.from, w.to = w.to, w.to+max(10*time.Millisecond, 2*w.jitter)
+			w.a, w.b = w.b, 2*n.random.Float64()-1
+		}
+		share := float64(n.now-w.from) / float64(w.to-w.from)
+		delay += time.Duration((w.a + (w.b-w.a)*share) * float64(w.jitter))
+	}
+	w.last = max(w.last, n.now+delay)
+	return w.last - n.now
 }
 
 type simPacketIn struct {
@@ -107,7 +132,7 @@ func (n *network) serialise() {
 	n.after(seconds(float64(p.size)/n.rate), func() {
 		n.busy = false
 		n.queued -= p.size
-		n.after(n.rtt/2, func() { p.flow.arrive(p) })
+		n.after(n.there.take(n, n.rtt/2), func() { p.flow.arrive(p) })
 		n.serialise()
 	})
 }
@@ -247,7 +272,7 @@ func (f *flow) acknowledge() {
 	}
 	numbers := f.unacked
 	f.unacked = nil
-	f.net.after(f.net.rtt/2, func() { f.receiveAck(numbers) })
+	f.net.after(f.net.back.take(f.net, f.net.rtt/2), func() { f.receiveAck(numbers) })
 }
 
 func (f *flow) receiveAck(numbers []int64) {

@@ -31,6 +31,8 @@ type DialerOptions struct {
 	PeerKey     func(raw [][]byte) ([32]byte, error) // reads the key out of the cloud's certificates (DER)
 	CloudKey    [32]byte                             // the only key that is accepted
 	Counters    *Counters                            // nil for counters of its own
+
+	packets func(context.Context) (net.PacketConn, error) // QUIC's socket; nil is UDP; tests change it
 }
 
 // Dialer connects one link, again and again. It remembers which transport

@@ -301,7 +301,11 @@ func openQUIC(ctx context.Context, network, address string, s socket) (*quicSock
 	if err != nil {
 		return nil, err
 	}
-	return &quicSocket{udp: udp, transport: &quic.Transport{Conn: udp}}, nil
+	return newQUICSocket(udp), nil
+}
+
+func newQUICSocket(udp net.PacketConn) *quicSocket {
+	return &quicSocket{udp: udp, transport: &quic.Transport{Conn: udp}}
 }
 
 // close ends all connections on the socket and waits for the library's
@@ -311,13 +315,25 @@ func (s *quicSocket) close() {
 	_ = s.udp.Close()
 }
 
+// openQUIC opens the socket of one connection.
+func (d *Dialer) openQUIC(ctx context.Context, network string) (*quicSocket, error) {
+	if d.options.packets == nil {
+		return openQUIC(ctx, network, ":0", socket{d.options.Interface, d.options.Mark})
+	}
+	udp, err := d.options.packets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newQUICSocket(udp), nil
+}
+
 // connectQUIC is connectTCP for QUIC.
 func (d *Dialer) connectQUIC(ctx context.Context, v *verdict) (*secured, string, error) {
 	network := "udp4"
 	if d.options.Remote.Addr().Is6() && !d.options.Remote.Addr().Is4In6() {
 		network = "udp6"
 	}
-	own, err := openQUIC(ctx, network, ":0", socket{d.options.Interface, d.options.Mark})
+	own, err := d.openQUIC(ctx, network)
 	if err != nil {
 		var setting *socketError
 		if errors.As(err, &setting) {

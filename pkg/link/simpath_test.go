@@ -1,0 +1,234 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// A network in virtual time for QUIC's packets: each uplink is a pair of lines
+// with a rate, a drop-tail queue, a delay that may tremble, loss and blackholes.
+
+// simLine is one direction.
+type simLine struct {
+	mu     *sync.Mutex
+	random *rand.Rand
+	rate   float64 // bytes per second
+	limit  time.Duration
+	delay  time.Duration
+	jitter time.Duration
+	loss   float64
+	dead   bool
+
+	busy     time.Time // when the serialiser is free
+	last     time.Time // newest arrival
+	from, to time.Time // of the wandering delay
+	a, b     float64
+	dropped  int
+	bytes    int
+	queued   []time.Duration
+}
+
+// wander is as the emulator's: linear between uniform points.
+func (l *simLine) wander(t time.Time) time.Duration {
+	if l.jitter == 0 {
+		return 0
+	}
+	step := max(10*time.Millisecond, 2*l.jitter)
+	if t.Sub(l.to) > step {
+		l.to = t.Add(-step)
+	}
+	for !t.Before(l.to) {
+		l.from, l.to = l.to, l.to.Add(step)
+		l.a, l.b = l.b, 2*l.random.Float64()-1
+	}
+	share := float64(t.Sub(l.from)) / float64(l.to.Sub(l.from))
+	return time.Duration((l.a + (l.b-l.a)*share) * float64(l.jitter))
+}
+
+func (l *simLine) send(p []byte, from net.Addr, to *simSocket) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.dead || l.random.Float64() < l.loss {
+		return
+	}
+	start := l.busy
+	if start.Before(now) {
+		start = now
+	}
+	if start.Sub(now) > l.limit {
+		l.dropped++
+		return
+	}
+	l.queued = append(l.queued, start.Sub(now))
+	size := len(p) + 28
+	l.bytes += size
+	l.busy = start.Add(time.Duration(float64(size) / l.rate * float64(time.Second)))
+	at := l.busy.Add(l.delay + l.wander(l.busy))
+	if at.Before(l.last) {
+		at = l.last
+	}
+	l.last = at
+	b := append([]byte(nil), p...)
+	time.AfterFunc(at.Sub(now), func() {
+		l.mu.Lock()
+		dead := l.dead
+		l.mu.Unlock()
+		if !dead {
+			to.push(datagram{b, from})
+		}
+	})
+}
+
+func (l *simLine) change(f func(*simLine)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(l)
+}
+
+type datagram struct {
+	b    []byte
+	from net.Addr
+}
+
+// simNet finds sockets by address.
+type simNet struct {
+	mu      sync.Mutex
+	sockets map[string]*simSocket
+	next    int
+}
+
+// simSocket is a net.PacketConn. line says by which line what it sends goes.
+type simSocket struct {
+	net      *simNet
+	addr     *net.UDPAddr
+	line     func(peer net.Addr) *simLine
+	mu       sync.Mutex
+	queue    []datagram
+	wake     chan struct{}
+	deadline time.Time
+	closed   bool
+}
+
+func (n *simNet) open(addr *net.UDPAddr, line func(net.Addr) *simLine) *simSocket {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if addr.Port == 0 {
+		n.next++
+		addr.Port = 10000 + n.next
+	}
+	s := &simSocket{net: n, addr: addr, line: line, wake: make(chan struct{}, 1)}
+	n.sockets[addr.String()] = s
+	return s
+}
+
+func (s *simSocket) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *simSocket) push(d datagram) {
+	s.mu.Lock()
+	s.queue = append(s.queue, d)
+	s.mu.Unlock()
+	s.poke()
+}
+
+func (s *simSocket) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return 0, nil, net.ErrClosed
+		}
+		if len(s.queue) > 0 {
+			d := s.queue[0]
+			s.queue = s.queue[1:]
+			s.mu.Unlock()
+			return copy(p, d.b), d.from, nil
+		}
+		deadline := s.deadline
+		s.mu.Unlock()
+		if !deadline.IsZero() && !time.Now().Before(deadline) {
+			return 0, nil, os.ErrDeadlineExceeded
+		}
+		var timer <-chan time.Time
+		if !deadline.IsZero() {
+			timer = time.After(time.Until(deadline))
+		}
+		select {
+		case <-s.wake:
+		case <-timer:
+		}
+	}
+}
+
+func (s *simSocket) WriteTo(p []byte, to net.Addr) (int, error) {
+	s.net.mu.Lock()
+	peer := s.net.sockets[to.String()]
+	s.net.mu.Unlock()
+	if peer != nil {
+		s.line(to).send(p, s.addr, peer)
+	}
+	return len(p), nil
+}
+
+func (s *simSocket) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.poke()
+	s.net.mu.Lock()
+	delete(s.net.sockets, s.addr.String())
+	s.net.mu.Unlock()
+	return nil
+}
+func (s *simSocket) LocalAddr() net.Addr { return s.addr }
+func (s *simSocket) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+func (s *simSocket) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	s.deadline = t
+	s.mu.Unlock()
+	s.poke()
+	return nil
+}
+func (s *simSocket) SetWriteDeadline(time.Time) error { return nil }
+
+// simUplink is one uplink: its edge address is 10.0.0.i.
+type simUplink struct{ up, down *simLine }
+
+type simUplinks struct {
+	net   *simNet
+	links []simUplink
+	cloud *simSocket
+}
+
+func newSimUplinks(seed uint64, specs ...simLine) *simUplinks {
+	u := &simUplinks{net: &simNet{sockets: map[string]*simSocket{}}}
+	for i := range specs {
+		up, down := specs[i], specs[i]
+		up.mu, down.mu = new(sync.Mutex), new(sync.Mutex)
+		up.random = rand.New(rand.NewPCG(seed, uint64(2*i)))
+		down.random = rand.New(rand.NewPCG(seed, uint64(2*i+1)))
+		u.links = append(u.links, simUplink{&up, &down})
+	}
+	u.cloud = u.net.open(&net.UDPAddr{IP: net.IPv4(192, 0, 2, 1).To4(), Port: 443}, func(peer net.Addr) *simLine {
+		return u.links[peer.(*net.UDPAddr).IP.To4()[3]].down
+	})
+	return u
+}
+
+func (u *simUplinks) packets(i int) func(context.Context) (net.PacketConn, error) {
+	return func(context.Context) (net.PacketConn, error) {
+		return u.net.open(&net.UDPAddr{IP: net.IPv4(10, 0, 0, byte(i)).To4()}, func(net.Addr) *simLine { return u.links[i].up }), nil
+	}
+}

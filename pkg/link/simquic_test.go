@@ -1,0 +1,92 @@
+package link
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const ms = time.Millisecond
+
+func simMbit(mbit float64, rtt time.Duration) simLine {
+	return simLine{rate: mbit * 125_000, delay: rtt / 2, limit: max(rtt, 20*ms)}
+}
+
+func trembling(l simLine, jitter time.Duration) simLine {
+	l.jitter = jitter
+	return l
+}
+
+type simResult struct {
+	first, then float64 // Mbit/s
+	gap         time.Duration
+	p50, p99    time.Duration
+	queue       [2]time.Duration
+	drops       int
+}
+
+func measureSim(t *testing.T, seed uint64, d time.Duration, script func(*simWorld), lines ...simLine) (r simResult) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSimWorld(t, seed, lines...)
+		defer w.close()
+		ping, echo := w.open(true)
+		time.Sleep(300 * ms)
+		_, bulk := w.open(false)
+		if script != nil {
+			w.wg.Go(func() { script(w) })
+		}
+		time.Sleep(2 * time.Second)
+		r.first = float64(w.got(bulk)) * 8 / 1e6 / 2
+		w.mu.Lock()
+		bulk.gap = 0
+		w.mu.Unlock()
+		for i := range w.ups.links {
+			w.ups.links[i].down.change(func(l *simLine) { l.queued, l.dropped = nil, 0 })
+		}
+		before := w.got(bulk)
+		w.wg.Go(func() { w.ping(ping, echo, 20*ms, d-200*ms) })
+		time.Sleep(d)
+		r.then = float64(w.got(bulk)-before) * 8 / 1e6 / d.Seconds()
+		w.mu.Lock()
+		r.gap, r.p50, r.p99 = bulk.gap, quantileOf(echo.rtts, 0.5), quantileOf(echo.rtts, 0.99)
+		w.mu.Unlock()
+		for i := range w.ups.links {
+			w.ups.links[i].down.change(func(l *simLine) { r.queue[i] = quantileOf(l.queued, 0.5); r.drops += l.dropped })
+		}
+	})
+	return r
+}
+
+// mean is the mean of some seeds' results; the longest gap is the longest of all.
+func meanSim(t *testing.T, seeds int, d time.Duration, lines ...simLine) (m simResult) {
+	for seed := range seeds {
+		r := measureSim(t, uint64(seed), d, nil, lines...)
+		m.first += r.first / float64(seeds)
+		m.then += r.then / float64(seeds)
+		m.p50 += r.p50 / time.Duration(seeds)
+		m.p99 += r.p99 / time.Duration(seeds)
+		m.gap = max(m.gap, r.gap)
+		m.drops += r.drops
+	}
+	t.Logf("first 2 s %.1f Mbit/s, then %.1f; longest gap %v; messages p50 %v, p99 %v; %d packets found a full queue",
+		m.first, m.then, m.gap.Round(ms), m.p50.Round(ms), m.p99.Round(ms), m.drops)
+	return m
+}
+
+// TestTremblingUplinks: two uplinks whose round trips vary by 20 ms each way are
+// soon used, and carry more than the better one of them could.
+func TestTremblingUplinks(t *testing.T) {
+	m := meanSim(t, 3, 3*time.Second, trembling(simMbit(50, 60*ms), 20*ms), trembling(simMbit(20, 80*ms), 20*ms))
+	if m.first < 22 || m.then < 50 {
+		t.Errorf("%.1f Mbit/s in the first 2 s, wanted 22, then %.1f, wanted 50", m.first, m.then)
+	}
+}
+
+// TestCalmUplinks: uplinks that do not change are filled from the start, with
+// short queues.
+func TestCalmUplinks(t *testing.T) {
+	m := meanSim(t, 1, 3*time.Second, simMbit(50, 20*ms), simMbit(50, 20*ms))
+	if m.first < 85 || m.then < 90 || m.p99 > 80*ms {
+		t.Errorf("%.1f Mbit/s in the first 2 s, wanted 85, then %.1f, wanted 90; message p99 %v, wanted at most 80 ms", m.first, m.then, m.p99)
+	}
+}
