@@ -22,7 +22,7 @@ type loop struct {
 	r       *rand.Rand
 	ends    [2]*port // edge, cloud
 	window  uint64   // credit beyond what was consumed
-	flip    float64  // chance that a delivered piece has a flipped bit
+	flip    float64  // chance that a delivered piece has a flipped bit, but for a record's last attempt
 	always  bool     // flip in every piece and in every 4 KB
 	delay   time.Duration
 	piece   int // largest piece
@@ -64,6 +64,7 @@ type way struct {
 	delivered uint64
 	limit     uint64
 	fin, told bool
+	refused   int // times since the last byte was consumed
 }
 
 func (w *way) end() uint64 { return w.base + uint64(len(w.data)) }
@@ -199,11 +200,13 @@ func (l *loop) obey(e *port, c *stream.Command) {
 			return
 		}
 		in.base += uint64(c.Bytes)
+		in.refused = 0
 		in.data = in.data[c.Bytes:]
 		in.limit = max(in.limit, in.base+l.window)
 		l.ends[1-e.side].emit(stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: in.limit})
 	case stream.CmdReject:
 		l.rejects++
+		in.refused++
 		in.delivered, in.told = in.base, false
 		e.emit(stream.Event{Kind: stream.EventRewind, Flow: f.id})
 	case stream.CmdReset:
@@ -277,7 +280,7 @@ func (l *loop) deliver(f *route, w *way, to *port) {
 			l.flipped++
 			s.P[i] ^= 1 << l.r.IntN(8)
 		}
-	case l.r.Float64() < l.flip:
+	case w.refused < attempts-1 && l.r.Float64() < l.flip: // else the flow may be reset
 		l.flipped++
 		s.P[l.r.IntN(n)] ^= 1 << l.r.IntN(8)
 	}
