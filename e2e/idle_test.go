@@ -18,7 +18,8 @@ import (
 // rest, and holds the agents' resident memory to a bound per flow: what the
 // user-space TCP endpoint, the relay and the tunnel keep of a flow that moves
 // nothing. With a hub that is 8 to 9 KB and not yet the 6 KB that it should be,
-// and 20 to 35 MB stay after all have ended, where a tenth of the start should.
+// and 8 to 13 MB stay half a minute after all have ended, where a tenth of the start
+// should.
 func TestIdleFlowsAreSmall(t *testing.T) {
 	const flows = 5000
 	for _, c := range []struct {
