@@ -91,7 +91,7 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 		e.rounds++
 		e.growing = e.bw > growth*e.roundBW
 		e.roundBW = e.bw
-		e.short.close(e.full && e.minRTT >= leastPath && e.path <= e.minRTT+max(slackMin, e.minRTT/16), e.bw)
+		e.short.close(now, e.full && e.minRTT >= leastPath && e.path <= e.minRTT+max(slackMin, e.minRTT/16), e.bw)
 		e.far++
 		if e.path <= e.minRTT+max(farMin, e.minRTT/2) {
 			e.far = 0

@@ -1,10 +1,13 @@
 package scheduler
 
+import "time"
+
 // Constants of short.
 const (
-	shortRounds = 3   // in a row in which the transport holds a link without a queue
-	shortRest   = 4   // rounds after it was asked for more, before it is asked again
-	shortMost   = 256 // the same where that has brought nothing again and again
+	shortRounds = 3                      // in a row in which the transport holds a link without a queue
+	shortFor    = 250 * time.Millisecond // of that, at least: a busy machine looks the same for a moment
+	shortRest   = 4                      // rounds after it was asked for more, before it is asked again
+	shortMost   = 256                    // the same where that has brought nothing again and again
 )
 
 // short notices that a transport's congestion control holds back a link that has
@@ -16,6 +19,8 @@ type short struct {
 	rounds       int // in a row; below 0: rest
 	rest         int
 	bw           float64 // when it was asked last
+	since        time.Time
+	held         time.Duration // since the first of the rounds
 }
 
 func (s *short) look(v View) {
@@ -26,7 +31,7 @@ func (s *short) look(v View) {
 }
 
 // close ends a round.
-func (s *short) close(idle bool, bw float64) {
+func (s *short) close(now time.Time, idle bool, bw float64) {
 	held := s.waits*2 > s.looks && idle
 	s.looks, s.waits = 0, 0
 	switch {
@@ -35,7 +40,10 @@ func (s *short) close(idle bool, bw float64) {
 			s.rest = 0
 		}
 	case held:
-		s.rounds++
+		if s.rounds++; s.rounds == 1 {
+			s.since = now
+		}
+		s.held = now.Sub(s.since)
 		s.bw = bw
 	default:
 		s.rounds = 0
@@ -44,7 +52,7 @@ func (s *short) close(idle bool, bw float64) {
 
 // urge reports whether the transport should be asked.
 func (s *short) urge() bool {
-	if s.rounds < shortRounds {
+	if s.rounds < shortRounds || s.held < shortFor {
 		return false
 	}
 	s.rest = min(max(2*s.rest, shortRest), shortMost)

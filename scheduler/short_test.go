@@ -18,18 +18,26 @@ func TestShort(t *testing.T) {
 		{"held", 60 * ms, 0, 100 << 10, 3, 8},
 		{"a queue", 60 * ms, 20 * ms, 100 << 10, 0, 0},
 		{"nothing waits", 60 * ms, 0, 4 << 10, 0, 0},
+		{"for a moment", 20 * ms, 0, -5, 0, 0},
 		{"a LAN", 1 * ms, 0, 100 << 10, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := Estimator{full: true, minRTT: c.base, minRTTAt: time.Unix(1000, 0), srtt: c.base}
 			now, delivered, asked := time.Unix(1000, 0), 0, 0
-			for range 100 {
+			for round := range 100 {
 				path := c.base + c.queue
 				e.See(path)
+				waiting := c.waiting
+				if waiting < 0 { // in so many round trips of so many and one
+					waiting = 100 << 10
+					if round%(1-c.waiting) == 0 {
+						waiting = 0
+					}
+				}
 				for range 10 {
 					now = now.Add(path / 10)
 					delivered += 10_000
-					e.Look(now, View{RTT: path, Delivered: uint64(delivered), Flying: 100_000 + c.waiting, InFlight: 100_000})
+					e.Look(now, View{RTT: path, Delivered: uint64(delivered), Flying: 100_000 + waiting, InFlight: 100_000})
 				}
 				e.Ack(now, Sample{RTT: path, Delivered: 100_000, Interval: path, Round: true})
 				if e.Urge() {
