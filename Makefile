@@ -28,7 +28,7 @@ SOURCE := cloud docs e2e edge netns pkg scheduler
 # The slowest comes first, so that the others run beside it.
 UNIT   := ./netns/... ./pkg/... ./scheduler/... ./edge/... ./cloud/... ./docs/...
 
-.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice bench-flood bench-crowd bench-lan bench-cards soak microbench install uninstall clean
+.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice bench-flood bench-crowd bench-lan bench-cards bench-fairness ablation soak microbench install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,7 +54,7 @@ vet: ## gofmt and go vet
 
 unit: ## unit tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout 20m $(UNIT)
-	$(GO) test -run TestSimulation ./pkg/tunnel
+	$(GO) test -run 'TestSimulation|TestAblation|TestWorkPerChunk' ./pkg/tunnel
 
 .PHONY: steps
 steps: ## netns: a crash at every single step, 5 minutes
@@ -92,6 +92,12 @@ bench-cards: ## inline, pool and kernel cards at 1, 4 and 16 KB: what card.kind 
 
 soak: setup build ## an hour of load under random faults, every byte checked; SOAK="-for 5m -seed 7" for less
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/soak $(SOAK)
+
+ablation: ## what each mechanism of the scheduler brings, in virtual time, 4 minutes; ABLATION="-terrain loss,train" for some
+	cd pkg/tunnel && $(GO) test -count=1 -timeout 30m -run '^TestAblationTable$$' . -args -ablation $(ABLATION)
+
+bench-fairness: setup build ## how users share the pair's uplinks: equal ones, weights, a privileged one, readers that do not read, 2 minutes
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench -only fairness -runs 1
 
 .PHONY: bpf
 bpf: ## the BPF programs from their C sources; needs clang, llvm and libbpf-dev, the results are committed

@@ -45,8 +45,19 @@ type Sample struct {
 	Round      bool          // the first ack of a round trip
 }
 
+// Omit leaves mechanisms of an Estimator out, so that what each brings can be
+// measured. The zero Omit leaves out none.
+type Omit struct {
+	Caps     bool // what is in flight, and how fast, is left to the transport
+	Follower bool // rates that change every second are followed as slowly as all
+}
+
+// uncapped is what a link without a cap may have in flight, in bytes.
+const uncapped = 64 << 20
+
 // Estimator keeps a link's round-trip times and rates.
 type Estimator struct {
+	Omit      Omit
 	minRTT    time.Duration
 	minRTTAt  time.Time
 	drainTo   time.Time     // while set, the least round trip is measured anew
@@ -184,6 +195,8 @@ func (e *Estimator) WantsPath(now time.Time) bool {
 // a sender that is held to its cap always looks as if it had more to give.
 func (e *Estimator) Pace() float64 {
 	switch {
+	case e.Omit.Caps:
+		return 0
 	case e.follower.Window() > 0:
 		return max(paceGain*e.follower.Rate(), paceFloor)
 	case !e.full || e.bw == 0:
@@ -244,6 +257,9 @@ func (e *Estimator) checkFull() {
 // product, so that the uplink's buffer stays short, plus room for the ends'
 // own processing and for acknowledgements that losses delay.
 func (e *Estimator) Cap() int {
+	if e.Omit.Caps {
+		return uncapped
+	}
 	if e.bw == 0 || e.minRTT == 0 {
 		return startCap
 	}
@@ -275,6 +291,9 @@ func (e *Estimator) Cap() int {
 // All that takes a second or two to follow. Where the rate changes every second,
 // a Follower decides.
 func (e *Estimator) NetCap() int {
+	if e.Omit.Caps {
+		return uncapped
+	}
 	if n := e.follower.Most(); n > 0 {
 		return n
 	}
@@ -319,7 +338,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 	e.unrest.look(now, v, e.NetCap())
 	e.short.look(v)
 	switch {
-	case !e.unrest.restless(now):
+	case e.Omit.Follower || !e.unrest.restless(now):
 		e.follower = Follower{}
 	case e.follower.Window() == 0 && v.RTT > 0:
 		e.follower.begin(now, v, e.NetCap(), e.unrest.last, e.unrest.base)
@@ -366,7 +385,7 @@ func slackAt(rate float64) time.Duration {
 // changed, so the rates are believed by half and the start is made again.
 func (e *Estimator) Renew() {
 	e.unrest.renew()
-	*e = Estimator{unrest: e.unrest, minRTT: e.minRTT, minRTTAt: e.minRTTAt, srtt: e.srtt, rttvar: e.rttvar, rate: e.rate / 2, bw: e.bw / 2}
+	*e = Estimator{Omit: e.Omit, unrest: e.unrest, minRTT: e.minRTT, minRTTAt: e.minRTTAt, srtt: e.srtt, rttvar: e.rttvar, rate: e.rate / 2, bw: e.bw / 2}
 }
 
 // MinRTT is the smallest round trip of the last ten seconds.

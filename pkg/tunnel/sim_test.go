@@ -26,7 +26,14 @@ type sim struct {
 	flows       []*simFlow
 	rnd         *rand.Rand
 	wires       [][2]*simlink.Wire // by link: away from the edge, from the cloud
+	ways        [][2]way           // the same, or what stands in their place
 	faults      int                // wrong bytes
+}
+
+// way is one direction of a link: a wire, or a transport over a worse line.
+type way interface {
+	Send(size int, arrive func())
+	Room(do func())
 }
 
 // simSide is one session, driven.
@@ -39,6 +46,7 @@ type simSide struct {
 	peer    *simSide
 	byID    map[stream.ID]*simFlow
 	carries []*conn
+	spent   time.Duration // by the loop, real time
 }
 
 // simFlow is a request of a client and its answer.
@@ -52,6 +60,10 @@ type simFlow struct {
 	limit   uint64
 	sent    int
 	request bool // the cloud has the request
+	echo    bool // of messages: the cloud sends back what comes
+
+	last    time.Time     // when something of the answer came
+	longest time.Duration // without anything
 }
 
 // simLink is what one link of a simulation is like.
@@ -61,23 +73,30 @@ type simLink struct {
 }
 
 func newSim(seed uint64, links []simLink) *sim {
-	m := &sim{Events: simlink.NewEvents(), rnd: rand.New(rand.NewPCG(seed, 99))}
-	m.edge, m.cloud = m.side(true), m.side(false)
-	m.edge.peer, m.cloud.peer = m.cloud, m.edge
+	m := newBareSim(seed, scheduler.Kinds{})
 	for i, l := range links {
 		spec := simlink.Spec{Rate: l.mbit * mbit, Delay: l.rtt / 2}
 		up, down := m.NewWire(spec), m.NewWire(spec)
 		m.wires = append(m.wires, [2]*simlink.Wire{up, down})
-		m.edge.attach(i, up, l.rtt)
-		m.cloud.attach(i, down, l.rtt)
+		m.ways = append(m.ways, [2]way{up, down})
+		m.edge.attach(i, simCarrier{rtt: l.rtt})
+		m.cloud.attach(i, simCarrier{rtt: l.rtt})
 	}
 	return m
 }
 
-func (m *sim) side(edge bool) *simSide {
+// newBareSim is one without links.
+func newBareSim(seed uint64, k scheduler.Kinds) *sim {
+	m := &sim{Events: simlink.NewEvents(), rnd: rand.New(rand.NewPCG(seed, 99))}
+	m.edge, m.cloud = m.side(true, k), m.side(false, k)
+	m.edge.peer, m.cloud.peer = m.cloud, m.edge
+	return m
+}
+
+func (m *sim) side(edge bool, k scheduler.Kinds) *simSide {
 	sd := &simSide{sim: m, byID: map[stream.ID]*simFlow{}}
 	sd.s = New(Config{
-		Peer: "peer", Edge: edge, Secret: make([]byte, 32), Sink: sd,
+		Peer: "peer", Edge: edge, Secret: make([]byte, 32), Sink: sd, Kinds: k,
 		Budget: NewBudget(128 << 20), Log: slog.New(slog.DiscardHandler),
 	})
 	sd.s.now, sd.s.lastLink = m.Now(), m.Now()
@@ -99,9 +118,9 @@ func (simCarrier) Pace(float64) {}
 // Close implements Carrier.
 func (simCarrier) Close(error) {}
 
-// attach gives the side its end of link i, which sends on w.
-func (sd *simSide) attach(i int, w *simlink.Wire, rtt time.Duration) {
-	c := newConn(&link{info: LinkInfo{ID: i, Name: fmt.Sprint(i), Transport: "sim"}}, simCarrier{rtt: rtt})
+// attach gives the side its end of link i.
+func (sd *simSide) attach(i int, end Carrier) {
+	c := newConn(&link{info: LinkInfo{ID: i, Name: fmt.Sprint(i), Transport: "sim"}}, end)
 	c.rx = make(chan *rxBatch, 1<<16) // the loop gives back what nobody fills again
 	sd.carries = append(sd.carries, c)
 	sd.in.attached = append(sd.in.attached, c)
@@ -122,8 +141,10 @@ func (sd *simSide) turn() {
 	in := sd.in
 	sd.in = mail{}
 	sd.s.now = sd.sim.Now()
+	began := time.Now()
 	sd.s.drain(in)
 	wait := sd.s.turn()
+	sd.spent += time.Since(began)
 	for i, c := range sd.carries {
 		sd.transmit(i, c)
 	}
@@ -143,9 +164,9 @@ func (sd *simSide) transmit(i int, c *conn) {
 	}
 	for len(c.out) > 0 {
 		b := <-c.out
-		w := sd.sim.wires[i][0]
+		w := sd.sim.ways[i][0]
 		if !sd.s.cfg.Edge {
-			w = sd.sim.wires[i][1]
+			w = sd.sim.ways[i][1]
 		}
 		for _, r := range b.recs {
 			block := bytes.Clone(r.Block)
@@ -198,6 +219,8 @@ func (sd *simSide) post(c stream.Command) { sd.in.commands = append(sd.in.comman
 
 func (sd *simSide) event(f *simFlow, ev stream.Event) {
 	switch ev.Kind {
+	case stream.EventReset:
+		delete(sd.byID, f.id)
 	case stream.EventOpen:
 		sd.post(stream.Command{Kind: stream.CmdAccepted, Flow: f.id})
 	case stream.EventCredit:
@@ -207,9 +230,12 @@ func (sd *simSide) event(f *simFlow, ev stream.Event) {
 		}
 	case stream.EventData:
 		n := ev.Seg.Len()
-		if sd.s.cfg.Edge {
+		switch {
+		case sd.s.cfg.Edge:
 			sd.received(f, ev.Seg)
-		} else {
+		case f.echo:
+			sd.give(f, n)
+		default:
 			f.request = true
 			sd.answer(f)
 		}
@@ -223,24 +249,33 @@ func (sd *simSide) received(f *simFlow, seg buffer.Seg) {
 	if !bytes.Equal(seg.P, patternAt(uint64(f.got), seg.Len())) {
 		sd.sim.faults++
 	}
+	now := sd.sim.Now()
+	if !f.last.IsZero() {
+		f.longest = max(f.longest, now.Sub(f.last))
+	}
+	f.last = now
 	if f.got += seg.Len(); f.got == f.size {
-		f.ended = sd.sim.Now()
+		f.ended = now
 	}
 }
 
 // answer sends what credit permits of the answer. The flow stays open.
 func (sd *simSide) answer(f *simFlow) {
 	for f.request && f.sent < f.size && uint64(f.sent) < f.limit {
-		n := min(f.size-f.sent, int(f.limit)-f.sent, 16000)
-		b := buffer.Get(n)
-		copy(b.Bytes(), patternAt(uint64(f.sent), n))
-		sd.post(stream.Command{Kind: stream.CmdSend, Flow: f.id, Seg: b.Seg(0, n)})
-		f.sent += n
+		sd.give(f, min(f.size-f.sent, int(f.limit)-f.sent, 16000))
 	}
 }
 
+// give sends n bytes of the answer.
+func (sd *simSide) give(f *simFlow, n int) {
+	b := buffer.Get(n)
+	copy(b.Bytes(), patternAt(uint64(f.sent), n))
+	sd.post(stream.Command{Kind: stream.CmdSend, Flow: f.id, Seg: b.Seg(0, n)})
+	f.sent += n
+}
+
 // request opens a flow of a user whose answer has size bytes.
-func (m *sim) request(user, size int) {
+func (m *sim) request(user, size int) *simFlow {
 	f := &simFlow{id: stream.ID(len(m.flows) + 1), user: user, size: size, began: m.Now()}
 	m.flows = append(m.flows, f)
 	sd := m.edge
@@ -248,9 +283,18 @@ func (m *sim) request(user, size int) {
 	sd.in.news = append(sd.in.news, newFlow{f.id, 0})
 	src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 3, byte(user >> 8), byte(user)}), 4711)
 	sd.post(stream.Command{Kind: stream.CmdOpen, Flow: f.id, Dst: server, Src: src})
-	b := buffer.Get(300)
-	sd.post(stream.Command{Kind: stream.CmdSend, Flow: f.id, Seg: b.Seg(0, 300)})
-	sd.wake()
+	m.ask(f, requestBytes)
+	return f
+}
+
+// requestBytes is the size of a request.
+const requestBytes = 300
+
+// ask sends n bytes of a flow to the cloud.
+func (m *sim) ask(f *simFlow, n int) {
+	b := buffer.Get(n)
+	m.edge.post(stream.Command{Kind: stream.CmdSend, Flow: f.id, Seg: b.Seg(0, n)})
+	m.edge.wake()
 }
 
 // crowdOf lets flows begin at random times within d, of random users and with

@@ -1,0 +1,335 @@
+package simlink
+
+import (
+	"time"
+
+	"hawser/scheduler"
+)
+
+// TCP is one direction of a connection in a simulation, as a link's transport:
+// it brings bytes in order over a line that loses packets, sends what was lost
+// again, is governed by BBR, and tells what it knows of its path. What it has
+// not sent yet is little (TCP_NOTSENT_LOWAT). Acknowledgements need only time
+// on the line back.
+//
+// An outage is over for it half a second after the line lives again, at most: a
+// real link has another connection by then.
+type TCP struct {
+	Unsent int // bytes that it takes beyond what it has sent
+
+	events    *Events
+	out, back *Line
+	ctl       bbr
+	paced     time.Time // when pacing lets the next packet go
+	most      float64   // rate that the link's owner wants, bytes per second; 0: no limit
+
+	// The sender.
+	given    uint64   // bytes to be sent, in all
+	next     uint64   // first byte that was never sent
+	again    []span   // what must be sent again, in order
+	flight   []packed // in order of numbers
+	number   int64
+	flying   int
+	largest  int64 // newest number that was acknowledged
+	acked    uint64
+	ahead    int    // bytes beyond a gap that have arrived
+	sure     uint64 // bytes that were acknowledged, in order or not
+	sureAt   time.Time
+	firstAt  time.Time
+	limited  uint64 // deliveries up to here say nothing of the rate
+	progress uint64
+	srtt     time.Duration
+	rttvar   time.Duration
+	waking   bool
+	rto      int // number of the newest timer
+	backoff  int
+	wanting  []func() // that wait for room
+
+	// The receiver.
+	marks []mark // records, in order
+	come  uint64 // bytes that have come in order
+	early []span // beyond a gap, in order, apart from each other
+}
+
+type span struct{ from, to uint64 }
+
+type packed struct {
+	span
+	number  int64
+	at      time.Time
+	gone    bool      // acknowledged or lost
+	sure    uint64    // delivered when it was sent
+	sureAt  time.Time // when that was
+	firstAt time.Time // when the packet was sent whose acknowledgement that was
+	limited bool
+}
+
+type mark struct {
+	end    uint64
+	arrive func()
+}
+
+// Sizes and times of the transport.
+const (
+	segment   = 1448
+	headers   = 52
+	notSent   = 16 << 10
+	rtoMin    = 200 * time.Millisecond
+	rtoMost   = 500 * time.Millisecond
+	reordered = 3 // packets that may overtake one that is not lost
+)
+
+// NewTCP returns a connection's direction that sends on out.
+func (e *Events) NewTCP(out, back *Line) *TCP {
+	t := &TCP{Unsent: notSent, events: e, out: out, back: back, sureAt: e.now, firstAt: e.now, largest: -1}
+	t.srtt = out.Delay + back.Delay // of the handshake
+	t.rttvar = t.srtt / 4
+	return t
+}
+
+// Send takes a record of size bytes; arrive is called when it and all before it
+// have come.
+func (t *TCP) Send(size int, arrive func()) {
+	t.given += uint64(size + overhead)
+	t.marks = append(t.marks, mark{t.given, arrive})
+	t.send()
+}
+
+// Room calls do when no more than Unsent bytes wait to be sent.
+func (t *TCP) Room(do func()) {
+	t.wanting = append(t.wanting, do)
+	t.makeRoom()
+}
+
+func (t *TCP) makeRoom() {
+	if int(t.given-t.next) > t.Unsent {
+		return
+	}
+	for _, do := range t.wanting {
+		t.events.After(0, do)
+	}
+	t.wanting = nil
+}
+
+// Pace bounds the rate, bytes per second; 0: no limit.
+func (t *TCP) Pace(rate float64) { t.most = rate }
+
+// Urge makes it look for more than it has found, as at the start.
+func (t *TCP) Urge() { t.ctl.state, t.ctl.best, t.ctl.stale = bbrStart, 0, 0 }
+
+// Sense says what the transport knows.
+func (t *TCP) Sense() scheduler.Sense {
+	return scheduler.Sense{
+		Known: true, RTT: t.srtt, Arrived: t.acked, Ahead: t.ahead, InFlight: t.flying, Progress: t.progress, Delivered: t.sure,
+	}
+}
+
+func (t *TCP) rate() float64 {
+	if t.most > 0 {
+		return min(t.most, t.ctl.pace(t.srtt))
+	}
+	return t.ctl.pace(t.srtt)
+}
+
+func (t *TCP) send() {
+	for t.flying < t.ctl.window() {
+		p, ok := t.pending()
+		if !ok {
+			t.limited = t.sure + uint64(t.flying) + 1
+			break
+		}
+		if t.paced.After(t.events.now) {
+			t.wake()
+			break
+		}
+		t.transmit(p)
+	}
+	t.makeRoom()
+}
+
+// pending are the bytes that go next.
+func (t *TCP) pending() (p span, ok bool) {
+	for len(t.again) > 0 {
+		p = t.again[0]
+		p.from = max(p.from, t.acked)
+		if p.from < p.to {
+			return p, true
+		}
+		t.again = t.again[1:]
+	}
+	if t.next == t.given {
+		return p, false
+	}
+	p = span{t.next, min(t.next+segment, t.given)}
+	return p, true
+}
+
+// wake sends again when pacing lets it.
+func (t *TCP) wake() {
+	if t.waking {
+		return
+	}
+	t.waking = true
+	t.events.At(t.paced, func() {
+		t.waking = false
+		t.send()
+	})
+}
+
+func (t *TCP) transmit(p span) {
+	size := int(p.to - p.from)
+	now := t.events.now
+	if t.flying == 0 {
+		t.sureAt, t.firstAt = now, now
+	}
+	k := packed{span: p, number: t.number, at: now, sure: t.sure, sureAt: t.sureAt, firstAt: t.firstAt, limited: t.sure < t.limited}
+	t.number++
+	if p.to > t.next {
+		t.next = p.to
+	} else {
+		t.again = t.again[1:]
+	}
+	t.flight = append(t.flight, k)
+	t.flying += size
+	if t.paced.Before(now) {
+		t.paced = now
+	}
+	t.paced = t.paced.Add(time.Duration(float64(size) / t.rate() * 1e9))
+	t.out.Send(size+headers, func() { t.receive(k) })
+	if len(t.flight) == 1 {
+		t.arm()
+	}
+}
+
+// receive is the other end: it acknowledges every packet.
+func (t *TCP) receive(k packed) {
+	t.early = merge(t.early, k.span, t.come)
+	if len(t.early) > 0 && t.early[0].from <= t.come {
+		t.come = t.early[0].to
+		t.early = t.early[1:]
+	}
+	for len(t.marks) > 0 && t.marks[0].end <= t.come {
+		arrive := t.marks[0].arrive
+		t.marks = t.marks[1:]
+		arrive()
+	}
+	ahead := 0
+	for _, s := range t.early {
+		ahead += int(s.to - s.from)
+	}
+	if t.back.Dead {
+		return
+	}
+	come := t.come
+	t.events.After(t.back.Delay+t.back.offset(), func() { t.acknowledged(k.number, come, ahead) })
+}
+
+// merge adds a span to others.
+func merge(all []span, s span, come uint64) []span {
+	s.from = max(s.from, come)
+	if s.from >= s.to {
+		return all
+	}
+	i := len(all)
+	for i > 0 && all[i-1].to >= s.from {
+		i--
+	}
+	j := i
+	for j < len(all) && all[j].from <= s.to {
+		s.from, s.to = min(s.from, all[j].from), max(s.to, all[j].to)
+		j++
+	}
+	out := append([]span(nil), all[:i]...)
+	return append(append(out, s), all[j:]...)
+}
+
+func (t *TCP) acknowledged(number int64, come uint64, ahead int) {
+	now := t.events.now
+	s := rateSample{now: now}
+	t.largest = max(t.largest, number)
+	for i := range t.flight {
+		k := &t.flight[i]
+		if k.number > number && k.to > come {
+			break
+		}
+		if k.gone || k.number != number && k.to > come {
+			continue
+		}
+		k.gone = true
+		t.flying -= int(k.to - k.from)
+		t.sure += k.to - k.from
+		t.sureAt = now
+		if k.number == number {
+			s.rtt = now.Sub(k.at)
+			t.sample(&s, k)
+		}
+	}
+	t.progress++
+	if come >= t.acked {
+		t.acked, t.ahead = come, ahead
+	}
+	if s.rtt > 0 {
+		t.rttvar += ((t.srtt - s.rtt).Abs() - t.rttvar) / 4
+		t.srtt += (s.rtt - t.srtt) / 8
+	}
+	t.backoff = 0
+	t.detect()
+	s.inFlight, s.delivered = t.flying, t.sure
+	t.ctl.acked(s)
+	t.arm()
+	t.send()
+}
+
+// sample measures the delivery rate by the packet that was acknowledged, as
+// draft-cheng-iccrg-delivery-rate-estimation has it.
+func (t *TCP) sample(s *rateSample, k *packed) {
+	span := max(k.at.Sub(k.firstAt), s.now.Sub(k.sureAt))
+	if span > 0 {
+		s.rate = float64(t.sure-k.sure) / span.Seconds()
+	}
+	s.limited, s.sentAt = k.limited, k.sure
+	t.firstAt = k.at
+}
+
+// detect finds packets that others have overtaken.
+func (t *TCP) detect() {
+	for i := range t.flight {
+		k := &t.flight[i]
+		if k.number > t.largest-reordered {
+			break
+		}
+		if !k.gone {
+			t.lose(k)
+		}
+	}
+	for len(t.flight) > 0 && t.flight[0].gone {
+		t.flight = t.flight[1:]
+	}
+}
+
+func (t *TCP) lose(k *packed) {
+	k.gone = true
+	t.flying -= int(k.to - k.from)
+	t.again = append(t.again, k.span)
+}
+
+// arm starts the timer after which all that is in flight counts as lost.
+func (t *TCP) arm() {
+	t.rto++
+	mine := t.rto
+	wait := (t.srtt + max(4*t.rttvar, rtoMin)) << min(t.backoff, 4)
+	t.events.After(min(wait, max(rtoMost, 2*t.srtt)), func() {
+		if t.rto != mine || t.flying == 0 {
+			return
+		}
+		t.backoff++
+		for i := range t.flight {
+			if k := &t.flight[i]; !k.gone {
+				t.lose(k)
+			}
+		}
+		t.flight = nil
+		t.send()
+		t.arm()
+	})
+}

@@ -1,0 +1,314 @@
+package tunnel
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"hawser/pkg/simlink"
+	"hawser/pkg/stream"
+	"hawser/scheduler"
+)
+
+// terrain is uplinks as networks are: lines that lose, tremble, change and die,
+// with TCP over them, and what happens to them.
+type terrain struct {
+	name   string
+	about  string // beside the lines
+	lines  []lineSpec
+	d      time.Duration
+	script func(*sim, [][2]*simlink.Line)
+}
+
+// lineSpec is one uplink.
+type lineSpec struct {
+	mbit    float64
+	rtt     time.Duration
+	queue   time.Duration // that its buffer holds; 0: a round trip, 20 ms at least
+	loss    float64
+	burst   float64
+	tremble time.Duration
+}
+
+// variant is the scheduler with one mechanism left out, or another policy.
+type variant struct {
+	name   string
+	kinds  scheduler.Kinds
+	omit   scheduler.Omit
+	data   func(scheduler.Data) scheduler.Data
+	path   func(scheduler.Path) scheduler.Path
+	unsent int  // bytes that a transport takes beyond what it has sent; 0: few
+	blind  bool // transports tell nothing
+}
+
+// lineCarrier is the end of a link with a TCP connection.
+type lineCarrier struct {
+	simCarrier
+	tcp   *simlink.TCP
+	blind bool
+}
+
+// Sense implements Carrier.
+func (c lineCarrier) Sense() scheduler.Sense {
+	if c.blind {
+		return c.simCarrier.Sense()
+	}
+	return c.tcp.Sense()
+}
+
+// Urge implements Urger.
+func (c lineCarrier) Urge() { c.tcp.Urge() }
+
+// Pace implements Carrier.
+func (c lineCarrier) Pace(rate float64) { c.tcp.Pace(rate) }
+
+// enter builds the simulation of a variant in a terrain.
+func (g terrain) enter(v variant, seed uint64) (*sim, [][2]*simlink.Line) {
+	m := newBareSim(seed, v.kinds)
+	var lines [][2]*simlink.Line
+	for i, l := range g.lines {
+		pair := [2]*simlink.Line{m.line(l, 100*seed+uint64(2*i+1)), m.line(l, 100*seed+uint64(2*i+2))}
+		lines = append(lines, pair)
+		up, down := m.NewTCP(pair[0], pair[1]), m.NewTCP(pair[1], pair[0])
+		m.ways = append(m.ways, [2]way{up, down})
+		for _, end := range []struct {
+			sd  *simSide
+			tcp *simlink.TCP
+		}{{m.edge, up}, {m.cloud, down}} {
+			end.tcp.Unsent = max(end.tcp.Unsent, v.unsent)
+			end.sd.attach(i, lineCarrier{simCarrier{rtt: l.rtt}, end.tcp, v.blind})
+			end.sd.s.findLink(i).est.Omit = v.omit
+		}
+	}
+	for _, sd := range []*simSide{m.edge, m.cloud} {
+		if v.data != nil {
+			sd.s.copies = v.data(sd.s.copies)
+		}
+		if v.path != nil {
+			sd.s.path = v.path(sd.s.path)
+		}
+	}
+	if g.script != nil {
+		g.script(m, lines)
+	}
+	return m, lines
+}
+
+func (m *sim) line(l lineSpec, seed uint64) *simlink.Line {
+	queue := l.queue
+	if queue == 0 {
+		queue = max(20*time.Millisecond, l.rtt)
+	}
+	out := m.NewLine(l.mbit*mbit, l.rtt/2, int(l.mbit*mbit*queue.Seconds()), seed)
+	out.Loss, out.Burst, out.Tremble = l.loss, l.burst, l.tremble
+	return out
+}
+
+// outcome is what came of a variant in a terrain.
+type outcome struct {
+	goodput []float64 // of the bulk download by run, Mbit/s of payload
+	stall   []float64 // the longest by run, ms
+	extra   []float64 // received twice by run, % of what was received
+	message []time.Duration
+	object  []time.Duration // of 100 KB
+	queue   [][]time.Duration
+	dropped int // packets that found a full queue
+	failed  int // messages and objects that did not come, but the last of each run; and wrong bytes
+}
+
+// Times of a run.
+const (
+	simStart   = 300 * time.Millisecond // of the bulk download
+	simWarm    = 1500 * time.Millisecond
+	simMessage = 50 * time.Millisecond
+	simObject  = 700 * time.Millisecond
+)
+
+// run lets a bulk download, messages and small objects through a terrain. Each
+// seed has its own losses, and begins a little later.
+func (g terrain) run(v variant, seeds ...uint64) (out outcome) {
+	out.queue = make([][]time.Duration, len(g.lines))
+	for _, seed := range seeds {
+		g.runOnce(v, seed, &out)
+	}
+	return out
+}
+
+func (g terrain) runOnce(v variant, seed uint64, out *outcome) {
+	m, lines := g.enter(v, seed)
+	var bulk *simFlow
+	var base int
+	m.After(simStart+time.Duration(seed)*37*time.Millisecond, func() { bulk = m.request(1, endless) })
+	m.After(simWarm, func() { base, bulk.longest, bulk.last = bulk.got, 0, m.Now() })
+	talk := &messenger{sim: m}
+	m.After(simWarm-messageFirst, talk.begin)
+	var objects []*simFlow
+	for at := simWarm; at < g.d; at += simObject {
+		m.After(at, func() { objects = append(objects, m.request(3, 100_000)) })
+	}
+	for at := simWarm; at < g.d; at += 10 * time.Millisecond {
+		m.After(at, func() {
+			for i, l := range lines {
+				out.queue[i] = append(out.queue[i], time.Duration(float64(l[1].Waits())/l[1].Rate*1e9))
+			}
+		})
+	}
+	m.Run(m.Now().Add(g.d), nil)
+	out.goodput = append(out.goodput, float64(bulk.got-base)/mbit/(g.d-simWarm).Seconds())
+	out.stall = append(out.stall, max(bulk.longest, m.Now().Sub(bulk.last)).Seconds()*1000)
+	out.extra = append(out.extra, 100*float64(m.duplicates())/float64(m.edge.s.count.BytesReceived))
+	out.message = append(out.message, talk.end()...)
+	for _, o := range objects {
+		if !o.ended.IsZero() {
+			out.object = append(out.object, o.ended.Sub(o.began))
+		} else if m.Now().Sub(o.began) > 2*time.Second {
+			out.failed++
+		}
+	}
+	for _, l := range lines {
+		out.dropped += l[0].Dropped + l[1].Dropped
+	}
+	m.end()
+	out.failed += m.faults
+}
+
+// worstQueue is the median queue of the uplink that has the longest, ms.
+func (o outcome) worstQueue() (worst float64) {
+	for _, q := range o.queue {
+		worst = max(worst, quantile(q, 0.5))
+	}
+	return worst
+}
+
+// duplicates is what came to the edge a second time, in bytes.
+func (m *sim) duplicates() uint64 {
+	n := m.edge.s.count.Duplicates
+	for _, f := range m.edge.s.flows {
+		n += f.recv.Duplicates()
+	}
+	return n
+}
+
+// end resets all flows and lets what is under way come, so that all memory is
+// given back: runs share it.
+func (m *sim) end() {
+	for _, f := range m.flows {
+		m.edge.post(stream.Command{Kind: stream.CmdReset, Flow: f.id, Code: stream.CodeLost})
+		delete(m.edge.byID, f.id)
+	}
+	m.edge.wake()
+	m.Run(m.Now().Add(5*time.Second), nil)
+}
+
+// messenger sends a message of 1,200 bytes every 50 ms, and waits for its echo.
+type messenger struct {
+	sim  *sim
+	flow *simFlow
+	want int       // bytes of echoes
+	sent time.Time // of the message that is under way; zero: none is
+	took []time.Duration
+	over bool
+}
+
+const (
+	messageBytes = 1200
+	messageFirst = 200 * time.Millisecond // from the opening to the first of them
+)
+
+func (t *messenger) begin() {
+	t.flow = t.sim.request(2, endless)
+	t.flow.echo, t.want = true, requestBytes
+	t.sim.After(messageFirst, t.next) // what opened it is answered, too
+}
+
+func (t *messenger) next() {
+	if t.over {
+		return
+	}
+	t.sent = t.sim.Now()
+	t.want += messageBytes
+	t.sim.ask(t.flow, messageBytes)
+	t.await()
+}
+
+// await looks for the echo every tenth of a millisecond.
+func (t *messenger) await() {
+	switch {
+	case t.over:
+	case t.flow.got < t.want:
+		t.sim.After(100*time.Microsecond, t.await)
+	default:
+		t.took = append(t.took, t.sim.Now().Sub(t.sent))
+		t.sim.At(t.sent.Add(simMessage), t.next)
+		t.sent = time.Time{}
+	}
+}
+
+// end returns how long all messages took; one that waits still counts, too.
+func (t *messenger) end() []time.Duration {
+	t.over = true
+	if t.sent.IsZero() {
+		return t.took
+	}
+	return append(t.took, t.sim.Now().Sub(t.sent))
+}
+
+// The terrains.
+var (
+	wifi = lineSpec{mbit: 50, rtt: 20 * time.Millisecond}
+	lte  = lineSpec{mbit: 20, rtt: 80 * time.Millisecond}
+)
+
+func terrains() []terrain {
+	lossy, bursty, deepWifi, deepLTE := wifi, lte, wifi, lte
+	lossy.loss = 0.01
+	bursty.loss, bursty.burst = 0.01, 4
+	deepWifi.queue, deepLTE.queue = time.Second, time.Second
+	trembling := []lineSpec{{mbit: 50, rtt: 60 * time.Millisecond, tremble: 20 * time.Millisecond}, {mbit: 20, rtt: 80 * time.Millisecond, tremble: 20 * time.Millisecond}}
+	car := lineSpec{mbit: 20, rtt: 80 * time.Millisecond, queue: 300 * time.Millisecond}
+	return []terrain{
+		{name: "twins", lines: []lineSpec{wifi, wifi}, d: 8 * time.Second},
+		{name: "unlike", lines: []lineSpec{wifi, lte}, d: 8 * time.Second},
+		{name: "loss", about: "; 1 % of random loss, 1 % in bursts", lines: []lineSpec{lossy, bursty}, d: 10 * time.Second},
+		{name: "deep", about: "; buffers of 1 s", lines: []lineSpec{deepWifi, deepLTE}, d: 10 * time.Second},
+		{name: "jitter", about: "; 20 ms of jitter each way", lines: trembling, d: 10 * time.Second},
+		{name: "satellite", lines: []lineSpec{wifi, {mbit: 20, rtt: 200 * time.Millisecond}}, d: 12 * time.Second},
+		{name: "slow", lines: []lineSpec{{mbit: 10, rtt: 20 * time.Millisecond}, {mbit: 5, rtt: 80 * time.Millisecond}}, d: 10 * time.Second},
+		{name: "outage", about: "; each dies for a second, in turn", lines: []lineSpec{wifi, lte}, d: 10 * time.Second, script: outages},
+		{name: "train", about: " at first; rates and round trips change every second or two, tunnels", lines: []lineSpec{car, car}, d: 20 * time.Second, script: journey},
+	}
+}
+
+// outages kills each uplink for a second, in turn.
+func outages(m *sim, lines [][2]*simlink.Line) {
+	for i, at := range []time.Duration{2, 4, 6, 8} {
+		m.dead(lines[i%2], at*time.Second+time.Duration(i)*130*time.Millisecond, time.Second)
+	}
+}
+
+// dead kills an uplink for a while.
+func (m *sim) dead(l [2]*simlink.Line, at, lasts time.Duration) {
+	set := func(dead bool) func() { return func() { l[0].Dead, l[1].Dead = dead, dead } }
+	m.After(at, set(true))
+	m.After(at+lasts, set(false))
+}
+
+// journey is twenty seconds of two operators on a train, as `bench paths -only
+// train` has them: 2 to 60 Mbit/s and 40 to 120 ms, changed every second or two,
+// and tunnels.
+func journey(m *sim, lines [][2]*simlink.Line) {
+	rng := rand.New(rand.NewPCG(11, 22))
+	for _, l := range lines {
+		for at := time.Duration(0); at < 20*time.Second; at += time.Second + time.Duration(rng.Int64N(int64(time.Second))) {
+			rate := (2 + 58*rng.Float64()*rng.Float64()) * mbit
+			delay := 20*time.Millisecond + time.Duration(rng.Int64N(int64(40*time.Millisecond)))
+			m.After(at, func() {
+				for _, dir := range l {
+					dir.Rate, dir.Delay, dir.Queue = rate, delay, max(int(0.3*rate), 3000)
+				}
+			})
+		}
+	}
+	for _, o := range [][3]int{{0, 3000, 700}, {1, 6000, 2500}, {0, 11000, 3000}, {1, 13200, 800}, {1, 17000, 500}} {
+		m.dead(lines[o[0]], time.Duration(o[1])*time.Millisecond, time.Duration(o[2])*time.Millisecond)
+	}
+}
