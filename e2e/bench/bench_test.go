@@ -92,3 +92,20 @@ Type: cpu
 		t.Errorf("area %q, want other", a)
 	}
 }
+
+func TestDecisionParts(t *testing.T) {
+	loop := "hawser/pkg/tunnel.(*Session).step"
+	for _, c := range []struct {
+		stack []string
+		want  int
+	}{
+		{[]string{"hawser/scheduler.Earliest.Pick", "hawser/pkg/tunnel.(*Session).pick", loop}, 3},
+		{[]string{"runtime.memmove", "hawser/pkg/tunnel.(*Session).refreshViews", loop}, 2},
+		{[]string{"hawser/pkg/wire.AppendData", "hawser/pkg/tunnel.(*Session).carry", "hawser/pkg/tunnel.(*Session).resendLate", loop}, 1},
+		{[]string{"runtime.memmove", "hawser/pkg/relay.(*Worker).run"}, 0},
+	} {
+		if got := partsOf(c.stack); len(got) != c.want {
+			t.Errorf("%v belongs to %q, wanted %d parts", c.stack, got, c.want)
+		}
+	}
+}

@@ -44,8 +44,10 @@ var tables = []table{
 	{name: "lan-wifi", measure: (*bench).lanWiFi, apart: true},
 	{name: "lan-frames", measure: (*bench).lanFrames, apart: true},
 	{name: "lan-up", measure: (*bench).lanUp, apart: true},
+	{name: "fairness", measure: (*bench).fairness},
 	{name: "blackhole", measure: (*bench).blackhole},
 	{name: "profile", measure: (*bench).profile},
+	{name: "scheduler", measure: (*bench).decisions},
 }
 
 func main() { os.Exit(run()) }

@@ -27,6 +27,7 @@ type pathFlags struct {
 	seconds                   float64
 	shared                    bool
 	faults                    int
+	kinds                     []faultKind // of faults, that -only names
 	transport                 string
 	lanes                     string
 	timeline                  bool
@@ -41,7 +42,7 @@ func parsePathFlags(args []string) (pathFlags, error) {
 	set.StringVar(&f.out, "out", "bench-results", "directory of the raw readings")
 	set.IntVar(&f.runs, "runs", 3, "runs of which the median is shown")
 	set.Float64Var(&f.seconds, "seconds", 8, "length of a reading, where the scenario does not say")
-	set.IntVar(&f.faults, "faults", 0, "instead of the scenarios: so many silent faults, beside bulk and new connections")
+	set.IntVar(&f.faults, "faults", 0, "instead of the scenarios: so many silent faults, beside bulk and new connections; -only then names kinds of faults")
 	set.StringVar(&f.transport, "transport", "tcp", "of the links, for -faults")
 	set.StringVar(&f.lanes, "lanes", "", "instead of the rows and scenarios: hawser with these numbers of lanes per link, such as 1,2,4, on scenarios of their own")
 	set.BoolVar(&f.timeline, "timeline", false, "note where each uplink's capacity went, and save what it did every 100 ms")
@@ -75,7 +76,7 @@ func (b *bench) measurePaths(args []string) (missed int, err error) {
 	b.runs, b.out, b.seconds, b.timeline = max(f.runs, 1), f.out, max(f.seconds, 3), f.timeline
 	fmt.Printf("%s\n\n", thisMachine())
 	if f.faults > 0 {
-		return b.measureFaults(f.transport, f.faults)
+		return b.measureFaults(f.transport, f.faults, f.kinds)
 	}
 	for _, s := range chosen {
 		if s.missing != "" {
@@ -94,6 +95,10 @@ func (b *bench) measurePaths(args []string) (missed int, err error) {
 // choose returns the scenarios and rows that are asked for.
 func (f *pathFlags) choose() (chosen []scenario, rows []rival, err error) {
 	all := pathScenarios(f.traces)
+	if f.faults > 0 {
+		f.kinds, err = chooseNamed("-only", "kind of fault", f.only, faultKinds, func(k faultKind) string { return k.name })
+		return nil, nil, err
+	}
 	if f.lanes != "" {
 		all = laneScenarios()
 		rows, err = laneRivals(f.lanes)

@@ -25,7 +25,7 @@ var faultKinds = []faultKind{
 	{"both ways", emu.Both, false, 1},
 	{"towards the edge only", emu.Down, false, 2},
 	{"towards the cloud only", emu.Up, false, 2},
-	{"both ways, idle tunnel", emu.Both, true, 2},
+	{"both ways in an idle tunnel", emu.Both, true, 2},
 }
 
 // Times of the faults.
@@ -50,7 +50,7 @@ type faultReading struct {
 
 // measureFaults cuts each uplink in turn under a bulk download and new
 // connections.
-func (b *bench) measureFaults(transport string, faults int) (int, error) {
+func (b *bench) measureFaults(transport string, faults int, kinds []faultKind) (int, error) {
 	began := begin()
 	lines := unlikeLines().uplinks
 	t := &report{
@@ -58,7 +58,7 @@ func (b *bench) measureFaults(transport string, faults int) (int, error) {
 		Head:  []string{"fault", "faults", "bulk stall p50", "p95", "max", "new connection, normal p50", "p99", "during a fault p50", "p99", "max", "used again after p50", "max"},
 	}
 	var raw []*faultReading
-	for _, k := range faultKinds {
+	for _, k := range kinds {
 		f, err := b.readFaults(lines, transport, k, max(faults/k.part, 2))
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", k.name, err)

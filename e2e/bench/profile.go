@@ -21,36 +21,49 @@ const (
 	profileFlows = 16
 )
 
-// profile shows where the agents' CPU time goes in a bulk download.
-func (b *bench) profile() (*report, error) {
+// profiled is a bulk download with CPU profiles of both agents.
+type profiled struct {
+	load  measured
+	files map[string]string // by role
+}
+
+// profileFlowsDown lets n flows download, unshaped.
+func (b *bench) profileFlowsDown(n int, t phases) (p profiled, err error) {
 	dir, err := filepath.Abs(b.out)
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
 	}
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	files := map[string]string{"edge": filepath.Join(dir, "edge.pprof"), "cloud": filepath.Join(dir, "cloud.pprof")}
+	p.files = map[string]string{"edge": filepath.Join(dir, "edge.pprof"), "cloud": filepath.Join(dir, "cloud.pprof")}
 	w, err := open(bareLines(), pair.Options{
-		EdgeEnv: []string{"HAWSER_CPUPROFILE=" + files["edge"]}, CloudEnv: []string{"HAWSER_CPUPROFILE=" + files["cloud"]},
+		EdgeEnv: []string{"HAWSER_CPUPROFILE=" + p.files["edge"]}, CloudEnv: []string{"HAWSER_CPUPROFILE=" + p.files["cloud"]},
 	})
+	if err != nil {
+		return p, err
+	}
+	p.load, err = b.bulk(w, way{}, request{kind: download}, n, t)
+	return p, errors.Join(err, w.close())
+}
+
+// profile shows where the agents' CPU time goes in a bulk download.
+func (b *bench) profile() (*report, error) {
+	p, err := b.profileFlowsDown(profileFlows, phases{0, profileTime})
 	if err != nil {
 		return nil, err
 	}
-	m, err := b.bulk(w, way{}, request{kind: download}, profileFlows, phases{0, profileTime})
-	if err := errors.Join(err, w.close()); err != nil {
-		return nil, err
-	}
+	m := p.load.Steady
 	r := &report{
 		Title: fmt.Sprintf("profile: share of each agent's CPU time, %d flows down, unshaped, noise, egress hub", profileFlows),
 		Head:  []string{"area", "edge", "cloud"},
 		Notes: []string{
-			fmt.Sprintf("%.2f Gbit/s; CPU-s/GB: edge %.2f, cloud %.2f", m.Steady.mbps()/1000, m.Steady.perGB(m.Steady.Edge), m.Steady.perGB(m.Steady.Cloud)),
-			fmt.Sprintf("go tool pprof -top -cum %s", files["edge"]),
+			fmt.Sprintf("%.2f Gbit/s; CPU-s/GB: edge %.2f, cloud %.2f", m.mbps()/1000, m.perGB(m.Edge), m.perGB(m.Cloud)),
+			fmt.Sprintf("go tool pprof -top -cum %s", p.files["edge"]),
 		},
 	}
 	shares := map[string]map[string]float64{}
-	for role, file := range files {
+	for role, file := range p.files {
 		if shares[role], err = areasOf("hawser/"+role, file); err != nil {
 			return nil, err
 		}
@@ -128,6 +141,12 @@ func mentions(stack []string, part string) bool {
 
 // areasOf returns each area's share of a CPU profile.
 func areasOf(program, file string) (map[string]float64, error) {
+	return sharesOf(program, file, func(stack []string) []string { return []string{areaOf(stack)} })
+}
+
+// sharesOf returns the share of a CPU profile that belongs to each name: a stack
+// may have several.
+func sharesOf(program, file string, names func(stack []string) []string) (map[string]float64, error) {
 	binary, err := lab.Binary(program)
 	if err != nil {
 		return nil, err
@@ -138,7 +157,9 @@ func areasOf(program, file string) (map[string]float64, error) {
 	}
 	shares, total := map[string]float64{}, 0.0
 	for _, t := range parseTraces(string(out)) {
-		shares[areaOf(t.stack)] += t.value
+		for _, name := range names(t.stack) {
+			shares[name] += t.value
+		}
 		total += t.value
 	}
 	if total == 0 {
