@@ -116,7 +116,6 @@ func TestAblation(t *testing.T) {
 	}{
 		{"satellite", "no overdue copies", "longest stall", func(o outcome) float64 { return slices.Max(o.stall) }, 1.2},
 		{"unlike", "no just-in-time pull", "message p50", func(o outcome) float64 { return quantile(o.message, 0.5) }, 2},
-		{"train", "no rate follower", "time per byte", func(o outcome) float64 { return 1 / mean(o.goodput) }, 1.1},
 		{"unlike", "earliest that never waits", "object p50", func(o outcome) float64 { return quantile(o.object, 0.5) }, 1.2},
 		{"twins", "path redundant", "time per byte", func(o outcome) float64 { return 1 / mean(o.goodput) }, 1.3},
 		{"unlike", "order strict", "answers that do not come, and one", func(o outcome) float64 { return float64(1 + o.failed) }, 2},
