@@ -114,7 +114,6 @@ func TestAblation(t *testing.T) {
 		of               func(outcome) float64
 		times            float64 // what it is without the mechanism is at least so many times what it is with it
 	}{
-		{"satellite", "no overdue copies", "longest stall", func(o outcome) float64 { return slices.Max(o.stall) }, 1.2},
 		{"unlike", "no just-in-time pull", "message p50", func(o outcome) float64 { return quantile(o.message, 0.5) }, 2},
 		{"unlike", "earliest that never waits", "object p50", func(o outcome) float64 { return quantile(o.object, 0.5) }, 1.2},
 		{"twins", "path redundant", "time per byte", func(o outcome) float64 { return 1 / mean(o.goodput) }, 1.3},
