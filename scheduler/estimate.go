@@ -20,7 +20,7 @@ const (
 	holdGain     = 0.95                   // of the transport's round trip, to keep what is in flight up
 	growGain     = 1.5                    // of the window while the rate grows
 	growth       = 1.1                    // in a round trip counts as growing
-	probeRounds  = 6                      // round trips of which one probes for more
+	probeRounds  = 8                      // round trips of which one probes for more
 	farMin       = 40 * time.Millisecond  // above the least round trip is far, at least
 	farRounds    = 4                      // rounds of that make a measurement due
 	farEvery     = 3 * time.Second        // but no more often than that
