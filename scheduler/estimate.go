@@ -72,6 +72,7 @@ type Estimator struct {
 	stale     int           // rounds without growth
 	full      bool          // the start is over
 	early     time.Time     // a round trip has ended it, which may vary by itself: until then that may show
+	resumed   bool          // the start went on then; once in a connection's life
 	urge      bool          // the transport should look for more
 	roundBW   float64       // bw when the round trip began
 	growing   bool          // it has grown in the last one
@@ -331,8 +332,8 @@ func (e *Estimator) See(path time.Duration) { e.path = path }
 // Look takes in a look at a transport that tells what has arrived.
 func (e *Estimator) Look(now time.Time, v View) {
 	e.tremble.look(now, v.RTT, e.minRTT)
-	if e.tremble.depth > 0 && now.Before(e.early) {
-		e.early, e.full, e.urge = time.Time{}, false, true // that was no queue
+	if e.tremble.depth > 0 && now.Before(e.early) && !e.resumed {
+		e.resumed, e.full, e.urge = true, false, true // that was no queue
 		e.lastRound, e.stale = 0, 0
 	}
 	e.unrest.look(now, v, e.NetCap())
