@@ -32,6 +32,7 @@ func TestDeadServers(t *testing.T) {
 		port uint16
 	}{{"auto", 80}, {"fast", 81}} {
 		t.Run(c.mode, func(t *testing.T) {
+			r.untilNonePending(t)
 			before := r.memory(t)
 			p := crowd.Pushers{
 				To: []netip.AddrPort{netip.AddrPortFrom(dead, c.port)}, From: netip.MustParsePrefix("10.64.0.0/16"),
@@ -72,6 +73,18 @@ func TestDeadServers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// untilNonePending waits for the connections of before: one whose client's reset
+// the edge has not seen is pending until its dial's time is over, 10 s.
+func (r *rig) untilNonePending(t *testing.T) {
+	t.Helper()
+	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(50 * ms) {
+		if s, err := r.pair.Status("edge"); err == nil && s.Handshakes.Pending == 0 {
+			return
+		}
+	}
+	t.Error("connections of before are pending still")
 }
 
 // dead is an address that drops everything.
