@@ -27,6 +27,9 @@ type Options struct {
 	Count int         // workers; 0 = one per CPU
 	Host  *netns.Host // nil: no hub, the parties are kernel sockets
 	Log   *slog.Logger
+	// Memory is the agent's budget in bytes. The buffers of a hub's user-space TCP
+	// may grow by a sixteenth of it; 0: 256 MB.
+	Memory int64
 
 	// Sockets are where an edge without a hub takes clients' connections by
 	// transparent sockets, one address per family; see Workers.Sockets.
@@ -185,7 +188,7 @@ func (w *Workers) stackOptions(i, fd int) split.Options {
 	return split.Options{
 		FD: fd, HubMAC: hub.HubMAC, HostMAC: hub.HostMAC, MTU: hub.MTU,
 		Hub4: hub.Hub4, Hub6: hub.Hub6, Direct: w.opts.Direct,
-		Worker: i, Workers: w.opts.Count,
+		Worker: i, Workers: w.opts.Count, MaxGrowth: int(w.opts.Memory/16) / w.opts.Count,
 	}
 }
 

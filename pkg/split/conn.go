@@ -55,8 +55,9 @@ type Conn struct {
 	wanted  bool        // Watch was called before up; guarded by keeper.mu
 
 	dialed     bool
-	gone       bool // Close or Abort was called
-	unmoderate int  // bytes read since the receive buffer was last tuned
+	gone       bool  // Close or Abort was called
+	grown      int32 // bytes of the receive buffer beyond Options.Buffer
+	unmoderate int   // bytes read since the receive buffer was last tuned
 	to         tcpip.SliceWriter
 	from       payload
 	one        [1][]byte
@@ -241,16 +242,6 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// moderate lets netstack grow the receive buffer to what is read in a round
-// trip.
-func (c *Conn) moderate(n int) {
-	c.unmoderate += n
-	if c.unmoderate >= moderateAfter {
-		c.ep.ModerateRecvBuf(c.unmoderate)
-		c.unmoderate = 0
-	}
-}
-
 // Write implements party.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.one[0] = p
@@ -339,6 +330,7 @@ func (c *Conn) forget() {
 		return
 	}
 	c.gone = true
+	c.grow(0)
 	c.inTime()
 	if c.watched.Load() {
 		c.queue.EventUnregister(&c.entry)

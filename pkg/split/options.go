@@ -48,6 +48,10 @@ type Options struct {
 	// been tuned, MaxBuffer what it may grow to; bytes, 128 KB and 4 MB. The
 	// memory is only used while data waits in it.
 	Buffer, MaxBuffer int
+	// MaxGrowth bounds what the receive buffers of all connections grow by
+	// together, beyond Buffer each; bytes, 8 MB. Those that come last stay small.
+	// One more may go beyond it, by up to MaxBuffer.
+	MaxGrowth int
 	// Direct says of a new connection that it goes around netstack: it is
 	// spliced to the server by the host's own route, from Hub4 or Hub6. It is
 	// called by the receive loop and must not block. nil: none does.
@@ -77,6 +81,7 @@ func (o Options) withDefaults() Options {
 	set(&o.Workers, 1)
 	set(&o.Buffer, 128<<10)
 	set(&o.MaxBuffer, 4<<20)
+	set(&o.MaxGrowth, 8<<20)
 	set(&o.MaxHandshakes, 1024)
 	set(&o.MaxSpliced, splice.DefaultLimit)
 	for _, d := range []struct {
@@ -115,6 +120,8 @@ func (o Options) check() error {
 		return fmt.Errorf("split: DialTimeout: %v is negative", o.DialTimeout)
 	case o.Buffer < 4<<10 || o.MaxBuffer < o.Buffer:
 		return fmt.Errorf("split: Buffer %d, MaxBuffer %d: want 4096 <= Buffer <= MaxBuffer", o.Buffer, o.MaxBuffer)
+	case o.MaxGrowth < 0:
+		return fmt.Errorf("split: MaxGrowth: %d is negative", o.MaxGrowth)
 	case o.MaxSpliced < 1 || o.MaxSpliced > 1<<20:
 		return fmt.Errorf("split: MaxSpliced: %d, want 1 to %d", o.MaxSpliced, 1<<20)
 	case o.MaxHandshakes < 1:

@@ -69,6 +69,7 @@ type Stack struct {
 	raw    syscall.RawConn
 	count  counters
 	door   door
+	growth growth
 	ports  ports
 	link   *link
 	in     *receiver
@@ -105,6 +106,7 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 	}
 	s.raw = raw
 	s.door.limit = o.MaxHandshakes
+	s.growth.most = int64(o.MaxGrowth)
 	s.ports = newPorts(o.Worker, o.Workers)
 	s.out = newOutbox(raw, &s.count)
 	s.out.shut.slack = 1<<tcp.FindWndScale(seqnum.Size(o.MaxBuffer)) - 1
