@@ -74,9 +74,9 @@ bench-paths: setup build ## how uplinks are used in 19 scenarios, beside single 
 
 bench-peers: setup build ## hawser beside stunnel, haproxy and shadowsocks-libev, medians of 5, 6 minutes; PEERS="-runs 1 -racers tproxy" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench -only peers -runs 5 $(PEERS)
+
 bench-splice: ## connections spliced around the tunnel, by the agent and in the kernel, beside plain forwarding through the same host, half a minute
 	$(GO) test -run '^$$' -bench '^BenchmarkSplice$$' -benchtime 1x ./pkg/split
-
 
 bench-flood: setup build ## clients under a SYN flood at the edge, beside kernel SYN cookies; FLOOD="-rate 100000 -time 60s"
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/flood $(FLOOD)

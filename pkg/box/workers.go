@@ -27,8 +27,8 @@ type Options struct {
 	Count int         // workers; 0 = one per CPU
 	Host  *netns.Host // nil: no hub, the parties are kernel sockets
 	Log   *slog.Logger
-	// Memory is the agent's budget in bytes. The buffers of a hub's user-space TCP
-	// may grow by a sixteenth of it; 0: 256 MB.
+	// Memory is the agent's budget in bytes. The receive buffers of a hub's user-space
+	// TCP may grow by a sixteenth of it, all together; 0: by the stacks' default.
 	Memory int64
 
 	// Sockets are where an edge without a hub takes clients' connections by
