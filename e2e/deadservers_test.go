@@ -75,8 +75,8 @@ func TestDeadServers(t *testing.T) {
 	}
 }
 
-// untilNonePending waits for the connections of before: one whose client's reset
-// the edge has not seen is pending until its dial's time is over, 10 s.
+// untilNonePending waits for the connections of before, whose clients' resets may
+// still be under way.
 func (r *rig) untilNonePending(t *testing.T) {
 	t.Helper()
 	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(50 * ms) {

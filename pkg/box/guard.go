@@ -69,6 +69,7 @@ func addGuard(c map[string]uint64, g split.GuardStats) {
 	c["guard_forged"] += g.Forged
 	c["guard_strays"] += g.Strays
 	c["guard_denied"] += g.Denied
+	c["guard_doubted"] += g.Doubted
 	c["guard_probes"] += g.Probes
 	c["guard_discarded_bytes"] += g.Discarded
 	c["guard_excess"] += g.Excess

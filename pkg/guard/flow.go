@@ -88,6 +88,7 @@ const (
 	Gone                   // the client has reset its connection
 	Forged                 // the segment is not of this connection: nothing
 	Hold                   // keep the segment for the stack
+	Doubt                  // a reset that may be forged: send Flow.Shut
 )
 
 // Hear judges a client's segment in the states Waiting, Asked and Joining;
@@ -96,11 +97,7 @@ func (f *Flow) Hear(tcp []byte, payload int) Reaction {
 	seq, ack, flags := binary.BigEndian.Uint32(tcp[4:]), binary.BigEndian.Uint32(tcp[8:]), tcp[13]
 	next := f.Hello.ISN + 1
 	if flags&FlagRST != 0 {
-		// RFC 5961 section 3.2: only the exact number resets.
-		if seq == next || f.state == Asked {
-			return Gone
-		}
-		return Forged
+		return f.reset(int32(seq - next))
 	}
 	if f.state == Asked || flags&FlagACK == 0 || ack != f.cookie+1 {
 		return Forged
@@ -118,8 +115,25 @@ func (f *Flow) Hear(tcp []byte, payload int) Reaction {
 	return Ignore
 }
 
-// Shut returns the ACK with window 0 that answers a probe, or data that is not
-// taken.
+// reset judges a client's reset that is so many bytes ahead of what was
+// acknowledged. Only the exact number resets (RFC 5961 section 3.2). One further
+// on may be that of a client which has sent what was not taken: asked back, it
+// resets again, with the number that it was told. What the stack is about to get
+// it can judge itself, after what came before.
+func (f *Flow) reset(ahead int32) Reaction {
+	switch {
+	case ahead == 0 || f.state == Asked:
+		return Gone
+	case ahead < 0 || ahead > math.MaxUint16:
+		return Forged
+	case f.state == Joining:
+		return Hold
+	}
+	return Doubt
+}
+
+// Shut returns the ACK with window 0 that answers a probe, data that is not
+// taken, or a reset in doubt.
 func (f *Flow) Shut(clock uint32) Segment {
 	s := f.segment(clock)
 	s.Window = 0
@@ -225,10 +239,14 @@ func (f *Flow) Serve(clock uint32, window int) (update Segment, told bool) {
 func (f *Flow) Served() bool { return f.server }
 
 // Fresh returns how many bytes of the first flight a client's segment adds in
-// the state Bounded, and false if it goes beyond the bound.
+// the state Bounded, and false if it goes beyond the bound. One without payload
+// adds none, whatever its number: that of a reset counts what was not taken, too.
 func (f *Flow) Fresh(tcp []byte, payload int) (n int, ok bool) {
+	if payload == 0 {
+		return 0, true
+	}
 	end := binary.BigEndian.Uint32(tcp[4:]) + uint32(payload)
-	if payload > 0 && int32(end-f.limit) > 0 {
+	if int32(end-f.limit) > 0 {
 		return 0, false
 	}
 	return max(int(int32(end-f.high)), 0), true

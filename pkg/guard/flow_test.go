@@ -83,12 +83,20 @@ func TestFlowZeroWindow(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
 		}
 	}
-	for seq, want := range map[uint32]Reaction{clientISN + 1: Gone, clientISN + 2: Forged, clientISN: Forged} {
+	for ahead, want := range map[uint32]Reaction{0: Gone, 1: Doubt, 0xffff: Doubt, 0x10000: Forged, 0xffffffff: Forged} {
+		seq := wrapped(clientISN+1, ahead)
 		rst := ack(seq, cookieISN+1, 0, 91, 20)
 		rst[13] = FlagRST
 		if got := f.Hear(rst, 0); got != want {
 			t.Errorf("reset at %#x: %v, want %v", seq, got, want)
 		}
+	}
+	f = waiting(false)
+	f.Join(1000)
+	rst := ack(clientISN+11, cookieISN+1, 0, 91, 20)
+	rst[13] = FlagRST
+	if got := f.Hear(rst, 0); got != Hold {
+		t.Errorf("a reset after data that the stack has not got: %v, want it kept for the stack", got)
 	}
 	f = waiting(false)
 	if s := f.Shut(4000); s.Window != 0 || s.Seq != cookieISN+1 || s.Ack != clientISN+1 || s.TSEcr != 90 {
@@ -156,6 +164,7 @@ func TestFlowBounded(t *testing.T) {
 		{wrapped(clientISN, 1001), 24, 24, true},
 		{wrapped(clientISN, 1025), 1, 0, false},
 		{wrapped(clientISN, 1025), 0, 0, true},
+		{wrapped(clientISN, 9999), 0, 0, true}, // a reset, an ACK, whatever: it carries nothing
 	} {
 		n, ok := f.Fresh(ack(c.seq, 0, 0, 0, 0), c.payload)
 		if n != c.fresh || ok != c.ok {

@@ -234,10 +234,15 @@ func (t *Table) waiting(i int32, s *segment) Verdict {
 	f := t.at(i)
 	switch {
 	case s.flags&flagRST != 0:
-		if s.seq == f.next[client] {
+		switch ahead := s.seq - f.next[client]; {
+		case ahead == 0:
 			t.count.Abandoned++
 			t.send(f, server, answer{flags: flagRST, seq: f.toServer(s.seq)})
 			t.drop(i)
+		case ahead <= math.MaxUint16:
+			// Of a client that has sent what was dropped, or forged: the former
+			// resets again, with the number that it is told (RFC 5961 section 3.2).
+			t.tellClient(f, f.acked[client], 0)
 		}
 		return Took
 	case s.flags&flagACK == 0 || s.ack != f.acked[client]:

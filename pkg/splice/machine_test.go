@@ -157,11 +157,18 @@ func (w *world) due() {
 func TestClientGivesUp(t *testing.T) {
 	u := modern()
 	w, _ := call(t, u)
-	w.swallow(tcp{src: w.c, dst: w.s, flags: flagRST, seq: u.iss + 5})
-	if w.table.Flows() != 1 {
-		t.Error("a forged reset ended the flow")
+	w.swallow(tcp{src: w.c, dst: w.s, flags: flagRST, seq: u.iss})
+	w.swallow(tcp{src: w.c, dst: w.s, flags: flagRST, seq: u.iss + 1<<17})
+	if w.table.Flows() != 1 || len(w.took()) != 0 {
+		t.Error("a forged reset ended the flow, or was answered")
 	}
-	w.swallow(tcp{src: w.c, dst: w.s, flags: flagRST, seq: u.iss + 1})
+	// One that has sent what was dropped counts that: it is asked back.
+	w.swallow(tcp{src: w.c, dst: w.s, flags: flagRST, seq: u.iss + 5})
+	a := w.one()
+	if a.dst != w.c || a.flags != flagACK || a.window != 0 || a.seq != u.isn+1 || a.ack != u.iss+1 || w.table.Flows() != 1 {
+		t.Errorf("a reset in doubt is answered by %+v, %d flows", a, w.table.Flows())
+	}
+	w.swallow(tcp{src: w.c, dst: w.s, flags: flagRST, seq: a.ack})
 	if s := w.one(); s.dst != w.s || s.flags != flagRST || s.seq != u.iss+1 {
 		t.Errorf("the server gets %+v", s)
 	}

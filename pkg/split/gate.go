@@ -97,6 +97,7 @@ type guardCounters struct {
 	admitted, abandoned, replaced atomic.Uint64
 	refused                       [guard.Verdicts]atomic.Uint64
 	forged, strays, denied        atomic.Uint64
+	doubted                       atomic.Uint64
 	probes, discarded, excess     atomic.Uint64
 	misjoined, displaced          atomic.Uint64
 }
@@ -116,6 +117,7 @@ type GuardStats struct {
 	Forged    uint64 // segments that belong to no flow and bring no valid cookie
 	Strays    uint64 // resets and the like of no flow
 	Denied    uint64 // resets that the guard answered with
+	Doubted   uint64 // clients' resets that were asked back about, as their number was not the one expected
 	Probes    uint64 // window probes and early data answered while the server was asked
 	Discarded uint64 // bytes of payload not taken
 	Excess    uint64 // segments beyond the bounds of first flights
@@ -130,7 +132,7 @@ func (k *keeper) stats() GuardStats {
 		Admitted: c.admitted.Load(), Abandoned: c.abandoned.Load(), Replaced: c.replaced.Load(),
 		Crowded: c.refused[guard.TooMany].Load() + c.refused[guard.TooManyServer].Load(),
 		Greedy:  c.refused[guard.TooManyClient].Load() + c.refused[guard.TooManyOpen].Load(),
-		Forged:  c.forged.Load(), Strays: c.strays.Load(), Denied: c.denied.Load(),
+		Forged:  c.forged.Load(), Strays: c.strays.Load(), Denied: c.denied.Load(), Doubted: c.doubted.Load(),
 		Probes: c.probes.Load(), Discarded: c.discarded.Load(), Excess: c.excess.Load(),
 		Misjoined: c.misjoined.Load(), Displaced: c.displaced.Load(),
 	}

@@ -155,6 +155,9 @@ func (k *keeper) hear(w *ward, s *segment) {
 		k.count.probes.Add(1)
 		k.count.discarded.Add(uint64(max(s.payload(), 0)))
 		reply = w.flow.Shut(k.clock())
+	case guard.Doubt:
+		k.count.doubted.Add(1)
+		reply = w.flow.Shut(k.clock())
 	case guard.Hold:
 		k.keep(w, s)
 	case guard.Gone:

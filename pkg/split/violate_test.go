@@ -145,14 +145,18 @@ func TestViolator(t *testing.T) {
 		t.Errorf("answer to more of it: %+v", f)
 	}
 	c.send(ack, 0, nil) // the cookie again: the flow is there
-	c.send(guard.Segment{Flags: guard.FlagRST, Seq: 5000, Scale: guard.NoScale}, 0, nil)
+	c.send(guard.Segment{Flags: guard.FlagRST, Seq: 500, Scale: guard.NoScale}, 0, nil)
 	waitFor(t, "the forged reset to be counted", func() bool { return s.Stats().Guard.Forged == 501 })
+	c.send(guard.Segment{Flags: guard.FlagRST, Seq: 5000, Scale: guard.NoScale}, 0, nil)
+	if f := c.last(504); f.window != 0 || f.ack != 1001 || s.Stats().Guard.Doubted != 1 {
+		t.Errorf("answer to a reset in doubt: %+v", f)
+	}
 	if g := s.Stats().Guard; flows.Load() != 1 || bytes.Load() != 0 || g.Discarded != 1500 || g.Admitted != 1 {
 		t.Fatalf("%d flows, %d bytes read: %+v", flows.Load(), bytes.Load(), g)
 	}
 	// The server is there: now the same data is taken.
 	(<-conns).Open(-1)
-	if f := c.last(504); f.window == 0 || f.ack != 1001 {
+	if f := c.last(505); f.window == 0 || f.ack != 1001 {
 		t.Errorf("update %+v", f)
 	}
 	c.send(ack, 1000, nil)
