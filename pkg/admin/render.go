@@ -49,7 +49,7 @@ func (p *printer) box(s Status) {
 		p.line("  fail open: %s", failOpen(s))
 	}
 	if h := s.Handshakes; h != nil {
-		p.line("  handshakes: %s, now %s, %d pending", clean(h.Mode), clean(h.Now), h.Pending)
+		p.line("  handshakes: %s", accepting(h))
 	}
 	p.counters(s.Counters)
 	if len(s.Sessions) == 0 {
@@ -66,6 +66,18 @@ func failOpen(s Status) string {
 		return "on"
 	}
 	return "off"
+}
+
+// accepting says how clients' connections are accepted.
+func accepting(h *Handshakes) string {
+	s := fmt.Sprintf("%s, now %s, %d pending", clean(h.Mode), clean(h.Now), h.Pending)
+	if h.Switches > 0 {
+		s += fmt.Sprintf(", changed %d times", h.Switches)
+	}
+	if h.Flood {
+		s += ", a flood of SYNs is answered in the kernel"
+	}
+	return s
 }
 
 func (p *printer) card(c Card) {

@@ -50,6 +50,17 @@ func TestRender(t *testing.T) {
 	if err := Render(&b, Status{Card: Card{Kind: "inline", Why: "measured\n"}}); err != nil || !strings.Contains(b.String(), "\n  card: inline (measured?)\n") {
 		t.Errorf("an inline card renders as:\n%s (%v)", b.String(), err)
 	}
+	for want, h := range map[string]Handshakes{
+		"auto, now fast, 3 pending": {Mode: "auto", Now: "fast", Pending: 3},
+		"auto, now zero-window, 900 pending, changed 5 times, a flood of SYNs is answered in the kernel": {
+			Mode: "auto", Now: "zero-window", Pending: 900, Switches: 5, Flood: true,
+		},
+	} {
+		b.Reset()
+		if err := Render(&b, Status{Handshakes: &h}); err != nil || !strings.Contains(b.String(), "\n  handshakes: "+want+"\n") {
+			t.Errorf("handshakes render as:\n%s (%v), want %s", b.String(), err, want)
+		}
+	}
 	b.Reset()
 	if err := Render(&b, Status{Role: "cloud"}); err != nil || !strings.Contains(b.String(), "  sessions: none\n") {
 		t.Errorf("no session renders as:\n%s (%v)", b.String(), err)

@@ -17,6 +17,15 @@ var (
 	memBudget = desc("memory_budget_bytes", "The budget for the payload of flows.")
 	counted   = desc("events_total", "What the agent has counted, by the names of status.", "what")
 
+	shakeMode     = desc("handshake_mode", "Always 1; the labels say how clients are accepted, as configured and now.", "mode", "now")
+	shakeSwitches = desc("handshake_switches_total", "Times that auto has changed its choice.")
+	shakePending  = desc("handshakes_pending", "Connections whose server has not accepted yet.")
+	shakeClients  = desc("handshake_clients", "Clients with connections.")
+	shakeFlights  = desc("handshake_first_flights_bytes", "What pending connections have sent.")
+	shakeMost     = desc("handshake_first_flights_peak_bytes", "The most that pending connections had sent so far.")
+	shakeFlood    = desc("handshake_flood", "1 while a flood of SYNs is answered in the kernel.")
+	shakeFloods   = desc("handshake_floods_total", "Times that this has begun.")
+
 	sessionUp      = desc("session_up", "1 while a link of the session lives.", "peer")
 	sessionCounted = desc("session_events_total", "What a session has counted, by the names of status.", "peer", "what")
 	flowsOpen      = desc("flows_open", "Connections that are open now.", "peer")
@@ -62,12 +71,26 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for what, n := range s.Counters {
 		e.counter(counted, n, what)
 	}
+	if s.Handshakes != nil {
+		e.handshakes(s.Handshakes)
+	}
 	for i := range s.Sessions {
 		e.session(&s.Sessions[i])
 	}
 }
 
 type emitter struct{ out chan<- prometheus.Metric }
+
+func (e emitter) handshakes(h *admin.Handshakes) {
+	e.gauge(shakeMode, 1, h.Mode, h.Now)
+	e.counter(shakeSwitches, h.Switches)
+	e.gauge(shakePending, float64(h.Pending))
+	e.gauge(shakeClients, float64(h.Clients))
+	e.gauge(shakeFlights, float64(h.FirstFlights))
+	e.gauge(shakeMost, float64(h.FirstFlightsPeak))
+	e.gauge(shakeFlood, truth(h.Flood))
+	e.counter(shakeFloods, h.Floods)
+}
 
 func (e emitter) session(s *admin.Session) {
 	peer := s.Peer
