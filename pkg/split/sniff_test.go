@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -16,16 +17,16 @@ import (
 // seen is one TCP frame on the client's interface.
 type seen struct {
 	at       time.Duration // since the sniffer began, by the kernel's clock
-	out      bool          // from the client
+	out      bool          // from the end
 	flags    header.TCPFlags
 	seq, ack uint32
 	window   uint16
 	payload  int
-	port     uint16 // the client's
+	port     uint16 // the end's
 	tcp      []byte // header with options
 }
 
-// sniffer records what passes the client's interface.
+// sniffer records what passes an end's interface.
 type sniffer struct {
 	fd   int
 	mu   sync.Mutex
@@ -33,12 +34,15 @@ type sniffer struct {
 	done chan struct{}
 }
 
-// sniff records until the test ends.
-func (l *lab) sniff() *sniffer {
+// sniff records at the client until the test ends.
+func (l *lab) sniff() *sniffer { return l.sniffAt(l.client, "lan-c") }
+
+// sniffAt records at an interface of an end until the test ends.
+func (l *lab) sniffAt(ns netns.NsHandle, name string) *sniffer {
 	l.t.Helper()
 	s := &sniffer{done: make(chan struct{})}
-	in(l.t, l.client, func() {
-		dev, err := net.InterfaceByName("lan-c")
+	in(l.t, ns, func() {
+		dev, err := net.InterfaceByName(name)
 		must(l.t, err)
 		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		must(l.t, err)
@@ -125,7 +129,7 @@ func dissect(p []byte) (f seen, ok bool) {
 	return f, true
 }
 
-// of returns the frames of one client port so far.
+// of returns the frames of one port of the end so far.
 func (s *sniffer) of(port int) []seen {
 	time.Sleep(60 * time.Millisecond) // what has been sent is recorded by then
 	s.mu.Lock()

@@ -211,7 +211,8 @@ func spliceLoss(t *testing.T, l *lab) {
 		}
 	})
 	l.echoes(serverAt(false, 80))
-	const flows = 8
+	atClient, atServer := l.sniff(), l.sniffAt(l.server, "srv0")
+	const flows, size = 8, 4 << 20
 	var wg sync.WaitGroup
 	var sacked, again atomic.Int64
 	for range flows {
@@ -219,7 +220,7 @@ func spliceLoss(t *testing.T, l *lab) {
 			c, err := l.dialNearWrap(serverAt(false, 80), 60*time.Second)
 			if err == nil {
 				defer c.Close()
-				err = roundTrip(c, random(4<<20))
+				err = roundTrip(c, random(size))
 			}
 			if err != nil {
 				t.Error(err)
@@ -240,7 +241,14 @@ func spliceLoss(t *testing.T, l *lab) {
 	if again.Load() == 0 {
 		t.Error("nothing was lost")
 	}
-	l.carried(s, flows, flows*4<<20*9/10)
+	for name, s := range map[string]*sniffer{"client": atClient, "server": atServer} {
+		n := checkSACK(t, s, size)
+		t.Logf("%d SACK blocks have come to the %s", n, name)
+		if n == 0 {
+			t.Errorf("no SACK blocks have come to the %s", name)
+		}
+	}
+	l.carried(s, flows, flows*size*9/10)
 }
 
 func tcpInfo(t *testing.T, c *net.TCPConn) *unix.TCPInfo {
