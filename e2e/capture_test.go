@@ -19,9 +19,14 @@ type frame struct {
 	seq, ack     uint32
 	window       int // as it stands in the header
 	payload      int
+	segment      int // the payload of the segments that it stands for, at most
 	sport, dport int
 	tcp          []byte // the header with its options
 }
+
+// vnetLen is the length of struct virtio_net_hdr, which tells what a frame stands
+// for.
+const vnetLen = 10
 
 // capture records the TCP segments that pass a node's interface eth0.
 type capture struct {
@@ -37,7 +42,9 @@ func (r *rig) capture(node string) *capture {
 	r.t.Helper()
 	c := &capture{stop: make(chan struct{}), done: make(chan struct{})}
 	err := r.Do(node, func() (err error) {
-		c.fd, err = packetSocket("eth0", unix.ETH_P_ALL)
+		if c.fd, err = packetSocket("eth0", unix.ETH_P_ALL); err == nil {
+			err = unix.SetsockoptInt(c.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
+		}
 		return err
 	})
 	if err != nil {
@@ -88,9 +95,15 @@ func (c *capture) loop() {
 		if err != nil {
 			continue
 		}
-		f, ok := parseFrame(p[:n])
+		if n < vnetLen {
+			continue
+		}
+		f, ok := parseFrame(p[vnetLen:n])
 		if !ok {
 			continue
+		}
+		if f.segment = f.payload; p[1] != 0 { // the kernel will cut it, or has put it together
+			f.segment = int(binary.NativeEndian.Uint16(p[4:]))
 		}
 		if sa, ok := from.(*unix.SockaddrLinklayer); ok {
 			f.out = sa.Pkttype == unix.PACKET_OUTGOING

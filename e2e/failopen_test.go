@@ -62,6 +62,9 @@ func TestFailOpen(t *testing.T) {
 			if n := s.Counters["splice_opened"]; (n > 0) != (intercept == "hub") {
 				t.Errorf("splice_opened is %d", n)
 			}
+			if n := s.Counters["splice_kernel"]; (n > 0) != (intercept == "hub" && shunts(t)) {
+				t.Errorf("splice_kernel is %d", n)
+			}
 		})
 	}
 }

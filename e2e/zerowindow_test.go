@@ -20,8 +20,11 @@ import (
 )
 
 // quickStart is how soon after the update a client's data must be on the wire,
-// in the best of all cases: what is beyond it in a single one is a busy machine.
-const quickStart = time.Millisecond
+// in one of quickTries attempts: what is beyond it in one is a busy machine.
+const (
+	quickStart = time.Millisecond
+	quickTries = 5
+)
 
 // manner is what a client's TCP does.
 type manner struct {
@@ -52,7 +55,6 @@ func TestZeroWindow(t *testing.T) {
 	for _, f := range []lab.Family{lab.IPv4, lab.IPv6} {
 		r.mustDial(r.origin(f, 70), 5*time.Second).Close() // finds the neighbours, whose delay would look like a long round trip
 	}
-	best := time.Hour
 	for i, m := range manners {
 		t.Run(m.name, func(t *testing.T) {
 			for key, value := range m.sysctls {
@@ -61,22 +63,22 @@ func TestZeroWindow(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			port := 100 + i
-			local := r.heldBack(t, m, port)
-			update := zeroUntilThere(t, client.of(local), m)
-			answer, ok := first(origin.of(port), func(f frame) bool { return f.out && f.flags == header.TCPFlagSyn|header.TCPFlagAck })
-			if !ok {
-				t.Fatal("the server's SYN-ACK was not seen")
+			for attempt := range quickTries {
+				port := 100 + 10*i + attempt
+				local := r.heldBack(t, m, port)
+				update := zeroUntilThere(t, client.of(local), m)
+				answer, ok := first(origin.of(port), func(f frame) bool { return f.out && f.flags == header.TCPFlagSyn|header.TCPFlagAck })
+				if !ok {
+					t.Fatal("the server's SYN-ACK was not seen")
+				}
+				serverWindow(t, update, answer, m)
+				t.Logf("%d probes, server's window %d, update opens %d, data after %v", update.probes, answer.window, update.bytes, update.data-update.at)
+				if update.data-update.at <= quickStart || t.Failed() {
+					return
+				}
 			}
-			serverWindow(t, update, answer, m)
-			if late := update.data - update.at; late < best {
-				best = late
-			}
-			t.Logf("%d probes, server's window %d, update opens %d, data after %v", update.probes, answer.window, update.bytes, update.data-update.at)
+			t.Errorf("in none of %d attempts the data came within %v", quickTries, quickStart)
 		})
-	}
-	if best > quickStart {
-		t.Errorf("the quickest client's data came %v after the update", best)
 	}
 	t.Run("refusal", func(t *testing.T) { r.refusedAfterAccept(t, client) })
 	s, err := r.pair.Status("edge")
@@ -143,6 +145,7 @@ func zeroUntilThere(t *testing.T, all []frame, m manner) (o opened) {
 		t.Errorf("SYN %+v, %v; SYN-ACK %+v, %v", syn, err1, answer, err2)
 	}
 	o.unit = 1 << max(answer.Scale, 0)
+	segmentsFit(t, all, int(syn.MSS), int(answer.MSS), m)
 	answers := 0
 	for _, f := range all[2:] {
 		switch {
@@ -170,6 +173,26 @@ func zeroUntilThere(t *testing.T, all []frame, m manner) (o opened) {
 	return o
 }
 
+// segmentsFit checks that neither end gets longer segments than it takes, and that
+// those to the client are as long as it takes them, but for options: its segment
+// size has come back with the cookie.
+func segmentsFit(t *testing.T, all []frame, client, edge int, m manner) {
+	t.Helper()
+	longest := 0
+	for _, f := range all {
+		switch {
+		case f.out && f.segment > min(client, edge):
+			t.Errorf("the client sends a segment of %d bytes", f.segment)
+		case !f.out:
+			longest = max(longest, f.segment)
+		}
+	}
+	const options = 12 + 28 // timestamps, and SACK blocks
+	if longest > client || longest < client-options || m.mss > 0 && client != m.mss {
+		t.Errorf("the client takes segments of %d bytes, and gets up to %d", client, longest)
+	}
+}
+
 // serverWindow checks what the update opens against the server's SYN-ACK: all
 // that the server takes, where that is less than the edge does, but for the
 // unit that the edge has announced.
@@ -188,6 +211,7 @@ func serverWindow(t *testing.T, o opened, server frame, m manner) {
 // refusedAfterAccept: a server that refuses resets the client, which has been
 // accepted with a window of 0.
 func (r *rig) refusedAfterAccept(t *testing.T, c *capture) {
+	before := r.counters(t)
 	conn, err := r.dial(r.origin(lab.IPv4, 99), 5*time.Second)
 	if err == nil { // else the reset was faster than dial
 		_, err = conn.Read(make([]byte, 1))
@@ -200,6 +224,7 @@ func (r *rig) refusedAfterAccept(t *testing.T, c *capture) {
 	if last.out || last.flags == 0 || len(all) < 3 || all[1].window != 0 {
 		t.Errorf("reset %+v of %d segments", last, len(all))
 	}
+	r.counted(t, before, "resets_there_refused", 1)
 }
 
 // serveWith is serve with a receive buffer.

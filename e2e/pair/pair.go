@@ -37,6 +37,7 @@ type Options struct {
 	Handshake string            // of the edge; "" leaves it to the default
 	Limits    string            // of the edge, as in the file; "" leaves them to the default
 	Policies  string            // of the edge, as in the file
+	Connects  string            // egress.limits of the cloud, as in the file; "" leaves them to the default
 	Workers   int
 	Card      string // kind of both agents' crypto card; default "auto"
 	Exclude   []string
@@ -119,7 +120,11 @@ func (p *Pair) EdgeYAML() string {
 func (p *Pair) CloudYAML() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "identity: %s\nlisten: \":%d\"\nedges:\n  - {name: lab-edge, key: %q}\n", p.path("cloud.key"), Port, p.edgeKey.String())
-	fmt.Fprintf(&b, "egress: {mode: %s, deny: [loopback, link-local, private], allow: [\"fd40::/64\"]}\n", or(p.opts.Egress, "hub"))
+	limits := ""
+	if p.opts.Connects != "" {
+		limits = ", limits: " + p.opts.Connects
+	}
+	fmt.Fprintf(&b, "egress: {mode: %s, deny: [loopback, link-local, private], allow: [\"fd40::/64\"]%s}\n", or(p.opts.Egress, "hub"), limits)
 	p.shared(&b, "cloud")
 	return b.String()
 }
