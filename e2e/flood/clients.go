@@ -27,8 +27,10 @@ func (r result) String() string {
 	if n := len(r.took) + r.failed; n > 0 {
 		ok = 100 * float64(len(r.took)) / float64(n)
 	}
-	return fmt.Sprintf("%7.0f %5.1f%% %s %s", float64(len(r.took))/r.length.Seconds(), ok, millis(r.at(50)), millis(r.at(99)))
+	return fmt.Sprintf("%7.0f %5.1f%% %s %s", r.perSecond(), ok, millis(r.at(50)), millis(r.at(99)))
 }
+
+func (r result) perSecond() float64 { return float64(len(r.took)) / r.length.Seconds() }
 
 func millis(d time.Duration) string { return fmt.Sprintf("%6.2fms", float64(d.Microseconds())/1000) }
 

@@ -31,7 +31,7 @@ type settings struct {
 func main() {
 	var s settings
 	flag.IntVar(&s.rate, "rate", 100_000, "SYNs per second")
-	flag.DurationVar(&s.length, "time", 10*time.Second, "length of each flood; quiet phases take half of it")
+	flag.DurationVar(&s.length, "time", 10*time.Second, "length of the floods that clients connect under; the others, and quiet phases, take half of it, at most 10 s")
 	flag.StringVar(&s.parts, "only", "connect,cost,goodput,shake", "parts to measure")
 	flag.IntVar(&s.worlds, "worlds", 4, "how many of the edge's rows to take: as it is, by the guard alone, tproxy, unguarded")
 	flag.StringVar(&s.unguarded, "unguarded", "", "a hawser-edge without the guard, to stand beside")
@@ -41,6 +41,9 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// short is the length of what need not be long to be measured.
+func (s settings) short() time.Duration { return min(s.length/2, 10*time.Second) }
 
 // world is one way to take clients' connections.
 type world struct {
@@ -115,6 +118,7 @@ func (w world) measure(s settings, r *report, kernel bool) (err error) {
 		take func(world, *report, bool) error
 	}{{"connect", st.connect}, {"cost", st.cost}, {"goodput", st.goodput}, {"shake", st.shake}} {
 		if strings.Contains(s.parts, part.name) {
+			fmt.Fprintf(os.Stderr, "%s %s: %s\n", time.Now().Format(time.TimeOnly), w.name, part.name)
 			if err := part.take(w, r, kernel); err != nil {
 				return fmt.Errorf("%s: %s: %w", w.name, part.name, err)
 			}

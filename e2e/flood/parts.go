@@ -58,10 +58,11 @@ func (st *stage) connect(w world, r *report, kernel bool) error {
 	for _, name := range order {
 		row := connectRow{what: name}
 		var err error
-		if row.quiet, err = phase(st.Lab, targets[name], st.set.length/2); err != nil {
+		if row.quiet, err = phase(st.Lab, targets[name], st.set.short()); err != nil {
 			return err
 		}
-		entries := st.tracked()
+		time.Sleep(settle) // the last of them
+		entries, admitted := st.tracked(), st.admitted()
 		before := rss(st.pair.Edge.Pid())
 		f, err := st.flood(targets[name])
 		if err != nil {
@@ -76,6 +77,7 @@ func (st *stage) connect(w world, r *report, kernel bool) error {
 		close(stop)
 		if most := <-watch; name == w.name {
 			row.before, row.peak = before, most
+			row.flows = st.admitted() - admitted - len(row.flood.took) - row.flood.failed
 		}
 		row.sent = f.rate
 		r.connects = append(r.connects, row)
@@ -84,6 +86,15 @@ func (st *stage) connect(w world, r *report, kernel bool) error {
 		}
 	}
 	return nil
+}
+
+// admitted is how many flows the edge's guard has made so far.
+func (st *stage) admitted() int {
+	s, err := st.pair.Status("edge")
+	if err != nil {
+		return 0
+	}
+	return int(s.Counters["guard_admitted"])
 }
 
 // tracked is how many entries connection tracking has on the edge.
@@ -114,7 +125,7 @@ func (st *stage) cost(w world, r *report, kernel bool) error {
 		if err != nil {
 			return err
 		}
-		time.Sleep(st.set.length / 2)
+		time.Sleep(st.set.short())
 		f.end()
 		time.Sleep(settle) // what is queued
 		u1, s1, _ := st.pair.Edge.CPU()
@@ -170,7 +181,7 @@ func (st *stage) during(to netip.AddrPort, bytes *atomic.Int64) (float64, error)
 		defer f.end()
 	}
 	before, began := bytes.Load(), time.Now()
-	time.Sleep(st.set.length / (2 * goodRounds))
+	time.Sleep(st.set.short() / goodRounds)
 	return float64(bytes.Load()-before) * 8 / time.Since(began).Seconds() / 1e6, nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // report is all that was measured.
@@ -20,6 +21,7 @@ type connectRow struct {
 	sent         float64 // SYNs per second
 	before, peak int     // RSS of the edge in KiB; 0 for the kernel
 	entries      int     // of connection tracking on the edge, more than before
+	flows        int     // that the guard has made, beyond the clients' own
 }
 
 // costRow is what a flood costs alone, in µs per SYN.
@@ -69,8 +71,62 @@ func (r *report) print() error {
 	for _, s := range r.shakes {
 		fmt.Printf("%-48s %9d %9d %8d  %s  %.1f > %.1f\n", s.what, s.sent, s.acked, s.pending, s.clients, mb(s.before), mb(s.peak))
 	}
+	r.judge()
 	return nil
 }
+
+// What a guarded edge has to reach.
+const (
+	mostGrowth  = 16.0 // MB that its memory grows by
+	leastRate   = 0.5  // of the rate of the kernel's listener under its flood
+	mostSlower  = 2.0  // times the p99 of before
+	leastGoodly = 0.9  // of a download's rate while the same flood is dropped at once
+)
+
+// judge says of the edge as it is, the first of the rows that are not the
+// kernel's, whether it has reached all that.
+func (r *report) judge() {
+	fmt.Println()
+	var kernel *connectRow
+	for i := range r.connects {
+		c := &r.connects[i]
+		if c.peak == 0 {
+			kernel = c
+			continue
+		}
+		verdict("flows that SYNs have made", float64(c.flows), 0, true)
+		verdict("connections that failed", float64(c.flood.failed), 0, true)
+		verdict("MB that the edge has grown by", mb(c.peak-c.before), mostGrowth, true)
+		verdict("p99, times that of before", ratio(c.flood.at(99), c.quiet.at(99)), mostSlower, true)
+		if kernel != nil {
+			verdict("connections, of what the kernel's listener takes", c.flood.perSecond()/kernel.flood.perSecond(), leastRate, false)
+		}
+		break
+	}
+	if len(r.goods) > 0 {
+		g := r.goods[0]
+		verdict("download, of that while the flood is dropped at once", median(g.rates[2])/median(g.rates[1]), leastGoodly, false)
+	}
+	for _, s := range r.shakes[:min(len(r.shakes), 2)] {
+		verdict("MB that the edge has grown by, "+s.what, mb(s.peak-s.before), mostGrowth, true)
+		verdict("connections that failed beside "+s.what, float64(s.clients.failed), 0, true)
+	}
+}
+
+// verdict prints what was reached beside what is wanted, at most or at least.
+func verdict(what string, got, want float64, most bool) {
+	bound, ok := "at least", got >= want
+	if most {
+		bound, ok = "at most", got <= want
+	}
+	word := "reached"
+	if !ok {
+		word = "MISSED"
+	}
+	fmt.Printf("%-7s %-70s %8.2f, want %s %g\n", word, what, got, bound, want)
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(max(b, 1)) }
 
 func median(v []float64) float64 {
 	slices.Sort(v)
