@@ -70,16 +70,22 @@ const (
 	urgentSmall = 2 << 10
 )
 
+// Presses reports whether people wait for a chunk of n bytes at offset off of its
+// flow: it is of the first bytes, or a small message that is all that its flow has
+// under way (alone).
+func Presses(off, n int, alone bool) bool {
+	return off < UrgentHead || n <= urgentSmall && alone
+}
+
 // Urgent says whether a chunk should be sent on two links at once, and where
-// else than on links[on]: the first bytes of a flow, and a message that is all
-// that its flow has under way (alone). Those are what people wait for; a copy
-// saves them the time in which a dead or slow link is found out. off is the
-// chunk's offset in its flow. Small messages may spend the whole budget, and need
+// else than on links[on]: one that presses. A copy saves those who wait the time
+// in which a dead or slow link is found out. off is the chunk's offset in its
+// flow. Small messages may spend the whole budget, and need
 // no room; a flow's first bytes may spend only the upper half.
 func (o *Overdue) Urgent(links []Link, on, off, n int, alone bool) (int, bool) {
-	small := n <= urgentSmall && (alone || off < UrgentHead)
+	small := n <= urgentSmall
 	switch {
-	case !small && off >= UrgentHead:
+	case !Presses(off, n, alone):
 		return 0, false
 	case small && o.urgent < float64(n), !small && o.urgent < urgentDepth/2+float64(n):
 		return 0, false

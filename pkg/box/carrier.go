@@ -12,6 +12,14 @@ type carrier struct{ *link.Conn }
 // Carrier makes a link connection usable for a session.
 func Carrier(c *link.Conn) tunnel.Carrier { return carrier{c} }
 
+// Urgent implements tunnel.UrgentCarrier.
+func (c carrier) Urgent() tunnel.Strand {
+	if s := c.Conn.Urgent(); s != nil {
+		return s
+	}
+	return nil
+}
+
 // Sense implements tunnel.Carrier.
 func (c carrier) Sense() scheduler.Sense {
 	s := c.Stats()

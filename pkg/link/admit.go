@@ -136,24 +136,20 @@ func (a *arrival) answer() wire.Welcome {
 func (a *arrival) welcome(ctx context.Context, admission Admission, version uint16) (*Conn, error) {
 	w := a.answer()
 	w.Version, w.Resumed, w.Secret = version, admission.Resumed, admission.Secret
-	var k keys
-	err := a.s.during(ctx, func() error {
-		sum, err := a.s.sayWelcome(a.message, w)
-		if err != nil {
-			return err
-		}
-		k, err = a.s.keys(sum, false)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
 	info := Info{
 		Transport: a.at.Transport, Link: a.hello.Name, Index: a.hello.Link,
 		Peer: admission.Edge, PeerKey: a.s.peer, Version: version, Session: a.hello.Session,
 		Resumed: admission.Resumed, Suite: tls.CipherSuiteName(a.s.state.CipherSuite),
 	}
-	return newConn(a.s.pipe, k, info, a.l.options.Counters), nil
+	var c *Conn
+	err := a.s.during(ctx, func() error {
+		sum, err := a.s.sayWelcome(a.message, w)
+		if err == nil {
+			c, err = a.s.connection(sum, false, info, a.l.options.Counters)
+		}
+		return err
+	})
+	return c, err
 }
 
 // refuse tells the edge why, and gives it a moment to read that: closing at

@@ -1,7 +1,6 @@
 package link
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"hawser/pkg/nonblock"
-	"hawser/pkg/wire"
 )
 
 // Transport is what carries a connection.
@@ -74,19 +72,14 @@ type Counters struct {
 	Crowded    atomic.Uint64 // closed at once: too many handshakes under way
 }
 
-// pipe is the byte stream under a connection. writev and readv are each called
-// by one goroutine at a time, the rest by any.
+// pipe is the transport under a connection, and its first duct, which carries the
+// handshake and the bulk strand.
 type pipe interface {
-	source
-	// writev writes all of bufs and returns when the transport has taken the
-	// last byte, but for what fits one packet. It may overwrite the elements
-	// of bufs, not their bytes.
-	writev(bufs [][]byte) error
-	// tryWritev writes what the transport takes without blocking and returns how
-	// many bytes that was. It leaves bufs as it is.
-	tryWritev(bufs [][]byte) (int, error)
-	// closeWrite ends the stream towards the peer after what was written.
-	closeWrite() error
+	duct
+	// urgent opens the duct of the urgent strand, which waits for nothing that
+	// the first carries; nil where the transport has none. Both ends call it
+	// once, or neither does.
+	urgent() (duct, error)
 	// close ends both directions at once and gives everything back. The reason
 	// is told to the peer where the transport can.
 	close(reason error)
@@ -106,22 +99,15 @@ const (
 	maxVectors = nonblock.MaxVectors
 )
 
-// Conn is one established connection of a link. Send belongs to one goroutine
-// at a time, and so does Receive with Buffered; everything else may be called
-// from anywhere.
+// Conn is one established connection of a link. It is its own bulk strand, and
+// may have an urgent one beside. Everything but the strands' methods may be
+// called from anywhere.
 type Conn struct {
+	Strand
 	pipe     pipe
+	urgent   *Strand // nil: there is none
 	info     Info
 	counters *Counters
-
-	// Send's goroutine only.
-	seal  *sealer
-	arena []byte
-	vec   [][]byte
-	begun bool // vec holds what TrySend has left
-
-	// Receive's goroutine only.
-	in *recordReader
 
 	ended      atomic.Pointer[error]
 	recordsIn  atomic.Uint64
@@ -130,194 +116,45 @@ type Conn struct {
 	bytesOut   atomic.Uint64
 }
 
-// keys are the two directions' protection as one end sees it.
+// keys are the two directions' protection of a strand as one end sees it.
 type keys struct{ out, in *sealer }
 
-func newConn(p pipe, k keys, info Info, counters *Counters) *Conn {
+// newConn makes a connection with a bulk strand, and an urgent one unless its
+// keys are nil or the transport has none.
+func newConn(p pipe, k keys, urgent *keys, info Info, counters *Counters) (*Conn, error) {
 	p.describe(&info)
-	return &Conn{
-		pipe: p, info: info, counters: counters,
-		seal: k.out, arena: make([]byte, 0, arenaSize), vec: make([][]byte, 0, 64),
-		in: newRecordReader(p, k.in),
+	c := &Conn{pipe: p, info: info, counters: counters}
+	c.init(c, p, k)
+	if urgent == nil {
+		return c, nil
 	}
+	d, err := p.urgent()
+	if d == nil || err != nil {
+		return c, err
+	}
+	c.urgent = new(Strand)
+	c.urgent.init(c, d, *urgent)
+	return c, nil
 }
+
+// Urgent returns the strand whose records wait for none of the bulk strand's,
+// or nil: the transport has none, or the peer is too old for it.
+func (c *Conn) Urgent() *Strand { return c.urgent }
 
 // Info describes the connection.
 func (c *Conn) Info() Info { return c.info }
 
-// Send writes a batch of records with as few system calls as possible and
-// returns when the transport has taken all of it. While the link is full that
-// takes as long as the link needs: returning is the signal that there is room.
-// A Block has 1 to wire.MaxBlock bytes and stays the caller's; a Body has at
-// most wire.MaxBody bytes and is released and cleared, also on error. After an
-// error the connection has ended.
-func (c *Conn) Send(batch []wire.Record) error {
-	err := c.cause()
-	if err == nil {
-		err = c.end("send", c.write(batch))
-	}
-	release(batch)
-	return err
-}
-
-// TrySend is Send without blocking. If the transport does not take all of the
-// batch at once it returns false and keeps it: Resume, with the same batch,
-// must be the next call. A batch of which not even the headers fit one write is
-// not begun.
-func (c *Conn) TrySend(batch []wire.Record) (done bool, err error) {
-	if err = c.cause(); err == nil {
-		done, err = c.try(batch)
-		err = c.end("send", err)
-	}
-	if done || err != nil {
-		release(batch)
-	}
-	return done && err == nil, err
-}
-
-// Resume sends what TrySend has left and returns as Send does.
-func (c *Conn) Resume(batch []wire.Record) error {
-	if !c.begun {
-		return c.Send(batch)
-	}
-	c.begun = false
-	err := c.cause()
-	if err == nil {
-		err = c.end("send", c.flush())
-	}
-	release(batch)
-	return err
-}
-
-// try does the work of TrySend.
-func (c *Conn) try(batch []wire.Record) (done bool, err error) {
-	size := 0
-	for i := range batch {
-		size += prefixSize + len(batch[i].Block) + tagSize
-	}
-	if size > cap(c.arena) || 2*len(batch) > maxVectors {
-		return false, nil
-	}
-	if err := c.append(batch); err != nil {
-		return false, err
-	}
-	n, err := c.pipe.tryWritev(c.vec)
-	if err != nil {
-		return false, err
-	}
-	if rest := consume(c.vec, n); len(rest) > 0 {
-		left := copy(c.vec, rest)
-		clear(c.vec[left:])
-		c.vec, c.begun = c.vec[:left], true
-		return false, nil
-	}
-	clear(c.vec)
-	c.vec, c.arena = c.vec[:0], c.arena[:0]
-	return true, nil
-}
-
-// release gives the bodies of a batch back.
-func release(batch []wire.Record) {
-	for i := range batch {
-		batch[i].Body.Release()
-		batch[i].Body = wire.Record{}.Body
-	}
-}
-
-// write seals the headers into the arena and sends them with the bodies.
-func (c *Conn) write(batch []wire.Record) error {
-	if err := c.append(batch); err != nil {
-		return err
-	}
-	return c.flush()
-}
-
-// append seals the headers into the arena and adds them and the bodies to what
-// is to be written. It flushes when there is no room for more.
-func (c *Conn) append(batch []wire.Record) error {
-	var bytes, records uint64
-	for i := range batch {
-		rec := &batch[i]
-		if len(rec.Block) == 0 || len(rec.Block) > wire.MaxBlock || rec.Body.Len() > wire.MaxBody {
-			return fmt.Errorf("%w: block of %d, body of %d bytes to send", ErrRecord, len(rec.Block), rec.Body.Len())
-		}
-		size := prefixSize + len(rec.Block) + tagSize
-		if len(c.arena)+size > cap(c.arena) || len(c.vec)+2 > maxVectors {
-			if err := c.flush(); err != nil {
-				return err
-			}
-		}
-		if err := c.appendHeader(rec); err != nil {
-			return err
-		}
-		if rec.Body.Len() > 0 {
-			c.vec = append(c.vec, rec.Body.P)
-		}
-		bytes += uint64(size + rec.Body.Len())
-		records++
-	}
-	c.bytesOut.Add(bytes)
-	c.recordsOut.Add(records)
-	return nil
-}
-
-// appendHeader seals one header into the arena, which has room for it: the
-// arena must not move while vec points into it.
-func (c *Conn) appendHeader(rec *wire.Record) error {
-	start := len(c.arena)
-	c.arena = binary.BigEndian.AppendUint16(c.arena, uint16(len(rec.Block)+tagSize))
-	c.arena = binary.BigEndian.AppendUint16(c.arena, uint16(rec.Body.Len()))
-	var err error
-	c.arena, err = c.seal.seal(c.arena, c.arena[start:], rec.Block)
-	c.vec = append(c.vec, c.arena[start:])
-	return err
-}
-
-func (c *Conn) flush() error {
-	vec := c.vec
-	c.vec, c.arena = c.vec[:0], c.arena[:0]
-	if len(vec) == 0 {
-		return nil
-	}
-	err := c.pipe.writev(vec)
-	clear(vec) // no reference to a body outlives the call
-	return err
-}
-
-// Receive returns the next record. Its Block is valid until the next call of
-// Receive; its Body, contiguous in a slab of its own, passes to the caller.
-// After an error the connection has ended. A receiver calls Receive until it
-// returns an error: the partial record is given back then.
-func (c *Conn) Receive() (wire.Record, error) {
-	err := c.cause()
-	if err == nil {
-		_, err = c.in.ready(false)
-		err = c.end("receive", err)
-	}
-	if err != nil {
-		c.in.drop()
-		return wire.Record{}, err
-	}
-	rec := c.in.take()
-	c.recordsIn.Add(1)
-	c.bytesIn.Add(uint64(prefixSize + len(rec.Block) + tagSize + rec.Body.Len()))
-	return rec, nil
-}
-
-// Buffered says whether Receive would return at once. It reads what has
-// arrived, and leaves the last record's Block as it is.
-func (c *Conn) Buffered() bool {
-	if c.cause() != nil {
-		return true
-	}
-	done, _ := c.in.ready(true)
-	return done
-}
-
 // CloseWrite tells the peer that nothing follows what was sent; its Receive
 // returns ErrPeerClosed after the last record. Receiving goes on here. It must
 // not be called while Send runs.
-func (c *Conn) CloseWrite() error { return c.pipe.closeWrite() }
+func (c *Conn) CloseWrite() error {
+	if c.urgent != nil {
+		if err := c.urgent.duct.closeWrite(); err != nil {
+			return err
+		}
+	}
+	return c.pipe.closeWrite()
+}
 
 // Close ends the connection at once. Send and Receive return an error that
 // wraps ErrClosed and err; err may be nil. Only the first end of a connection

@@ -13,7 +13,7 @@ import (
 )
 
 // traffic sends n records of random sizes in random batches.
-func traffic(c *Conn, n int, done chan<- error) {
+func traffic(c *Strand, n int, done chan<- error) {
 	rng := rand.New(rand.NewPCG(uint64(n), 1))
 	for i := 0; i < n; {
 		var batch []wire.Record
@@ -30,7 +30,7 @@ func traffic(c *Conn, n int, done chan<- error) {
 }
 
 // expect receives n records of traffic.
-func expect(c *Conn, n int, done chan<- error) {
+func expect(c *Strand, n int, done chan<- error) {
 	for i := range n {
 		rec, err := c.Receive()
 		if err != nil {
@@ -55,10 +55,10 @@ func TestTrafficBothWays(t *testing.T) {
 		edge, cloud := startCloud(t, loopback, nil).connect(transport)
 		const n = 1500
 		done := make(chan error, 4)
-		go traffic(edge, n, done)
-		go traffic(cloud, n, done)
-		go expect(edge, n, done)
-		go expect(cloud, n, done)
+		go traffic(&edge.Strand, n, done)
+		go traffic(&cloud.Strand, n, done)
+		go expect(&edge.Strand, n, done)
+		go expect(&cloud.Strand, n, done)
 		for range 4 {
 			if err := <-done; err != nil {
 				t.Fatal(err)
@@ -145,7 +145,7 @@ func TestLargeBatch(t *testing.T) {
 		}
 		batch = append(batch, record(i, size, 100))
 	}
-	go expect(cloud, n, done)
+	go expect(&cloud.Strand, n, done)
 	if err := edge.Send(batch); err != nil {
 		t.Fatal(err)
 	}
@@ -445,8 +445,8 @@ func TestUrge(t *testing.T) {
 		defer edge.Close(ErrClosed)
 		before := edge.Info().Congestion
 		sent, got := make(chan error, 1), make(chan error, 1)
-		go traffic(edge, 300, sent)
-		go expect(cloud, 300, got)
+		go traffic(&edge.Strand, 300, sent)
+		go expect(&cloud.Strand, 300, got)
 		for range 5 {
 			edge.Urge()
 			time.Sleep(2 * time.Millisecond)

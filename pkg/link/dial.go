@@ -147,15 +147,11 @@ func (d *Dialer) failed(t Transport, step string, err error) error {
 
 // establish makes the connection out of a handshake that succeeded.
 func (d *Dialer) establish(s *secured, t Transport, hello wire.Hello, w wire.Welcome, sum []byte) (*Conn, error) {
-	k, err := s.keys(sum, true)
-	if err != nil {
-		return nil, err
-	}
 	info := Info{
 		Transport: t, Link: hello.Name, Index: hello.Link, Peer: w.Name, PeerKey: s.peer,
 		Version: w.Version, Session: hello.Session, Resumed: w.Resumed, Suite: tls.CipherSuiteName(s.state.CipherSuite),
 	}
-	return newConn(s.pipe, k, info, d.options.Counters), nil
+	return s.connection(sum, true, info, d.options.Counters)
 }
 
 // connectTCP connects and runs TLS. Its error comes with the step.

@@ -13,13 +13,14 @@
 // [Admitter] decide, so that a refusal can be told in words. Inside TLS the
 // edge says HELLO, the cloud answers WELCOME. After that a TCP connection
 // leaves TLS: TLS records around sealed records would only cost CPU. QUIC
-// stays what it is and carries the same records on one stream.
+// stays what it is and carries the same records: bulk on one stream, and on another
+// what must not wait behind it. Each is a [Strand] with keys and numbers of its own.
 //
 // # Goroutines
 //
 // [Dialer.Dial] with Auto starts attemptOne, one per transport, and returns after
-// both have ended. A [Conn] starts none. Its Send and its Receive block and belong to one
-// goroutine each; Close, from any goroutine, ends both.
+// both have ended. A [Conn] starts none. Send and Receive of a strand block and belong to one
+// goroutine each; Close, from any goroutine, ends all.
 //
 // [Listener.Run] starts the following and returns after all have ended:
 //   - acceptTCP and acceptQUIC, one each, until Run's context ends;

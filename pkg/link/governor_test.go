@@ -106,8 +106,8 @@ func TestGoverned(t *testing.T) {
 	edge, cloud := startCloud(t, loopback, nil).connect(QUIC)
 	const n = 500
 	done := make(chan error, 2)
-	go traffic(edge, n, done)
-	go expect(cloud, n, done)
+	go traffic(&edge.Strand, n, done)
+	go expect(&cloud.Strand, n, done)
 	for range 2 {
 		if err := <-done; err != nil {
 			t.Fatal(err)
@@ -206,10 +206,10 @@ func TestRebound(t *testing.T) {
 	deadline := time.Now().Add(20 * time.Second)
 	for pipe.control.Load() == before && time.Now().Before(deadline) {
 		done := make(chan error, 4)
-		go traffic(edge, 20, done)
-		go expect(cloud, 20, done)
-		go traffic(cloud, 20, done)
-		go expect(edge, 20, done)
+		go traffic(&edge.Strand, 20, done)
+		go expect(&cloud.Strand, 20, done)
+		go traffic(&cloud.Strand, 20, done)
+		go expect(&edge.Strand, 20, done)
 		for range 4 {
 			if err := <-done; err != nil {
 				t.Fatal(err)

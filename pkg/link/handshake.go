@@ -183,13 +183,30 @@ func transcript(hello, welcome []byte) []byte {
 	return h.Sum(nil)
 }
 
-// keys derives the two directions' keys from TLS; edge says which end we are.
-func (s *secured) keys(transcript []byte, edge bool) (keys, error) {
-	up, err := s.direction(labelEdgeToCloud, transcript)
+// connection makes the connection that the handshake has agreed upon; edge says
+// which end we are.
+func (s *secured) connection(transcript []byte, edge bool, info Info, counters *Counters) (*Conn, error) {
+	bulk, err := s.keys(transcript, edge, bulkLabels)
+	if err != nil {
+		return nil, err
+	}
+	if info.Transport != QUIC || info.Version < wire.VersionUrgent {
+		return newConn(s.pipe, bulk, nil, info, counters)
+	}
+	urgent, err := s.keys(transcript, edge, urgentLabels)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(s.pipe, bulk, &urgent, info, counters)
+}
+
+// keys derives the two directions' keys of a strand from TLS.
+func (s *secured) keys(transcript []byte, edge bool, l labels) (keys, error) {
+	up, err := s.direction(l.up, transcript)
 	if err != nil {
 		return keys{}, err
 	}
-	down, err := s.direction(labelCloudToEdge, transcript)
+	down, err := s.direction(l.down, transcript)
 	if err != nil {
 		return keys{}, err
 	}

@@ -262,7 +262,10 @@ func rawConn(t testing.TB, c *net.TCPConn, out, in byte, counters *Counters) *Co
 		t.Fatal(err)
 	}
 	k := keys{out: testSealer(t, out, RekeyRecords), in: testSealer(t, in, RekeyRecords)}
-	conn := newConn(p, k, Info{Transport: TCP, Link: "lte"}, counters)
+	conn, err := newConn(p, k, nil, Info{Transport: TCP, Link: "lte"}, counters)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { conn.Close(nil) })
 	return conn
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,13 +23,17 @@ import (
 // This file alone knows the QUIC library.
 
 const (
-	// quicWindow is the flow control window of the stream and of the
-	// connection, bytes. The tunnel controls its flows itself; a link's window
-	// must never be what stops it.
+	// quicWindow is the flow control window of a stream, bytes. The tunnel
+	// controls its flows itself; a link's window must never be what stops it.
 	quicWindow = 16 << 20
+	// quicUrgentWindow is what the connection's window has beyond the bulk
+	// stream's, so that this can never take all of it, bytes.
+	quicUrgentWindow = 1 << 20
 	// quicBuffer is what is handed to the library, and taken from it, at once,
 	// in bytes. Its calls cost more than copying.
 	quicBuffer = 32 << 10
+	// quicUrgentBuffer is quicBuffer of the urgent streams.
+	quicUrgentBuffer = 8 << 10
 	// alertBadCertificate is the TLS alert (RFC 8446 section 6.2) as a QUIC
 	// error code (RFC 9001 section 4.8).
 	alertBadCertificate = 0x100 + 42
@@ -41,42 +46,51 @@ const (
 	quicFault    quic.ApplicationErrorCode = 2 // any other fault
 )
 
+// errWouldBlock is what a stream says to quicWriter.TryWriteAll when it has no
+// room.
+var errWouldBlock = quic.ErrWouldBlock
+
 func quicConfig() *quic.Config {
 	return &quic.Config{
 		HandshakeIdleTimeout:           2 * DefaultTimeout, // the context of a handshake is what bounds it
 		MaxIdleTimeout:                 userTimeout,
 		InitialStreamReceiveWindow:     quicWindow,
 		MaxStreamReceiveWindow:         quicWindow,
-		InitialConnectionReceiveWindow: quicWindow,
-		MaxConnectionReceiveWindow:     quicWindow,
+		InitialConnectionReceiveWindow: quicWindow + quicUrgentWindow,
+		MaxConnectionReceiveWindow:     quicWindow + quicUrgentWindow,
 		MaxIncomingStreams:             1,
-		MaxIncomingUniStreams:          -1,
+		MaxIncomingUniStreams:          1,
 	}
 }
 
-// quicPipe carries records on one bidirectional stream.
+// quicPipe is a connection and its bidirectional stream, which carries the
+// handshake and the bulk strand.
 type quicPipe struct {
-	conn   *quic.Conn
-	stream *quic.Stream
-	own    *quicSocket // the edge's socket, which serves this connection only; nil at the cloud
+	quicDuct
+	conn *quic.Conn
+	own  *quicSocket // the edge's socket, which serves this connection only; nil at the cloud
 
 	control atomic.Pointer[governor]
-	peer    net.Addr // the writer's: whom the governor was made for
-
-	staging []byte // the writer's
-
-	in       []byte // the reader's; in[from:to] has been read and not taken
-	from, to int
-	inErr    error // follows in[from:to]
+	mu      sync.Mutex
+	peer    net.Addr // guarded by mu: whom the governor was made for
 }
 
 func newQUICPipe(conn *quic.Conn, stream *quic.Stream, own *quicSocket) *quicPipe {
-	p := &quicPipe{
-		conn: conn, stream: stream, own: own, peer: conn.RemoteAddr(),
-		staging: make([]byte, 0, quicBuffer), in: make([]byte, quicBuffer),
-	}
+	p := &quicPipe{conn: conn, own: own, peer: conn.RemoteAddr()}
+	p.quicDuct = newQUICDuct(p, stream, quicBuffer)
+	p.inStream = stream
 	p.govern(conn.ConnectionStats().MinRTT)
 	return p
+}
+
+// urgent implements pipe: one unidirectional stream from each end.
+func (p *quicPipe) urgent() (duct, error) {
+	stream, err := p.conn.OpenUniStream()
+	if err != nil {
+		return nil, quicError(err)
+	}
+	d := newQUICDuct(p, stream, quicUrgentBuffer)
+	return &d, nil
 }
 
 // govern puts a governor of our own in the place of the library's controller.
@@ -90,64 +104,16 @@ func (p *quicPipe) govern(rtt time.Duration) {
 	p.conn.SetCongestionControl(&quicGovernor{g: g})
 }
 
-func (p *quicPipe) readv(bufs [][]byte, try bool) (int, error) {
-	if p.from == p.to {
-		if p.inErr == nil && try {
-			return 0, nil
-		}
-		if p.inErr == nil {
-			p.from = 0
-			p.to, p.inErr = p.stream.Read(p.in)
-			p.inErr = quicError(p.inErr)
-		}
-		if p.to == p.from && p.inErr != nil {
-			return 0, p.inErr
-		}
-	}
-	total := 0
-	for _, b := range bufs {
-		n := copy(b, p.in[p.from:p.to])
-		p.from += n
-		total += n
-	}
-	return total, nil
-}
-
-// tryWritev takes nothing: the library has no way to ask.
-func (p *quicPipe) tryWritev([][]byte) (int, error) { return 0, nil }
-
-func (p *quicPipe) writev(bufs [][]byte) error {
-	for _, b := range bufs {
-		for len(b) > 0 {
-			n := min(len(b), cap(p.staging)-len(p.staging))
-			p.staging = append(p.staging, b[:n]...)
-			b = b[n:]
-			if len(p.staging) == cap(p.staging) {
-				if err := p.flush(); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return p.flush()
-}
-
-func (p *quicPipe) flush() error {
-	if len(p.staging) == 0 {
-		return nil
-	}
-	// When the peer's address has changed, by a NAT for example, the library
-	// has begun anew with a controller of its own.
+// regovern governs anew when the peer's address has changed, by a NAT for
+// example: the library has begun anew then with a controller of its own.
+func (p *quicPipe) regovern() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if peer := p.conn.RemoteAddr(); peer != p.peer {
 		p.peer = peer
 		p.govern(0)
 	}
-	_, err := p.stream.Write(p.staging)
-	p.staging = p.staging[:0]
-	return quicError(err)
 }
-
-func (p *quicPipe) closeWrite() error { return quicError(p.stream.Close()) }
 
 func (p *quicPipe) close(reason error) {
 	code := quicFault

@@ -19,11 +19,17 @@ const tagSize = 16
 
 // Labels of the key schedule (PROTOCOL.md "Link records").
 const (
-	labelEdgeToCloud = "EXPORTER-hawser link v1 edge to cloud"
-	labelCloudToEdge = "EXPORTER-hawser link v1 cloud to edge"
-	labelKey         = "hawser link v1 key"
-	labelNext        = "hawser link v1 next"
-	secretSize       = 32
+	labelKey   = "hawser link v1 key"
+	labelNext  = "hawser link v1 next"
+	secretSize = 32
+)
+
+// labels are the exporter's for a strand: edge to cloud, cloud to edge.
+type labels struct{ up, down string }
+
+var (
+	bulkLabels   = labels{"EXPORTER-hawser link v1 edge to cloud", "EXPORTER-hawser link v1 cloud to edge"}
+	urgentLabels = labels{"EXPORTER-hawser link v2 urgent edge to cloud", "EXPORTER-hawser link v2 urgent cloud to edge"}
 )
 
 // sealer seals or opens the header blocks of one direction, in order. The

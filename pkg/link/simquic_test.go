@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hawser/pkg/wire"
 )
 
 const ms = time.Millisecond
@@ -21,20 +23,17 @@ type simResult struct {
 	first, then float64 // Mbit/s
 	gap         time.Duration
 	p50, p99    time.Duration
-	queue       [2]time.Duration
+	queue       [4]time.Duration
 	drops       int
 }
 
-func measureSim(t *testing.T, seed uint64, d time.Duration, script func(*simWorld), lines ...simLine) (r simResult) {
+func measureSim(t *testing.T, seed uint64, version uint16, d time.Duration, lines ...simLine) (r simResult) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newSimWorld(t, seed, lines...)
+		w := newSimWorld(t, seed, version, lines...)
 		defer w.close()
 		ping, echo := w.open(true)
 		time.Sleep(300 * ms)
 		_, bulk := w.open(false)
-		if script != nil {
-			w.wg.Go(func() { script(w) })
-		}
 		time.Sleep(2 * time.Second)
 		r.first = float64(w.got(bulk)) * 8 / 1e6 / 2
 		w.mu.Lock()
@@ -58,9 +57,10 @@ func measureSim(t *testing.T, seed uint64, d time.Duration, script func(*simWorl
 }
 
 // mean is the mean of some seeds' results; the longest gap is the longest of all.
-func meanSim(t *testing.T, seeds int, d time.Duration, lines ...simLine) (m simResult) {
+func meanSim(t *testing.T, seeds int, version uint16, d time.Duration, lines ...simLine) (m simResult) {
+	t.Helper()
 	for seed := range seeds {
-		r := measureSim(t, uint64(seed), d, nil, lines...)
+		r := measureSim(t, uint64(seed), version, d, lines...)
 		m.first += r.first / float64(seeds)
 		m.then += r.then / float64(seeds)
 		m.p50 += r.p50 / time.Duration(seeds)
@@ -76,7 +76,7 @@ func meanSim(t *testing.T, seeds int, d time.Duration, lines ...simLine) (m simR
 // TestTremblingUplinks: two uplinks whose round trips vary by 20 ms each way are
 // soon used, and carry more than the better one of them could.
 func TestTremblingUplinks(t *testing.T) {
-	m := meanSim(t, 3, 2*time.Second, trembling(simMbit(50, 60*ms), 20*ms), trembling(simMbit(20, 80*ms), 20*ms))
+	m := meanSim(t, 3, wire.VersionMax, 2*time.Second, trembling(simMbit(50, 60*ms), 20*ms), trembling(simMbit(20, 80*ms), 20*ms))
 	if m.first < 12 || m.then < 42 {
 		t.Errorf("%.1f Mbit/s in the first 2 s, wanted 12, then %.1f, wanted 42", m.first, m.then)
 	}
@@ -85,8 +85,20 @@ func TestTremblingUplinks(t *testing.T) {
 // TestCalmUplinks: uplinks that do not change are filled from the start, with
 // short queues.
 func TestCalmUplinks(t *testing.T) {
-	m := meanSim(t, 1, time.Second, simMbit(50, 20*ms), simMbit(50, 20*ms))
+	m := meanSim(t, 1, wire.VersionMax, time.Second, simMbit(50, 20*ms), simMbit(50, 20*ms))
 	if m.first < 85 || m.then < 90 || m.p99 > 80*ms {
 		t.Errorf("%.1f Mbit/s in the first 2 s, wanted 85, then %.1f, wanted 90; message p99 %v, wanted at most 80 ms", m.first, m.then, m.p99)
+	}
+}
+
+// TestUrgentStream: messages wait neither behind bulk that was handed over nor
+// behind lost packets of it. With one stream, as in version 1, they do.
+func TestUrgentStream(t *testing.T) {
+	lossy := simMbit(50, 20*ms)
+	lossy.loss = 0.01
+	one := meanSim(t, 2, 1, 2*time.Second, lossy, lossy)
+	two := meanSim(t, 2, wire.VersionUrgent, 2*time.Second, lossy, lossy)
+	if two.p99 > 60*ms || two.p50 > one.p50*4/5 || two.then < 0.95*one.then {
+		t.Errorf("message p50 %v, p99 %v (wanted 60 ms), %.1f Mbit/s; by one stream %v, %v, %.1f", two.p50, two.p99, two.then, one.p50, one.p99, one.then)
 	}
 }

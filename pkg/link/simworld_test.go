@@ -33,6 +33,7 @@ type simWorld struct {
 	dialers   []*Dialer
 	waiting   chan *Conn
 	redials   int
+	version   uint16 // highest that the edge speaks
 	listener  *Listener
 	accepting chan error
 }
@@ -53,6 +54,13 @@ type simUser struct {
 type simCarrier struct{ *Conn }
 
 func (c simCarrier) Urge() { c.Conn.Urge() }
+
+func (c simCarrier) Urgent() tunnel.Strand {
+	if s := c.Conn.Urgent(); s != nil {
+		return s
+	}
+	return nil
+}
 
 func (c simCarrier) Sense() scheduler.Sense {
 	s := c.Stats()
@@ -150,9 +158,9 @@ func (w *simWorld) serve(s *tunnel.Session, i int, c *Conn) {
 	w.wg.Go(func() { _ = s.Serve(w.ctx, info, simCarrier{c}) })
 }
 
-func newSimWorld(t *testing.T, seed uint64, specs ...simLine) *simWorld {
+func newSimWorld(t *testing.T, seed uint64, version uint16, specs ...simLine) *simWorld {
 	time.Sleep(60 * 365 * 24 * time.Hour) // the library takes no times before its own start
-	w := &simWorld{t: t, ups: newSimUplinks(seed, specs...), flows: map[stream.ID]*simUser{}, conns: make([][2]*Conn, len(specs)), accepting: make(chan error, 1)}
+	w := &simWorld{t: t, ups: newSimUplinks(seed, specs...), flows: map[stream.ID]*simUser{}, conns: make([][2]*Conn, len(specs)), accepting: make(chan error, 1), version: version}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	session := func(side int) *tunnel.Session {
 		return tunnel.New(tunnel.Config{
@@ -198,7 +206,7 @@ func newSimWorld(t *testing.T, seed uint64, specs ...simLine) *simWorld {
 }
 
 func (w *simWorld) dial(i int) {
-	c, _, err := w.dialers[i].Dial(w.ctx, wire.Hello{Session: [16]byte{9}, Resume: true})
+	c, _, err := w.dialers[i].Dial(w.ctx, wire.Hello{VersionMin: 1, VersionMax: w.version, Session: [16]byte{9}, Resume: true})
 	if err != nil {
 		return
 	}

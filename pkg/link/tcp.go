@@ -292,6 +292,9 @@ func (p *tcpPipe) urge() {
 
 func (p *tcpPipe) closeWrite() error { return p.conn.CloseWrite() }
 
+// urgent implements pipe: one TCP connection is one stream.
+func (p *tcpPipe) urgent() (duct, error) { return nil, nil }
+
 func (p *tcpPipe) close(error) { _ = p.conn.Close() }
 
 func (p *tcpPipe) describe(info *Info) {

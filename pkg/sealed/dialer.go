@@ -196,7 +196,7 @@ func (d *Dialer) shake(raw net.Conn) (*held, error) {
 		}
 		return nil, err
 	}
-	ask := wire.AppendAsk(nil, wire.Ask{VersionMin: wire.VersionMin, VersionMax: wire.VersionMax})
+	ask := wire.AppendAsk(nil, wire.Ask{VersionMin: wire.RelayVersionMin, VersionMax: wire.RelayVersionMax})
 	if _, err := t.Write(ask); err != nil {
 		return nil, err
 	}

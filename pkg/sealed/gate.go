@@ -204,7 +204,7 @@ func (g *Gate) shake(c *control) (*Association, *tls.Conn, error) {
 
 // decide answers an ask; the error says why it refuses.
 func (g *Gate) decide(state tls.ConnectionState, message []byte) (wire.Grant, Client, error) {
-	grant := wire.Grant{VersionMin: wire.VersionMin, VersionMax: wire.VersionMax}
+	grant := wire.Grant{VersionMin: wire.RelayVersionMin, VersionMax: wire.RelayVersionMax}
 	refuse := func(s wire.Status, format string, args ...any) (wire.Grant, Client, error) {
 		grant.Status, grant.Text = s, fmt.Sprintf(format, args...)
 		return grant, Client{}, errors.New(grant.Text)
@@ -213,9 +213,9 @@ func (g *Gate) decide(state tls.ConnectionState, message []byte) (wire.Grant, Cl
 	if err != nil {
 		return refuse(wire.StatusMalformed, "the gateway could not decode ASK")
 	}
-	version, ok := wire.ChooseVersion(wire.Hello{VersionMin: ask.VersionMin, VersionMax: ask.VersionMax}, wire.VersionMin, wire.VersionMax)
+	version, ok := wire.ChooseVersion(wire.Hello{VersionMin: ask.VersionMin, VersionMax: ask.VersionMax}, wire.RelayVersionMin, wire.RelayVersionMax)
 	if !ok {
-		return refuse(wire.StatusVersion, "client speaks version %d to %d, gateway %d to %d: update the older one", ask.VersionMin, ask.VersionMax, wire.VersionMin, wire.VersionMax)
+		return refuse(wire.StatusVersion, "client speaks version %d to %d, gateway %d to %d: update the older one", ask.VersionMin, ask.VersionMax, wire.RelayVersionMin, wire.RelayVersionMax)
 	}
 	key, err := peerKey(state)
 	if err != nil {

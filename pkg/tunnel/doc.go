@@ -11,9 +11,9 @@
 //
 //   - the loop's own: the caller of Run, ends with its context or when no link
 //     lived for the linger time;
-//   - per link connection a reader (the caller of Serve) and a writer (started
-//     by Serve): both end when the carrier fails or is closed, and Serve returns
-//     after both have ended.
+//   - per strand of a link connection a reader (of the bulk strand: the caller of
+//     Serve) and a writer, started by Serve: all end when the carrier fails or is
+//     closed, and Serve returns after they have ended.
 //
 // The loop sends what is little itself if the transport takes it without
 // blocking. Otherwise the writer of a link is its room signal: a batch comes back when the

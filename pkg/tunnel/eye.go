@@ -63,8 +63,10 @@ func (c *conn) arrived() bool {
 // that it is taking, half counts.
 func (c *conn) waiting() int {
 	n := c.handed / 2
-	if c.filling != nil {
-		n += c.filling.bytes
+	for _, st := range c.strands {
+		if st.filling != nil {
+			n += st.filling.bytes
+		}
 	}
 	return n
 }

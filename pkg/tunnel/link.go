@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"hawser/pkg/wire"
@@ -37,8 +38,8 @@ type link struct {
 }
 
 // Serve makes a carrier one of the session's connections and works it until it
-// ends; it returns why. The caller's goroutine is the reader; Serve starts the
-// writer and waits for it. The context's end closes the carrier.
+// ends; it returns why. The caller's goroutine is the bulk reader; Serve starts
+// the others and waits for them. The context's end closes the carrier.
 func (s *Session) Serve(ctx context.Context, info LinkInfo, carrier Carrier) error {
 	c := newConn(&link{info: info}, carrier)
 	if !s.post(func(in *mail) { in.attached = append(in.attached, c) }) {
@@ -47,16 +48,28 @@ func (s *Session) Serve(ctx context.Context, info LinkInfo, carrier Carrier) err
 	}
 	unwatch := context.AfterFunc(ctx, func() { carrier.Close(context.Cause(ctx)) })
 	defer unwatch()
-	done := make(chan struct{})
-	go c.write(s, done)
-	err := c.read(s)
-	carrier.Close(err)
-	close(c.stop)
-	<-done
+	err := c.work(s)
 	if !s.post(func(in *mail) { in.lost = append(in.lost, lostConn{c, err}) }) {
 		c.discard()
 		return errors.Join(ErrEnded, err)
 	}
+	return err
+}
+
+// work runs the connection's goroutines until it ends: a reader and a writer per
+// strand, of which the caller's is the bulk reader. It returns why it ended.
+func (c *conn) work(s *Session) error {
+	var running sync.WaitGroup
+	for _, st := range c.strands {
+		running.Go(func() { st.write(s) })
+		if st != c.bulk {
+			running.Go(func() { c.carrier.Close(st.read(s)) })
+		}
+	}
+	err := c.bulk.read(s)
+	c.carrier.Close(err)
+	close(c.stop)
+	running.Wait()
 	return err
 }
 
@@ -145,9 +158,11 @@ func (s *Session) detach(c *conn, err error) {
 		s.log.Warn("link closed", "link", c.link.info.Name, "reason", c.err)
 	}
 	s.closeConn(c, err)
-	for c.log.n > 0 {
-		if e := c.log.pop(); e.piece != nil {
-			e.piece.copies--
+	for _, st := range c.strands {
+		for st.log.n > 0 {
+			if e := st.log.pop(); e.piece != nil {
+				e.piece.copies--
+			}
 		}
 	}
 	c.discard()
@@ -156,8 +171,14 @@ func (s *Session) detach(c *conn, err error) {
 // moveAway queues everything that c has not had acknowledged for other links,
 // in order of offsets, so that what blocks a flow goes first.
 func (s *Session) moveAway(c *conn) {
-	for i := range c.log.n {
-		e := c.log.at(i)
+	for _, st := range c.strands {
+		s.moveStrand(st)
+	}
+}
+
+func (s *Session) moveStrand(st *strand) {
+	for i := range st.log.n {
+		e := st.log.at(i)
 		if e.moved {
 			continue
 		}
@@ -222,11 +243,12 @@ func (s *Session) tellSilent(l *link, silent bool) {
 
 // probe sends a record that only asks for an answer.
 func (s *Session) probe(c *conn) {
-	b := c.batch()
+	st := c.urgent
+	b := st.batch()
 	if b == nil {
 		return // the transport takes nothing; what it holds is probe enough
 	}
-	c.commit(b, wire.AppendPing(c.block(b, s.now)), noSeg, entry{at: s.now})
+	st.commit(b, wire.AppendPing(st.block(b, s.now)), noSeg, entry{at: s.now})
 	c.flush()
 }
 
@@ -257,13 +279,14 @@ func (s *Session) tellStop() {
 		if c == nil || c.toldStop || l.health.State() != scheduler.Up {
 			continue
 		}
-		b := c.batch()
+		st := c.urgent
+		b := st.batch()
 		if b == nil {
-			c.flush() // a batch that has no more room
-			b = c.batch()
+			st.flush() // a batch that has no more room
+			b = st.batch()
 		}
 		if b != nil {
-			c.commit(b, wire.AppendStop(c.block(b, s.now), codeStopping), noSeg, entry{at: s.now})
+			st.commit(b, wire.AppendStop(st.block(b, s.now), codeStopping), noSeg, entry{at: s.now})
 			c.toldStop = true
 		}
 		c.flush()

@@ -22,7 +22,7 @@ func (s *Session) stepMute(l *link) {
 
 // unanswered is for how long the peer has owed an answer and sent nothing.
 func (c *conn) unanswered(now time.Time) time.Duration {
-	from := c.log.oldest()
+	from := c.oldest()
 	if c.closed || from.IsZero() {
 		return 0
 	}

@@ -25,9 +25,9 @@ func (s *Session) pump() {
 		if s.order.Len() == 0 || s.spared(i) {
 			c.rate.limited(c.inFlight)
 		}
-		if c.ackDue && !c.ackAt().After(s.now) {
-			if b := c.batch(); b != nil {
-				c.seal(b, c.block(b, s.now), noSeg)
+		if c.ackDue(s.now) {
+			if b := c.urgent.batch(); b != nil {
+				c.urgent.seal(b, c.urgent.block(b, s.now), noSeg)
 			}
 		}
 		c.flush()
@@ -41,8 +41,8 @@ func (s *Session) sendCtrl() {
 		if c == nil {
 			return
 		}
-		b := c.batch()
-		blk := c.block(b, s.now)
+		b := c.urgent.batch()
+		blk := c.urgent.block(b, s.now)
 		n, sent := 0, 0
 		for n < len(s.ctrlEnds) && len(blk)+s.ctrlEnds[n]-sent <= ctrlMax {
 			blk = append(blk, s.ctrl[sent:s.ctrlEnds[n]]...)
@@ -50,10 +50,10 @@ func (s *Session) sendCtrl() {
 			n++
 		}
 		kept := append(s.takeCtrl(), s.ctrl[:sent]...)
-		c.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
+		c.urgent.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
 		if other := s.quickest(c); s.hurry && other != nil && !other.dearer(c, s.now) {
-			b := other.batch()
-			other.commit(b, append(other.block(b, s.now), kept...), noSeg, entry{at: s.now})
+			b := other.urgent.batch()
+			other.urgent.commit(b, append(other.urgent.block(b, s.now), kept...), noSeg, entry{at: s.now})
 		}
 		s.dropCtrl(n, sent)
 	}
@@ -93,7 +93,7 @@ func (s *Session) dropCtrl(n, bytes int) {
 func (s *Session) quickest(but *conn) *conn {
 	var best *conn
 	for _, l := range s.links {
-		if l.conn == nil || l.conn == but || l.health.State() != scheduler.Up || l.conn.batch() == nil {
+		if l.conn == nil || l.conn == but || l.health.State() != scheduler.Up || l.conn.urgent.batch() == nil {
 			continue
 		}
 		if best == nil || best.dearer(l.conn, s.now) || !l.conn.dearer(best, s.now) && l.est.SRTT() < best.link.est.SRTT() {
@@ -205,7 +205,7 @@ func (s *Session) sendTwice(i int, p *piece) {
 	}
 	n, q := p.seg.Len(), &p.flow.send
 	alone := q.head == p && p.next == nil
-	if j, ok := s.copies.Urgent(s.admitted(p.flow.ofFlow(n)), i, int(p.off), n, alone); ok && s.links[j].conn.batch() != nil {
+	if j, ok := s.copies.Urgent(s.admitted(p.flow.ofFlow(n)), i, int(p.off), n, alone); ok && s.links[j].conn.strandFor(p) != nil {
 		s.order.Charge(&p.flow.node, s.carryCopy(j, p))
 	}
 }
@@ -221,18 +221,19 @@ func (s *Session) carryCopy(i int, p *piece) int {
 
 // carry logs and sends one copy of a piece.
 func (s *Session) carry(c *conn, v *scheduler.Link, p *piece) {
-	b := c.batch()
+	st := c.strandFor(p)
+	b := st.batch()
 	n := p.seg.Len()
-	blk := wire.AppendData(c.block(b, s.now), uint64(p.flow.id), p.off, n, p.fin)
+	blk := wire.AppendData(st.block(b, s.now), uint64(p.flow.id), p.off, n, p.fin)
 	p.copies++
 	pred := v.ETA(n) + v.MinRTT/2
 	before := c.inFlight
-	c.commit(b, blk, p.seg.Share(), entry{at: s.now, piece: p, turn: p.turn, pred: pred})
+	st.commit(b, blk, p.seg.Share(), entry{at: s.now, piece: p, turn: p.turn, pred: pred})
 	v.InFlight += c.inFlight - before
 	v.Room -= c.inFlight - before
-	if c.batch() == nil {
-		c.flush()
-		if c.batch() == nil {
+	if st.batch() == nil {
+		st.flush()
+		if c.bulk.batch() == nil {
 			v.Room = 0
 		}
 	}
@@ -258,15 +259,17 @@ func (s *Session) resendLate() {
 	s.refreshViews()
 	for i, l := range s.links {
 		if c := l.conn; c != nil && l.health.State() == scheduler.Up {
-			s.resendLateOn(i, c)
+			for _, st := range c.strands {
+				s.resendLateOn(i, st)
+			}
 		}
 	}
 }
 
-func (s *Session) resendLateOn(i int, c *conn) {
-	rttvar := c.link.est.RTTVar()
-	for k := range min(c.log.n, lateScan) {
-		e := c.log.at(k)
+func (s *Session) resendLateOn(i int, st *strand) {
+	rttvar := st.conn.link.est.RTTVar()
+	for k := range min(st.log.n, lateScan) {
+		e := st.log.at(k)
 		age := s.now.Sub(e.at)
 		if age < lateFloor {
 			return // the log is in order of time
@@ -287,7 +290,7 @@ func (s *Session) resendLateOn(i int, c *conn) {
 }
 
 const (
-	lateScan  = 64 // entries examined per connection and turn
+	lateScan  = 64 // entries examined per strand and turn
 	lateFloor = 40 * time.Millisecond
 	headSize  = 4 // pieces that count as a flow's head
 )

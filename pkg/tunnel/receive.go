@@ -14,7 +14,8 @@ var noSeg buffer.Seg
 // receive works through a batch and gives it back to its reader. A violation
 // ends the connection; what it brought before stays good.
 func (s *Session) receive(b *rxBatch) {
-	c := b.conn
+	st := b.strand
+	c := st.conn
 	if c.candidate && !c.closed {
 		s.promote(c)
 	}
@@ -23,19 +24,20 @@ func (s *Session) receive(b *rxBatch) {
 		if c.closed {
 			break
 		}
-		if err := s.record(c, b.at, b.frames[r.from:r.to], r.body); err != nil {
+		if err := s.record(st, b.at, b.frames[r.from:r.to], r.body); err != nil {
 			s.count.Violations++
 			s.closeConn(c, err)
 		}
 		r.body = noSeg
 	}
 	b.release()
-	c.rx <- b // never blocks: rx has a slot for each batch
+	st.rx <- b // never blocks: rx has a slot for each batch
 }
 
 // record takes in one record. It owns body.
-func (s *Session) record(c *conn, at time.Time, frames []wire.Frame, body buffer.Seg) error {
-	c.recvSeq++
+func (s *Session) record(st *strand, at time.Time, frames []wire.Frame, body buffer.Seg) error {
+	c := st.conn
+	st.recvSeq++
 	c.spoke = at
 	if !c.eye.sense.Known {
 		c.heard = at
@@ -43,8 +45,8 @@ func (s *Session) record(c *conn, at time.Time, frames []wire.Frame, body buffer
 	c.link.gotBytes += uint64(body.Len()) + recordOverhead
 	for i := range frames {
 		f := &frames[i]
-		if f.Kind != wire.KindAck {
-			c.oweAck(f.Kind, body.Len(), at)
+		if f.Kind != wire.KindAck && f.Kind != wire.KindUrgent {
+			st.oweAck(f.Kind, body.Len(), at)
 		}
 		var seg buffer.Seg
 		if f.Kind == wire.KindData {
@@ -63,7 +65,12 @@ func (s *Session) record(c *conn, at time.Time, frames []wire.Frame, body buffer
 func (s *Session) frame(c *conn, f *wire.Frame, seg buffer.Seg) error {
 	switch f.Kind {
 	case wire.KindAck:
-		return s.acked(c, f.Seq, time.Duration(f.Delay)*time.Microsecond)
+		return s.acked(c.bulk, f.Seq, time.Duration(f.Delay)*time.Microsecond)
+	case wire.KindUrgent:
+		if c.urgent == c.bulk {
+			return errNoUrgent
+		}
+		return s.acked(c.urgent, f.Seq, time.Duration(f.Delay)*time.Microsecond)
 	case wire.KindOpen:
 		return s.peerOpens(f)
 	case wire.KindData:
@@ -229,14 +236,15 @@ func (s *Session) advance(fl *flow) {
 	}
 }
 
-// acked takes the records up to number seq off the connection's log.
-func (s *Session) acked(c *conn, seq uint64, delay time.Duration) error {
-	if seq > c.log.count {
-		return fmt.Errorf("acknowledges record %d of %d", seq, c.log.count)
+// acked takes the records up to number seq off the strand's log.
+func (s *Session) acked(st *strand, seq uint64, delay time.Duration) error {
+	if seq > st.log.count {
+		return fmt.Errorf("acknowledges record %d of %d", seq, st.log.count)
 	}
+	c := st.conn
 	var newest entry
-	for c.log.n > 0 && c.log.at(0).seq <= seq {
-		newest = c.log.pop()
+	for st.log.n > 0 && st.log.at(0).seq <= seq {
+		newest = st.log.pop()
 		s.spareCtrl(newest.ctrl)
 		c.inFlight -= newest.size
 		c.rate.delivered += uint64(newest.size)
@@ -249,6 +257,9 @@ func (s *Session) acked(c *conn, seq uint64, delay time.Duration) error {
 	}
 	if newest.seq > 0 {
 		c.heard = s.now
+		if st != c.bulk && c.bulk.log.n > 0 {
+			return nil // what does not wait behind bulk says little of a link that is busy with it
+		}
 		sample := c.rate.sample(s.now, newest, delay)
 		sample.InFlight = c.inFlight
 		if c.link.est.WantsPath(s.now) {

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"hawser/pkg/buffer"
+	"hawser/scheduler"
 )
 
 // pieceState says where the bytes of a piece are.
@@ -58,6 +59,16 @@ func (l *pieces) put(p *piece) {
 	*p = piece{next: l.head}
 	l.head = p
 	l.n++
+}
+
+// presses reports whether somebody is likely to wait for p: it is of the first
+// bytes of its flow, or a small message with nothing behind it in a flow that has
+// little under way.
+func (p *piece) presses() bool {
+	if p.flow.node.Class() == scheduler.Background {
+		return false
+	}
+	return scheduler.Presses(int(p.off), p.seg.Len(), p.next == nil && p.flow.send.held <= scheduler.UrgentHead)
 }
 
 func (p *piece) end() uint64 { return p.off + uint64(p.seg.Len()) }

@@ -23,13 +23,14 @@ type entry struct {
 	firstSent   time.Time //
 }
 
-// sentLog is the records of one connection that ask for an answer and have
+// sentLog is the records of one strand that ask for an answer and have
 // none yet, in order. Records that ask for none are only counted.
 type sentLog struct {
 	ring  []entry // a power of two long
 	start int
 	n     int
 	count uint64 // records sent, of either kind
+	bytes int    // of those without an answer
 }
 
 func (l *sentLog) at(i int) *entry { return &l.ring[(l.start+i)&(len(l.ring)-1)] }
@@ -43,6 +44,7 @@ func (l *sentLog) push(e entry) {
 		l.ring, l.start = grown, 0
 	}
 	l.n++
+	l.bytes += e.size
 	*l.at(l.n - 1) = e
 }
 
@@ -52,6 +54,7 @@ func (l *sentLog) pop() entry {
 	*l.at(0) = entry{}
 	l.start = (l.start + 1) & (len(l.ring) - 1)
 	l.n--
+	l.bytes -= e.size
 	return e
 }
 

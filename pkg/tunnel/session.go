@@ -25,7 +25,8 @@ var (
 	ErrReplaced = errors.New("replaced by a newer connection of the same link")
 	ErrForged   = errors.New("the link brought a forged record")
 
-	errBody = fmt.Errorf("%w: body without its frame", ErrProtocol)
+	errBody     = fmt.Errorf("%w: body without its frame", ErrProtocol)
+	errNoUrgent = errors.New("acknowledges records of an urgent stream that there is not")
 )
 
 // Config makes a Session.
@@ -247,7 +248,7 @@ func (s *Session) drain(in mail) {
 		s.flows[n.id] = s.makeFlow(n.id, n.worker)
 	}
 	for _, b := range in.room {
-		b.conn.returned(b)
+		b.strand.returned(b)
 	}
 	for _, b := range in.received {
 		s.receive(b)
@@ -287,8 +288,10 @@ func (s *Session) nextDeadline() time.Duration {
 			continue
 		}
 		alive = alive || l.health.State() == scheduler.Up
-		if c.ackDue {
-			wait = min(wait, max(c.ackAt().Sub(s.now), 0))
+		for _, st := range c.strands {
+			if st.ackDue {
+				wait = min(wait, max(st.ackAt().Sub(s.now), 0))
+			}
 		}
 		if c.inFlight > 0 {
 			wait = min(wait, busyTick)
@@ -366,7 +369,7 @@ func (s *Session) drainLeft(in mail) {
 	}
 	for _, b := range in.received {
 		b.release()
-		b.conn.rx <- b // its reader may wait for one
+		b.strand.rx <- b // its reader may wait for one
 	}
 	for i := range in.commands {
 		in.commands[i].Seg.Release()

@@ -238,7 +238,7 @@ func (w *world) full() {
 	w.t.Helper()
 	for range 100_000 {
 		full := false
-		w.cloud.s.call(func() { full = w.cloud.s.links[0].conn.batch() == nil })
+		w.cloud.s.call(func() { full = w.cloud.s.links[0].conn.bulk.batch() == nil })
 		if full {
 			return
 		}

@@ -121,7 +121,7 @@ func (simCarrier) Close(error) {}
 // attach gives the side its end of link i.
 func (sd *simSide) attach(i int, end Carrier) {
 	c := newConn(&link{info: LinkInfo{ID: i, Name: fmt.Sprint(i), Transport: "sim"}}, end)
-	c.rx = make(chan *rxBatch, 1<<16) // the loop gives back what nobody fills again
+	c.bulk.rx = make(chan *rxBatch, 1<<16) // the loop gives back what nobody fills again
 	sd.carries = append(sd.carries, c)
 	sd.in.attached = append(sd.in.attached, c)
 	sd.wake()
@@ -159,11 +159,11 @@ func (sd *simSide) turn() {
 
 // transmit takes what a connection has flushed, in place of its writer.
 func (sd *simSide) transmit(i int, c *conn) {
-	for len(c.rx) > 0 {
-		<-c.rx
+	for len(c.bulk.rx) > 0 {
+		<-c.bulk.rx
 	}
-	for len(c.out) > 0 {
-		b := <-c.out
+	for len(c.bulk.out) > 0 {
+		b := <-c.bulk.out
 		w := sd.sim.ways[i][0]
 		if !sd.s.cfg.Edge {
 			w = sd.sim.ways[i][1]
@@ -182,7 +182,7 @@ func (sd *simSide) transmit(i int, c *conn) {
 // arrive brings a record, in place of a reader.
 func (sd *simSide) arrive(i int, block []byte, body buffer.Seg) {
 	c := sd.carries[i]
-	b := &rxBatch{conn: c, at: sd.sim.Now()}
+	b := &rxBatch{strand: c.bulk, at: sd.sim.Now()}
 	if err := b.decode(block, body); err != nil {
 		panic(err)
 	}

@@ -22,6 +22,7 @@ const (
 	KindPad      Kind = 0x00
 	KindAck      Kind = 0x01
 	KindPing     Kind = 0x02
+	KindUrgent   Kind = 0x03
 	KindOpen     Kind = 0x10
 	KindAccepted Kind = 0x11
 	KindData     Kind = 0x12
@@ -41,9 +42,9 @@ type Frame struct {
 	Flags  uint8          // DATA
 	Code   uint8          // RESET, STOP
 	Length uint16         // DATA: bytes of the record's body
-	Delay  uint32         // ACK: microseconds between receipt and this ack
+	Delay  uint32         // ACK, URGENT: microseconds between receipt and this ack
 	Flow   uint64         // all flow frames
-	Seq    uint64         // ACK: records received on this link connection so far
+	Seq    uint64         // ACK, URGENT: records received so far on the stream that it is about
 	Offset uint64         // DATA: of the first byte; CREDIT: consumed; RESEND: from
 	Limit  uint64         // CREDIT; ACCEPTED: the server's first window in bytes, or NoWindow
 	Dst    netip.AddrPort // OPEN: the server
@@ -114,6 +115,15 @@ func AppendAck(b []byte, seq uint64, delayMicros uint32) []byte {
 	b = append(b, byte(KindAck))
 	b = be.AppendUint64(b, seq)
 	return be.AppendUint32(b, delayMicros)
+}
+
+// AppendUrgent appends an URGENT frame: an ACK of the urgent stream's records
+// (section 5.1).
+func AppendUrgent(b []byte, seq uint64, delayMicros uint32) []byte {
+	n := len(b)
+	b = AppendAck(b, seq, delayMicros)
+	b[n] = byte(KindUrgent)
+	return b
 }
 
 // AppendPing appends a PING frame (section 5.1).
@@ -216,7 +226,7 @@ func Next(block []byte) (Frame, []byte, error) {
 	r := reader{b: block[1:]}
 	switch f.Kind {
 	case KindPing:
-	case KindAck:
+	case KindAck, KindUrgent:
 		f.Seq, f.Delay = r.u64(), r.u32()
 	case KindOpen:
 		f.Flow, f.Dst, f.Src, f.Terms = r.flow(), r.addr(), r.addr(), r.terms()

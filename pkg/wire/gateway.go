@@ -17,6 +17,13 @@ const (
 	EndSize     = 20 // of the record that ends a direction, with its tag
 )
 
+// Range of versions of the stand-alone relay's protocol that this program
+// speaks; they are counted by themselves.
+const (
+	RelayVersionMin = 1
+	RelayVersionMax = 1
+)
+
 // ErrJoin is wrapped by every error of ParseJoin.
 var ErrJoin = errors.New("malformed join")
 

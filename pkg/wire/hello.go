@@ -10,7 +10,9 @@ import (
 // Range of protocol versions that this program speaks.
 const (
 	VersionMin = 1
-	VersionMax = 1
+	VersionMax = 2
+	// VersionUrgent is the first with an urgent stream on QUIC.
+	VersionUrgent = 2
 )
 
 // Limits of the handshake's messages, in bytes.

@@ -1,0 +1,103 @@
+package tunnel
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/wire"
+	"hawser/scheduler"
+)
+
+// twoStrands is a carrier with an urgent strand; nobody calls the rest.
+type twoStrands struct{ simCarrier }
+
+type otherStrand struct{ Strand }
+
+func (twoStrands) Urgent() Strand { return otherStrand{} }
+
+// TestStrandOfPieces: flows' beginnings and small messages are urgent, bulk and
+// the background are not, and what is urgent goes by the bulk strand rather than
+// wait for room.
+func TestStrandOfPieces(t *testing.T) {
+	before := buffer.Live()
+	c := newConn(&link{}, twoStrands{})
+	f := &flow{id: 1}
+	f.send.add(f, buffer.Copy(make([]byte, 12000)))
+	first := f.send.head
+	f.send.take(first, scheduler.UrgentHead)
+	rest := first.next
+	if c.strandFor(first) != c.urgent || c.strandFor(rest) != c.bulk {
+		t.Error("a flow's first bytes are not urgent, or what follows them is")
+	}
+	f.send.take(rest, 12000)
+	f.send.consumed(12000)
+	f.send.add(f, buffer.Copy(make([]byte, 1000)))
+	if c.strandFor(f.send.head) != c.urgent {
+		t.Error("a small message is not urgent")
+	}
+	f.send.add(f, buffer.Copy(make([]byte, 1000)))
+	if c.strandFor(f.send.head) != c.bulk {
+		t.Error("a small piece with more behind it is urgent")
+	}
+	order := scheduler.NewDRR[*flow](0)
+	slow := &flow{id: 2}
+	order.Join(&slow.node, scheduler.Terms{Class: scheduler.Background, Weight: 1}, time.Now())
+	slow.send.add(slow, buffer.Copy(make([]byte, 10)))
+	if c.strandFor(slow.send.head) != c.bulk {
+		t.Error("the background is urgent")
+	}
+	c.urgent.free, c.urgent.filling = nil, nil
+	if c.strandFor(first) != c.bulk {
+		t.Error("what is urgent waits though the bulk strand has room")
+	}
+	c.bulk.free, c.bulk.filling = nil, nil
+	if c.strandFor(first) != nil {
+		t.Error("a strand without room takes a piece")
+	}
+	f.drop()
+	slow.drop()
+	if buffer.Live() != before {
+		t.Error("slabs are left")
+	}
+}
+
+// TestAcksOfStrands: acknowledgements of both strands travel on the urgent one,
+// and each takes records off its own log (PROTOCOL.md section 5.1).
+func TestAcksOfStrands(t *testing.T) {
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	c := newConn(&link{}, twoStrands{})
+	now := s.now
+	for _, st := range c.strands {
+		st.commit(st.batch(), wire.AppendPing(nil), noSeg, entry{at: now})
+		st.recvSeq = 3
+		st.oweAck(wire.KindPing, 0, now)
+	}
+	c.urgent.recvSeq = 7
+	if blk := c.bulk.block(c.bulk.batch(), now); len(blk) != 0 || !c.bulk.ackDue {
+		t.Error("the bulk strand carries acknowledgements")
+	}
+	blk := c.urgent.block(c.urgent.batch(), now)
+	got := map[wire.Kind]uint64{}
+	for len(blk) > 0 {
+		f, rest, err := wire.Next(blk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[f.Kind], blk = f.Seq, rest
+	}
+	if len(got) != 2 || got[wire.KindAck] != 3 || got[wire.KindUrgent] != 7 || c.bulk.ackDue || c.urgent.ackDue {
+		t.Errorf("acknowledges %v", got)
+	}
+	if err := s.frame(c, &wire.Frame{Kind: wire.KindUrgent, Seq: 1}, noSeg); err != nil || c.urgent.log.n != 0 || c.bulk.log.n != 1 {
+		t.Errorf("%v; %d urgent records, %d others are unanswered", err, c.urgent.log.n, c.bulk.log.n)
+	}
+	if err := s.frame(c, &wire.Frame{Kind: wire.KindUrgent, Seq: 2}, noSeg); err == nil {
+		t.Error("acknowledges a record that was not sent")
+	}
+	one := newConn(&link{}, simCarrier{})
+	if err := s.frame(one, &wire.Frame{Kind: wire.KindUrgent}, noSeg); !errors.Is(err, errNoUrgent) {
+		t.Errorf("URGENT without an urgent strand: %v", err)
+	}
+}
