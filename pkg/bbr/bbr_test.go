@@ -213,6 +213,25 @@ func TestTrickle(t *testing.T) {
 	}
 }
 
+// TestSmallAnswers: answers of 12 KB after a rest each, on a connection that has had
+// no more to do, leave as fast as its window allows, and not as in its first round
+// trip.
+func TestSmallAnswers(t *testing.T) {
+	n := newNetwork(1, 50, 20*ms, 4)
+	ctl := n.bbr()
+	f := n.add(ctl, 0)
+	for i := range 10 {
+		n.after(time.Duration(i)*200*ms, func() { f.write(12_000) })
+	}
+	n.runUntil(3 * time.Second)
+	if state := ctl.c.State(); state != Startup {
+		t.Fatalf("%v after a little of all that the path carries, want the start", state)
+	}
+	if rate, window := ctl.c.Rate(), float64(ctl.c.Window())/0.020; rate < 2.7*window {
+		t.Errorf("paced at %.1f Mbit/s, the window is %.1f in a round trip", rate*8/1e6, window*8/1e6)
+	}
+}
+
 // TestIdle: after a pause the flow goes on at its rate, without a burst and
 // without ProbeRTT, because the pause has drained the path.
 func TestIdle(t *testing.T) {

@@ -81,6 +81,11 @@ func (c *Controller) updateMinRTT() {
 // the first packets go at the model's rate, whatever the state was at.
 func (c *Controller) restart() {
 	c.idleRestart = true
+	if c.state == Startup && !c.full.reached && c.minRTT > 0 {
+		// Beyond the draft: 5.6.2's InitPacingRate by the window there is now. A
+		// little that was asked for until now says nothing about the path.
+		c.rate = max(c.rate, c.state.gains().pacing*float64(c.window)/c.minRTT.Seconds())
+	}
 	c.aggregate.since, c.aggregate.delivered = c.now, 0
 	switch {
 	case c.state.probing():

@@ -1,0 +1,66 @@
+package link
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestSlow: what a connection is that should be paced anew, by figures of one with
+// segments of 1448 bytes and a round trip of 20 ms.
+func TestSlow(t *testing.T) {
+	paced := func(window float64) uint64 { return uint64(startGain * window * 1448 / 0.020) }
+	for name, c := range map[string]struct {
+		window, inFlight, rtt uint32
+		pacing                uint64
+		want                  bool
+	}{
+		"at the start":              {10, 0, 20_000, paced(10), false},
+		"after a few small objects": {28, 0, 20_000, paced(10), true},
+		"the same under way":        {28, 3, 20_000, paced(10), false},
+		"paced anew":                {28, 0, 20_000, paced(28), false},
+		"of which little has come":  {35, 0, 20_000, paced(28), false},
+		"before any round trip":     {28, 0, 0, paced(10), false},
+	} {
+		info := &unix.TCPInfo{Snd_cwnd: c.window, Snd_mss: 1448, Unacked: c.inFlight, Rtt: c.rtt, Pacing_rate: c.pacing}
+		if got := slow(info); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// TestQuickened: a connection whose window has grown through many small requests
+// is paced by that window, and not by the one that it began with.
+func TestQuickened(t *testing.T) {
+	edge, cloud := startCloud(t, loopback, nil).connect(TCP)
+	p := edge.pipe.(*tcpPipe)
+	if edge.Info().Congestion != congestionControl {
+		t.Skip("no BBR here")
+	}
+	look := func() (info *unix.TCPInfo) {
+		_ = p.raw.Control(func(fd uintptr) { info, _ = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+		return info
+	}
+	got, sent := make(chan error, 1), make(chan error, 1)
+	for range 100 {
+		go expect(&cloud.Strand, 1, got)
+		traffic(&edge.Strand, 1, sent)
+		if err := errors.Join(<-sent, <-got); err != nil {
+			t.Fatal(err)
+		}
+		for look().Unacked > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		before := look()
+		edge.Stats()
+		if after := look(); slow(before) && !p.started.Load() {
+			if after.Pacing_rate < 3*before.Pacing_rate/2 {
+				t.Errorf("paced at %d bytes per second before, %d after", before.Pacing_rate, after.Pacing_rate)
+			}
+			return
+		}
+	}
+	t.Skip("the window has not doubled before BBR's start was over")
+}
