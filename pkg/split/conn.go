@@ -259,6 +259,8 @@ func (c *Conn) Writev(bufs [][]byte) (int, error) {
 	}
 	c.from.set(bufs)
 	defer c.from.set(nil)
+	c.stack.out.hold()
+	defer c.stack.out.flush()
 	done := 0
 	for c.from.Len() > 0 {
 		c.begin(party.Writable)
@@ -288,6 +290,8 @@ func (c *Conn) CloseWrite() error {
 		return nil
 	}
 	c.finSent.Store(true)
+	c.stack.out.hold()
+	defer c.stack.out.flush()
 	if err := c.ep.Shutdown(tcpip.ShutdownWrite); err != nil {
 		return c.failed(err)
 	}

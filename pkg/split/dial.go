@@ -104,6 +104,8 @@ func (c *Conn) connect() tcpip.Error {
 		return err
 	}
 	c.stack.in.offers.await(c)
+	c.stack.out.hold()
+	defer c.stack.out.flush()
 	err = ep.Connect(tcpip.FullAddress{NIC: nic, Addr: address(c.remote.Addr()), Port: c.remote.Port()})
 	c.unreserve(ns)
 	if _, started := err.(*tcpip.ErrConnectStarted); !started {

@@ -103,6 +103,37 @@ func accepted(t *testing.T, l *lab, o Options) (*Stack, *net.TCPConn, *watcher) 
 	return s, client, watch(t, <-got)
 }
 
+// TestSmallWriteLeavesAtOnce: what a write makes netstack send has left when the
+// write returns, without another goroutine's help; much is left to the outbox's own.
+func TestSmallWriteLeavesAtOnce(t *testing.T) {
+	l := newLab(t, true)
+	s, client, w := accepted(t, l, l.options(0, 1))
+	var b [64]byte
+	left := 0 // unless the outbox has other things to send just then
+	for range 20 {
+		before := s.count.framesOut.Load()
+		must(t, w.write(b[:]))
+		if s.count.framesOut.Load() > before {
+			left++
+		}
+		_, err := io.ReadFull(client, b[:])
+		must(t, err)
+	}
+	if left < 15 {
+		t.Errorf("%d of 20 small frames have left when the write returns", left)
+	}
+	large := random(1 << 20)
+	wrote := make(chan error, 1)
+	go func() { wrote <- w.write(large) }()
+	p := make([]byte, len(large))
+	_, err := io.ReadFull(client, p)
+	must(t, err)
+	must(t, <-wrote)
+	if !bytes.Equal(p, large) {
+		t.Error("the bytes came in another order")
+	}
+}
+
 func TestHalfCloseByClient(t *testing.T) {
 	l := newLab(t, true)
 	_, client, w := accepted(t, l, l.options(0, 1))

@@ -15,11 +15,17 @@ const (
 	// outboxMax bounds the frames that wait to be sent. Beyond it frames are
 	// dropped, as a full device queue does, and TCP sends them again.
 	outboxMax = 4096
+	// quickFrames and quickBytes bound what a worker sends itself: with more its
+	// time is better spent on what comes next.
+	quickFrames = 4
+	quickBytes  = 4 << 10
 )
 
 // outbox queues netstack's packets and sends them from a goroutine of its own.
 // Sending inline would hold the endpoint's lock in the system call, which on a
 // veth includes the receiver's work, while netstack's processor spins on it.
+// What little a worker's own call makes netstack send, the worker sends after
+// it, when no lock is held (hold, flush): waking another goroutine costs more.
 // It is netstack's queueing discipline: first in, first out.
 type outbox struct {
 	raw     syscall.RawConn
@@ -27,13 +33,16 @@ type outbox struct {
 	shut    shutWindows
 	count   *counters
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the next ones
 	ready  sync.Cond
-	queue  []*stack.PacketBuffer // guarded by mu
-	closed bool                  // guarded by mu
+	queue  []*stack.PacketBuffer
+	spare  []*stack.PacketBuffer // emptied, for queue
+	held   int                   // callers of hold
+	busy   bool                  // somebody sends: nobody else may
+	closed bool
 
 	done chan struct{} // closed when loop has ended
-	tx   sender        // owned by loop
+	tx   sender        // owned by who has set busy
 }
 
 // newOutbox returns an empty outbox that sends to raw.
@@ -41,6 +50,7 @@ func newOutbox(raw syscall.RawConn, count *counters) *outbox {
 	o := &outbox{raw: raw, count: count, done: make(chan struct{})}
 	o.ready.L = &o.mu
 	o.tx.write = o.tx.attempt
+	o.tx.once = func(fd uintptr) bool { o.tx.attempt(fd); return true }
 	return o
 }
 
@@ -74,10 +84,74 @@ func (o *outbox) enqueue(pkt *stack.PacketBuffer) tcpip.Error {
 		return &tcpip.ErrNoBufferSpace{}
 	}
 	o.queue = append(o.queue, pkt.IncRef())
-	if len(o.queue) == 1 {
+	if len(o.queue) == 1 && o.held == 0 {
 		o.ready.Signal()
 	}
 	return nil
+}
+
+// hold announces that flush follows shortly.
+func (o *outbox) hold() {
+	o.mu.Lock()
+	o.held++
+	o.mu.Unlock()
+}
+
+// flush sends what waits if that is little, and leaves it to the loop otherwise.
+func (o *outbox) flush() {
+	o.mu.Lock()
+	o.held--
+	if len(o.queue) == 0 || o.busy {
+		o.mu.Unlock() // who is busy looks again
+		return
+	}
+	if !o.little() {
+		o.ready.Signal()
+		o.mu.Unlock()
+		return
+	}
+	batch := o.take()
+	o.mu.Unlock()
+	sent := o.try(batch)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.busy = false
+	if sent < len(batch) { // the socket has no room: the loop waits for it
+		o.queue, batch = append(batch[sent:len(batch):len(batch)], o.queue...), nil
+	}
+	o.spared(batch)
+	if len(o.queue) > 0 || o.closed {
+		o.ready.Signal()
+	}
+}
+
+// little reports whether a worker may send what waits. The caller holds mu.
+func (o *outbox) little() bool {
+	if len(o.queue) > quickFrames {
+		return false
+	}
+	bytes := 0
+	for _, pkt := range o.queue {
+		bytes += pkt.Size()
+	}
+	return bytes <= quickBytes
+}
+
+// take empties the queue and makes the caller the one who sends. The caller
+// holds mu.
+func (o *outbox) take() []*stack.PacketBuffer {
+	batch := o.queue
+	o.queue, o.spare = o.spare, nil
+	o.busy = true
+	return batch
+}
+
+// spared keeps a batch's memory. The caller holds mu.
+func (o *outbox) spared(batch []*stack.PacketBuffer) {
+	clear(batch)
+	if cap(batch) > cap(o.spare) {
+		o.spare = batch[:0]
+	}
 }
 
 // Close implements stack.QueueingDiscipline: it takes no more packets and
@@ -93,39 +167,64 @@ func (o *outbox) Close() {
 // loop sends what is queued until Close.
 func (o *outbox) loop() {
 	defer close(o.done)
-	var spare []*stack.PacketBuffer
 	for {
-		batch, ok := o.take(spare)
-		if !ok {
+		batch := o.next()
+		if batch == nil {
 			return
 		}
 		for from := 0; from < len(batch); from += sendBatch {
 			o.send(batch[from:min(from+sendBatch, len(batch))])
 		}
-		clear(batch)
-		spare = batch[:0]
+		o.mu.Lock()
+		o.busy = false
+		o.spared(batch)
+		o.mu.Unlock()
 	}
 }
 
-// take waits for packets and returns all there are; spare becomes the queue.
-// It returns false when the outbox is closed and empty.
-func (o *outbox) take(spare []*stack.PacketBuffer) ([]*stack.PacketBuffer, bool) {
+// next waits for packets that nobody else is about to send and takes all there
+// are; nil when the outbox is closed and empty.
+func (o *outbox) next() []*stack.PacketBuffer {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.queue) == 0 {
-		if o.closed {
-			return nil, false
+	for len(o.queue) == 0 || o.busy {
+		if o.closed && !o.busy {
+			return nil
 		}
 		o.ready.Wait()
 	}
-	batch := o.queue
-	o.queue = spare
-	return batch, true
+	return o.take()
+}
+
+// try sends what the socket takes at once of a small batch, gives that back, and
+// returns how many packets it was.
+func (o *outbox) try(pkts []*stack.PacketBuffer) int {
+	o.tx.prepare(pkts)
+	if err := o.raw.Write(o.tx.once); err != nil {
+		o.tx.next = len(pkts) // the socket is closing
+	}
+	o.sent(pkts[:o.tx.next])
+	return o.tx.next
+}
+
+// sent counts packets and gives them back.
+func (o *outbox) sent(pkts []*stack.PacketBuffer) {
+	bytes, gso := 0, 0
+	for _, pkt := range pkts {
+		if outgoing(pkt).gso() {
+			gso++
+		}
+		bytes += pkt.Size()
+		pkt.DecRef()
+	}
+	o.count.framesOut.Add(uint64(len(pkts)))
+	o.count.bytesOut.Add(uint64(bytes))
+	o.count.gsoOut.Add(uint64(gso))
 }
 
 // send sends at most sendBatch packets and gives them back.
 func (o *outbox) send(pkts []*stack.PacketBuffer) {
-	o.tx.prepare(pkts, o.count)
+	o.tx.prepare(pkts)
 	for o.tx.next < len(pkts) {
 		if err := o.raw.Write(o.tx.write); err != nil {
 			break // the socket is closing, or the last deadline has passed
@@ -135,10 +234,7 @@ func (o *outbox) send(pkts []*stack.PacketBuffer) {
 			o.tx.next++
 		}
 	}
-	o.count.framesOut.Add(uint64(len(pkts)))
-	for _, pkt := range pkts {
-		pkt.DecRef()
-	}
+	o.sent(pkts)
 }
 
 // sender holds the system call's arrays of one batch.
@@ -150,31 +246,25 @@ type sender struct {
 	count int
 	next  int // frame to be sent next
 	errno unix.Errno
-	write func(fd uintptr) bool
+	write func(fd uintptr) bool // attempt
+	once  func(fd uintptr) bool // attempt, which does not wait
 }
 
 // prepare describes pkts to the kernel.
-func (t *sender) prepare(pkts []*stack.PacketBuffer, count *counters) {
+func (t *sender) prepare(pkts []*stack.PacketBuffer) {
 	t.iovs = t.iovs[:0]
 	t.next, t.count, t.errno = 0, len(pkts), 0
-	bytes, gso := 0, 0
 	for i, pkt := range pkts {
 		h := outgoing(pkt)
 		h.put(t.vnets[i][:])
-		if h.gso() {
-			gso++
-		}
 		t.first[i] = len(t.iovs)
 		t.iovs = append(t.iovs, iovec(t.vnets[i][:]))
 		t.iovs = appendViews(t.iovs, pkt)
-		bytes += pkt.Size()
 	}
 	t.first[len(pkts)] = len(t.iovs)
 	for i := range pkts { // after the last append: iovs does not move any more
 		t.msgs[i].point(t.iovs[t.first[i]:t.first[i+1]])
 	}
-	count.bytesOut.Add(uint64(bytes))
-	count.gsoOut.Add(uint64(gso))
 }
 
 // attempt sends from t.next on; false makes the caller park until the socket
