@@ -21,6 +21,7 @@ type nowhere struct{}
 
 func (nowhere) Deliver(int, []stream.Event) {}
 func (nowhere) Place(stream.ID) int         { return 0 }
+func (nowhere) Settle(int)                  {}
 
 func testSessions() *sessions {
 	cfg := &config.Cloud{Edges: []config.Client{{Name: "train", Key: [32]byte{1}}, {Name: "bus", Key: [32]byte{2}}}}

@@ -24,6 +24,7 @@ type nowhere struct{}
 
 func (nowhere) Deliver(int, []stream.Event) {}
 func (nowhere) Place(stream.ID) int         { return 0 }
+func (nowhere) Settle(int)                  {}
 
 // rig is a cloud's listener on the loopback and an edge's links to it.
 type rig struct {

@@ -143,8 +143,9 @@ func (e *end) give(n int64) {
 // sink hands a session's events to its worker, which is made later.
 type sink struct{ w atomic.Pointer[relay.Worker] }
 
-func (s *sink) Deliver(_ int, batch []stream.Event) { s.w.Load().Deliver(batch) }
+func (s *sink) Deliver(_ int, batch []stream.Event) { s.w.Load().Leave(batch) }
 func (s *sink) Place(stream.ID) int                 { return 0 }
+func (s *sink) Settle(int)                          { s.w.Load().Settle() }
 
 // station is one agent's worker and session.
 type station struct {

@@ -95,7 +95,10 @@ func (w *Workers) abandon(fds []int) error {
 }
 
 // Deliver implements stream.Sink.
-func (w *Workers) Deliver(worker int, batch []stream.Event) { w.workers[worker].Deliver(batch) }
+func (w *Workers) Deliver(worker int, batch []stream.Event) { w.workers[worker].Leave(batch) }
+
+// Settle implements stream.Sink.
+func (w *Workers) Settle(worker int) { w.workers[worker].Settle() }
 
 // Place implements stream.Sink: flows are spread evenly.
 func (w *Workers) Place(id stream.ID) int { return int(uint64(id) % uint64(len(w.workers))) }

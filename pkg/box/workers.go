@@ -24,7 +24,7 @@ import (
 // Options make Workers.
 type Options struct {
 	Role  card.Role
-	Count int         // workers; 0 = one per CPU
+	Count int // workers; 0 = one per CPU
 	Host  *netns.Host // nil: no hub, the parties are kernel sockets
 	Log   *slog.Logger
 	// Memory is the agent's budget in bytes. The receive buffers of a hub's user-space
@@ -188,6 +188,7 @@ func (w *Workers) stackOptions(i, fd int) split.Options {
 	return split.Options{
 		FD: fd, HubMAC: hub.HubMAC, HostMAC: hub.HostMAC, MTU: hub.MTU,
 		Hub4: hub.Hub4, Hub6: hub.Hub6, Direct: w.opts.Direct,
+		Attend: w.workers[i].Attend, Settle: w.workers[i].Settled,
 		Worker: i, Workers: w.opts.Count, MaxGrowth: int(w.opts.Memory/16) / w.opts.Count,
 	}
 }

@@ -73,6 +73,7 @@ type simSink struct {
 }
 
 func (s simSink) Place(stream.ID) int { return 0 }
+func (s simSink) Settle(int)          {}
 
 func (s simSink) Deliver(_ int, batch []stream.Event) {
 	s.w.mu.Lock()

@@ -10,6 +10,11 @@
 // session's commands in batches. Machine holds the rules by which a flow moves;
 // seal.go and open.go do what it says.
 //
+// A round of the worker belongs to who holds its turn. That is Run's goroutine but
+// while it sleeps: then whoever brings a small message may do the round in its place
+// (Leave, or Attend, and Settle), because to wake a goroutine takes longer than the
+// message.
+//
 // Memory: a flow at rest holds no buffer. In motion it holds at most Window
 // blocks per direction, and the sealed bytes that its credit allows the peer
 // to have sent.
@@ -24,6 +29,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"hawser/pkg/card"
@@ -39,6 +45,9 @@ type Poller interface {
 	// reported readiness to a party or the card's descriptor became readable,
 	// or after timeout; at once with timeout 0, never by time when negative.
 	Wait(timeout time.Duration) error
+	// Rest is Wait for a caller who holds turn: others may have it while there
+	// is nothing to report.
+	Rest(turn sync.Locker, timeout time.Duration) error
 	// Wake makes the current or the next Wait return. Any goroutine may call
 	// it, a Watch function within Wait too.
 	Wake()
@@ -73,6 +82,10 @@ type Options struct {
 	Egress Egress
 	// Allow is the egress check that comes before Dial; nil allows all.
 	Allow func(dst netip.AddrPort) bool
+
+	// Beat is called with the time whenever the worker is at work; nil: nobody is
+	// interested.
+	Beat func(now time.Time)
 
 	Window int          // blocks in flight per direction of a flow, 1 to 255; 0 is DefaultWindow
 	Budget int          // bytes a flow may move before others have their turn; 0 is DefaultBudget

@@ -56,6 +56,12 @@ func (b *bell) Wait(timeout time.Duration) error {
 	}
 }
 
+func (b *bell) Rest(turn sync.Locker, timeout time.Duration) error {
+	turn.Unlock()
+	defer turn.Lock()
+	return b.Wait(timeout)
+}
+
 // slowCard is an asynchronous card: an Inline one behind queues, at work in a
 // goroutine of its own that dawdles.
 type slowCard struct {

@@ -16,6 +16,7 @@ type counters struct {
 	plainUp, sealedUp      atomic.Uint64
 	plainDown, sealedDown  atomic.Uint64
 	resets, peerResets     [codes]atomic.Uint64
+	visits                 atomic.Uint64
 }
 
 func count(by *[codes]atomic.Uint64, c stream.Code) {
@@ -40,6 +41,7 @@ type Status struct {
 	Resets     map[string]uint64 `json:"resets"`      // ended from here, by code
 	PeerResets map[string]uint64 `json:"peer_resets"` // ended from the other end or by the session, by code
 	Forged     uint64            `json:"forged"`      // records refused
+	Visits     uint64            `json:"visits"`      // rounds done by those who brought the mail
 	Sealed     Traffic           `json:"sealed"`      // plain party to tunnel
 	Opened     Traffic           `json:"opened"`      // tunnel to plain party
 }
@@ -56,6 +58,7 @@ func (w *Worker) Status() Status {
 		Resets:     byName(&c.resets),
 		PeerResets: byName(&c.peerResets),
 		Forged:     c.forged.Load(),
+		Visits:     c.visits.Load(),
 		Sealed:     Traffic{Records: c.sealed.Load(), Plain: c.plainUp.Load(), Sealed: c.sealedUp.Load()},
 		Opened:     Traffic{Records: c.opened.Load(), Plain: c.plainDown.Load(), Sealed: c.sealedDown.Load()},
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -136,16 +137,33 @@ func (l *loop) run() {
 		}
 		l.mu.Unlock()
 		for _, e := range l.ends {
-			if len(e.events) > 0 {
-				e.worker.Deliver(e.events)
-				clear(e.events)
-				e.events = e.events[:0]
-			}
+			l.hand(e)
 		}
 		if l.delay > 0 {
 			time.Sleep(time.Duration(l.r.Int64N(int64(l.delay))))
 		}
 	}
+}
+
+// hand delivers what a side is owed, in one of the ways in which that may be done.
+func (l *loop) hand(e *port) {
+	if len(e.events) == 0 {
+		return
+	}
+	switch l.r.IntN(3) {
+	case 0:
+		e.worker.Deliver(e.events)
+	case 1:
+		e.worker.Leave(e.events)
+		e.worker.Settle()
+	default: // the parties become ready meanwhile, perhaps
+		e.worker.Attend()
+		e.worker.Leave(e.events)
+		runtime.Gosched()
+		e.worker.Settled()
+	}
+	clear(e.events)
+	e.events = e.events[:0]
 }
 
 func (l *loop) stop() {

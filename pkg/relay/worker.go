@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,13 +14,17 @@ import (
 	"hawser/pkg/stream"
 )
 
-// Worker is one event loop. Deliver, Accept and Status may be called from any
-// goroutine, before Run too; everything else belongs to Run.
+// Worker is one event loop. Deliver, Leave, Attend, Settle, Accept and Status may
+// be called from any goroutine, before Run too; everything else belongs to who
+// holds turn.
 type Worker struct {
 	o     Options
 	box   mailbox
 	stats counters
 	flows atomic.Int64 // with those that are still in the mailbox
+
+	// turn is held by who does a round: Run, or Settle while Run waits.
+	turn sync.Mutex
 
 	debug    bool
 	now      time.Time // of this wake-up
@@ -53,6 +58,61 @@ func New(o Options) (*Worker, error) {
 // Deliver takes a session's events. It copies the slice, never blocks, and owns
 // the events' Segs from now on, also after the worker has ended.
 func (w *Worker) Deliver(events []stream.Event) { w.box.deliver(events) }
+
+// Leave is Deliver by somebody who calls Settle soon afterwards.
+func (w *Worker) Leave(events []stream.Event) { w.box.leave(events) }
+
+// Attend says that what the caller does may make parties ready, and that Settled
+// follows soon.
+func (w *Worker) Attend() { w.box.attend(1) }
+
+// Settled ends Attend and settles.
+func (w *Worker) Settled() {
+	w.box.attend(-1)
+	w.Settle()
+}
+
+// Settle does a sleeping worker's round in the caller's goroutine, if there is
+// little to do: to wake the worker's own would take longer. The caller holds
+// nothing that a session or a party needs.
+func (w *Worker) Settle() {
+	if !w.box.owed.Load() || !w.box.owed.Swap(false) {
+		return
+	}
+	if !w.turn.TryLock() {
+		w.box.rouse() // between two rounds, or about to sleep
+		return
+	}
+	if w.box.asleep() {
+		w.visit()
+	}
+	w.turn.Unlock()
+}
+
+// visits bounds the rounds of one Settle.
+const visits = 4
+
+// visit does rounds until there is nothing left to do, and otherwise wakes the
+// worker's goroutine to go on: when there is much, or something that only its
+// poller can wait for.
+func (w *Worker) visit() {
+	for range visits {
+		if !w.box.takeLittle(&w.mail) {
+			break
+		}
+		dials := w.mail.opens()
+		w.round()
+		w.stats.visits.Add(1)
+		limit, ok := w.o.Card.Park(w.now)
+		if dials || w.runnable.head != nil || !ok || limit >= 0 {
+			break // a dial's time-out is the poller's
+		}
+		if w.box.sleep() {
+			return
+		}
+	}
+	w.o.Poller.Wake()
+}
 
 // Accept takes a new client connection: src wanted dst, and t is to carry the
 // flow. Edge only. The worker owns conn from now on, and aborts it when it has
@@ -88,13 +148,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { w.wake(woken) })
 	var err error
+	w.turn.Lock()
+	defer w.turn.Unlock()
 	for ctx.Err() == nil && err == nil {
-		w.now = time.Now()
 		w.box.take(&w.mail)
-		w.handle(&w.mail)
-		w.collect()
-		w.work()
-		w.flush()
+		w.round()
 		err = w.sleep()
 	}
 	if !stop() {
@@ -105,6 +163,18 @@ func (w *Worker) Run(ctx context.Context) error {
 		return fmt.Errorf("relay: worker %d: poller: %w", w.o.Index, err)
 	}
 	return nil
+}
+
+// round works on the mail that was taken, and on whatever else can go on.
+func (w *Worker) round() {
+	w.now = time.Now()
+	if w.o.Beat != nil {
+		w.o.Beat(w.now)
+	}
+	w.handle(&w.mail)
+	w.collect()
+	w.work()
+	w.flush()
 }
 
 // wake ends the worker's sleep when its context has ended.
@@ -123,7 +193,7 @@ func (w *Worker) sleep() error {
 	if !ok || !w.box.sleep() {
 		return w.o.Poller.Wait(0)
 	}
-	return w.o.Poller.Wait(limit)
+	return w.o.Poller.Rest(&w.turn, limit)
 }
 
 // handle takes in the mail.

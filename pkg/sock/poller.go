@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"hawser/pkg/park"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -46,6 +47,7 @@ type Poller struct {
 	asleep atomic.Bool // the worker is parked, or about to be
 
 	watched map[int32]watched
+	none    bool      // nothing was watched when the worker went to sleep
 	peak    slim.Peak // of watched
 	round   int32     // counts registrations; tells a reused descriptor from its predecessor
 	armed   time.Time
@@ -55,6 +57,8 @@ type Poller struct {
 	err     error
 
 	vectors nonblock.Vectors // of its connections' writes
+
+	contention, calm atomic.Uint64 // see Contention
 }
 
 // watched is what gets a descriptor's events.
@@ -104,11 +108,19 @@ func (p *Poller) Wake() {
 // If there are none and Wake was not called it waits for either, at most for
 // timeout; a negative timeout has no end. It may return early without cause.
 func (p *Poller) Wait(timeout time.Duration) error {
+	return p.wait(nil, timeout)
+}
+
+// Rest is Wait for a caller who holds turn, as all must who use the poller's
+// connections: others may have it while there is nothing to report.
+func (p *Poller) Rest(turn sync.Locker, timeout time.Duration) error { return p.wait(turn, timeout) }
+
+func (p *Poller) wait(turn sync.Locker, timeout time.Duration) error {
 	var err error
 	if timeout == 0 || p.woken.Load() {
 		err = p.collect()
 	} else {
-		err = p.sleep(timeout) // which looks before it parks
+		err = p.sleep(turn, timeout) // which looks before it parks
 	}
 	if err != nil {
 		return err
@@ -143,20 +155,32 @@ func (p *Poller) poll(uintptr) bool {
 		if p.got > 0 || p.err != nil || p.woken.Load() {
 			return true
 		}
-		if len(p.watched) == 0 || !p.contended() {
+		if p.none || !p.contended() {
 			return false
 		}
 	}
 }
 
+// Contention is how often, before the worker parked, others had much to do, and
+// how often they had not. Any goroutine may ask.
+func (p *Poller) Contention() (contended, calm uint64) {
+	return p.contention.Load(), p.calm.Load()
+}
+
 // contended says whether to look again before parking: others had much to do
 // and there is time left to wait.
 func (p *Poller) contended() bool {
-	return park.Contended() && (p.armed.IsZero() || time.Now().Before(p.armed))
+	if !park.Contended() {
+		p.calm.Add(1)
+		return false
+	}
+	p.contention.Add(1)
+	return p.armed.IsZero() || time.Now().Before(p.armed)
 }
 
-// sleep parks until there are events, Wake is called or the time is over.
-func (p *Poller) sleep(timeout time.Duration) error {
+// sleep parks until there are events, Wake is called or the time is over. turn may
+// be nil; else it is given back meanwhile.
+func (p *Poller) sleep(turn sync.Locker, timeout time.Duration) error {
 	now := time.Now()
 	until := time.Time{}
 	if timeout > 0 {
@@ -168,8 +192,15 @@ func (p *Poller) sleep(timeout time.Duration) error {
 	if err := p.arm(now, until); err != nil {
 		return err
 	}
+	p.none = len(p.watched) == 0
 	p.asleep.Store(true)
+	if turn != nil {
+		turn.Unlock()
+	}
 	err := p.raw.Read(p.look)
+	if turn != nil {
+		turn.Lock()
+	}
 	over := errors.Is(err, os.ErrDeadlineExceeded)
 	if !p.asleep.CompareAndSwap(true, false) || over {
 		// A Wake has moved the deadline or is about to. One that comes too

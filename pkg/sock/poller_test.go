@@ -90,6 +90,28 @@ func TestWaitTimes(t *testing.T) {
 	}
 }
 
+// TestRest: others may have the turn while the poller has nothing to report, and
+// its caller has it again afterwards.
+func TestRest(t *testing.T) {
+	p := newRig(t).p
+	var turn sync.Mutex
+	turn.Lock()
+	had := make(chan struct{})
+	go func() {
+		defer close(had)
+		turn.Lock()
+		defer turn.Unlock()
+		p.Wake()
+	}()
+	if err := p.Rest(&turn, -1); err != nil {
+		t.Fatal(err)
+	}
+	<-had
+	if turn.TryLock() {
+		t.Error("the turn is not the caller's after Rest")
+	}
+}
+
 func TestWakeEndsEveryWait(t *testing.T) {
 	r := newRig(t)
 	r.p.Wake() // before the wait

@@ -65,6 +65,11 @@ type Options struct {
 	// are ignored, and come again.
 	MaxHandshakes int
 
+	// Attend and Settle are called by the receive loop around a batch of few
+	// frames, holding nothing: what the connections report between them the owner
+	// may leave to Settle to look at. nil: nobody does. Both or none are given.
+	Attend, Settle func()
+
 	// Guard makes clients' handshakes; nil leaves them to netstack, which
 	// keeps state for every SYN. Without accept it is not looked at.
 	Guard *GuardOptions

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hawser/pkg/park"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 
@@ -54,6 +55,7 @@ type receiver struct {
 	shut    *shutWindows
 	offers  offers
 	count   *counters
+	opts    *Options
 	slots   [slots]slot
 	msgs    [slots]mmsghdr
 	got     int
@@ -63,8 +65,8 @@ type receiver struct {
 }
 
 // newReceiver returns a receiver whose slots are empty.
-func newReceiver(raw syscall.RawConn, l *link, count *counters) *receiver {
-	r := &receiver{raw: raw, link: l, shut: &l.out.shut, count: count}
+func newReceiver(raw syscall.RawConn, l *link, o *Options, count *counters) *receiver {
+	r := &receiver{raw: raw, link: l, shut: &l.out.shut, opts: o, count: count}
 	for i := range r.slots {
 		s := &r.slots[i]
 		s.iovs[0] = iovec(s.vnet[:])
@@ -93,13 +95,31 @@ func (r *receiver) loop() error {
 		if r.errno != 0 {
 			return fmt.Errorf("receive frames from the hub (is its interface up?): %w", r.errno)
 		}
-		for i := range r.got {
-			r.deliver(&r.slots[i], &r.msgs[i])
-		}
-		r.flush()
-		for _, f := range r.filters {
-			f.idle()
-		}
+		r.work()
+	}
+}
+
+// few is how many frames at once somebody is likely to wait for.
+const few = 2
+
+// work hands a batch over. Of a small one the receiver sees to what comes of it
+// in the owner of the connections, too, once netstack's processor has had its
+// turn.
+func (r *receiver) work() {
+	small := r.got <= few && r.opts.Attend != nil
+	if small {
+		r.opts.Attend()
+	}
+	for i := range r.got {
+		r.deliver(&r.slots[i], &r.msgs[i])
+	}
+	r.flush()
+	for _, f := range r.filters {
+		f.idle()
+	}
+	if small {
+		runtime.Gosched()
+		r.opts.Settle()
 	}
 }
 

@@ -116,7 +116,7 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 		host: tcpip.LinkAddress(o.HostMAC),
 		out:  s.out,
 	}
-	s.in = newReceiver(raw, s.link, &s.count)
+	s.in = newReceiver(raw, s.link, &s.opts, &s.count)
 	if o.Direct != nil {
 		if s.splice, err = newSplicer(o, raw, s.link, &s.count); err != nil {
 			return nil, err

@@ -120,6 +120,9 @@ type Tunnel interface {
 // the slice before it returns. worker is the index of the owning worker.
 type Sink interface {
 	Deliver(worker int, batch []Event)
+	// Settle follows Deliver soon, when the session's loop has nothing else to
+	// do: what little was delivered may be worked on at once, by the caller.
+	Settle(worker int)
 	// Place chooses the worker for a flow that the peer opened.
 	Place(flow ID) int
 }

@@ -169,6 +169,7 @@ func release(segs []buffer.Seg) {
 
 // Place implements stream.Sink.
 func (sd *side) Place(stream.ID) int { return 0 }
+func (sd *side) Settle(int)          {}
 
 // Deliver implements stream.Sink.
 func (sd *side) Deliver(_ int, batch []stream.Event) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -89,6 +90,7 @@ type Session struct {
 	ctrls      [][]byte // emptied, for other records
 	tellAt     time.Time
 	events     [][]stream.Event // by worker
+	touched    uint64           // workers that got some, by their number modulo 64
 	lastLink   time.Time        // when a link last lived
 	leaving    bool             // the goodbye is being said
 	stopped    error            // why the loop ends
@@ -215,10 +217,22 @@ func (s *Session) post(add func(*mail)) bool {
 // yield ends a turn. What came meanwhile, and an end of the session, is left to
 // the loop: a worker or a reader has other things to do.
 func (s *Session) yield() {
-	over := s.stopped != nil
+	over, touched, workers := s.stopped != nil, s.touched, len(s.events)
+	s.touched = 0
 	s.turning.Unlock()
 	if over || s.box.waiting() {
 		s.box.signal()
+	}
+	s.settle(touched, workers)
+}
+
+// settle lets the workers that got events begin, here if that is quick. The
+// caller does not hold turning, or the session has ended.
+func (s *Session) settle(touched uint64, workers int) {
+	for ; touched != 0; touched &= touched - 1 {
+		for w := bits.TrailingZeros64(touched); w < workers; w += 64 {
+			s.cfg.Sink.Settle(w)
+		}
 	}
 }
 
@@ -335,6 +349,7 @@ func (s *Session) deliver() {
 	for w, batch := range s.events {
 		if len(batch) > 0 {
 			s.cfg.Sink.Deliver(w, batch)
+			s.touched |= 1 << (w % 64)
 			s.events[w] = slim.Emptied(batch)
 		}
 	}
@@ -360,6 +375,7 @@ func (s *Session) shutdown() {
 	for len(s.candidates) > 0 {
 		s.closeConn(s.candidates[0], ErrEnded)
 	}
+	s.settle(s.touched, len(s.events))
 }
 
 // drainLeft releases what came too late to be worked on.

@@ -192,6 +192,7 @@ func (sd *simSide) arrive(i int, block []byte, body buffer.Seg) {
 
 // Place implements stream.Sink.
 func (sd *simSide) Place(stream.ID) int { return 0 }
+func (sd *simSide) Settle(int)          {}
 
 // Deliver implements stream.Sink: both workers at once.
 func (sd *simSide) Deliver(_ int, batch []stream.Event) {
