@@ -105,7 +105,7 @@ func (a *agent) install() (err error) {
 		}
 	}
 	a.workers, err = box.NewWorkers(box.Options{
-		Role: card.Cloud, Count: a.cfg.Workers, Memory: int64(a.cfg.Memory), Host: a.host, Log: a.log,
+		Role: card.Cloud, Count: a.cfg.Workers, Adapt: true, Memory: int64(a.cfg.Memory), Host: a.host, Log: a.log,
 		Allow: a.cfg.Egress.Allows, Egress: a.cfg.Egress.Limits, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	})
 	if err != nil && a.host != nil {

@@ -169,7 +169,7 @@ func (a *agent) installHub() error {
 // options are what the workers need however they take connections.
 func (a *agent) options() box.Options {
 	return box.Options{
-		Role: card.Edge, Count: a.cfg.Workers, Memory: int64(a.cfg.Memory), Log: a.log,
+		Role: card.Edge, Count: a.cfg.Workers, Adapt: true, Memory: int64(a.cfg.Memory), Log: a.log,
 		Session: a.session, Handshake: a.cfg.Handshake, Limits: a.cfg.Limits, Strict: box.StrictDestinations(a.cfg.Policies), Policies: a.policies, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	}
 }

@@ -2,8 +2,8 @@
 // workers with their user-space stacks, the way of a session's events to them,
 // the memory budget, and the conversion of figures for status.
 //
-// Goroutines: Workers.Run owns one per worker, one per stack, one for the card
-// and the janitor (Workers.tidy), and returns after all of them have ended;
-// StopFlows ends the workers, their end the card, Run's context the stacks and
-// the janitor.
+// Goroutines: Workers.Run owns one per worker, one per stack, one for the card,
+// the janitor (Workers.tidy) and the one that sets the number of processors
+// (processors.run), and returns after all of them have ended;
+// StopFlows ends the workers, their end the card, Run's context the rest.
 package box

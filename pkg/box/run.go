@@ -42,6 +42,9 @@ func (w *Workers) Run(ctx context.Context) error {
 		})
 	}
 	stacks.Go(func() { w.tidy(ctx) })
+	if w.procs != nil {
+		stacks.Go(func() { w.procs.run(ctx) })
+	}
 	if w.sentry != nil {
 		stacks.Go(func() { w.sentry.run(ctx) })
 	}

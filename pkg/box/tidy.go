@@ -71,6 +71,9 @@ func (w *Workers) tidy(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
+			if w.procs != nil {
+				w.procs.note(now) // spliced connections and floods pass no worker
+			}
 			heap, allocated := heapSize()
 			if !j.due(now, heap, allocated, w.flowCount()) {
 				continue

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"time"
 
 	"hawser/netns"
 	"hawser/pkg/card"
@@ -25,6 +26,9 @@ import (
 type Options struct {
 	Role  card.Role
 	Count int // workers; 0 = one per CPU
+	// Adapt lets the workers change how many processors Go's scheduler uses, while
+	// they run: one process has one such set of workers.
+	Adapt bool
 	Host  *netns.Host // nil: no hub, the parties are kernel sockets
 	Log   *slog.Logger
 	// Memory is the agent's budget in bytes. The receive buffers of a hub's user-space
@@ -85,6 +89,7 @@ type Workers struct {
 	shunt   *shunt.Shunt // likewise; nil: the kernel carries no connections
 	egress  *limiter     // of a cloud
 	flows   int          // most flows of a worker; 0: the relay's default
+	procs   *processors  // nil without Options.Adapt
 
 	flowsCtx  context.Context // ends with StopFlows
 	stopFlows context.CancelFunc
@@ -101,6 +106,9 @@ func NewWorkers(o Options) (*Workers, error) {
 	var err error
 	if w.flows, err = w.flowLimit(); err != nil {
 		return nil, err
+	}
+	if o.Adapt {
+		w.procs = newProcessors(runtime.GOMAXPROCS(0))
 	}
 	if w.cards, err = newCards(o.Card, o.Count); err != nil {
 		return nil, err
@@ -148,13 +156,16 @@ func (w *Workers) add(i int, fds []int) error {
 	worker, err := relay.New(relay.Options{
 		Index: i, Poller: poller, Card: channel, Ring: w.ring(),
 		Dial: w.dialer(i, poller), Allow: w.allow(), Plain: w.opts.NoCompress, Log: w.opts.Log,
-		Flows: w.flows, Terms: w.terms(), Egress: w.limiter(),
+		Flows: w.flows, Terms: w.terms(), Egress: w.limiter(), Beat: w.beat(),
 	})
 	if err != nil {
 		return errors.Join(err, poller.Close())
 	}
 	w.workers = append(w.workers, worker)
 	w.pollers = append(w.pollers, poller)
+	if w.procs != nil {
+		w.procs.pollers = w.pollers
+	}
 	if w.opts.Attach != nil {
 		return w.opts.Attach(i, poller, worker)
 	}
@@ -181,6 +192,14 @@ func (w *Workers) add(i int, fds []int) error {
 	}
 	w.stacks = append(w.stacks, stack)
 	return nil
+}
+
+// beat is what a worker calls when it is at work.
+func (w *Workers) beat() func(time.Time) {
+	if w.procs == nil {
+		return nil
+	}
+	return w.procs.note
 }
 
 func (w *Workers) stackOptions(i, fd int) split.Options {

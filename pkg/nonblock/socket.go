@@ -3,6 +3,7 @@
 package nonblock
 
 import (
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -59,4 +60,11 @@ func failure(errno unix.Errno) error {
 		return errno
 	}
 	return nil
+}
+
+// CPUTime is the processor time that the process has used.
+func CPUTime() time.Duration {
+	var ts unix.Timespec
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_PROCESS_CPUTIME_ID, uintptr(unsafe.Pointer(&ts)), 0) // cannot fail
+	return time.Duration(ts.Nano())
 }

@@ -2,7 +2,11 @@
 
 package nonblock
 
-import "golang.org/x/sys/unix"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // TCPInfo is getsockopt(2) of TCP_INFO.
 func TCPInfo(fd int, info *unix.TCPInfo) error {
@@ -29,3 +33,10 @@ func Shutdown(fd, how int) error { return unix.Shutdown(fd, how) }
 
 // Close is close(2) of a socket that does not linger.
 func Close(fd int) error { return unix.Close(fd) }
+
+// CPUTime is the processor time that the process has used.
+func CPUTime() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts) // cannot fail
+	return time.Duration(ts.Nano())
+}

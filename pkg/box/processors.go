@@ -1,0 +1,73 @@
+package box
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hawser/pkg/nonblock"
+	"hawser/pkg/procs"
+	"hawser/pkg/sock"
+)
+
+// processors keeps Go's scheduler to one processor while that is enough, see
+// package procs. Workers say when they are at work, so that it costs nothing at
+// rest.
+type processors struct {
+	all     int
+	pollers []*sock.Poller
+
+	next atomic.Int64 // look again from then on, Unix time in nanoseconds
+	want atomic.Int32
+	wake chan struct{} // one slot: want has changed
+
+	mu    sync.Mutex // guards gauge
+	gauge *procs.Gauge
+}
+
+func newProcessors(all int) *processors {
+	p := &processors{all: all, wake: make(chan struct{}, 1)}
+	p.gauge = procs.NewGauge(all, time.Now(), procs.Load{CPU: nonblock.CPUTime()})
+	p.want.Store(int32(all))
+	return p
+}
+
+// note is called whenever there is work; any goroutine may.
+func (p *processors) note(now time.Time) {
+	at := now.UnixNano()
+	if at < p.next.Load() || !p.mu.TryLock() {
+		return
+	}
+	defer p.mu.Unlock()
+	p.next.Store(at + int64(procs.Window))
+	l := procs.Load{CPU: nonblock.CPUTime()}
+	for _, poller := range p.pollers {
+		contended, calm := poller.Contention()
+		l.Contended += contended
+		l.Calm += calm
+	}
+	n := int32(p.gauge.Look(now, l))
+	if n == p.want.Swap(n) {
+		return
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run makes the number what is wanted until ctx ends, and all then. It has a
+// goroutine of its own because the runtime ends a garbage collection first.
+func (p *processors) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			runtime.GOMAXPROCS(p.all)
+			return
+		case <-p.wake:
+			runtime.GOMAXPROCS(int(p.want.Load()))
+		}
+	}
+}
