@@ -40,6 +40,7 @@ type sentry struct {
 	useless bool           // it has failed; the guard goes on alone
 	over    time.Time      // when the flood has ended
 	valid   uint64         // the gate's valid ACKs when it began
+	back    uint64         // cookies that had come back by then
 	counted uint64         // SYNs told to the gate
 
 	mu     sync.Mutex
@@ -137,7 +138,7 @@ func (s *sentry) begin() {
 		s.giveUp(err.Error())
 		return
 	}
-	s.up, s.valid = true, s.gate.Valid()
+	s.up, s.valid, s.back = true, s.gate.Valid(), s.shield.Counts().Recognised
 	s.log.Warn("flood of SYNs: answering them in the kernel", "interfaces", s.shield.Attached())
 	s.publish(1)
 }
@@ -158,7 +159,7 @@ func (s *sentry) look(now time.Time) {
 	case c.Failed > 0:
 		s.giveUp("the kernel does not look up routes by marks for BPF: it is older than Linux 6.10")
 		return
-	case s.flood && c.Recognised > floodTrial && s.gate.Valid() == s.valid:
+	case s.flood && c.Recognised-s.back > floodTrial && s.gate.Valid() == s.valid:
 		s.giveUp("the ACKs of its clients do not come to the hub: a rule of this host drops them (ctstate NEW without SYN?)")
 		return
 	case s.flood && !flood:
