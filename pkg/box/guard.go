@@ -66,6 +66,8 @@ func addGuard(c map[string]uint64, g split.GuardStats) {
 	c["guard_crowded"] += g.Crowded
 	c["guard_greedy"] += g.Greedy
 	c["guard_displaced"] += g.Displaced
+	c["guard_waited"] += g.Waited
+	c["guard_silent"] += g.Silent
 	c["guard_forged"] += g.Forged
 	c["guard_strays"] += g.Strays
 	c["guard_denied"] += g.Denied

@@ -3,6 +3,8 @@ package guard
 import (
 	"fmt"
 	"time"
+
+	"hawser/pkg/slim"
 )
 
 // Mode says when a client's connection is accepted and its data taken.
@@ -92,15 +94,9 @@ const (
 	TooManyClient         // what of it this client may have
 	TooManyServer         // what of it connections to this server may have
 	TooManyOpen           // Limits.OpenClient
+	SilentServer          // it was asked in vain a moment ago
 	Verdicts              // how many there are
 )
-
-// Server is whom a client wants to reach. The zero Server is one of whom nothing
-// is counted.
-type Server struct {
-	Addr [16]byte
-	Port uint16
-}
 
 // Gate bounds flows per client, per server and in total, and holds Auto's
 // choice. A client is an IPv4 address or an IPv6 /64 network.
@@ -110,7 +106,10 @@ type Gate struct {
 	pending int
 	bytes   int
 	clients map[[16]byte]*client
-	servers map[Server]int // pending flows
+
+	servers    map[Server]*server // those with pending flows, and of which something is remembered
+	serverPeak slim.Peak
+	swept      time.Time
 
 	zero     bool      // Auto's choice
 	calmAt   time.Time // since when it could turn back; zero: not calm
@@ -124,7 +123,7 @@ type client struct{ pending, open int }
 // NewGate returns a gate without flows; m is the mode where no policy says
 // another.
 func NewGate(m Mode, l Limits) *Gate {
-	return &Gate{mode: m, limits: l.WithDefaults(), clients: map[[16]byte]*client{}, servers: map[Server]int{}}
+	return &Gate{mode: m, limits: l.WithDefaults(), clients: map[[16]byte]*client{}, servers: map[Server]*server{}}
 }
 
 // Limits are the bounds in force.
@@ -168,16 +167,20 @@ func (g *Gate) weigh(now time.Time) {
 }
 
 // Admit asks for a pending flow of a client to a server; after Admitted,
-// Connected or Refused must follow once.
+// Connected or Refused must follow once, and Ask before Connected.
 //
 // A client may have at most as many pending flows as there are free places
 // (dynamic thresholds, Choudhury and Hahne 1998): however many clients there
 // are, each has its share, and one alone can take half. The same holds for a
 // server: one that does not answer leaves half of the places to others, and
 // sixteen such a seventeenth, however many clients ask for them.
-func (g *Gate) Admit(addr [16]byte, s Server) Verdict {
+func (g *Gate) Admit(addr [16]byte, s Server, now time.Time) Verdict {
+	g.sweep(now)
 	free := g.limits.Pending - g.pending
-	if free <= 0 {
+	switch {
+	case g.deaf(s, now):
+		return SilentServer
+	case free <= 0:
 		return TooMany
 	}
 	c := g.clients[identity(addr)]
@@ -189,44 +192,33 @@ func (g *Gate) Admit(addr [16]byte, s Server) Verdict {
 		return TooManyClient
 	case c.open >= g.limits.OpenClient:
 		return TooManyOpen
-	case g.servers[s] >= free:
+	case g.taken(s) >= free:
 		return TooManyServer
 	}
 	c.pending++
 	g.pending++
 	g.clients[identity(addr)] = c
-	if s != (Server{}) {
-		g.servers[s]++
-	}
+	g.arrive(s)
 	return Admitted
 }
 
-// Connected notes that a pending flow's server is there. After it, Closed must
-// follow once.
-func (g *Gate) Connected(addr [16]byte, s Server) {
+// Connected notes that a pending flow's server, which was asked, is there; wait
+// says that others wait for it. After it, Closed must follow once.
+func (g *Gate) Connected(addr [16]byte, s Server, now time.Time) (wait bool) {
 	c := g.clients[identity(addr)]
 	c.pending--
 	c.open++
-	g.left(s)
+	return g.left(s, true, now)
 }
 
-// Refused notes that a pending flow is over.
-func (g *Gate) Refused(addr [16]byte, s Server) {
+// Refused notes that a pending flow is over; asked is what Ask has said of it,
+// wait says that others wait for its server.
+func (g *Gate) Refused(addr [16]byte, s Server, asked bool) (wait bool) {
 	k := identity(addr)
 	c := g.clients[k]
 	c.pending--
-	g.left(s)
 	g.forget(k, c)
-}
-
-// left notes that a flow is pending no more.
-func (g *Gate) left(s Server) {
-	g.pending--
-	if n := g.servers[s]; n > 1 {
-		g.servers[s] = n - 1
-	} else {
-		delete(g.servers, s)
-	}
+	return g.left(s, asked, time.Time{})
 }
 
 // Closed notes that a flow that was connected is over.

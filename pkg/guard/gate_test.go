@@ -16,15 +16,15 @@ func TestGateShare(t *testing.T) {
 	g := NewGate(Auto, Limits{})
 	for range 100 {
 		for n := range 1000 {
-			g.Admit(addr(n), Server{})
+			g.Admit(addr(n), Server{}, t0)
 		}
 	}
-	if v := g.Admit(addr(5000), Server{}); v != Admitted {
+	if v := g.Admit(addr(5000), Server{}, t0); v != Admitted {
 		t.Errorf("with %d pending of a thousand clients another one gets %v", g.pending, v)
 	}
 	alone := NewGate(Auto, Limits{Pending: 100, PendingClient: 100})
 	n := 0
-	for alone.Admit(addr(1), Server{}) == Admitted {
+	for alone.Admit(addr(1), Server{}, t0) == Admitted {
 		n++
 	}
 	if n != 50 {
@@ -39,27 +39,31 @@ func TestGateServers(t *testing.T) {
 		g := NewGate(Auto, Limits{Pending: 100})
 		got := map[int]int{} // pending, by server
 		for n := range 1000 {
-			if g.Admit(addr(n), Server{Port: uint16(1 + n%tc.dead)}) == Admitted {
+			if g.Admit(addr(n), Server{Port: uint16(1 + n%tc.dead)}, t0) == Admitted {
 				got[n%tc.dead]++
 			}
 		}
 		if g.pending > tc.most {
 			t.Errorf("%d servers have %d of 100 places, want at most %d", tc.dead, g.pending, tc.most)
 		}
-		if v := g.Admit(addr(2000), Server{Port: 1}); v != TooManyServer {
+		if v := g.Admit(addr(2000), Server{Port: 1}, t0); v != TooManyServer {
 			t.Errorf("one more for the first of %d servers: %v", tc.dead, v)
 		}
 		other := Server{Port: 99}
-		if v := g.Admit(addr(2000), other); v != Admitted {
+		if v := g.Admit(addr(2000), other, t0); v != Admitted {
 			t.Errorf("beside %d servers another one: %v", tc.dead, v)
 		}
-		g.Connected(addr(2000), other)
+		if !g.Ask(other, t0) {
+			t.Error("a server of which nothing is known is not asked")
+		}
+		g.Connected(addr(2000), other, t0)
 		g.Closed(addr(2000))
 		for n := range 1000 {
 			if got[n%tc.dead]--; got[n%tc.dead] >= 0 {
-				g.Refused(addr(n), Server{Port: uint16(1 + n%tc.dead)})
+				g.Refused(addr(n), Server{Port: uint16(1 + n%tc.dead)}, false)
 			}
 		}
+		g.sweep(t0.Add(heardFor))
 		if g.pending != 0 || len(g.servers) != 0 || len(g.clients) != 0 {
 			t.Errorf("all is over, and the gate has %+v", g)
 		}
@@ -74,18 +78,18 @@ func TestGateBounds(t *testing.T) {
 		want Verdict
 	}{
 		{func() {}, Admitted}, {func() {}, Admitted}, {func() {}, TooManyClient},
-		{func() { g.Connected(a, Server{}); g.Connected(a, Server{}) }, Admitted},
-		{func() { g.Connected(a, Server{}) }, TooManyOpen},
+		{func() { g.Connected(a, Server{}, t0); g.Connected(a, Server{}, t0) }, Admitted},
+		{func() { g.Connected(a, Server{}, t0) }, TooManyOpen},
 		{func() { g.Closed(a) }, Admitted},
-		{func() { g.Refused(a, Server{}) }, Admitted},
+		{func() { g.Refused(a, Server{}, false) }, Admitted},
 	}
 	for i, s := range steps {
 		s.do()
-		if v := g.Admit(a, Server{}); v != s.want {
+		if v := g.Admit(a, Server{}, t0); v != s.want {
 			t.Fatalf("step %d: %v, want %v", i, v, s.want)
 		}
 	}
-	g.Refused(a, Server{})
+	g.Refused(a, Server{}, false)
 	g.Closed(a)
 	g.Closed(a)
 	if st := g.Status(t0); st.Clients != 0 || st.Pending != 0 {
@@ -93,12 +97,12 @@ func TestGateBounds(t *testing.T) {
 	}
 	// Neighbours in an IPv6 network are one client; IPv4 neighbours are not.
 	x, y := [16]byte{0xfd, 15: 1}, [16]byte{0xfd, 15: 2}
-	g.Admit(x, Server{})
-	g.Admit(x, Server{})
-	if v := g.Admit(y, Server{}); v != TooManyClient {
+	g.Admit(x, Server{}, t0)
+	g.Admit(x, Server{}, t0)
+	if v := g.Admit(y, Server{}, t0); v != TooManyClient {
 		t.Errorf("an IPv6 neighbour gets %v", v)
 	}
-	if v := g.Admit(addr(2), Server{}); v != Admitted {
+	if v := g.Admit(addr(2), Server{}, t0); v != Admitted {
 		t.Errorf("another IPv4 client gets %v", v)
 	}
 }
@@ -117,15 +121,15 @@ func TestGateAuto(t *testing.T) {
 	}
 	for n := range 10 {
 		mode(0, Fast)
-		g.Admit(addr(n), Server{})
+		g.Admit(addr(n), Server{}, t0)
 	}
 	mode(0, ZeroWindow)
 	for n := range 4 {
-		g.Refused(addr(n), Server{})
+		g.Refused(addr(n), Server{}, false)
 	}
 	mode(0, ZeroWindow) // 6 are more than half
 	mode(time.Hour, ZeroWindow)
-	g.Refused(addr(4), Server{})
+	g.Refused(addr(4), Server{}, false)
 	mode(0, ZeroWindow)
 	mode(calm-1, ZeroWindow)
 	mode(1, Fast)

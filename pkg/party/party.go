@@ -65,6 +65,9 @@ type Opener interface {
 	// Open says that the server is connected, and takes window bytes at first;
 	// negative means that this is not known. More than once is harmless.
 	Open(window int)
+	// Refuse says, before Abort, that the server has refused the connection, or
+	// silent: has not answered.
+	Refuse(silent bool)
 }
 
 // Offerer is a dialled Conn that knows how much its server takes.

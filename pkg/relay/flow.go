@@ -176,6 +176,16 @@ func (f *flow) serverUp(window int) {
 	}
 }
 
+// serverGone tells a client's party that its server will not come.
+func (f *flow) serverGone(code stream.Code) {
+	if f.up.served || code != stream.CodeRefused && code != stream.CodeUnreachable {
+		return
+	}
+	if o, ok := f.conn.(party.Opener); ok {
+		o.Refuse(code == stream.CodeUnreachable)
+	}
+}
+
 // perStep is what a step costs of a flow's budget besides the bytes moved:
 // many tiny blocks keep others waiting as well.
 const perStep = 512
@@ -256,6 +266,7 @@ func (w *Worker) abort(f *flow, code stream.Code) {
 
 // lost ends a flow that the session has reset.
 func (w *Worker) lost(f *flow, code stream.Code) {
+	f.serverGone(code)
 	count(&w.stats.peerResets, code)
 	if f.state == connecting {
 		w.attempted(f.session.tunnel, f.server, stream.CodeAbort)

@@ -26,20 +26,20 @@ func (k *keeper) mode(ends *guard.Ends) guard.Mode {
 // probes, or its data sent again, ask anew as long as the cookie lives.
 func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *segment) {
 	w := &ward{ends: *ends, v6: s.v6, flow: guard.NewFlow(hello, s.tcp().AckNumber()-1, offered, s.tcp())}
-	fast := k.opts.Gate.resolve(k.mode(ends), time.Now()) == guard.Fast
+	fast := k.fast(ends)
 	k.stack.syns.settle(ends)
-	if !k.enroll(w, k.fresh(s)) {
+	placed, asked := k.enroll(w, k.fresh(s))
+	if !placed {
 		return
 	}
-	k.stack.accept(w.conn)
+	join := guard.Segment{}
+	if asked {
+		join = k.begin(w, fast)
+	}
 	k.mu.Lock()
 	if w.left {
 		k.mu.Unlock()
 		return
-	}
-	join := guard.Segment{}
-	if fast && w.flow.State() == guard.Waiting {
-		join = w.flow.Join(k.opts.Gate.limits().FirstFlight)
 	}
 	k.hear(w, s)
 	if join.Flags != 0 {
@@ -47,53 +47,97 @@ func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *seg
 	}
 }
 
+// fast says whether the first flight of a client is taken now.
+func (k *keeper) fast(ends *guard.Ends) bool {
+	return k.opts.Gate.resolve(k.mode(ends), time.Now()) == guard.Fast
+}
+
 // ask makes the flow of a SYN in strict mode.
 func (k *keeper) ask(ends *guard.Ends, hello guard.Hello, v6 bool) {
 	w := &ward{ends: *ends, v6: v6, flow: guard.NewAsked(hello), strict: true}
-	if k.enroll(w, true) {
-		k.stack.accept(w.conn)
+	if _, asked := k.enroll(w, true); asked {
+		k.begin(w, false)
 	}
+}
+
+// begin hands a flow out, so that its server is asked. It returns the SYN for
+// the stack if the first flight is taken, which is not to go there before what
+// has come is heard.
+func (k *keeper) begin(w *ward, fast bool) (join guard.Segment) {
+	k.stack.accept(w.conn)
+	if !fast || w.strict {
+		return join
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !w.left && w.flow.State() == guard.Waiting {
+		join = w.flow.Join(k.opts.Gate.limits().FirstFlight)
+	}
+	return join
 }
 
 // enroll gives a flow its place and its connection. Where all places are taken
 // it gets that of a flow whose server has not answered for long; where its server
 // has all that it may, it has to wait: taking turns at a server that does not
 // answer brings nobody further, and costs both agents a connection each time.
-func (k *keeper) enroll(w *ward, fresh bool) bool {
-	w.conn = &Conn{stack: k.stack, ward: w, local: serverOf(&w.ends), remote: clientOf(&w.ends)}
+// asked says that begin is to follow; else the flow waits for its turn.
+func (k *keeper) enroll(w *ward, fresh bool) (placed, asked bool) {
 	now := time.Now()
 	k.mu.Lock()
 	if k.flows[w.ends] != nil {
 		k.mu.Unlock()
-		return false
+		return false, false
 	}
 	var old *ward
 	var goodbye guard.Segment
-	v := k.opts.Gate.admit(w.ends.Client, w.server())
+	v := k.opts.Gate.admit(w.ends.Client, w.server(), now)
 	if v == guard.TooMany {
 		if old, goodbye = k.displace(now, fresh); old != nil {
-			v = k.opts.Gate.admit(w.ends.Client, w.server())
+			v = k.opts.Gate.admit(w.ends.Client, w.server(), now)
 		}
 	}
-	ok := v == guard.Admitted && k.place(w, now)
-	if !ok {
+	switch v {
+	case guard.Admitted:
+		asked = k.place(w, now)
+	case guard.SilentServer:
+	default:
 		k.crowded = now
 	}
 	k.mu.Unlock()
 	k.farewell(old, &goodbye)
-	if !ok {
-		k.count.refused[v].Add(1)
+	if v == guard.Admitted {
+		return true, asked
 	}
-	return ok
+	k.count.refused[v].Add(1)
+	if v == guard.SilentServer {
+		k.opts.Gate.floods.count(0, 1, now)
+		reset := w.flow.Reset()
+		k.emit(&reset, &w.ends, w.v6)
+	}
+	return false, false
 }
 
-// place notes a flow that the gate has admitted. The caller holds mu.
-func (k *keeper) place(w *ward, now time.Time) bool {
+// place notes a flow that the gate has admitted, and returns whether its server
+// is asked for it now. The caller holds mu.
+func (k *keeper) place(w *ward, now time.Time) (asked bool) {
 	k.flows[w.ends] = w
-	k.pending.add(w, now)
+	w.since = now
+	k.pending.add(w)
 	k.count.admitted.Add(1)
 	k.opts.Gate.floods.count(0, 1, now)
-	return true
+	if k.opts.Gate.ask(w.server(), now) {
+		k.hire(w)
+		return true
+	}
+	k.list(w)
+	k.count.waited.Add(1)
+	return false
+}
+
+// hire makes a flow's connection: its server is asked. The caller holds mu.
+func (k *keeper) hire(w *ward) {
+	w.asked = true
+	w.conn = &Conn{stack: k.stack, ward: w, local: serverOf(&w.ends), remote: clientOf(&w.ends)}
 }
 
 // serve opens a flow's window: its server is there, and takes window bytes at
@@ -106,7 +150,7 @@ func (k *keeper) serve(w *ward, window int) {
 	}
 	w.connected = true
 	k.pending.remove(w)
-	k.opts.Gate.connected(w.ends.Client, w.server(), w.flow.Settle())
+	wait := k.opts.Gate.connected(w.ends.Client, w.server(), w.flow.Settle())
 	update, told := w.flow.Serve(k.clock(), window)
 	join := guard.Segment{}
 	if s := w.flow.State(); s == guard.Waiting || s == guard.Asked {
@@ -119,6 +163,9 @@ func (k *keeper) serve(w *ward, window int) {
 	if join.Flags != 0 {
 		k.inject(&join, &w.ends, w.v6)
 	}
+	if wait {
+		k.opts.Gate.proceed(w.server())
+	}
 }
 
 // leave notes that the owner of a flow's connection has let go of it. reset
@@ -130,13 +177,14 @@ func (k *keeper) leave(w *ward, reset bool) {
 		return
 	}
 	w.left = true
+	wait := false
 	switch {
 	case w.displaced:
 	case w.connected:
 		k.opts.Gate.closed(w.ends.Client)
 	default:
 		k.pending.remove(w)
-		k.opts.Gate.refuse(w.ends.Client, w.server())
+		wait = k.opts.Gate.refuse(w.ends.Client, w.server(), true)
 	}
 	reply := guard.Segment{}
 	switch w.flow.State() {
@@ -155,6 +203,7 @@ func (k *keeper) leave(w *ward, reset bool) {
 	if reply.Flags != 0 {
 		k.emit(&reply, &w.ends, w.v6)
 	}
+	k.after(w, wait)
 }
 
 // bury ends a flow whose connection was aborted: the stack's reset has passed

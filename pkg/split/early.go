@@ -15,6 +15,13 @@ func (c *Conn) Open(window int) {
 	}
 }
 
+// Refuse implements party.Opener.
+func (c *Conn) Refuse(silent bool) {
+	if c.ward != nil {
+		c.stack.keeper.refuse(c.ward, silent)
+	}
+}
+
 // await returns true if c is up; else establish or fail will report. Called
 // by Watch.
 func (c *Conn) await() bool {

@@ -19,6 +19,7 @@ type Gate struct {
 	cookies *cookies
 	floods  floods
 	poor    *peers
+	keepers []*keeper // of all stacks, before they run
 }
 
 // NewGate returns a gate; m is the mode where no policy says another.
@@ -46,25 +47,38 @@ func (g *Gate) resolve(m guard.Mode, now time.Time) guard.Mode {
 	return g.gate.Resolve(m, now)
 }
 
-func (g *Gate) admit(client [16]byte, s guard.Server) guard.Verdict {
+func (g *Gate) admit(client [16]byte, s guard.Server, now time.Time) guard.Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.gate.Admit(client, s)
+	return g.gate.Admit(client, s, now)
+}
+
+func (g *Gate) ask(s guard.Server, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gate.Ask(s, now)
+}
+
+func (g *Gate) silent(s guard.Server, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gate.Silent(s, now)
 }
 
 // connected turns a pending flow, whose first flight was n bytes, into one
-// that is not.
-func (g *Gate) connected(client [16]byte, s guard.Server, n int) {
+// that is not. After true, proceed is to follow.
+func (g *Gate) connected(client [16]byte, s guard.Server, n int) (wait bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.gate.Connected(client, s)
 	g.gate.Give(n)
+	return g.gate.Connected(client, s, time.Now())
 }
 
-func (g *Gate) refuse(client [16]byte, s guard.Server) {
+// refuse ends a pending flow. After true, proceed is to follow.
+func (g *Gate) refuse(client [16]byte, s guard.Server, asked bool) (wait bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.gate.Refused(client, s)
+	return g.gate.Refused(client, s, asked)
 }
 
 func (g *Gate) closed(client [16]byte) {
@@ -100,6 +114,7 @@ type guardCounters struct {
 	doubted                       atomic.Uint64
 	probes, discarded, excess     atomic.Uint64
 	misjoined, displaced          atomic.Uint64
+	waited, dismissed             atomic.Uint64
 }
 
 // GuardStats are the guard's figures since the stack was made.
@@ -113,6 +128,8 @@ type GuardStats struct {
 	Replaced  uint64 // flows whose client has begun anew between the same ends
 	Crowded   uint64 // valid ACKs without a place: all were taken, or what of them the server may have
 	Greedy    uint64 // valid ACKs without a place: the client had its share, or its bound of open flows
+	Waited    uint64 // flows whose server was not asked at once: it had not answered those before
+	Silent    uint64 // clients reset because their server was asked for others in vain
 	Displaced uint64 // pending flows reset because all places were taken and their servers had not answered for long
 	Forged    uint64 // segments that belong to no flow and bring no valid cookie
 	Strays    uint64 // resets and the like of no flow
@@ -134,6 +151,7 @@ func (k *keeper) stats() GuardStats {
 		Greedy:  c.refused[guard.TooManyClient].Load() + c.refused[guard.TooManyOpen].Load(),
 		Forged:  c.forged.Load(), Strays: c.strays.Load(), Denied: c.denied.Load(), Doubted: c.doubted.Load(),
 		Probes: c.probes.Load(), Discarded: c.discarded.Load(), Excess: c.excess.Load(),
-		Misjoined: c.misjoined.Load(), Displaced: c.displaced.Load(),
+		Misjoined: c.misjoined.Load(), Displaced: c.displaced.Load(), Waited: c.waited.Load(),
+		Silent: c.dismissed.Load() + c.refused[guard.SilentServer].Load(),
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"hawser/pkg/guard"
+	"hawser/pkg/slim"
 )
 
 const (
@@ -52,10 +53,12 @@ type keeper struct {
 
 	mu      sync.Mutex
 	flows   map[guard.Ends]*ward
-	pending pendingFlows
-	ending  []ending // by time
-	wound   bool     // expire will be called
-	resets  int      // that may still be sent in the second since
+	pending wards // whose servers have not answered, in the order of their coming
+	waiting map[guard.Server]*line
+	peak    slim.Peak // of flows
+	ending  []ending  // by time
+	wound   bool      // expire will be called
+	resets  int       // that may still be sent in the second since
 	since   time.Time
 	crowded time.Time // when a client was last left without a place
 }
@@ -69,12 +72,15 @@ type ward struct {
 	strict    bool // the client's SYN is answered by netstack, once the server is there
 	left      bool // its owner has let go of conn
 	displaced bool // its place has gone to another client
+	asked     bool // the server is asked for it; until then it waits in keeper.waiting, and has no conn
+	refused   bool // the server has refused it, or
+	silent    bool // not answered
 	flow      guard.Flow
 	conn      *Conn
 	kept      [][]byte // segments that wait for the stack's SYN-ACK
 
-	since        time.Time // when it came; of pending flows, as are the next ones
-	older, newer *ward     // its neighbours in keeper.pending
+	since time.Time // when it came; of pending flows
+	near  [2]beside // its neighbours in keeper.pending and keeper.waiting
 }
 
 // server is whom the client wants to reach.
@@ -89,8 +95,9 @@ type ending struct {
 }
 
 func newKeeper(s *Stack, o GuardOptions) *keeper {
-	k := &keeper{stack: s, opts: o, flows: map[guard.Ends]*ward{}}
+	k := &keeper{stack: s, opts: o, flows: map[guard.Ends]*ward{}, waiting: map[guard.Server]*line{}, pending: wards{by: byAge}}
 	k.scale = int8(tcp.FindWndScale(seqnum.Size(s.opts.MaxBuffer)))
+	o.Gate.enlist(k)
 	return k
 }
 
@@ -114,7 +121,7 @@ func (k *keeper) inbound(s *segment) action {
 	}
 	if (w.again || w.flow.Strange(s.tcp())) && k.replaced(w, s) {
 		k.mu.Unlock()
-		w.conn.expel()
+		w.expel()
 		return k.stranger(&ends, s)
 	}
 	switch w.flow.State() {
@@ -161,11 +168,12 @@ func (k *keeper) hear(w *ward, s *segment) {
 	case guard.Hold:
 		k.keep(w, s)
 	case guard.Gone:
-		c := w.conn
 		k.remove(w) // else the stack's handshake, if it is under way, would succeed
 		k.mu.Unlock()
 		k.count.abandoned.Add(1)
-		c.fail()
+		if w.asked {
+			w.conn.fail()
+		}
 		return
 	case guard.Forged:
 		k.count.forged.Add(1)
@@ -266,6 +274,10 @@ func (k *keeper) replaced(w *ward, s *segment) bool {
 func (k *keeper) remove(w *ward) {
 	if k.flows[w.ends] == w {
 		delete(k.flows, w.ends)
+		k.flows = slim.Map(k.flows, &k.peak)
+	}
+	if !w.asked && !w.left {
+		k.unlist(w)
 	}
 	k.opts.Gate.give(w.flow.Settle())
 	w.flow.End()

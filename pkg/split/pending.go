@@ -18,15 +18,26 @@ const (
 	freshTime     = 500 * time.Millisecond
 )
 
-// pendingFlows are a guard's flows whose servers have not answered, in the
-// order of their coming. The keeper's mu guards it.
-type pendingFlows struct{ oldest, newest *ward }
+// Lists that a flow may be in.
+const (
+	byAge    = iota // all pending ones
+	byServer        // those that wait for their turn at a server
+)
+
+// beside is a flow's neighbours in a list.
+type beside struct{ older, newer *ward }
+
+// wards is a list of flows in the order of their coming. The keeper's mu guards it.
+type wards struct {
+	by             int
+	oldest, newest *ward
+}
 
 // add appends a flow.
-func (p *pendingFlows) add(w *ward, now time.Time) {
-	w.since, w.older = now, p.newest
+func (p *wards) add(w *ward) {
+	w.near[p.by].older = p.newest
 	if p.newest != nil {
-		p.newest.newer = w
+		p.newest.near[p.by].newer = w
 	} else {
 		p.oldest = w
 	}
@@ -34,21 +45,22 @@ func (p *pendingFlows) add(w *ward, now time.Time) {
 }
 
 // remove takes a flow out; one that is not there is left alone.
-func (p *pendingFlows) remove(w *ward) {
+func (p *wards) remove(w *ward) {
+	n := &w.near[p.by]
 	switch {
-	case w.older != nil:
-		w.older.newer = w.newer
+	case n.older != nil:
+		n.older.near[p.by].newer = n.newer
 	case p.oldest == w:
-		p.oldest = w.newer
+		p.oldest = n.newer
 	default:
 		return
 	}
-	if w.newer != nil {
-		w.newer.older = w.older
+	if n.newer != nil {
+		n.newer.near[p.by].older = n.older
 	} else {
-		p.newest = w.older
+		p.newest = n.older
 	}
-	w.older, w.newer = nil, nil
+	*n = beside{}
 }
 
 // fresh says that a client's handshake was just made: its segment echoes the
@@ -73,9 +85,11 @@ func (k *keeper) displace(now time.Time, fresh bool) (w *ward, goodbye guard.Seg
 	if s := w.flow.State(); s != guard.Over {
 		goodbye = w.flow.Reset()
 	}
-	k.pending.remove(w)
-	k.opts.Gate.refuse(w.ends.Client, w.server())
-	w.displaced = true
+	if w.asked {
+		k.pending.remove(w)
+		k.opts.Gate.refuse(w.ends.Client, w.server(), true)
+		w.displaced = true
+	}
 	k.remove(w)
 	k.count.displaced.Add(1)
 	return w, goodbye
@@ -89,5 +103,15 @@ func (k *keeper) farewell(w *ward, goodbye *guard.Segment) {
 	if goodbye.Flags != 0 {
 		k.emit(goodbye, &w.ends, w.v6)
 	}
-	w.conn.expel()
+	w.expel()
+	if w.asked {
+		k.opts.Gate.proceed(w.server())
+	}
+}
+
+// expel ends the connection of a flow that the guard has forgotten, if it has one.
+func (w *ward) expel() {
+	if w.conn != nil {
+		w.conn.expel()
+	}
 }

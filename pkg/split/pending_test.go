@@ -45,35 +45,35 @@ func TestDisplaced(t *testing.T) {
 			waitFor(t, "all flows to be forgotten", func() bool {
 				s.keeper.mu.Lock()
 				defer s.keeper.mu.Unlock()
-				return s.keeper.pending == pendingFlows{} && s.keeper.opts.Gate.Status().Pending == 0
+				return s.keeper.pending == wards{} && s.keeper.opts.Gate.Status().Pending == 0
 			})
 		})
 	}
 }
 
-// TestPendingFlows: the order is that of coming, whoever leaves.
-func TestPendingFlows(t *testing.T) {
-	var p pendingFlows
+// TestWards: the order is that of coming, whoever leaves.
+func TestWards(t *testing.T) {
+	var p wards
 	w := [4]*ward{{}, {}, {}, {}}
 	for _, f := range w {
-		p.add(f, time.Time{})
+		p.add(f)
 	}
 	for _, leaving := range []int{2, 0, 0, 3, 1} {
 		p.remove(w[leaving])
 		var left []*ward
-		for f := p.oldest; f != nil; f = f.newer {
+		for f := p.oldest; f != nil; f = f.near[byAge].newer {
 			left = append(left, f)
 		}
 		for i := 1; i < len(left); i++ {
-			if left[i].older != left[i-1] {
+			if left[i].near[byAge].older != left[i-1] {
 				t.Fatal("the list does not go back as it goes on")
 			}
 		}
-		if len(left) > 0 && (p.newest != left[len(left)-1] || left[0].older != nil) {
+		if len(left) > 0 && (p.newest != left[len(left)-1] || left[0].near[byAge].older != nil) {
 			t.Fatal("the ends are wrong")
 		}
 	}
-	if p != (pendingFlows{}) {
+	if p != (wards{}) {
 		t.Errorf("not empty: %+v", p)
 	}
 }

@@ -141,7 +141,7 @@ func (s *splicer) Admit(client [16]byte) bool {
 	if s.keeper == nil {
 		return true
 	}
-	v := s.keeper.opts.Gate.admit(client, guard.Server{})
+	v := s.keeper.opts.Gate.admit(client, guard.Server{}, time.Now())
 	if v != guard.Admitted {
 		s.keeper.count.refused[v].Add(1)
 	}
@@ -158,7 +158,7 @@ func (s *splicer) Connected(client [16]byte) {
 // Refused implements splice.Door.
 func (s *splicer) Refused(client [16]byte) {
 	if s.keeper != nil {
-		s.keeper.opts.Gate.refuse(client, guard.Server{})
+		s.keeper.opts.Gate.refuse(client, guard.Server{}, false)
 	}
 }
 
