@@ -32,6 +32,9 @@ const (
 	// quicBuffer is what is handed to the library, and taken from it, at once,
 	// in bytes. Its calls cost more than copying.
 	quicBuffer = 32 << 10
+	// quicBufferMost is how much is handed to the library at once where a batch is
+	// larger: all of the tunnel's largest.
+	quicBufferMost = 320 << 10
 	// quicUrgentBuffer is quicBuffer of the urgent streams.
 	quicUrgentBuffer = 8 << 10
 	// alertBadCertificate is the TLS alert (RFC 8446 section 6.2) as a QUIC

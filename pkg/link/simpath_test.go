@@ -70,8 +70,8 @@ func (l *simLine) send(p []byte, from net.Addr, to *simSocket) {
 	l.bytes += size
 	l.busy = start.Add(time.Duration(float64(size) / l.rate * float64(time.Second)))
 	at := l.busy.Add(l.delay + l.wander(l.busy))
-	if at.Before(l.last) {
-		at = l.last
+	if !at.After(l.last) {
+		at = l.last.Add(1) // at the same time they would overtake each other
 	}
 	l.last = at
 	b := append([]byte(nil), p...)
