@@ -4,6 +4,7 @@
 //
 // Goroutines: Workers.Run owns one per worker, one per stack, one for the card,
 // the janitor (Workers.tidy) and the one that sets the number of processors
-// (processors.run), and returns after all of them have ended;
+// (processors.run), and returns after all of them have ended; processors.fired runs
+// on short goroutines of the runtime's, and a late one does nothing.
 // StopFlows ends the workers, their end the card, Run's context the rest.
 package box

@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,10 @@ type processors struct {
 	want atomic.Int32
 	wake chan struct{} // one slot: want has changed
 
+	late  atomic.Uint64 // how often probe was late
+	due   atomic.Int64  // when it is due, likewise; 0: it is not set
+	probe *time.Timer
+
 	mu    sync.Mutex // guards gauge
 	gauge *procs.Gauge
 }
@@ -31,7 +36,17 @@ func newProcessors(all int) *processors {
 	p := &processors{all: all, wake: make(chan struct{}, 1)}
 	p.gauge = procs.NewGauge(all, time.Now(), procs.Load{CPU: nonblock.CPUTime()})
 	p.want.Store(int32(all))
+	p.probe = time.AfterFunc(time.Hour, p.fired)
+	p.probe.Stop()
 	return p
+}
+
+// fired notes whether the probe, a timer that is set while there is work, is late.
+func (p *processors) fired() {
+	due := p.due.Swap(0)
+	if due != 0 && time.Now().UnixNano()-due >= int64(procs.LateBy) {
+		p.late.Add(1)
+	}
 }
 
 // note is called whenever there is work; any goroutine may.
@@ -42,7 +57,10 @@ func (p *processors) note(now time.Time) {
 	}
 	defer p.mu.Unlock()
 	p.next.Store(at + int64(procs.Window))
-	l := procs.Load{CPU: nonblock.CPUTime()}
+	if p.due.CompareAndSwap(0, at+int64(procs.Window)) {
+		p.probe.Reset(procs.Window)
+	}
+	l := procs.Load{CPU: nonblock.CPUTime(), Late: p.late.Load()}
 	for _, poller := range p.pollers {
 		contended, calm := poller.Contention()
 		l.Contended += contended
@@ -60,14 +78,17 @@ func (p *processors) note(now time.Time) {
 
 // run makes the number what is wanted until ctx ends, and all then. It has a
 // goroutine of its own because the runtime ends a garbage collection first.
-func (p *processors) run(ctx context.Context) {
+func (p *processors) run(ctx context.Context, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
+			p.probe.Stop()
 			runtime.GOMAXPROCS(p.all)
 			return
 		case <-p.wake:
-			runtime.GOMAXPROCS(int(p.want.Load()))
+			n := int(p.want.Load())
+			log.Debug("processors", "now", n)
+			runtime.GOMAXPROCS(n)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ func TestProcessors(t *testing.T) {
 	p := newProcessors(all)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { defer close(ended); p.run(ctx) }()
+	go func() { defer close(ended); p.run(ctx, slog.New(slog.DiscardHandler)) }()
 	now := time.Now()
 	for range 3 {
 		now = now.Add(time.Hour) // of which the process has used milliseconds

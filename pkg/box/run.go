@@ -43,7 +43,7 @@ func (w *Workers) Run(ctx context.Context) error {
 	}
 	stacks.Go(func() { w.tidy(ctx) })
 	if w.procs != nil {
-		stacks.Go(func() { w.procs.run(ctx) })
+		stacks.Go(func() { w.procs.run(ctx, w.opts.Log) })
 	}
 	if w.sentry != nil {
 		stacks.Go(func() { w.sentry.run(ctx) })

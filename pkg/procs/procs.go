@@ -27,6 +27,11 @@ const (
 	// make one processor too few whatever its share: other programs may have taken
 	// the rest.
 	waits = 4
+	// between is the most time between two timers that were late, LateBy or more,
+	// which together say that other programs want the processors: then several
+	// threads get a larger part of them than one.
+	between = 250 * time.Millisecond
+	LateBy  = 2 * time.Millisecond
 )
 
 // Load is what the process has done since its start.
@@ -35,6 +40,7 @@ type Load struct {
 	// Of those who were about to wait for a descriptor, so many found that others
 	// had much to do, and so many that nobody had.
 	Contended, Calm uint64
+	Late            uint64 // timers that fired late
 }
 
 // Gauge chooses the number of processors by the load. The zero Gauge is of no use.
@@ -42,6 +48,7 @@ type Gauge struct {
 	all, now int
 	at       time.Time // of the last look
 	last     Load
+	lateAt   time.Time // when a timer was last found late
 	until    time.Time // while all are in use: when they stop being, unless that is put off
 }
 
@@ -60,6 +67,10 @@ func (g *Gauge) Look(now time.Time, l Load) int {
 	share := (l.CPU - g.last.CPU).Seconds() / span.Seconds()
 	contended, calm := l.Contended-g.last.Contended, l.Calm-g.last.Calm
 	crowded := contended >= waits && contended > calm
+	if late := l.Late - g.last.Late; late > 0 {
+		crowded = crowded || late > 1 || now.Sub(g.lateAt) < between
+		g.lateAt = now
+	}
 	g.at, g.last = now, l
 	switch {
 	case g.now == 1 && (share > enough || crowded):

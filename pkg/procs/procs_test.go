@@ -82,6 +82,25 @@ func TestCrowdedMachine(t *testing.T) {
 	}
 }
 
+// TestStarved: timers that are late again and again say the same.
+func TestStarved(t *testing.T) {
+	r := newRig(2)
+	r.run(2*rest, 0.1, 0, 1)
+	for range 5 { // now and then is chance
+		r.load.Late++
+		if n, _ := r.run(2*between, 0.1, 0, 1); n != 1 {
+			t.Fatalf("%d processors after a late timer, want 1", n)
+		}
+	}
+	for range 20 {
+		r.load.Late++
+		r.run(between/3, 0.1, 0, 1)
+	}
+	if n, _ := r.run(10*ms, 0.1, 0, 1); n != 2 {
+		t.Errorf("%d processors while timers are late, want 2", n)
+	}
+}
+
 // A pause between two looks is no proof of a light load before the last one, nor a
 // burst after it of a heavy one.
 func TestLooksFarApart(t *testing.T) {
