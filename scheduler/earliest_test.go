@@ -43,6 +43,8 @@ func TestEarliest(t *testing.T) {
 		{"a queue turns it round", []Link{up(20*ms, 50, 600_000, 1<<20), up(80*ms, 20, 0, 1<<20)}, 16000, 1 << 20, 1},
 		{"the quicker one is full, much is left: the other", []Link{up(20*ms, 50, 125_000, 0), up(80*ms, 20, 0, 1<<20)}, 16000, 1 << 20, 1},
 		{"the quicker one is full, little is left: wait", []Link{up(20*ms, 50, 125_000, 0), up(200*ms, 20, 0, 1<<20)}, 16000, 16000, -1},
+		{"alike: the one with less under way", []Link{up(20*ms, 50, 16_000, 1<<20), up(20*ms+300*time.Microsecond, 50, 0, 1<<20)}, 16000, 1 << 20, 1},
+		{"alike: the other way round", []Link{up(20*ms, 50, 0, 1<<20), up(20*ms-300*time.Microsecond, 50, 16_000, 1<<20)}, 16000, 1 << 20, 0},
 		{"only links that are up", []Link{suspect, up(80*ms, 20, 0, 1<<20)}, 1000, 1000, 1},
 		{"none has room", []Link{up(20*ms, 50, 0, 0)}, 1000, 1000, -1},
 		{"none at all", nil, 1000, 1000, -1},

@@ -2,6 +2,8 @@ package tunnel
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +50,33 @@ func TestSmallObject(t *testing.T) {
 		}
 		w.gone()
 	})
+}
+
+// TestObjects: an object that is smaller than what one of two equal links holds goes
+// over both: it takes at most 1.3 times a round trip and its bytes at both rates.
+func TestObjects(t *testing.T) {
+	const rate, delay = 50 * mbit, 10 * time.Millisecond
+	for _, size := range []int{16_000, 30_000, 100_000, 1_000_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			run(t, func(t *testing.T) {
+				w := newWorld(t, simlink.Spec{Rate: rate, Delay: delay}, simlink.Spec{Rate: rate, Delay: delay})
+				defer w.close()
+				w.serve(size)
+				optimum := 2*delay + time.Duration(float64(size)/(2*rate)*float64(time.Second))
+				var took []time.Duration
+				for range 21 {
+					took = append(took, w.open(100).await(time.Second))
+					time.Sleep(100 * time.Millisecond)
+				}
+				slices.Sort(took)
+				t.Logf("%v, %v the median; optimum %v", took[0], took[10], optimum)
+				if share := took[10].Seconds() / optimum.Seconds(); share > 1.15 {
+					t.Errorf("the median is %.2f times the optimum", share)
+				}
+				w.gone()
+			})
+		})
+	}
 }
 
 // TestGoodput: one flow uses the sum of the links, down and up.
