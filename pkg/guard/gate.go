@@ -183,9 +183,11 @@ func (g *Gate) Admit(addr [16]byte, s Server, now time.Time) Verdict {
 	case free <= 0:
 		return TooMany
 	}
-	c := g.clients[identity(addr)]
-	if c == nil {
-		c = &client{}
+	k := identity(addr)
+	known := g.clients[k]
+	var c client
+	if known != nil {
+		c = *known
 	}
 	switch {
 	case c.pending >= g.limits.PendingClient, c.pending >= free:
@@ -195,9 +197,12 @@ func (g *Gate) Admit(addr [16]byte, s Server, now time.Time) Verdict {
 	case g.taken(s) >= free:
 		return TooManyServer
 	}
-	c.pending++
+	if known == nil {
+		known = &client{}
+		g.clients[k] = known
+	}
+	known.pending++
 	g.pending++
-	g.clients[identity(addr)] = c
 	g.arrive(s)
 	return Admitted
 }
@@ -235,14 +240,29 @@ func (g *Gate) forget(k [16]byte, c *client) {
 	}
 }
 
-// Take asks for n bytes of first flights; false when they would be too many.
-func (g *Gate) Take(n int) bool {
-	if g.bytes+n > g.limits.FirstFlights {
+// Take asks for n bytes of the first flight of a flow to a server; false when
+// they would be too many. Half of the room is for those whose server has answered
+// of late: they give it back soon, those of one that is not there keep it.
+func (g *Gate) Take(n int, s Server, now time.Time) bool {
+	if n > g.room(s, now) {
 		return false
 	}
 	g.bytes += n
 	g.peak = max(g.peak, g.bytes)
 	return true
+}
+
+// Room says whether there is room for one more first flight. A client that is
+// offered a window without sends in vain, and again after a fifth of a second at
+// best; one whose window is closed sends when its server is there.
+func (g *Gate) Room(s Server, now time.Time) bool { return g.room(s, now) >= g.limits.FirstFlight }
+
+func (g *Gate) room(s Server, now time.Time) int {
+	most := g.limits.FirstFlights
+	if !g.heard(s, now) {
+		most /= 2
+	}
+	return most - g.bytes
 }
 
 // Give gives bytes of first flights back.

@@ -42,20 +42,26 @@ type server struct {
 // Connected, or Refused with asked, must follow once.
 func (g *Gate) Ask(s Server, now time.Time) bool {
 	r := g.servers[s]
-	if r == nil || r.asked >= trials && (r.heard.IsZero() || now.Sub(r.heard) >= heardFor) {
+	if r == nil || r.asked >= trials && !g.heard(s, now) {
 		return false
 	}
 	r.asked++
 	return true
 }
 
+// heard says that a server has answered of late.
+func (g *Gate) heard(s Server, now time.Time) bool {
+	r := g.servers[s]
+	return r != nil && !r.heard.IsZero() && now.Sub(r.heard) < heardFor
+}
+
 // Silent notes that a server has not answered in time: nobody needs to wait for
 // it. It returns false if it has answered somebody else meanwhile.
 func (g *Gate) Silent(s Server, now time.Time) bool {
-	r := g.servers[s]
-	if r != nil && !r.heard.IsZero() && now.Sub(r.heard) < heardFor {
+	if g.heard(s, now) {
 		return false
 	}
+	r := g.servers[s]
 	if r == nil {
 		r = &server{}
 		g.servers[s] = r

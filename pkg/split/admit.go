@@ -25,11 +25,12 @@ func (k *keeper) mode(ends *guard.Ends) guard.Mode {
 // sent after its SYN. Where there is no place the client is left alone: its
 // probes, or its data sent again, ask anew as long as the cookie lives.
 func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *segment) {
-	w := &ward{ends: *ends, v6: s.v6, flow: guard.NewFlow(hello, s.tcp().AckNumber()-1, offered, s.tcp())}
 	fast := k.fast(ends)
 	k.stack.syns.settle(ends)
-	placed, asked := k.enroll(w, k.fresh(s))
-	if !placed {
+	w, asked := k.enroll(ends, k.fresh(s), func() *ward {
+		return &ward{ends: *ends, v6: s.v6, flow: guard.NewFlow(hello, s.tcp().AckNumber()-1, offered, s.tcp())}
+	})
+	if w == nil {
 		return
 	}
 	join := guard.Segment{}
@@ -49,13 +50,16 @@ func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *seg
 
 // fast says whether the first flight of a client is taken now.
 func (k *keeper) fast(ends *guard.Ends) bool {
-	return k.opts.Gate.resolve(k.mode(ends), time.Now()) == guard.Fast
+	now := time.Now()
+	return k.opts.Gate.resolve(k.mode(ends), now) == guard.Fast && k.opts.Gate.room(serverIn(ends), now)
 }
 
 // ask makes the flow of a SYN in strict mode.
 func (k *keeper) ask(ends *guard.Ends, hello guard.Hello, v6 bool) {
-	w := &ward{ends: *ends, v6: v6, flow: guard.NewAsked(hello), strict: true}
-	if _, asked := k.enroll(w, true); asked {
+	w, asked := k.enroll(ends, true, func() *ward {
+		return &ward{ends: *ends, v6: v6, flow: guard.NewAsked(hello), strict: true}
+	})
+	if asked {
 		k.begin(w, false)
 	}
 }
@@ -80,24 +84,26 @@ func (k *keeper) begin(w *ward, fast bool) (join guard.Segment) {
 // it gets that of a flow whose server has not answered for long; where its server
 // has all that it may, it has to wait: taking turns at a server that does not
 // answer brings nobody further, and costs both agents a connection each time.
-// asked says that begin is to follow; else the flow waits for its turn.
-func (k *keeper) enroll(w *ward, fresh bool) (placed, asked bool) {
-	now := time.Now()
+// asked says that begin is to follow; else the flow waits for its turn. It returns
+// nil without a place, and has made nothing then: a crowd asks again and again.
+func (k *keeper) enroll(ends *guard.Ends, fresh bool, flow func() *ward) (w *ward, asked bool) {
+	now, server := time.Now(), serverIn(ends)
 	k.mu.Lock()
-	if k.flows[w.ends] != nil {
+	if k.flows[*ends] != nil {
 		k.mu.Unlock()
-		return false, false
+		return nil, false
 	}
 	var old *ward
 	var goodbye guard.Segment
-	v := k.opts.Gate.admit(w.ends.Client, w.server(), now)
+	v := k.opts.Gate.admit(ends.Client, server, now)
 	if v == guard.TooMany {
 		if old, goodbye = k.displace(now, fresh); old != nil {
-			v = k.opts.Gate.admit(w.ends.Client, w.server(), now)
+			v = k.opts.Gate.admit(ends.Client, server, now)
 		}
 	}
 	switch v {
 	case guard.Admitted:
+		w = flow()
 		asked = k.place(w, now)
 	case guard.SilentServer:
 	default:
@@ -106,15 +112,16 @@ func (k *keeper) enroll(w *ward, fresh bool) (placed, asked bool) {
 	k.mu.Unlock()
 	k.farewell(old, &goodbye)
 	if v == guard.Admitted {
-		return true, asked
+		return w, asked
 	}
 	k.count.refused[v].Add(1)
 	if v == guard.SilentServer {
 		k.opts.Gate.floods.count(0, 1, now)
+		w := flow()
 		reset := w.flow.Reset()
-		k.emit(&reset, &w.ends, w.v6)
+		k.emit(&reset, ends, w.v6)
 	}
-	return false, false
+	return nil, false
 }
 
 // place notes a flow that the gate has admitted, and returns whether its server

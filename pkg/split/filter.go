@@ -106,13 +106,13 @@ func (r *receiver) filterIn(s *slot, p packet, frame []byte, v vnetHeader, size 
 	if p.transport != uint8(header.TCPProtocolNumber) {
 		return r.filterError(p, frame[etherLen:])
 	}
-	seg, ok := segmentOf(p, frame[etherLen:], s.tail.AsSlice()[:size-len(frame)], v)
-	if !ok {
+	var ok bool
+	if r.seg, ok = segmentOf(p, frame[etherLen:], s.tail.AsSlice()[:size-len(frame)], v); !ok {
 		return swallow
 	}
-	seg.slot = s
+	r.seg.slot = s
 	for _, f := range r.filters {
-		if a := f.inbound(&seg); a != pass {
+		if a := f.inbound(&r.seg); a != pass {
 			return a
 		}
 	}

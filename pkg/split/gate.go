@@ -87,13 +87,19 @@ func (g *Gate) closed(client [16]byte) {
 	g.gate.Closed(client)
 }
 
-func (g *Gate) take(n int) bool {
+func (g *Gate) take(n int, s guard.Server, now time.Time) bool {
 	if n == 0 {
 		return true
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.gate.Take(n)
+	return g.gate.Take(n, s, now)
+}
+
+func (g *Gate) room(s guard.Server, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gate.Room(s, now)
 }
 
 func (g *Gate) give(n int) {

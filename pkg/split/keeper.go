@@ -84,9 +84,9 @@ type ward struct {
 }
 
 // server is whom the client wants to reach.
-func (w *ward) server() guard.Server {
-	return guard.Server{Addr: w.ends.Server, Port: w.ends.ServerPort}
-}
+func (w *ward) server() guard.Server { return serverIn(&w.ends) }
+
+func serverIn(e *guard.Ends) guard.Server { return guard.Server{Addr: e.Server, Port: e.ServerPort} }
 
 // ending is a flow whose owner has gone.
 type ending struct {
@@ -144,7 +144,7 @@ func (k *keeper) inbound(s *segment) action {
 // take asks for a segment's part of the first flight. The caller holds mu.
 func (k *keeper) take(w *ward, tcp []byte, payload int) bool {
 	n, ok := w.flow.Fresh(tcp, payload)
-	if !ok || !k.opts.Gate.take(n) {
+	if !ok || !k.opts.Gate.take(n, w.server(), time.Now()) {
 		k.count.excess.Add(1)
 		k.count.discarded.Add(uint64(payload))
 		return false

@@ -57,6 +57,7 @@ type receiver struct {
 	count   *counters
 	opts    *Options
 	slots   [slots]slot
+	seg     segment // that the filters are asked about
 	msgs    [slots]mmsghdr
 	got     int
 	errno   unix.Errno

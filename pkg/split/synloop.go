@@ -236,7 +236,7 @@ func (l *synLoop) reply(b *synTurn, s *segment, hello guard.Hello) {
 	if s.v6 {
 		offer.MSS -= 20
 	}
-	if mode == guard.Fast {
+	if mode == guard.Fast && l.k.opts.Gate.room(serverIn(&ends), b.now) {
 		offer.Window = b.first
 	}
 	answer := b.jar.Answer(&ends, hello, offer, b.clock)

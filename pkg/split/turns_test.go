@@ -191,8 +191,10 @@ func enrollMany(k *keeper, n int) {
 		tcp := make([]byte, 20)
 		tcp[12] = 5 << 4
 		binary.BigEndian.PutUint32(tcp[8:], 2)
-		w := &ward{ends: e, flow: guard.NewFlow(guard.Hello{ISN: 1, MSS: 1460}, 1, false, tcp)}
-		if _, asked := k.enroll(w, true); asked {
+		w, asked := k.enroll(&e, true, func() *ward {
+			return &ward{ends: e, flow: guard.NewFlow(guard.Hello{ISN: 1, MSS: 1460}, 1, false, tcp)}
+		})
+		if asked {
 			k.begin(w, false)
 		}
 	}
@@ -204,7 +206,7 @@ func TestTurnsCost(t *testing.T) {
 	const n, most = 1500, 640
 	l := newLab(t, false)
 	var refuse atomic.Bool
-	s, _ := l.start(l.guarded(guard.ZeroWindow, guard.Limits{}), func(c *Conn) {
+	s, _ := l.start(l.guarded(guard.ZeroWindow, guard.Limits{Pending: 2 * n}), func(c *Conn) {
 		if refuse.Load() {
 			c.Abort()
 		}
@@ -215,6 +217,15 @@ func TestTurnsCost(t *testing.T) {
 	t.Logf("%d bytes each", each)
 	if g := s.keeper.opts.Gate.Status(); g.Pending != n || each > most {
 		t.Errorf("%d of %d are pending and cost %d bytes each, want at most %d", g.Pending, n, each, most)
+	}
+	ends := guard.Ends{ServerPort: 80}
+	put(&ends.Server, []byte{198, 18, 200, 7})
+	if a := testing.AllocsPerRun(100, func() {
+		if w, _ := s.keeper.enroll(&ends, true, func() *ward { return &ward{ends: ends} }); w != nil {
+			t.Error("there is a place for one more")
+		}
+	}); a > 0 {
+		t.Errorf("one for whom there is no place costs %v allocations", a)
 	}
 	refuse.Store(true)
 	s.keeper.mu.Lock()
