@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"hawser/e2e/lab"
 	"hawser/e2e/pair"
@@ -72,6 +76,47 @@ func TestTproxyStop(t *testing.T) {
 	t.Run("stop", func(t *testing.T) { stopWithOpenFlows(t, "edge", tproxy(t, pair.Options{})) })
 	t.Run("kill", func(t *testing.T) { kill(t, "edge", tproxy(t, pair.Options{})) })
 	t.Run("kill and cleanup", func(t *testing.T) { killThenCleanup(t, tproxy(t, pair.Options{})) })
+	t.Run("ports again", func(t *testing.T) { portsAgain(t, tproxy(t, pair.Options{})) })
+}
+
+// portsAgain: a client that takes a port again to the same server after the edge
+// has stopped gets through at once, although the edge's kernel has had a socket of
+// that connection in TIME_WAIT, where the server had closed first.
+func portsAgain(t *testing.T, o pair.Options) {
+	r := start(t, fast(), o)
+	r.serve(80, sender(1000)) // and closes
+	dial := func(f lab.Family, limit time.Duration) error {
+		d := net.Dialer{Timeout: limit, LocalAddr: &net.TCPAddr{Port: 5000}, Control: func(_, _ string, rc syscall.RawConn) error {
+			return setSockopt(rc, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		}}
+		return r.Do("client", func() error {
+			c, err := d.Dial("tcp", r.origin(f, 80))
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(limit))
+			_, err = io.ReadAll(c) // the server closes first
+			return err
+		})
+	}
+	for _, f := range []lab.Family{lab.IPv4, lab.IPv6} {
+		if err := dial(f, 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.pair.WaitIdle(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.stop("edge"); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []lab.Family{lab.IPv4, lab.IPv6} {
+		began := time.Now()
+		if err := dial(f, 20*time.Second); err != nil {
+			t.Errorf("IPv%d, after %v: %v", f, time.Since(began), err)
+		}
+	}
 }
 
 // TestTproxyBridge: two clients behind a bridge, as most edges have it, are

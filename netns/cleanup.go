@@ -60,7 +60,8 @@ func removeByName(u *undoer, n names) (done []string, err error) {
 		tagged, err := taggedRules()
 		errs = append(errs, err)
 		entries = append(entries, tagged...)
-		entries = append(entries, entry{Do: undoRoutes, Family: 4}, entry{Do: undoRoutes, Family: 6})
+		entries = append(entries, entry{Do: undoRoutes, Family: 4}, entry{Do: undoRoutes, Family: 6},
+			entry{Do: undoTaken, Family: 4}, entry{Do: undoTaken, Family: 6})
 	}
 	entries = append(entries, entry{Do: undoLink, Name: hubHost, MAC: n.hostMAC().String()})
 	there, err := spaceByName(n)

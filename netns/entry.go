@@ -22,6 +22,7 @@ const (
 	undoRoutes = "routes"    // Family, Number
 	undoChain  = "chain"     // Family, Table, Chain
 	undoJump   = "jump"      // Family, Table, Chain, Rule
+	undoTaken  = "sockets"   // Family
 	undoTable  = "table"     // Family, Table: remove built-in chains that are empty
 )
 
@@ -131,6 +132,9 @@ func (u *undoer) undo(e entry) (string, error) {
 	case undoRoutes:
 		n, err := removeRoutes(e.Family, e.Number)
 		return told(n > 0, err, "%d IPv%d routes of table %d", n, e.Family, e.Number)
+	case undoTaken:
+		n, err := forgetSockets(e.Family)
+		return told(n > 0, err, "%d sockets of clients' IPv%d connections", n, e.Family)
 	}
 	return u.undoFirewall(e)
 }

@@ -65,11 +65,18 @@ func (p Plan) socket(family int) (netip.AddrPort, bool) {
 	return netip.AddrPort{}, false
 }
 
-// claim comes first: the chain with our tag is the sign by which others tell
+// claim comes first, after what must be undone last: the chain with our tag is the sign by which others tell
 // that the ip rules and routes are ours, as hub0 is where there is a hub.
 func (b *builder) claim() error {
 	if err := checkBridges(b.plan); err != nil {
 		return err
+	}
+	for _, fw := range b.families {
+		b.add(step{
+			what: fmt.Sprintf("sockets of clients' IPv%d connections", fw.family),
+			undo: []entry{{Do: undoTaken, Family: fw.family}}, // after all that leads to them
+			do:   func() error { return nil },
+		})
 	}
 	for _, fw := range b.families {
 		to, ok := b.plan.socket(fw.family)
