@@ -51,7 +51,7 @@ type mmsg struct {
 // NewSender returns a sender of rate SYNs per second to a server behind the
 // edge, or to the edge itself. Sources are below 10.64.0.0/11.
 func NewSender(l *lab.Lab, to netip.AddrPort, rate int) (*Sender, error) {
-	s := &Sender{rate: rate, random: rand.New(rand.NewPCG(1, 2))}
+	s := &Sender{rate: rate, random: rand.New(rand.NewPCG(rand.Uint64(), 2))} // connection tracking knows those of the flood before
 	err := l.Do("client1", func() error {
 		dev, err := net.InterfaceByName("eth0")
 		if err != nil {
