@@ -23,7 +23,9 @@ func (s *Session) join(f *flow, client netip.Addr, t wire.Terms) {
 }
 
 // backlog is how many bytes may wait here in all: two round trips of what the
-// links carry together, or two of their windows.
+// links carry together, or two of their windows. Where links are fast the processors
+// are the bottleneck: bytes that waited would have left their caches by the time that
+// they are sent, and the worker is quick to bring others.
 type backlog struct {
 	srtt time.Duration
 	rate float64
@@ -32,8 +34,10 @@ type backlog struct {
 
 // Limits of what waits here.
 const (
-	backlogFloor = 64 << 10 // per flow, bytes
-	askStep      = 32 << 10 // more room than this is worth telling the worker
+	backlogFloor = 64 << 10  // per flow, bytes
+	backlogFast  = 256 << 10 // in all where links are fast
+	fastRate     = 62.5e6    // bytes per second together, 500 Mbit/s: fast; half of it: not at all
+	askStep      = 32 << 10  // more room than this is worth telling the worker
 )
 
 func (b *backlog) add(l *link) {
@@ -47,6 +51,8 @@ func (b *backlog) add(l *link) {
 // closes its window: users wait where they come from, not in the pair.
 func (s *Session) allowance(f *flow) int {
 	all := max(2*s.backlog.srtt.Seconds()*s.backlog.rate, 2*float64(s.backlog.caps))
+	slow := min(max(2-2*s.backlog.rate/fastRate, 0), 1)
+	all = max(slow*all, min(all, backlogFast))
 	return max(int(all*s.order.Share(&f.node)), backlogFloor)
 }
 
