@@ -10,12 +10,11 @@ import (
 // it brings bytes in order over a line that loses packets, sends what was lost
 // again, is governed by BBR, and tells what it knows of its path. What it has
 // not sent yet is little (TCP_NOTSENT_LOWAT). Acknowledgements need only time
-// on the line back.
-//
-// An outage is over for it half a second after the line lives again, at most: a
-// real link has another connection by then.
+// on the line back. It times out as the kernel's does, a second apart at most
+// (TCP_RTO_MAX_MS), and begins with one packet then.
 type TCP struct {
-	Unsent int // bytes that it takes beyond what it has sent
+	Unsent int    // bytes that it takes beyond what it has sent
+	Again  uint64 // bytes that it has sent once more
 
 	events    *Events
 	out, back *Line
@@ -43,6 +42,8 @@ type TCP struct {
 	waking   bool
 	rto      int // number of the newest timer
 	backoff  int
+	high     uint64   // losses are made good when all before it has come
+	closed   bool     // sends nothing more
 	wanting  []func() // that wait for room
 
 	// The receiver.
@@ -75,7 +76,7 @@ const (
 	headers   = 52
 	notSent   = 16 << 10
 	rtoMin    = 200 * time.Millisecond
-	rtoMost   = 500 * time.Millisecond
+	rtoMost   = time.Second
 	reordered = 3 // packets that may overtake one that is not lost
 )
 
@@ -84,7 +85,22 @@ func (e *Events) NewTCP(out, back *Line) *TCP {
 	t := &TCP{Unsent: notSent, events: e, out: out, back: back, sureAt: e.now, firstAt: e.now, largest: -1}
 	t.srtt = out.Delay + back.Delay // of the handshake
 	t.rttvar = t.srtt / 4
+	t.ctl.begin(t.srtt, 0)
 	return t
+}
+
+// Close ends the connection: nothing is sent any more. All records that were
+// given and have not come arrive when the present event is over, for their owner
+// to release.
+func (t *TCP) Close() {
+	t.closed = true
+	t.events.After(0, func() {
+		marks := t.marks
+		t.marks, t.wanting = nil, nil
+		for _, m := range marks {
+			m.arrive()
+		}
+	})
 }
 
 // Send takes a record of size bytes; arrive is called when it and all before it
@@ -114,8 +130,9 @@ func (t *TCP) makeRoom() {
 // Pace bounds the rate, bytes per second; 0: no limit.
 func (t *TCP) Pace(rate float64) { t.most = rate }
 
-// Urge makes it look for more than it has found, as at the start.
-func (t *TCP) Urge() { t.ctl.state, t.ctl.best, t.ctl.stale = bbrStart, 0, 0 }
+// Urge makes it look for more than it has found, as at the start: BBR begins
+// anew with the window that it has.
+func (t *TCP) Urge() { t.ctl.begin(t.srtt, t.sure) }
 
 // Sense says what the transport knows.
 func (t *TCP) Sense() scheduler.Sense {
@@ -126,13 +143,13 @@ func (t *TCP) Sense() scheduler.Sense {
 
 func (t *TCP) rate() float64 {
 	if t.most > 0 {
-		return min(t.most, t.ctl.pace(t.srtt))
+		return min(t.most, t.ctl.pace())
 	}
-	return t.ctl.pace(t.srtt)
+	return t.ctl.pace()
 }
 
 func (t *TCP) send() {
-	for t.flying < t.ctl.window() {
+	for !t.closed && t.flying < t.ctl.window() {
 		p, ok := t.pending()
 		if !ok {
 			t.limited = t.sure + uint64(t.flying) + 1
@@ -188,6 +205,7 @@ func (t *TCP) transmit(p span) {
 		t.next = p.to
 	} else {
 		t.again = t.again[1:]
+		t.Again += uint64(size)
 	}
 	t.flight = append(t.flight, k)
 	t.flying += size
@@ -203,6 +221,9 @@ func (t *TCP) transmit(p span) {
 
 // receive is the other end: it acknowledges every packet.
 func (t *TCP) receive(k packed) {
+	if t.closed {
+		return
+	}
 	t.early = merge(t.early, k.span, t.come)
 	if len(t.early) > 0 && t.early[0].from <= t.come {
 		t.come = t.early[0].to
@@ -244,8 +265,11 @@ func merge(all []span, s span, come uint64) []span {
 }
 
 func (t *TCP) acknowledged(number int64, come uint64, ahead int) {
+	if t.closed {
+		return
+	}
 	now := t.events.now
-	s := rateSample{now: now}
+	s := rateSample{now: now, before: t.flying}
 	t.largest = max(t.largest, number)
 	for i := range t.flight {
 		k := &t.flight[i]
@@ -258,6 +282,7 @@ func (t *TCP) acknowledged(number int64, come uint64, ahead int) {
 		k.gone = true
 		t.flying -= int(k.to - k.from)
 		t.sure += k.to - k.from
+		s.acked += int(k.to - k.from)
 		t.sureAt = now
 		if k.number == number {
 			s.rtt = now.Sub(k.at)
@@ -268,12 +293,16 @@ func (t *TCP) acknowledged(number int64, come uint64, ahead int) {
 	if come >= t.acked {
 		t.acked, t.ahead = come, ahead
 	}
+	t.sure = max(t.sure, come) // a time-out forgets what comes late
 	if s.rtt > 0 {
 		t.rttvar += ((t.srtt - s.rtt).Abs() - t.rttvar) / 4
 		t.srtt += (s.rtt - t.srtt) / 8
 	}
 	t.backoff = 0
-	t.detect()
+	if t.acked >= t.high {
+		t.ctl.whole()
+	}
+	s.lost = t.detect()
 	s.inFlight, s.delivered = t.flying, t.sure
 	t.ctl.acked(s)
 	t.arm()
@@ -291,20 +320,26 @@ func (t *TCP) sample(s *rateSample, k *packed) {
 	t.firstAt = k.at
 }
 
-// detect finds packets that others have overtaken.
-func (t *TCP) detect() {
+// detect finds packets that others have overtaken, and returns their bytes.
+func (t *TCP) detect() (lost int) {
 	for i := range t.flight {
 		k := &t.flight[i]
 		if k.number > t.largest-reordered {
 			break
 		}
 		if !k.gone {
+			lost += int(k.to - k.from)
 			t.lose(k)
 		}
 	}
 	for len(t.flight) > 0 && t.flight[0].gone {
 		t.flight = t.flight[1:]
 	}
+	if lost > 0 && t.acked >= t.high {
+		t.high = t.next
+		t.ctl.holes()
+	}
+	return lost
 }
 
 func (t *TCP) lose(k *packed) {
@@ -317,9 +352,9 @@ func (t *TCP) lose(k *packed) {
 func (t *TCP) arm() {
 	t.rto++
 	mine := t.rto
-	wait := (t.srtt + max(4*t.rttvar, rtoMin)) << min(t.backoff, 4)
-	t.events.After(min(wait, max(rtoMost, 2*t.srtt)), func() {
-		if t.rto != mine || t.flying == 0 {
+	wait := min((t.srtt+max(4*t.rttvar, rtoMin))<<min(t.backoff, 4), rtoMost)
+	t.events.After(wait, func() {
+		if t.rto != mine || t.flying == 0 || t.closed {
 			return
 		}
 		t.backoff++
@@ -329,6 +364,8 @@ func (t *TCP) arm() {
 			}
 		}
 		t.flight = nil
+		t.high = t.next
+		t.ctl.timeout()
 		t.send()
 		t.arm()
 	})

@@ -54,6 +54,7 @@ var variants = []variant{
 	{name: "no caps in flight", omit: scheduler.Omit{Caps: true}},
 	{name: "no just-in-time pull (1 MB of transport buffer, no caps)", omit: scheduler.Omit{Caps: true}, unsent: 1 << 20},
 	{name: "transports tell nothing", blind: true},
+	{name: "a fresh connection although the old one speaks again", anew: true},
 	{name: "no rate follower", omit: scheduler.Omit{Follower: true}},
 	{name: "earliest that never waits", path: func(scheduler.Path) scheduler.Path { return impatience{} }},
 	{name: "path minrtt", kinds: scheduler.Kinds{Path: scheduler.PathMinRTT}},
@@ -75,10 +76,10 @@ func TestAblationTable(t *testing.T) {
 		if *ablationOnly != "" && !slices.Contains(strings.Split(*ablationOnly, ","), g.name) {
 			continue
 		}
-		fmt.Printf("\n%s\n\n| variant | Mbit/s | longest stall ms | extra %% | message p50 / p99 ms | 100 KB p50 ms | queue p50 ms | found it full |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n", g.title())
+		fmt.Printf("\n%s\n\n| variant | Mbit/s | of the capacity | longest stall ms | extra %% | message p50 / p99 ms | 100 KB p50 ms | queue p50 ms | found it full |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n", g.title())
 		for _, v := range variants {
 			o := g.run(v, 1, 2)
-			fmt.Printf("| %s | %.1f | %.0f | %.1f | %.0f / %.0f | %.0f | %.0f | %d |\n", v.name, mean(o.goodput), slices.Max(o.stall), mean(o.extra),
+			fmt.Printf("| %s | %.1f | %.3f | %.0f | %.1f | %.0f / %.0f | %.0f | %.0f | %d |\n", v.name, mean(o.goodput), mean(o.used), slices.Max(o.stall), mean(o.extra),
 				quantile(o.message, 0.5), quantile(o.message, 0.99), quantile(o.object, 0.5), o.worstQueue(), o.dropped)
 		}
 	}

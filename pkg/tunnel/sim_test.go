@@ -26,7 +26,7 @@ type sim struct {
 	flows       []*simFlow
 	rnd         *rand.Rand
 	wires       [][2]*simlink.Wire // by link: away from the edge, from the cloud
-	ways        [][2]way           // the same, or what stands in their place
+	uplinks     []*simUplink       // where lines are below
 	faults      int                // wrong bytes
 }
 
@@ -45,8 +45,16 @@ type simSide struct {
 	timer   int  // number of the newest timer; older ones are void
 	peer    *simSide
 	byID    map[stream.ID]*simFlow
-	carries []*conn
+	carries []*simConn
 	spent   time.Duration // by the loop, real time
+}
+
+// simConn is one end of a link's connection.
+type simConn struct {
+	*conn
+	way   way
+	there *simConn // the other end
+	over  bool     // its loop has closed it
 }
 
 // simFlow is a request of a client and its answer.
@@ -78,11 +86,15 @@ func newSim(seed uint64, links []simLink) *sim {
 		spec := simlink.Spec{Rate: l.mbit * mbit, Delay: l.rtt / 2}
 		up, down := m.NewWire(spec), m.NewWire(spec)
 		m.wires = append(m.wires, [2]*simlink.Wire{up, down})
-		m.ways = append(m.ways, [2]way{up, down})
-		m.edge.attach(i, simCarrier{rtt: l.rtt})
-		m.cloud.attach(i, simCarrier{rtt: l.rtt})
+		m.connect(i, simCarrier{rtt: l.rtt}, simCarrier{rtt: l.rtt}, up, down)
 	}
 	return m
+}
+
+// connect gives link i a connection.
+func (m *sim) connect(i int, edge, cloud Carrier, up, down way) {
+	e, c := m.edge.attach(i, edge, up), m.cloud.attach(i, cloud, down)
+	e.there, c.there = c, e
 }
 
 // newBareSim is one without links.
@@ -119,12 +131,14 @@ func (simCarrier) Pace(float64) {}
 func (simCarrier) Close(error) {}
 
 // attach gives the side its end of link i.
-func (sd *simSide) attach(i int, end Carrier) {
+func (sd *simSide) attach(i int, end Carrier, w way) *simConn {
 	c := newConn(&link{info: LinkInfo{ID: i, Name: fmt.Sprint(i), Transport: "sim"}}, end)
 	c.bulk.rx = make(chan *rxBatch, 1<<16) // the loop gives back what nobody fills again
-	sd.carries = append(sd.carries, c)
+	sc := &simConn{conn: c, way: w}
+	sd.carries = append(sd.carries, sc)
 	sd.in.attached = append(sd.in.attached, c)
 	sd.wake()
+	return sc
 }
 
 // wake makes a turn of the side's loop due now.
@@ -145,9 +159,10 @@ func (sd *simSide) turn() {
 	sd.s.drain(in)
 	wait := sd.s.turn()
 	sd.spent += time.Since(began)
-	for i, c := range sd.carries {
-		sd.transmit(i, c)
+	for _, c := range sd.carries {
+		sd.transmit(c)
 	}
+	sd.carries = slices.DeleteFunc(sd.carries, func(c *simConn) bool { return c.over })
 	sd.timer++
 	mine := sd.timer
 	sd.sim.After(wait, func() {
@@ -158,21 +173,29 @@ func (sd *simSide) turn() {
 }
 
 // transmit takes what a connection has flushed, in place of its writer.
-func (sd *simSide) transmit(i int, c *conn) {
+func (sd *simSide) transmit(c *simConn) {
 	for len(c.bulk.rx) > 0 {
 		<-c.bulk.rx
 	}
+	if c.closed {
+		c.over = true
+		sd.in.lost = append(sd.in.lost, lostConn{c.conn, c.err})
+		sd.wake()
+		return
+	}
 	for len(c.bulk.out) > 0 {
 		b := <-c.bulk.out
-		w := sd.sim.ways[i][0]
-		if !sd.s.cfg.Edge {
-			w = sd.sim.ways[i][1]
-		}
 		for _, r := range b.recs {
 			block := bytes.Clone(r.Block)
-			w.Send(len(block)+r.Body.Len(), func() { sd.peer.arrive(i, block, r.Body) })
+			c.way.Send(len(block)+r.Body.Len(), func() {
+				if c.over {
+					r.Body.Release() // its transport was closed
+					return
+				}
+				sd.peer.arrive(c.there, block, r.Body)
+			})
 		}
-		w.Room(func() {
+		c.way.Room(func() {
 			sd.in.room = append(sd.in.room, b)
 			sd.wake()
 		})
@@ -180,8 +203,7 @@ func (sd *simSide) transmit(i int, c *conn) {
 }
 
 // arrive brings a record, in place of a reader.
-func (sd *simSide) arrive(i int, block []byte, body buffer.Seg) {
-	c := sd.carries[i]
+func (sd *simSide) arrive(c *simConn, block []byte, body buffer.Seg) {
 	b := &rxBatch{strand: c.bulk, at: sd.sim.Now()}
 	if err := b.decode(block, body); err != nil {
 		panic(err)

@@ -38,6 +38,7 @@ type variant struct {
 	path   func(scheduler.Path) scheduler.Path
 	unsent int  // bytes that a transport takes beyond what it has sent; 0: few
 	blind  bool // transports tell nothing
+	anew   bool // a race for another connection goes on although the old one speaks again
 }
 
 // lineCarrier is the end of a link with a TCP connection.
@@ -61,6 +62,9 @@ func (c lineCarrier) Urge() { c.tcp.Urge() }
 // Pace implements Carrier.
 func (c lineCarrier) Pace(rate float64) { c.tcp.Pace(rate) }
 
+// Close implements Carrier.
+func (c lineCarrier) Close(error) { c.tcp.Close() }
+
 // enter builds the simulation of a variant in a terrain.
 func (g terrain) enter(v variant, seed uint64) (*sim, [][2]*simlink.Line) {
 	m := newBareSim(seed, v.kinds)
@@ -68,17 +72,14 @@ func (g terrain) enter(v variant, seed uint64) (*sim, [][2]*simlink.Line) {
 	for i, l := range g.lines {
 		pair := [2]*simlink.Line{m.line(l, 100*seed+uint64(2*i+1)), m.line(l, 100*seed+uint64(2*i+2))}
 		lines = append(lines, pair)
-		up, down := m.NewTCP(pair[0], pair[1]), m.NewTCP(pair[1], pair[0])
-		m.ways = append(m.ways, [2]way{up, down})
-		for _, end := range []struct {
-			sd  *simSide
-			tcp *simlink.TCP
-		}{{m.edge, up}, {m.cloud, down}} {
-			end.tcp.Unsent = max(end.tcp.Unsent, v.unsent)
-			end.sd.attach(i, lineCarrier{simCarrier{rtt: l.rtt}, end.tcp, v.blind})
-			end.sd.s.findLink(i).est.Omit = v.omit
+		u := &simUplink{sim: m, id: i, lines: pair, v: v}
+		m.uplinks = append(m.uplinks, u)
+		u.connect()
+		for _, sd := range []*simSide{m.edge, m.cloud} {
+			sd.s.findLink(i).est.Omit = v.omit
 		}
 	}
+	m.edge.s.cfg.Silent = func(i int, silent bool) { m.uplinks[i].tell(silent) }
 	for _, sd := range []*simSide{m.edge, m.cloud} {
 		if v.data != nil {
 			sd.s.copies = v.data(sd.s.copies)
@@ -106,6 +107,8 @@ func (m *sim) line(l lineSpec, seed uint64) *simlink.Line {
 // outcome is what came of a variant in a terrain.
 type outcome struct {
 	goodput []float64 // of the bulk download by run, Mbit/s of payload
+	used    []float64 // the same as a share of what the lines could carry
+	went    []went    // where the capacity of each uplink went
 	stall   []float64 // the longest by run, ms
 	extra   []float64 // received twice by run, % of what was received
 	message []time.Duration
@@ -126,7 +129,7 @@ const (
 // run lets a bulk download, messages and small objects through a terrain. Each
 // seed has its own losses, and begins a little later.
 func (g terrain) run(v variant, seeds ...uint64) (out outcome) {
-	out.queue = make([][]time.Duration, len(g.lines))
+	out.queue, out.went = make([][]time.Duration, len(g.lines)), make([]went, len(g.lines))
 	for _, seed := range seeds {
 		g.runOnce(v, seed, &out)
 	}
@@ -152,8 +155,11 @@ func (g terrain) runOnce(v variant, seed uint64, out *outcome) {
 			}
 		})
 	}
+	offered, ends := 0.0, m.Now().Add(g.d)
+	m.After(simWarm, func() { m.watch(lines, ends, out.went, &offered) })
 	m.Run(m.Now().Add(g.d), nil)
 	out.goodput = append(out.goodput, float64(bulk.got-base)/mbit/(g.d-simWarm).Seconds())
+	out.used = append(out.used, float64(bulk.got-base)/offered)
 	out.stall = append(out.stall, max(bulk.longest, m.Now().Sub(bulk.last)).Seconds()*1000)
 	out.extra = append(out.extra, 100*float64(m.duplicates())/float64(m.edge.s.count.BytesReceived))
 	out.message = append(out.message, talk.end()...)
@@ -274,7 +280,7 @@ func terrains() []terrain {
 		{name: "satellite", lines: []lineSpec{wifi, {mbit: 20, rtt: 200 * time.Millisecond}}, d: 12 * time.Second},
 		{name: "slow", lines: []lineSpec{{mbit: 10, rtt: 20 * time.Millisecond}, {mbit: 5, rtt: 80 * time.Millisecond}}, d: 10 * time.Second},
 		{name: "outage", about: "; each dies for a second, in turn", lines: []lineSpec{wifi, lte}, d: 10 * time.Second, script: outages},
-		{name: "train", about: " at first; rates and round trips change every second or two, tunnels", lines: []lineSpec{car, car}, d: 20 * time.Second, script: journey},
+		{name: "train", about: " at first; rates and round trips change every second or two, tunnels", lines: []lineSpec{car, car}, d: 30 * time.Second, script: journey},
 	}
 }
 
@@ -292,23 +298,26 @@ func (m *sim) dead(l [2]*simlink.Line, at, lasts time.Duration) {
 	m.After(at+lasts, set(false))
 }
 
-// journey is twenty seconds of two operators on a train, as `bench paths -only
+// journey is thirty seconds of two operators on a train, as `bench paths -only
 // train` has them: 2 to 60 Mbit/s and 40 to 120 ms, changed every second or two,
 // and tunnels.
 func journey(m *sim, lines [][2]*simlink.Line) {
+	const ms = time.Millisecond
 	rng := rand.New(rand.NewPCG(11, 22))
 	for _, l := range lines {
-		for at := time.Duration(0); at < 20*time.Second; at += time.Second + time.Duration(rng.Int64N(int64(time.Second))) {
-			rate := (2 + 58*rng.Float64()*rng.Float64()) * mbit
-			delay := 20*time.Millisecond + time.Duration(rng.Int64N(int64(40*time.Millisecond)))
+		for at := time.Duration(0); at < 30*time.Second; at += time.Second + time.Duration(rng.Int64N(int64(time.Second))) {
+			rate := float64(int64((2+58*rng.Float64()*rng.Float64())*1e6)) / 8
+			delay := 20*ms + time.Duration(rng.Int64N(int64(40*ms)))
 			m.After(at, func() {
 				for _, dir := range l {
-					dir.Rate, dir.Delay, dir.Queue = rate, delay, max(int(0.3*rate), 3000)
+					dir.Rate, dir.Delay, dir.Queue = rate, delay, int(0.3*rate)
 				}
 			})
 		}
 	}
-	for _, o := range [][3]int{{0, 3000, 700}, {1, 6000, 2500}, {0, 11000, 3000}, {1, 13200, 800}, {1, 17000, 500}} {
-		m.dead(lines[o[0]], time.Duration(o[1])*time.Millisecond, time.Duration(o[2])*time.Millisecond)
+	for _, o := range [][3]time.Duration{
+		{0, 3000, 3700}, {1, 6000, 8500}, {0, 11000, 14000}, {1, 13200, 14000}, {1, 17000, 17500}, {0, 20000, 21200}, {1, 20200, 22500}, {0, 26000, 27500},
+	} {
+		m.dead(lines[o[0]], o[1]*ms, (o[2]-o[1])*ms)
 	}
 }
