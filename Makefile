@@ -51,6 +51,7 @@ vet: ## gofmt and go vet
 	@unformatted=$$(gofmt -l $(SOURCE)); \
 		[ -z "$$unformatted" ] || { echo "run gofmt -w on:" $$unformatted >&2; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags cardfaults ./pkg/box
 
 unit: ## unit tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout 20m $(UNIT)
@@ -90,7 +91,7 @@ bench-lan: setup build ## clients on LANs that lose packets, beside kernel Cubic
 bench-cards: ## inline, pool and kernel cards at 1, 4 and 16 KB: what card.kind auto rests on
 	$(GO) test -run '^$$' -bench Table -benchtime 1x ./pkg/card
 
-soak: setup build ## an hour of load under random faults, every byte checked; SOAK="-for 5m -seed 7" for less
+soak: setup build ## an hour of load under random faults of uplinks and crypto cards, every byte checked; SOAK="-for 5m -seed 7" for less
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/soak $(SOAK)
 
 ablation: ## what each mechanism of the scheduler brings, in virtual time, 4 minutes; ABLATION="-terrain loss,train" for some

@@ -121,7 +121,7 @@ func (s *soak) judge() error {
 	s.print(last)
 	fmt.Printf("flows by kind (download, upload, echo, client abort, server abort): %v\n", counts(s.done[:]))
 	fmt.Printf("faults (blackhole, one way, all, loss, rate, resets): %v\n", counts(s.faults[:]))
-	bad := append(s.leftover(last), s.grown()...)
+	bad := append(append(s.leftover(last), s.grown()...), s.cards()...)
 	if n := s.failed.Load(); n > 0 {
 		bad = append(bad, fmt.Errorf("%d failures", n))
 	}

@@ -30,6 +30,7 @@ type soak struct {
 	to     string
 	seed   uint64
 	flows  int
+	flaws  bool // the agents' cards have faults
 	began  time.Time
 
 	done   [kinds]atomic.Int64
@@ -56,15 +57,21 @@ func run() error {
 	intercept := flag.String("intercept", "hub", "how the edge takes connections: hub or tproxy")
 	card := flag.String("card", "pool", "the agents' crypto card: inline or pool")
 	transport := flag.String("transport", "auto", "of the links: auto, tcp or quic")
+	flaws := flag.Bool("card-faults", true, "the agents' pools have the faults of a poor accelerator")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := lab.CleanStale(); err != nil {
 		return err
 	}
-	s := &soak{seed: *seed, flows: *flows}
+	s := &soak{seed: *seed, flows: *flows, flaws: *flaws && *card == "pool"}
 	fmt.Printf("soak for %v, seed %d, %d flows at a time, intercept %s, card %s, links %s\n", *length, s.seed, s.flows, *intercept, *card, *transport)
-	err := s.open(pair.Options{Intercept: *intercept, Egress: map[string]string{"hub": "hub", "tproxy": "socket"}[*intercept], Card: *card, Transport: *transport})
+	remove, err := s.agents()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	err = s.open(pair.Options{Intercept: *intercept, Egress: map[string]string{"hub": "hub", "tproxy": "socket"}[*intercept], Card: *card, Transport: *transport})
 	if err == nil {
 		err = s.play(ctx, *length)
 	}

@@ -63,7 +63,7 @@ func (c *cards) open(poller *sock.Poller) (card.Channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	guard, err := card.NewGuard(channel, card.GuardOptions{Depth: c.queue})
+	guard, err := card.NewGuard(flawed(channel), card.GuardOptions{Depth: c.queue})
 	if err == nil {
 		err = poller.Attach(channel.FD())
 	}

@@ -48,74 +48,9 @@ func pooled(threads, queue int) func(*testing.T, uint64, func()) card.Channel {
 	}
 }
 
-// faultCard loses jobs, gives them back undone, calls good records forged,
-// refuses at random, is slow and stalls.
-type faultCard struct {
-	*slowCard
-	own  *rand.Rand
-	lost []*card.Job
-	hit  [4]int // of each fault
-}
-
-func (c *faultCard) TryPut(j *card.Job) bool {
-	if c.dice(20) == 0 {
-		c.hit[0]++
-		return false
-	}
-	return c.slowCard.TryPut(j)
-}
-
-func (c *faultCard) dice(n int) int { return c.own.IntN(n) }
-
-func (c *faultCard) TryGet() *card.Job {
-	j := c.slowCard.TryGet()
-	if j == nil || j.Err != nil {
-		return j
-	}
-	switch c.dice(30) {
-	case 0: // and comes late, or never
-		c.hit[1]++
-		c.lost = append(c.lost, j)
-		return c.TryGet()
-	case 1:
-		c.hit[2]++
-		j.Out.Release()
-		j.Out, j.Err = buffer.Seg{}, card.ErrLost
-	case 2:
-		if j.Op == card.Open {
-			c.hit[3]++
-			j.Out.Release()
-			j.Out, j.Err = buffer.Seg{}, card.ErrForged
-		}
-	}
-	if len(c.lost) > 0 && c.dice(3) == 0 {
-		late := c.lost[0]
-		c.lost = append(c.lost[1:], j)
-		return late
-	}
-	return j
-}
-
-func (c *faultCard) Park(now time.Time) (time.Duration, bool) {
-	if len(c.lost) > 0 && c.dice(4) == 0 { // after a while they come back
-		c.mu.Lock()
-		c.out = append(c.out, c.lost...)
-		c.mu.Unlock()
-		c.lost = nil
-	}
-	return c.slowCard.Park(now)
-}
-
-func (c *faultCard) Close() {
-	c.slowCard.Close()
-	for _, j := range c.lost {
-		j.Out.Release()
-	}
-}
-
 // faulty is a Guard before a card that has all faults but wrong tags.
 func faulty(t *testing.T, seed uint64, wake func()) card.Channel {
-	f := &faultCard{slowCard: newSlowCard(t, seed, 6, wake), own: rand.New(rand.NewPCG(seed, 9))}
+	f := card.NewFaulty(newSlowCard(t, seed, 6, wake), card.FaultOptions{Seed: seed, Every: 15, Late: 100 * time.Millisecond, Stall: 100 * time.Millisecond})
 	g, err := card.NewGuard(f, card.GuardOptions{Depth: 6, Deadline: 40 * time.Millisecond, Retry: time.Millisecond})
 	must(t, err)
 	return checked{Guard: g, t: t, f: f}
@@ -125,16 +60,16 @@ func faulty(t *testing.T, seed uint64, wake func()) card.Channel {
 type checked struct {
 	*card.Guard
 	t *testing.T
-	f *faultCard
+	f *card.Faulty
 }
 
 func (c checked) Close() {
-	n := c.Counts()
+	n, hits := c.Counts(), c.f.Hits()
 	// What was held back may have come again in time, and what is wrong too late.
-	if c.f.hit[2] > 0 && n.Failures == 0 {
-		c.t.Errorf("faults %v, noticed %+v", c.f.hit, n)
+	if hits[card.FaultLost] > 0 && n.Failures == 0 {
+		c.t.Errorf("faults %v, noticed %+v", hits, n)
 	}
-	c.t.Logf("faults %v, noticed %+v", c.f.hit, n)
+	c.t.Logf("faults %v, noticed %+v", hits, n)
 	c.Guard.Close()
 }
 
