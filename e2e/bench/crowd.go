@@ -18,8 +18,9 @@ import (
 const (
 	// crowdPort is the first port of the crowd's servers.
 	crowdPort = 81
-	// crowdShare is how many connections one process of the crowd holds.
-	crowdShare = 18_000
+	// crowdShare is how many connections one process of the crowd holds: fewer
+	// than limits.open_per_client, as each has an address of its own.
+	crowdShare = 16_000
 	// crowdLimit bounds the time to open all connections.
 	crowdLimit = 2 * time.Minute
 )

@@ -41,7 +41,7 @@ const (
 	// idleFlows is how many flows rest at a time.
 	idleFlows = 100_000
 	// idleClients is how many client addresses they come from.
-	idleClients = 4
+	idleClients = 8
 	// restTime is how long flows rest before memory is read: agents give back
 	// what a rush has left behind some seconds after it.
 	restTime = 20 * time.Second
