@@ -126,6 +126,9 @@ func (l *loop) run() {
 				}
 			}
 			l.mu.Unlock()
+			for _, e := range l.ends {
+				l.hand(e) // what pump has brought out
+			}
 			return
 		}
 		for _, e := range l.ends {
