@@ -1,8 +1,8 @@
 // Package buffer holds the reference-counted buffers that carry payload from
 // the raw socket to the link's writev.
 //
-// A Buf is a pooled slab of one of two sizes: small control-sized and
-// interactive payload must not pin a slab that was made for bulk. A Seg is a
+// A Buf is a pooled slab of one of four sizes: what waits in a queue must not
+// pin a slab that is many times as large. A Seg is a
 // byte range of a Buf. Whoever holds a Seg holds one reference of its Buf and
 // must either pass the Seg on or Release it exactly once; the last Release
 // returns the slab to the pool. Bytes reachable through more than one
@@ -24,11 +24,15 @@ const Plain = 16 << 10
 // record's header and tag, and a compressor's worst-case growth.
 const Slack = 512
 
-// Small is the size of a small slab, in bytes.
+// Small is the size of the smallest slab, in bytes: of control-sized and
+// interactive payload.
 const Small = 2 << 10
 
-// Large is the size of a large slab, in bytes.
+// Large is the size of the largest pooled slab, in bytes.
 const Large = Plain + Slack
+
+// sizes are those of pooled slabs, in bytes.
+var sizes = [...]int{Small, 4 << 10, 8 << 10, Large}
 
 // Buf is one reference-counted slab.
 type Buf struct {
@@ -38,23 +42,37 @@ type Buf struct {
 }
 
 var (
-	smallPool = sync.Pool{New: func() any { return &Buf{data: make([]byte, Small)} }}
-	largePool = sync.Pool{New: func() any { return &Buf{data: make([]byte, Large)} }}
-	live      atomic.Int64
+	pools [len(sizes)]sync.Pool
+	live  atomic.Int64
 )
+
+// class is the index of the smallest size with room for n bytes, or len(sizes).
+func class(n int) int {
+	i := 0
+	for i < len(sizes) && n > sizes[i] {
+		i++
+	}
+	return i
+}
+
+// Size returns the length of the slab that Get(n) returns.
+func Size(n int) int {
+	if i := class(n); i < len(sizes) {
+		return sizes[i]
+	}
+	return n
+}
 
 // Get returns a slab with room for at least n bytes and one reference, which
 // the caller owns. n above Large gets a slab of its own that is not pooled.
 func Get(n int) *Buf {
 	var b *Buf
-	switch {
-	case n <= Small:
-		b = smallPool.Get().(*Buf)
-		b.pool = &smallPool
-	case n <= Large:
-		b = largePool.Get().(*Buf)
-		b.pool = &largePool
-	default:
+	if i := class(n); i < len(sizes) {
+		b, _ = pools[i].Get().(*Buf)
+		if b == nil {
+			b = &Buf{data: make([]byte, sizes[i]), pool: &pools[i]}
+		}
+	} else {
 		b = &Buf{data: make([]byte, n)}
 	}
 	b.refs.Store(1)

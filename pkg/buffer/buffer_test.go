@@ -6,8 +6,11 @@ import (
 )
 
 func TestSlabSizes(t *testing.T) {
-	for _, c := range []struct{ n, want int }{{0, Small}, {Small, Small}, {Small + 1, Large}, {Large, Large}, {Large + 1, Large + 1}} {
+	for _, c := range []struct{ n, want int }{{0, Small}, {Small, Small}, {Small + 1, 2 * Small}, {4 * Small, 4 * Small}, {4*Small + 1, Large}, {Large, Large}, {Large + 1, Large + 1}} {
 		b := Get(c.n)
+		if Size(c.n) != c.want {
+			t.Errorf("Size(%d): %d, want %d", c.n, Size(c.n), c.want)
+		}
 		if len(b.Bytes()) != c.want {
 			t.Errorf("Get(%d): %d bytes, want %d", c.n, len(b.Bytes()), c.want)
 		}

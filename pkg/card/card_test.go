@@ -252,7 +252,7 @@ func TestResultSlab(t *testing.T) {
 		codec compress.Codec
 		most  int64
 	}{
-		{noise(100), compress.None, buffer.Small}, {noise(buffer.Plain), compress.None, buffer.Large},
+		{noise(100), compress.None, buffer.Small}, {noise(5000), compress.None, 8 << 10}, {noise(buffer.Plain), compress.None, buffer.Large},
 		{bytes.Repeat([]byte("a"), buffer.Plain), compress.Zstd, buffer.Small},
 	} {
 		j := run(t, c, sealJob(edge, uint32(i), k.plain, k.codec))
@@ -266,8 +266,8 @@ func TestResultSlab(t *testing.T) {
 		o.Out.Release()
 	}
 	big := buffer.Get(buffer.Plain)
-	copy(big.Bytes()[HeaderLen:], noise(5000))
-	j := run(t, c, &Job{Op: Seal, Ring: edge, Flow: 7, Counter: 9, Now: start, Slab: big, N: 5000})
+	copy(big.Bytes()[HeaderLen:], noise(9000))
+	j := run(t, c, &Job{Op: Seal, Ring: edge, Flow: 7, Counter: 9, Now: start, Slab: big, N: 9000})
 	if &j.Out.P[0] != &big.Bytes()[0] {
 		t.Error("a plain record was copied")
 	}

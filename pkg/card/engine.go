@@ -120,10 +120,10 @@ func (j *Job) size() int {
 
 // vessel returns the slab for a record of n bytes. A job with a slab of its own
 // is sealed around its plain text; compressed text comes from the scratch, so
-// the slab is free then. But a short record goes to a small slab: it may wait
-// long in the send queue.
+// the slab is free then. But a record that a smaller slab has room for goes to
+// one: it may wait long in the send queue.
 func (j *Job) vessel(n int) *buffer.Buf {
-	if j.Slab == nil || n <= buffer.Small && len(j.Slab.Bytes()) > buffer.Small {
+	if j.Slab == nil || buffer.Size(n) < len(j.Slab.Bytes()) {
 		return buffer.Get(n)
 	}
 	out := j.Slab
@@ -186,7 +186,7 @@ func (e *engine) unpack(j *Job, packed []byte) error {
 		out.Release()
 		return fmt.Errorf("card: flow %d record %d: %w: %w", j.Flow, j.Counter, ErrMalformed, err)
 	}
-	if n > buffer.Small {
+	if buffer.Size(n) == len(out.Bytes()) {
 		j.Out = out.Seg(0, n)
 		return nil
 	}
