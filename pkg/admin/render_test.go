@@ -11,7 +11,7 @@ const rendered = `edge: train-7
   public key: AAEC=
   version: 0.1.0, protocol 1
   uptime: 1d 2h, since 2026-03-01 12:00:00
-  memory: 12.0 MiB of 256 MiB, peak 40.0 MiB
+  memory: 12.0 MiB of 256 MiB, peak 40.0 MiB; 3.00 MiB kept for the peers
   workers: 2
   card: pool, 1 workers, queue 64, window 4 (configured)
   syn_dropped: 5

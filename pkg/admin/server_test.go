@@ -23,7 +23,7 @@ func sample() Status {
 		Role: "edge", Name: "train-7", Key: "AAEC=", Version: "0.1.0", Protocol: 1,
 		Started: started, Uptime: 93784.5, Workers: 2,
 		Card:   Card{Kind: "pool", Why: "configured", Workers: 1, Queue: 64, Window: 4},
-		Memory: Memory{Used: 12 << 20, Peak: 40 << 20, Budget: 256 << 20},
+		Memory: Memory{Used: 12 << 20, Peak: 40 << 20, Kept: 3 << 20, Budget: 256 << 20},
 		Sessions: []Session{{
 			Peer: "cloud", Key: "BBEC=", State: "up", Since: started.Add(time.Second), Protocol: 1,
 			Links: []Link{

@@ -65,8 +65,9 @@ type Card struct {
 
 // Memory says how much of the flow budget is in use, in bytes.
 type Memory struct {
-	Used   uint64 `json:"used"`
-	Peak   uint64 `json:"peak"`
+	Used   uint64 `json:"used"` // received, and not taken yet
+	Peak   uint64 `json:"peak"` // the most of that
+	Kept   uint64 `json:"kept"` // until the peers have delivered it
 	Budget uint64 `json:"budget"`
 }
 

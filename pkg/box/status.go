@@ -21,7 +21,7 @@ func (w *Workers) Describe(started time.Time, budget *tunnel.Budget, links *link
 	s := admin.Status{
 		Role: "edge", Version: admin.Release, Protocol: wire.VersionMax, Started: started,
 		Uptime: time.Since(started).Seconds(), Workers: len(w.workers), Intercept: w.intercept(), Handshakes: w.guardStatus(), Card: w.cards.status(),
-		Memory:   admin.Memory{Used: uint64(budget.Held()), Peak: uint64(budget.Peak()), Budget: uint64(budget.Limit())},
+		Memory:   admin.Memory{Used: uint64(budget.Held()), Kept: uint64(budget.Kept()), Peak: uint64(budget.Peak()), Budget: uint64(budget.Limit())},
 		Counters: w.counters(links),
 	}
 	if w.opts.Role == card.Cloud {

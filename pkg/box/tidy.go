@@ -64,6 +64,8 @@ func (j *janitor) done(now time.Time, took time.Duration, heap uint64, flows int
 // tidy is the janitor's goroutine; it ends with ctx.
 func (w *Workers) tidy(ctx context.Context) {
 	var j janitor
+	ceiling := newCeiling(w.opts.Memory)
+	defer ceiling.lift()
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	for {
@@ -74,6 +76,7 @@ func (w *Workers) tidy(ctx context.Context) {
 			if w.procs != nil {
 				w.procs.note(now) // spliced connections and floods pass no worker
 			}
+			ceiling.follow(w.flowCount())
 			heap, allocated := heapSize()
 			if !j.due(now, heap, allocated, w.flowCount()) {
 				continue

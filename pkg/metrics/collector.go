@@ -13,6 +13,7 @@ var (
 	uptime    = desc("uptime_seconds", "Time since the agent started.")
 	build     = desc("build_info", "Always 1; the labels say what runs.", "role", "name", "version", "card", "intercept")
 	memUsed   = desc("memory_used_bytes", "Payload of flows held now.")
+	memKept   = desc("memory_kept_bytes", "Payload of flows kept until the peers have delivered it.")
 	memPeak   = desc("memory_peak_bytes", "The most payload of flows held so far.")
 	memBudget = desc("memory_budget_bytes", "The budget for the payload of flows.")
 	counted   = desc("events_total", "What the agent has counted, by the names of status.", "what")
@@ -66,6 +67,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	e.gauge(uptime, s.Uptime)
 	e.gauge(build, 1, s.Role, s.Name, s.Version, s.Card.Kind, s.Intercept)
 	e.gauge(memUsed, float64(s.Memory.Used))
+	e.gauge(memKept, float64(s.Memory.Kept))
 	e.gauge(memPeak, float64(s.Memory.Peak))
 	e.gauge(memBudget, float64(s.Memory.Budget))
 	for what, n := range s.Counters {

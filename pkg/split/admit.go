@@ -341,11 +341,13 @@ func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
 	k.stack.count.accepted.Add(1)
 	k.mu.Lock()
 	c.ep = ep
+	c.furnish()
 	c.up.Store(true)
 	gone, watched, fin := w.left, c.wanted, c.finSent.Load()
 	k.mu.Unlock()
 	switch {
 	case gone:
+		c.uncount()
 		ep.Abort()
 		return
 	case watched:

@@ -55,9 +55,11 @@ type Conn struct {
 	wanted  bool        // Watch was called before up; guarded by keeper.mu
 
 	dialed     bool
-	gone       bool  // Close or Abort was called
-	grown      int32 // bytes of the receive buffer beyond Options.Buffer
-	unmoderate int   // bytes read since the receive buffer was last tuned
+	gone       bool        // Close or Abort was called
+	counted    atomic.Bool // among growth.conns
+	grown      int32       // bytes of both buffers beyond what they began with
+	unmoderate int         // bytes read since the receive buffer was last tuned
+	small      *small      // nil: both buffers began with Options.Buffer
 	to         tcpip.SliceWriter
 	from       payload
 	one        [1][]byte
@@ -266,6 +268,7 @@ func (c *Conn) Writev(bufs [][]byte) (int, error) {
 		c.begin(party.Writable)
 		n, err := c.ep.Write(&c.from, tcpip.WriteOptions{Atomic: true})
 		done += int(n)
+		c.sent(int(n))
 		switch err.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:
@@ -304,6 +307,7 @@ func (c *Conn) Abort() {
 	if c.ward != nil && !c.release(true) {
 		return
 	}
+	c.strip()
 	if c.ep.State() == uint32(tcp.StateTimeWait) {
 		c.ep.Close() // both FINs are acknowledged: there is nothing to reset
 	} else {
@@ -323,6 +327,7 @@ func (c *Conn) Close() {
 	if c.ward != nil && !c.release(false) {
 		return
 	}
+	c.strip()
 	patience := tcpip.TCPUserTimeoutOption(orphanTime)
 	_ = c.ep.SetSockOpt(&patience) // cannot fail
 	c.ep.Close()
@@ -334,7 +339,6 @@ func (c *Conn) forget() {
 		return
 	}
 	c.gone = true
-	c.grow(0)
 	c.inTime()
 	if c.watched.Load() {
 		c.queue.EventUnregister(&c.entry)

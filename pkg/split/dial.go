@@ -95,11 +95,13 @@ func (c *Conn) connect() tcpip.Error {
 		return err
 	}
 	c.ep = ep
+	c.furnish()
 	c.up.Store(true)
 	// Connections to different servers may share a local port.
 	ep.SocketOptions().SetReuseAddress(true)
 	c.stack.keepAlive(ep)
 	if err := ep.Bind(tcpip.FullAddress{NIC: nic, Addr: address(c.local.Addr()), Port: c.local.Port()}); err != nil {
+		c.strip()
 		ep.Close()
 		return err
 	}
@@ -110,6 +112,7 @@ func (c *Conn) connect() tcpip.Error {
 	c.unreserve(ns)
 	if _, started := err.(*tcpip.ErrConnectStarted); !started {
 		c.stack.in.offers.forget(c)
+		c.strip()
 		ep.Close()
 		return err
 	}

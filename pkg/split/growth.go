@@ -1,34 +1,147 @@
 package split
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
-// growth bounds what the receive buffers of a stack's connections have grown by
-// beyond Options.Buffer, all together: netstack bounds each for itself, and a
-// thousand downloads at once would take a gigabyte.
+const (
+	// leastBuffer is what every connection may hold per direction, in bytes.
+	leastBuffer = 4 << 10
+	// keepUpTime is how long as much as a small buffer holds may take to pass for
+	// the buffer to double: whoever takes longer would only keep more.
+	keepUpTime = time.Second
+)
+
+// growth bounds what the buffers of a stack's connections take all together:
+// netstack bounds each for itself, and a thousand downloads at once would take
+// a gigabyte, ten thousand that nobody reads from as much. A connection begins
+// with its part of twice `most` in each direction, with Options.Buffer at most
+// and leastBuffer at least. What buffers grow by beyond that is counted: up to
+// Options.Buffer they grow while it is below four times `most`, further while it
+// is below `most`.
 type growth struct {
-	most  int64        // bytes
+	most  int64        // bytes, Options.MaxGrowth
+	conns atomic.Int64 // connections that netstack has
 	taken atomic.Int64 // bytes
 }
 
-// allows says whether a buffer may grow: by up to Options.MaxBuffer, then.
+// allows says whether a buffer may grow beyond Options.Buffer: by up to
+// Options.MaxBuffer, then.
 func (g *growth) allows() bool { return g.taken.Load() < g.most }
 
-// moderate lets netstack grow the receive buffer to what is read in a round
-// trip.
+// allowsSmall is the same for a buffer below Options.Buffer.
+func (g *growth) allowsSmall() bool { return g.taken.Load() < 4*g.most }
+
+// start is what one of n connections begins with: Options.Buffer or less.
+func (g *growth) start(n int64, buffer int) int {
+	return int(min(max(2*g.most/n, leastBuffer), int64(buffer)))
+}
+
+// small is a connection whose buffers are below Options.Buffer because there
+// were many when it came. netstack tunes buffers by comparing a round trip with
+// the window that was offered first, so that one below that would stay as it is;
+// these double while as much as they hold passes in keepUpTime.
+type small struct {
+	start   int // bytes, of either
+	in, out room
+}
+
+// room is one direction's buffer.
+type room struct {
+	size   int
+	passed int       // bytes since then
+	since  time.Time // when it was last looked at
+}
+
+// furnish gives a new connection its buffers. The caller has set c.ep and
+// nobody else knows that yet.
+func (c *Conn) furnish() {
+	g := &c.stack.growth
+	c.counted.Store(true)
+	n := g.start(g.conns.Add(1), c.stack.opts.Buffer)
+	if n == c.stack.opts.Buffer {
+		return
+	}
+	r := room{size: n, since: time.Now()}
+	c.small = &small{start: n, in: r, out: r}
+	c.ep.SocketOptions().SetReceiveBufferSize(int64(n), false)
+	c.ep.SocketOptions().SetSendBufferSize(int64(n), true) // netstack does not tune it then
+}
+
+// strip takes back what the buffers have been given; c is given up, and netstack
+// had it.
+func (c *Conn) strip() {
+	c.grow(0)
+	c.uncount()
+}
+
+// uncount takes c from the connections that netstack has.
+func (c *Conn) uncount() {
+	if c.counted.Swap(false) {
+		c.stack.growth.conns.Add(-1)
+	}
+}
+
+// moderate lets the receive buffer grow to what is read in a round trip; n bytes
+// more were read.
 func (c *Conn) moderate(n int) {
+	if c.small != nil && c.small.in.size < c.stack.opts.Buffer {
+		if c.double(&c.small.in, n, c.stack.opts.Buffer) {
+			c.ep.SocketOptions().SetReceiveBufferSize(int64(c.small.in.size), false)
+		}
+		return
+	}
 	if c.unmoderate += n; c.unmoderate < moderateAfter {
 		return
 	}
 	if c.stack.growth.allows() {
 		c.ep.ModerateRecvBuf(c.unmoderate)
-		c.grow(int(c.ep.SocketOptions().GetReceiveBufferSize()) - c.stack.opts.Buffer)
+		size := int(c.ep.SocketOptions().GetReceiveBufferSize())
+		if c.small != nil {
+			c.small.in.size = size
+		}
+		c.grow(size - c.stack.opts.Buffer)
 	}
 	c.unmoderate = 0
 }
 
-// grow notes by how much the receive buffer has grown in all.
+// sent lets a small send buffer grow; n bytes more were written.
+func (c *Conn) sent(n int) {
+	if c.small != nil && c.double(&c.small.out, n, c.stack.opts.MaxBuffer) {
+		c.ep.SocketOptions().SetSendBufferSize(int64(c.small.out.size), false)
+	}
+}
+
+// double notes n bytes that have passed r and doubles it, up to limit, if that
+// is wanted and allowed.
+func (c *Conn) double(r *room, n, limit int) bool {
+	g := &c.stack.growth
+	allows := g.allows
+	if r.size < c.stack.opts.Buffer {
+		allows = g.allowsSmall
+	}
+	if r.passed += n; r.passed < r.size || r.size >= limit {
+		return false
+	}
+	now := time.Now()
+	keepsUp := now.Sub(r.since) <= keepUpTime
+	r.passed, r.since = 0, now
+	if !keepsUp || !allows() {
+		return false
+	}
+	r.size = min(2*r.size, limit)
+	c.grow(0)
+	return true
+}
+
+// grow notes by how much the receive buffer has grown beyond Options.Buffer, and
+// what small buffers have grown by.
 func (c *Conn) grow(by int) {
 	by = max(by, 0)
+	if c.small != nil && !c.gone {
+		by = c.small.in.size + c.small.out.size - 2*c.small.start
+	}
 	c.stack.growth.taken.Add(int64(by) - int64(c.grown))
 	c.grown = int32(by)
 }

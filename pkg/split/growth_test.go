@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"hawser/pkg/party"
 )
 
 // TestGrowthIsBounded: receive buffers grow where a client sends all it can, but
@@ -40,4 +42,54 @@ func TestGrowthIsBounded(t *testing.T) {
 		t.Errorf("buffers have grown by %d bytes, want 1 to %d", peak, most)
 	}
 	waitFor(t, "what ended connections had", func() bool { return s.growth.taken.Load() == 0 })
+}
+
+// TestManyBeginSmall: each of many connections begins with its part, and one that
+// is read grows to the room that a connection has alone; what ended connections
+// had is free again.
+func TestManyBeginSmall(t *testing.T) {
+	const clients, buffer = 64, 128 << 10
+	l := newLab(t, true)
+	o := l.options(0, 1)
+	o.Buffer, o.MaxGrowth = buffer, 512<<10 // 2 * 512 KB / 64 = 16 KB
+	conns := make(chan *Conn, clients)
+	s, _ := l.start(o, func(c *Conn) { conns <- c })
+	var last *Conn
+	for i := range clients {
+		client := l.dial(anywhere(false, 4711))
+		_ = client.SetWriteDeadline(time.Now().Add(20 * time.Second))
+		go func() { _, _ = client.Write(random(4 * buffer)) }()
+		last = <-conns
+		size := int(last.ep.SocketOptions().GetReceiveBufferSize())
+		if want := s.growth.start(int64(i+1), buffer); size != want {
+			t.Fatalf("connection %d begins with %d bytes, want %d", i, size, want)
+		}
+	}
+	if n := s.growth.conns.Load(); n != clients {
+		t.Errorf("%d connections are counted, want %d", n, clients)
+	}
+	size := func() int64 { return last.ep.SocketOptions().GetReceiveBufferSize() }
+	if size() != 16<<10 {
+		t.Errorf("the last one begins with %d bytes, want 16 KB", size())
+	}
+	p := make([]byte, 4<<10)
+	for read := 0; read < 4*buffer; {
+		n, err := last.Read(p)
+		if err != nil && err != party.ErrAgain {
+			t.Fatal(err)
+		}
+		if read += n; n == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if size() < buffer {
+		t.Errorf("after %d bytes were read it has %d, want %d", 4*buffer, size(), buffer)
+	}
+	last.Abort()
+	if n := s.growth.conns.Load(); n != clients-1 {
+		t.Errorf("%d connections are counted after one has ended, want %d", n, clients-1)
+	}
+	if n := s.growth.taken.Load(); n != 0 {
+		t.Errorf("%d bytes are still taken", n)
+	}
 }

@@ -52,10 +52,11 @@ func (b *Budget) move(before, after int) {
 	}
 }
 
-// pool is what received bytes and those kept for sending may take together: all
-// but a quarter, which is for the blocks that workers have in hand, what slabs
-// are larger than their contents, and the user-space TCP's buffers.
-func (b *Budget) pool() int64 { return b.limit / 4 * 3 }
+// pool is what received bytes and those kept for sending may take together: half.
+// The rest is for the blocks that workers have in hand, what slabs are larger than
+// their contents, the user-space TCP's buffers, and what the collector has not
+// found yet.
+func (b *Budget) pool() int64 { return b.limit / 2 }
 
 // free is how much more may wait.
 func (b *Budget) free() int64 { return b.pool() - b.held.Load() - b.kept.Load() }
@@ -76,10 +77,10 @@ func (b *Budget) window(want int) int {
 	return max(int(min(int64(want), (b.free()-b.pool()/8)/2)), b.share())
 }
 
-// keep is how much a flow may keep for sending: half as much, because its peer
-// is no proof that it will be consumed.
+// keep is how much a flow may keep for sending: two thirds as much, because its
+// peer is no proof that it will be consumed.
 func (b *Budget) keep() uint64 {
-	return uint64(max((b.free()-b.pool()/8)/4, leastWindow))
+	return uint64(max((b.free()-b.pool()/8)/3, leastWindow))
 }
 
 // overdrawn says that slabs of all kinds exceed even what was promised: slabs

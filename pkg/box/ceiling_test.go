@@ -1,0 +1,33 @@
+package box
+
+import (
+	"math"
+	"runtime/debug"
+	"testing"
+)
+
+// TestCeiling: the limit follows the flows, by steps, and is gone afterwards; who
+// has set one in the environment keeps it.
+func TestCeiling(t *testing.T) {
+	now := func() int64 { return debug.SetMemoryLimit(-1) }
+	t.Setenv("GOMEMLIMIT", "")
+	debug.SetMemoryLimit(math.MaxInt64)
+	c := newCeiling(256 << 20)
+	for _, step := range []struct{ flows, counted int }{{0, 0}, {100, 0}, {10_000, 10_000}, {9_900, 10_000}, {50, 50}} {
+		c.follow(step.flows)
+		if want := int64(512<<20 + 8<<10*step.counted); now() != want {
+			t.Errorf("%d flows: %d bytes, want %d", step.flows, now(), want)
+		}
+	}
+	c.lift()
+	if now() != math.MaxInt64 {
+		t.Errorf("%d bytes stay", now())
+	}
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	if newCeiling(256 << 20).follow(10_000); now() != math.MaxInt64 {
+		t.Errorf("%d bytes although GOMEMLIMIT is set", now())
+	}
+	if n := newCeiling(1 << 20).limit(0); n < 64<<20 {
+		t.Errorf("%d bytes are too few for any agent", n)
+	}
+}
