@@ -185,7 +185,7 @@ func newStation(t *testing.T, run func(func()), role card.Role, dial func(_, _ n
 // steady state none of it allocates: slabs, tasks, pieces, events and batches
 // are used again. Nor is a block copied: a link is given the very slab that the
 // party was read into, sealed in place, and the card opens what the other link
-// was given. (A record of up to 2 KB is sealed into a small slab.) The payload is
+// was given. (A record of up to 4 KB is sealed into a slab of its size.) The payload is
 // also checked.
 func TestNoAllocationPerChunk(t *testing.T) {
 	for _, size := range []int{100, 4 << 10, buffer.Plain} {

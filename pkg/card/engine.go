@@ -120,16 +120,20 @@ func (j *Job) size() int {
 
 // vessel returns the slab for a record of n bytes. A job with a slab of its own
 // is sealed around its plain text; compressed text comes from the scratch, so
-// the slab is free then. But a record that a smaller slab has room for goes to
-// one: it may wait long in the send queue.
+// the slab is free then. But a record of up to 4 KB goes to a slab of its size:
+// it may wait long in the send queue.
 func (j *Job) vessel(n int) *buffer.Buf {
-	if j.Slab == nil || buffer.Size(n) < len(j.Slab.Bytes()) {
+	if j.Slab == nil || wasteful(n, len(j.Slab.Bytes())) {
 		return buffer.Get(n)
 	}
 	out := j.Slab
 	j.Slab = nil
 	return out
 }
+
+// wasteful reports whether a slab of so many bytes is several times as large as one
+// that n bytes need.
+func wasteful(n, slab int) bool { return 3*buffer.Size(n) <= slab }
 
 // open decrypts in place where the record has a slab of its own, else into a
 // new one: bytes that came as a Seg may be shared.
@@ -186,7 +190,7 @@ func (e *engine) unpack(j *Job, packed []byte) error {
 		out.Release()
 		return fmt.Errorf("card: flow %d record %d: %w: %w", j.Flow, j.Counter, ErrMalformed, err)
 	}
-	if buffer.Size(n) == len(out.Bytes()) {
+	if !wasteful(n, len(out.Bytes())) {
 		j.Out = out.Seg(0, n)
 		return nil
 	}
