@@ -124,8 +124,9 @@ func BenchmarkDial(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
+				cloud := <-c.conns
 				edge.Close(nil)
-				(<-c.conns).Close(nil)
+				cloud.Close(nil)
 				<-c.requests
 			}
 			b.ReportMetric((cpuTime(b)-start).Seconds()*1e3/float64(b.N), "CPU-ms/op")

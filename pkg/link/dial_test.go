@@ -168,8 +168,9 @@ func TestHighestCommonVersion(t *testing.T) {
 	if err != nil || w.Version != 4 {
 		t.Fatalf("version %d, %v", w.Version, err)
 	}
+	cloud := <-c.conns
 	edge.Close(nil)
-	(<-c.conns).Close(nil)
+	cloud.Close(nil)
 }
 
 func TestRefusals(t *testing.T) {
@@ -260,8 +261,9 @@ func TestFirstRecordsInWelcomesSegment(t *testing.T) {
 		}
 		rec.Body.Release()
 	}
+	cloud := <-c.conns
 	edge.Close(nil)
-	(<-c.conns).Close(nil)
+	cloud.Close(nil)
 }
 
 // passTogether forwards the cloud's bytes at once until hold is set, and what
