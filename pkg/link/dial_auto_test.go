@@ -1,0 +1,161 @@
+package link
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAuto falls back to QUIC where no TCP passes, then prefers QUIC, and
+// falls back to TCP when that is what passes.
+func TestAuto(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Timeout = 300 * time.Millisecond })
+	dial := func(want Transport) {
+		t.Helper()
+		conn, _, err := d.Dial(context.Background(), sampleHello())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.Info().Transport; got != want {
+			t.Errorf("dialled by %s, want %s", got, want)
+		}
+		cloud := <-c.conns // one whose edge is gone before it has an urgent stream is not handed over
+		conn.Close(nil)
+		cloud.Close(nil)
+	}
+	dial(TCP)
+	d.last.Store(QUIC)
+	dial(QUIC)
+	dial(QUIC)
+
+	// A dialer to a port where only UDP, then only TCP answers.
+	only := func(t Transport) netip.AddrPort { return c.forward(t) }
+	d = c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = only(QUIC), 300*time.Millisecond })
+	dial(QUIC)
+	if got := d.order(); got[0] != QUIC {
+		t.Errorf("after QUIC succeeded the order is %v", got)
+	}
+	d = c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = only(TCP), 300*time.Millisecond })
+	d.last.Store(QUIC)
+	dial(TCP)
+	if got := d.order(); got[0] != TCP {
+		t.Errorf("after TCP succeeded the order is %v", got)
+	}
+	d = c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = mustAddr(t, "127.0.0.1:1"), 100*time.Millisecond })
+	err := dialFails(t, d, sampleHello())
+	if s := err.Error(); !strings.Contains(s, "tcp 127.0.0.1:1: connect: ") || !strings.Contains(s, "; link lte: quic 127.0.0.1:1: ") {
+		t.Errorf("got %q", s)
+	}
+}
+
+// TestAutoPassesADeadTransport: where one transport gets no answer at all the
+// other one connects soon, long before the first is given up.
+func TestAutoPassesADeadTransport(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	remote := c.forward(QUIC)
+	mute, err := net.Listen("tcp", remote.String()) // takes connections and says nothing
+	if err != nil {
+		t.Skip("the port is not free for TCP")
+	}
+	defer mute.Close()
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = remote, time.Minute })
+	begin := time.Now()
+	conn, _, err := d.Dial(context.Background(), sampleHello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took, got := time.Since(begin), conn.Info().Transport; got != QUIC || took > 10*time.Second {
+		t.Errorf("%s after %v", got, took)
+	} else {
+		t.Logf("QUIC after %v", took)
+	}
+	conn.Close(nil)
+	(<-c.conns).Close(nil)
+}
+
+// TestAutoPrefersTCP: a loaded machine or a long path must not make QUIC win
+// where TCP works.
+func TestAutoPrefersTCP(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Timeout = time.Minute })
+	for range 5 {
+		conn, _, err := d.Dial(context.Background(), sampleHello())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.Info().Transport; got != TCP {
+			t.Errorf("dialled by %s", got)
+		}
+		conn.Close(nil)
+		(<-c.conns).Close(nil)
+	}
+}
+
+// forward returns an address that leads to the cloud by one transport only.
+func (c *cloud) forward(transport Transport) netip.AddrPort {
+	c.t.Helper()
+	if transport == TCP {
+		return proxy(c.t.(*testing.T), c, func(edge, up *net.TCPConn) {
+			done := make(chan struct{})
+			go func() { defer close(done); mitm(edge, up, -8); edge.CloseRead() }()
+			mitm(up, edge, -8)
+			<-done
+		})
+	}
+	front, err := net.ListenPacket("udp", loopback)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	back, err := net.ListenPacket("udp", loopback)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r := &udpRelay{front: front, back: back, cloud: net.UDPAddrFromAddrPort(c.listener.Addr()), known: make(chan net.Addr, 1)}
+	done := make(chan struct{}, 2)
+	go r.up(done)
+	go r.down(done)
+	c.t.Cleanup(func() { front.Close(); back.Close(); <-done; <-done })
+	return addrPort(front.LocalAddr())
+}
+
+// udpRelay passes the datagrams of one client.
+type udpRelay struct {
+	front, back net.PacketConn
+	cloud       net.Addr
+	known       chan net.Addr
+}
+
+func (r *udpRelay) up(done chan<- struct{}) {
+	defer func() { close(r.known); done <- struct{}{} }()
+	buf := make([]byte, 64<<10)
+	for first := true; ; first = false {
+		n, from, err := r.front.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		if first {
+			r.known <- from
+		}
+		_, _ = r.back.WriteTo(buf[:n], r.cloud)
+	}
+}
+
+func (r *udpRelay) down(done chan<- struct{}) {
+	defer func() { done <- struct{}{} }()
+	client, ok := <-r.known
+	if !ok {
+		return
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		n, _, err := r.back.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		_, _ = r.front.WriteTo(buf[:n], client)
+	}
+}
