@@ -60,8 +60,12 @@ func removeByName(u *undoer, n names) (done []string, err error) {
 		tagged, err := taggedRules()
 		errs = append(errs, err)
 		entries = append(entries, tagged...)
-		entries = append(entries, entry{Do: undoRoutes, Family: 4}, entry{Do: undoRoutes, Family: 6},
-			entry{Do: undoTaken, Family: 4}, entry{Do: undoTaken, Family: 6})
+		entries = append(entries, entry{Do: undoRoutes, Family: 4}, entry{Do: undoRoutes, Family: 6})
+		// Without the chain there was no transparent socket, and what looks like one
+		// is a link's whose uplink has lost its address.
+		if slices.ContainsFunc(entries, func(e entry) bool { return e.Do == undoChain && e.Chain == n.chain("TAKE") }) {
+			entries = append(entries, entry{Do: undoTaken, Family: 4}, entry{Do: undoTaken, Family: 6})
+		}
 	}
 	entries = append(entries, entry{Do: undoLink, Name: hubHost, MAC: n.hostMAC().String()})
 	there, err := spaceByName(n)
