@@ -339,10 +339,9 @@ func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
 	}
 	k.stack.keepAlive(ep)
 	k.stack.count.accepted.Add(1)
+	room := k.stack.growth.furnish(ep, k.stack.opts.Buffer)
 	k.mu.Lock()
-	c.ep = ep
-	c.furnish()
-	c.up.Store(true)
+	c.adopt(ep, room)
 	gone, watched, fin := w.left, c.wanted, c.finSent.Load()
 	k.mu.Unlock()
 	switch {

@@ -94,9 +94,7 @@ func (c *Conn) connect() tcpip.Error {
 	if err != nil {
 		return err
 	}
-	c.ep = ep
-	c.furnish()
-	c.up.Store(true)
+	c.adopt(ep, c.stack.growth.furnish(ep, c.stack.opts.Buffer))
 	// Connections to different servers may share a local port.
 	ep.SocketOptions().SetReuseAddress(true)
 	c.stack.keepAlive(ep)

@@ -3,6 +3,8 @@ package split
 import (
 	"sync/atomic"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
 const (
@@ -54,19 +56,27 @@ type room struct {
 	since  time.Time // when it was last looked at
 }
 
-// furnish gives a new connection its buffers. The caller has set c.ep and
-// nobody else knows that yet.
-func (c *Conn) furnish() {
-	g := &c.stack.growth
-	c.counted.Store(true)
-	n := g.start(g.conns.Add(1), c.stack.opts.Buffer)
-	if n == c.stack.opts.Buffer {
-		return
+// furnish counts one more connection and gives its endpoint the buffers; adopt
+// takes what it returns, bytes. No lock may be held: netstack takes the endpoint's,
+// and whoever sends with that one asks for the keeper's.
+func (g *growth) furnish(ep tcpip.Endpoint, buffer int) int {
+	n := g.start(g.conns.Add(1), buffer)
+	if n < buffer {
+		ep.SocketOptions().SetReceiveBufferSize(int64(n), false)
+		ep.SocketOptions().SetSendBufferSize(int64(n), true) // netstack does not tune it then
 	}
-	r := room{size: n, since: time.Now()}
-	c.small = &small{start: n, in: r, out: r}
-	c.ep.SocketOptions().SetReceiveBufferSize(int64(n), false)
-	c.ep.SocketOptions().SetSendBufferSize(int64(n), true) // netstack does not tune it then
+	return n
+}
+
+// adopt gives c the endpoint, which has been furnished with n bytes.
+func (c *Conn) adopt(ep tcpip.Endpoint, n int) {
+	c.ep = ep
+	if n < c.stack.opts.Buffer {
+		r := room{size: n, since: time.Now()}
+		c.small = &small{start: n, in: r, out: r}
+	}
+	c.counted.Store(true)
+	c.up.Store(true)
 }
 
 // strip takes back what the buffers have been given; c is given up, and netstack

@@ -326,9 +326,7 @@ func (s *Stack) handshake(r *tcp.ForwarderRequest) {
 		s.count.handshakeFails.Add(1)
 		return
 	}
-	c.ep = ep
-	c.furnish()
-	c.up.Store(true)
+	c.adopt(ep, s.growth.furnish(ep, s.opts.Buffer))
 	s.keepAlive(ep)
 	s.count.accepted.Add(1)
 	s.accept(c)
