@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,9 +18,13 @@ const hostNode = "host"
 // state lists what programs leave behind, one line of text each.
 type state map[string]bool
 
+// foreign matches namespaces that other tests of this module make meanwhile: those of
+// package netns.
+var foreign = regexp.MustCompile(`^hawsertest\d+-`)
+
 // Leaks lists what is there now and was not when New was done (in the nodes edge,
 // cloud and clients) or began (in the root namespace): named namespaces that are
-// neither nodes nor another lab's, interfaces, policy rules, routes and iptables rules.
+// neither nodes nor another lab's nor another test's, interfaces, policy rules, routes and iptables rules.
 // Each line begins with the node or "host". Empty means clean. Changes that others make
 // to the root namespace meanwhile are listed too. It works until Close, and after
 // Close for the root namespace alone.
@@ -60,14 +65,14 @@ func (l *Lab) watched() []*node {
 }
 
 // expected tells whether a line of the host's state is a node's own namespace while
-// the lab lives, or part of another lab.
+// the lab lives, or part of another lab or test.
 func (l *Lab) expected(line string) bool {
 	name, ok := strings.CutPrefix(line, "namespace ")
 	if !ok {
 		return false
 	}
 	if !strings.HasPrefix(name, l.id+"-") {
-		return labName.MatchString(name)
+		return labName.MatchString(name) || foreign.MatchString(name)
 	}
 	return slices.ContainsFunc(l.watchedAndEmulator(), func(n *node) bool { return n.full == name })
 }
