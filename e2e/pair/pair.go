@@ -26,6 +26,15 @@ const Port = 7443
 // the direct path, which is the yardstick.
 const DirectPort = 8080
 
+// How long an agent may take until it works, its links until they are up, and an
+// answer of its control socket. A busy machine may need that long; what is quick on
+// a free one is for the tests to judge.
+const (
+	startLimit  = 30 * time.Second
+	upLimit     = 30 * time.Second
+	statusLimit = 10 * time.Second
+)
+
 // Options vary a Pair. The zero value is what most tests use.
 type Options struct {
 	Egress    string            // "hub" (default) or "socket"
@@ -185,7 +194,7 @@ func (p *Pair) Start() error {
 	if err := p.StartEdge(); err != nil {
 		return err
 	}
-	return p.WaitUp(len(p.spec.Uplinks), 15*time.Second)
+	return p.WaitUp(len(p.spec.Uplinks), upLimit)
 }
 
 // StartCloud starts the cloud and waits until it listens.
@@ -193,7 +202,7 @@ func (p *Pair) StartCloud() (err error) {
 	if p.Cloud, err = p.start("cloud", p.cloudConf, p.opts.CloudEnv); err != nil {
 		return err
 	}
-	return p.Cloud.WaitFor("cloud runs", 10*time.Second)
+	return p.Cloud.WaitFor("cloud runs", startLimit)
 }
 
 // StartEdge starts the edge and waits until it works.
@@ -201,7 +210,7 @@ func (p *Pair) StartEdge() (err error) {
 	if p.Edge, err = p.start("edge", p.edgeConf, p.opts.EdgeEnv); err != nil {
 		return err
 	}
-	return p.Edge.WaitFor("edge runs", 10*time.Second)
+	return p.Edge.WaitFor("edge runs", startLimit)
 }
 
 func (p *Pair) start(role, conf string, env []string) (*lab.Proc, error) {
@@ -216,7 +225,7 @@ func (p *Pair) start(role, conf string, env []string) (*lab.Proc, error) {
 
 // Status asks an agent.
 func (p *Pair) Status(role string) (admin.Status, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), statusLimit)
 	defer cancel()
 	return admin.Fetch(ctx, p.Socket(role))
 }

@@ -85,7 +85,7 @@ func (r *Relay) Start() error {
 	if err := r.StartNear(); err != nil {
 		return err
 	}
-	return r.Near.WaitFor("associated with the gateway", 10*time.Second)
+	return r.Near.WaitFor("associated with the gateway", upLimit)
 }
 
 // StartFar starts the gateway.
@@ -113,12 +113,12 @@ func (r *Relay) start(role, file, text string, env []string) (*lab.Proc, error) 
 	if err != nil {
 		return nil, err
 	}
-	return p, p.WaitFor("relay runs", 10*time.Second)
+	return p, p.WaitFor("relay runs", startLimit)
 }
 
 // Status asks a side: "near" or "far".
 func (r *Relay) Status(side string) (admin.Status, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), statusLimit)
 	defer cancel()
 	return admin.Fetch(ctx, r.path(side+".sock"))
 }
