@@ -58,10 +58,12 @@ func TestSYNFlood(t *testing.T) {
 
 	f := r.flood(steered, floodRate)
 	r.awaitFlood(true)
+	unseen := f.sender.Sent() // the kernel may have been asked too late for these
 	bad := r.crooksInFlood(t)
 	meanwhile := []*net.TCPConn{}
 	failed, done := 0, 0
-	for end := time.Now().Add(floodTime); time.Now().Before(end); done++ {
+	const least = 20 // clients, for which a busy machine may need longer
+	for end := time.Now().Add(floodTime); time.Now().Before(end) || done < least && time.Now().Before(end.Add(20*time.Second)); done++ {
 		to := steered
 		if done%4 == 3 {
 			to = direct
@@ -89,11 +91,11 @@ func TestSYNFlood(t *testing.T) {
 	switch {
 	case failed > 0:
 		t.Errorf("%d of %d clients have failed", failed, done)
-	case done < 20:
-		t.Errorf("only %d clients within %v", done, floodTime)
+	case done < least:
+		t.Errorf("only %d clients within %v", done, floodTime+20*time.Second)
 	}
-	if answered := c["kernel_syns_answered"]; answered < uint64(sent)*3/4 || c["kernel_syns_bad"] != bad {
-		t.Errorf("of %d SYNs the kernel has answered %d and dropped %d, want %d", sent, answered, c["kernel_syns_bad"], bad)
+	if answered := c["kernel_syns_answered"]; answered < uint64(sent-unseen)*3/4 || c["kernel_syns_bad"] != bad {
+		t.Errorf("of %d SYNs, %d of them before the flood was noticed, the kernel has answered %d and dropped %d, want %d", sent, unseen, answered, c["kernel_syns_bad"], bad)
 	}
 	// A connection each, and what the guard has seen before the kernel took over.
 	if most := tracked + done + int(c["guard_syns"]) + 100; during > most {
@@ -312,8 +314,9 @@ func (r *rig) repeat(conns ...*net.TCPConn) {
 
 // flooding is a flood under way.
 type flooding struct {
-	stop chan struct{}
-	sent chan int
+	sender *spray.Sender
+	stop   chan struct{}
+	sent   chan int
 }
 
 func (r *rig) flood(to string, rate int) *flooding {
@@ -322,7 +325,7 @@ func (r *rig) flood(to string, rate int) *flooding {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	f := &flooding{stop: make(chan struct{}), sent: make(chan int, 1)}
+	f := &flooding{sender: s, stop: make(chan struct{}), sent: make(chan int, 1)}
 	go func() { f.sent <- s.Run(f.stop) }()
 	r.t.Cleanup(func() { f.end() })
 	return f

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -36,6 +37,7 @@ type Sender struct {
 	CPU time.Duration
 
 	rate   int
+	sent   atomic.Int64
 	frames [synBatch][synLen]byte
 	iovs   [synBatch]unix.Iovec
 	msgs   [synBatch]mmsg
@@ -134,7 +136,7 @@ func (s *Sender) forgeAs(i int, source uint32, port uint16, seq uint32) {
 
 // Run sends at the rate until stop is closed and returns how many it has sent.
 // A sender runs once.
-func (s *Sender) Run(stop <-chan struct{}) (sent int) {
+func (s *Sender) Run(stop <-chan struct{}) int {
 	defer unix.Close(s.fd)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -143,19 +145,22 @@ func (s *Sender) Run(stop <-chan struct{}) (sent int) {
 	for {
 		select {
 		case <-stop:
-			return sent
+			return s.Sent()
 		default:
 		}
-		ahead := time.Duration(float64(sent)/float64(s.rate)*1e9) - time.Since(began)
+		ahead := time.Duration(float64(s.Sent())/float64(s.rate)*1e9) - time.Since(began)
 		if ahead > 0 {
 			time.Sleep(ahead)
 		}
 		for i := range s.frames {
 			s.forge(i)
 		}
-		sent += max(s.sendAll(), 0)
+		s.sent.Add(int64(max(s.sendAll(), 0)))
 	}
 }
+
+// Sent is how many SYNs have gone so far.
+func (s *Sender) Sent() int { return int(s.sent.Load()) }
 
 // threadCPU is the time that the calling thread has used.
 func threadCPU() time.Duration {
