@@ -116,7 +116,7 @@ func (r *rig) tryRun(t *testing.T, role, conf string) (string, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.Wait(10 * time.Second)
+	err = p.Wait(30 * time.Second)
 	p.Kill()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

@@ -45,10 +45,11 @@ func TestDeadServers(t *testing.T) {
 				done <- r.Do("client", func() (err error) { got, err = p.Push(stop); return err })
 			}()
 			time.Sleep(2500 * ms)
-			s, err := r.pair.Status("edge")
-			if err != nil {
-				t.Fatal(err)
-			}
+			r.eventually(t, "the clients to reach the bounds", func() bool {
+				h := r.status().Handshakes
+				return h.Now == "zero-window" && h.FirstFlightsPeak > flights/3
+			})
+			s := r.status()
 			if g := r.fetch(r.origin(lab.IPv4, 80), 10*time.Second); g.err != nil || g.size != 100_000 {
 				t.Errorf("others meanwhile: %v, %v", g, g.err)
 			}

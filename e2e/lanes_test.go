@@ -30,19 +30,22 @@ func TestLanes(t *testing.T) {
 
 // loseLane lets one lane fall silent in mid-transfer.
 func (r *rig) loseLane(t *testing.T, size int64) (b bounds) {
-	before := r.linkOf(t, "wifi").Lanes
+	before := map[int]uint64{}
+	for _, l := range r.linkOf(t, "wifi").Lanes {
+		before[l.Number] = l.BytesDown
+	}
 	done := make(chan gauge, 1)
 	go func() { done <- r.fetch(r.origin(lab.IPv4, 80), time.Minute) }()
 	time.Sleep(1500 * ms)
-	for i, l := range r.linkOf(t, "wifi").Lanes {
-		if l.BytesDown < before[i].BytesDown+300_000 {
-			b = append(b, fmt.Sprintf("lane %d carried %d bytes in the first moments", l.Number, l.BytesDown-before[i].BytesDown))
+	for _, l := range r.linkOf(t, "wifi").Lanes {
+		if l.BytesDown < before[l.Number]+300_000 {
+			b = append(b, fmt.Sprintf("lane %d carried %d bytes in the first moments", l.Number, int64(l.BytesDown-before[l.Number])))
 		}
 	}
 	port := r.lanePort(t)
 	drop := func(verb string) {
 		for _, rule := range [][]string{{"OUTPUT", "--sport"}, {"INPUT", "--dport"}} {
-			if out, err := r.Exec("edge", "iptables", verb, rule[0], "-p", "tcp", rule[1], port, "-j", "DROP"); err != nil {
+			if out, err := r.Exec("edge", "iptables", "-w", verb, rule[0], "-p", "tcp", rule[1], port, "-j", "DROP"); err != nil {
 				t.Errorf("iptables: %v: %s", err, out)
 			}
 		}
