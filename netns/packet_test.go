@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -214,6 +215,18 @@ func (s *echoStack) send(fd int, out segment) {
 	frame := ethernet(s.hub.HostMAC, s.hub.HubMAC, out.packet())
 	if _, err := unix.Write(fd, append(make([]byte, vnetLen), frame...)); err != nil {
 		s.t.Errorf("send on hub1: %v", err)
+	}
+}
+
+// calm waits until nothing more arrives, so that the sockets have room again, and
+// returns how much has.
+func (s *echoStack) calm() int {
+	for n := -1; ; time.Sleep(100 * time.Millisecond) {
+		if now := len(s.arrivals()); now != n {
+			n = now
+			continue
+		}
+		return n
 	}
 }
 
