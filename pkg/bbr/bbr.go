@@ -22,7 +22,9 @@
 //     the short-term bounds do not follow less;
 //   - two lost packets in one round are never congestion: on a small window
 //     they would be more than any percentage;
-//   - a path that has become much slower is believed earlier, see slump.go.
+//   - a path that has become much slower is believed earlier, see slump.go;
+//   - ProbeRTT ends after a round that has confirmed the least round trip: 200 ms
+//     with half of the path's product in flight cost 2 % of a link.
 //
 // An ECN mark, which the draft leaves open (3.7), counts as one lost packet.
 // Spurious losses (5.5.11) are not undone: the QUIC library does not tell.
@@ -61,6 +63,7 @@ const (
 	probeRTTEvery   = 5 * time.Second
 	probeRTTTime    = 200 * time.Millisecond
 	probeRTTGain    = 0.5
+	probeRTTSame    = 16 // that part of a round trip more than the least is the same
 	aggregateRounds = 10
 	quantumTime     = time.Millisecond
 	quantumMost     = 64 << 10

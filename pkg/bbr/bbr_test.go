@@ -277,6 +277,32 @@ func TestDistance(t *testing.T) {
 	}
 }
 
+// TestUndisturbed: a flow that has the path for itself gives up little of it to
+// measure the least round trip again and again.
+func TestUndisturbed(t *testing.T) {
+	for _, bdps := range []float64{0.5, 1, 4} {
+		t.Run(fmt.Sprintf("queue %g", bdps), func(t *testing.T) {
+			t.Parallel()
+			n := newNetwork(5, 50, 20*ms, bdps)
+			g := n.bbr()
+			n.add(g, -1)
+			n.runUntil(3 * time.Second)
+			probing := 0
+			for range 16_000 {
+				n.runUntil(n.now + ms)
+				if g.c.State() == ProbeRTT {
+					probing++
+				}
+			}
+			share := n.goodputs(8 * time.Second)[0]
+			t.Logf("%d of 16,000 ms in %v, least round trip %v; then %.4f of the capacity", probing, ProbeRTT, g.c.MinRTT(), share)
+			if probing == 0 || probing > 100 || g.c.MinRTT() > 22*ms || share < 0.985 {
+				t.Errorf("%d of 16,000 ms in %v, wanted 1 to 100; least round trip %v; %.4f of the capacity, wanted 0.985", probing, ProbeRTT, g.c.MinRTT(), share)
+			}
+		})
+	}
+}
+
 // TestBlackout: a path that was dead for three seconds is used again at its
 // rate as soon as the sender has noticed.
 func TestBlackout(t *testing.T) {

@@ -51,6 +51,7 @@ type minDelay struct {
 	at      time.Duration
 	expired bool
 
+	known     time.Duration // what was believed before the present ProbeRTT
 	until     time.Duration // when the present ProbeRTT may end; 0: not drained yet
 	roundDone bool
 }

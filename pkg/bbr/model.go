@@ -69,6 +69,9 @@ func (c *Controller) updateAggregation() {
 func (c *Controller) updateMinRTT() {
 	p := &c.probeRTT
 	p.expired = c.now > p.at+probeRTTEvery
+	if p.expired && c.state != ProbeRTT {
+		p.known = c.minRTT
+	}
 	if p.delay == 0 || c.rs.rtt <= p.delay || p.expired {
 		p.delay, p.at = c.rs.rtt, c.now
 	}

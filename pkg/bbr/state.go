@@ -31,7 +31,8 @@ package bbr
 //
 // ProbeRTT (5.3.4) halves what is in flight for 200 ms and a round, when no
 // round trip as short as the least has been seen for five seconds: a queue that
-// all senders keep standing would pass for distance otherwise. Every other
+// all senders keep standing would pass for distance otherwise. A round suffices
+// where the round trip shows that there is none. Every other
 // state may be left for it. It is left for ProbeCruise, or for Startup if the
 // path has never been full.
 type State uint8
@@ -251,9 +252,16 @@ func (c *Controller) holdProbeRTT() {
 		p.roundDone = true
 	}
 	if p.roundDone {
+		if p.confirmed() {
+			p.until = min(p.until, c.now-1)
+		}
 		c.endProbeRTT()
 	}
 }
+
+// confirmed reports whether the round trip is as short again as was believed: there
+// is no queue of others, whom a longer ProbeRTT would give the time to drain it, too.
+func (p *minDelay) confirmed() bool { return p.delay <= p.known+p.known/probeRTTSame }
 
 // endProbeRTT is CheckProbeRTTDone and ExitProbeRTT.
 func (c *Controller) endProbeRTT() {
