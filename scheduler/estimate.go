@@ -24,6 +24,7 @@ const (
 	farMin       = 40 * time.Millisecond  // above the least round trip is far, at least
 	farRounds    = 4                      // rounds of that make a measurement due
 	farEvery     = 3 * time.Second        // but no more often than that
+	dueEvery     = 5 * time.Second        // the same for the transport's sake
 	longerMin    = 10 * time.Millisecond  // more than the least round trip is another path, at least
 	drainGain    = 0.5                    // of the product while the least round trip is measured anew
 	initialRate  = 1.25e6                 // bytes/s: 10 Mbit/s until something is measured
@@ -80,6 +81,7 @@ type Estimator struct {
 	doubted   bool          // a queue has shown in the start
 	believed  time.Duration // the least round trip until then, while it is measured anew
 	path      time.Duration // the transport's smoothed round trip
+	dueAt     time.Time     // when the queue was last drained for the transport's sake
 	far       int           // round trips in a row that it was far above the least
 	tremble   tremble
 	unrest    unrest
@@ -139,7 +141,7 @@ func (e *Estimator) addRTT(now time.Time, s Sample) {
 	case e.minRTT == 0 || rtt <= e.minRTT:
 		e.measured(now, rtt)
 	case e.drainTo.IsZero() && (now.Sub(e.minRTTAt) > minRTTWindow || e.isFar(now)):
-		e.drainTo, e.drained = now.Add(2*e.srtt+slackMin), rtt
+		e.drain(now, rtt)
 	case !e.drainTo.IsZero():
 		e.drained = min(e.drained, rtt)
 		if s.Path > 0 { // without the time that chunks wait at the sender
@@ -163,8 +165,13 @@ func (e *Estimator) queueAtStart(now time.Time, path time.Duration) {
 		e.full, e.early = true, now.Add(earlyFor)
 	default:
 		e.doubted, e.believed = true, e.minRTT
-		e.drainTo, e.drained = now.Add(2*e.srtt+slackMin), path
+		e.drain(now, path)
 	}
+}
+
+// drain begins to measure the least round trip anew: so far it is rtt.
+func (e *Estimator) drain(now time.Time, rtt time.Duration) {
+	e.drainTo, e.drained = now.Add(2*e.srtt+slackMin), rtt
 }
 
 // measured takes in the least round trip, and goes on with the start if that was
@@ -335,6 +342,10 @@ func (e *Estimator) Look(now time.Time, v View) {
 	if e.tremble.depth > 0 && now.Before(e.early) && !e.resumed {
 		e.resumed, e.full, e.urge = true, false, true // that was no queue
 		e.lastRound, e.stale = 0, 0
+	}
+	if v.Due && e.full && e.drainTo.IsZero() && e.tremble.depth == 0 && now.Sub(e.dueAt) > dueEvery {
+		e.dueAt = now
+		e.drain(now, v.RTT)
 	}
 	e.unrest.look(now, v, e.NetCap())
 	e.short.look(v)

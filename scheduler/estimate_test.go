@@ -126,6 +126,39 @@ func TestEstimatorDrains(t *testing.T) {
 	}
 }
 
+// TestEstimatorDrainsWhenDue: where the transport says that the queue had better
+// drain, little is in flight for a moment, once; and the least round trip is measured.
+func TestEstimatorDrainsWhenDue(t *testing.T) {
+	p := newPath()
+	due := View{RTT: 30 * ms, Flying: 150_000, InFlight: 150_000, Due: true}
+	p.deliver(125_000, 20*ms, 20*ms, false)
+	if before := p.e.NetCap(); before != p.capAfter(due) {
+		t.Error("the start is interrupted")
+	}
+	for range 20 {
+		p.deliver(125_000, 20*ms, 21*ms, false)
+	}
+	full := p.e.NetCap()
+	if got := p.capAfter(due); got > full/2 {
+		t.Errorf("%d bytes may be in flight, %d before", got, full)
+	}
+	for range 10 {
+		p.deliver(62_500, 20*ms, 20500*time.Microsecond, false)
+	}
+	if p.e.MinRTT() != 20500*time.Microsecond {
+		t.Errorf("least round trip %v, the drain has shown 20.5 ms", p.e.MinRTT())
+	}
+	if got := p.capAfter(due); got < full*9/10 {
+		t.Errorf("%d bytes may be in flight when that is over, %d before", got, full)
+	}
+}
+
+// capAfter is what may be in flight after a look.
+func (p *path) capAfter(v View) int {
+	p.e.Look(p.now, v)
+	return p.e.NetCap()
+}
+
 // TestEstimatorAsksTheTransport: chunks that the transport held back while the
 // link was drained do not pass for a longer path.
 func TestEstimatorAsksTheTransport(t *testing.T) {

@@ -39,6 +39,7 @@ type View struct {
 	Delivered uint64        // bytes that the peer's end has acknowledged so far, in order or not
 	Flying    int           // bytes in the network or on their way there
 	InFlight  int           // bytes in the network, as the transport counts
+	Due       bool          // as Sense has it
 }
 
 // waiting is how many bytes the transport has not sent, or has to send again.

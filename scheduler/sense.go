@@ -14,4 +14,5 @@ type Sense struct {
 	InFlight  int           // bytes in the network
 	Progress  uint64        // grows with everything that the peer's end acknowledges
 	Delivered uint64        // bytes that it has acknowledged, in order or not; with all that the transport adds to them
+	Due       bool          // the queue had better drain for a moment, or the transport will stop for a longer one
 }

@@ -54,6 +54,7 @@ type Stats struct {
 	Delivered    uint64 // grows with everything sent that the peer acknowledges, in order or not
 	Arrived      uint64 // TCP: bytes of the stream that the peer's end has in order
 	Ahead        int64  // TCP: bytes that it has beyond a gap, about
+	Due          bool   // TCP: the congestion control will soon measure the least round trip in a way that costs more than to let the queue drain for a moment
 	Acked        uint64 // bytes that the peer's end has, in order or not; QUIC: with its headers
 
 	RecordsIn, RecordsOut uint64

@@ -31,6 +31,45 @@ func TestSlow(t *testing.T) {
 	}
 }
 
+// TestRenewed: BBR begins again, paced by its window, when its least round trip is
+// about to be too old and there is no queue.
+func TestRenewed(t *testing.T) {
+	edge, _ := startCloud(t, loopback, nil).connect(TCP)
+	p := edge.pipe.(*tcpPipe)
+	if edge.Info().Congestion != congestionControl {
+		t.Skip("no BBR here")
+	}
+	const slow = 1000
+	p.pace(slow)
+	p.pace(0) // the rate stays until something is acknowledged, or BBR begins again
+	info := &unix.TCPInfo{Rtt: 20_000, Min_rtt: 20_000, Unacked: 50}
+	look := func() (rate uint64) {
+		_ = p.raw.Control(func(fd uintptr) {
+			if p.renewal.look(int(fd), info) {
+				t.Error("to drain what has no queue is no use")
+			}
+			if now, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				rate = now.Pacing_rate
+			}
+		})
+		return rate
+	}
+	if rate := look(); rate != slow {
+		t.Skipf("paced at %d, want %d", rate, slow)
+	}
+	p.renewal.born = p.renewal.born.Add(-9 * time.Second)
+	if rate := look(); rate < 2*slow || edge.pipeCongestion() != congestionControl {
+		t.Errorf("paced at %d by %s: it has not begun again", rate, edge.pipeCongestion())
+	}
+}
+
+// pipeCongestion is the congestion control that governs a TCP connection now.
+func (c *Conn) pipeCongestion() string {
+	var info Info
+	c.pipe.describe(&info)
+	return info.Congestion
+}
+
 // TestQuickened: a connection whose window has grown through many small requests
 // is paced by that window, and not by the one that it began with.
 func TestQuickened(t *testing.T) {

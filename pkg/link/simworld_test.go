@@ -64,7 +64,7 @@ func (c simCarrier) Urgent() tunnel.Strand {
 
 func (c simCarrier) Sense() scheduler.Sense {
 	s := c.Stats()
-	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Known: s.Window > 0}
+	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Known: s.Window > 0, Due: s.Due}
 }
 
 type simSink struct {

@@ -3,12 +3,14 @@ package link
 import (
 	"errors"
 	"fmt"
+	"hawser/pkg/bbr"
 	"hawser/pkg/nonblock"
 	"hawser/pkg/park"
 	"io"
 	"math"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -116,6 +118,7 @@ type tcpPipe struct {
 
 	// started says that BBR has found out what the path carries: see quicken.
 	started atomic.Bool
+	renewal renewal
 
 	// The writer's: the arguments and the result of writeOnce.
 	out       [][]byte
@@ -142,6 +145,7 @@ func newTCPPipe(conn *net.TCPConn) (*tcpPipe, error) {
 		return nil, err
 	}
 	p := &tcpPipe{conn: conn, raw: raw}
+	p.renewal.born = time.Now()
 	p.readOnce, p.writeOnce, p.tryOnce = p.read, p.write, p.tryWrite
 	return p, nil
 }
@@ -296,18 +300,43 @@ func slow(info *unix.TCPInfo) bool {
 // quarter more. The kernel begins anew only with a controller that is another.
 func (p *tcpPipe) urge() {
 	p.started.Store(false)
-	_ = p.raw.Control(func(fd uintptr) {
-		if name, _ := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION); name == congestionControl {
-			restart(int(fd))
-		}
-	})
+	p.renewal.begun()
+	_ = p.raw.Control(func(fd uintptr) { restart(int(fd)) })
 }
 
-// restart lets BBR begin again.
+// restart lets BBR begin again, if it is BBR that governs.
 func restart(fd int) {
+	if name, _ := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION); name != congestionControl {
+		return
+	}
 	if unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno") == nil {
 		_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestionControl)
 	}
+}
+
+// renewal is a bbr.Renewal of a kernel's connection. Anybody may ask for a sample.
+type renewal struct {
+	born time.Time
+	mu   sync.Mutex
+	of   bbr.Renewal // guarded by mu
+}
+
+func (r *renewal) begun() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.of.Begun(time.Since(r.born))
+}
+
+// look lets BBR begin again if that is due, and reports whether it will be.
+func (r *renewal) look(fd int, info *unix.TCPInfo) bool {
+	us := func(n uint32) time.Duration { return time.Duration(n) * time.Microsecond }
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	due, renew := r.of.Look(time.Since(r.born), us(info.Rtt), us(info.Min_rtt), int(info.Unacked))
+	if renew {
+		restart(fd)
+	}
+	return due
 }
 
 // quicken has BBR pace by the window that it has now. Until a load has shown what
@@ -348,6 +377,7 @@ func (p *tcpPipe) sample(s *Stats) {
 		if err := nonblock.TCPInfo(int(fd), &info); err == nil {
 			s.fromKernel(&info)
 			p.quicken(int(fd), &info)
+			s.Due = p.renewal.look(int(fd), &info)
 		}
 	})
 }

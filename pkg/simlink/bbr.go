@@ -76,10 +76,11 @@ type rateSample struct {
 	inFlight  int
 }
 
-// begin starts with the window that is there and a round trip; first or anew.
-func (b *bbr) begin(rtt time.Duration, delivered uint64) {
+// begin starts with the window that is there and a round trip; first or anew. The
+// least round trip is the least of the last minutes, however old that is.
+func (b *bbr) begin(now time.Time, rtt, least time.Duration, delivered uint64) {
 	cwnd := max(b.cwnd, firstSegs*segment)
-	*b = bbr{cwnd: cwnd, minRTT: b.minRTT, minAt: b.minAt, roundTo: delivered, mend: b.mend}
+	*b = bbr{cwnd: cwnd, minRTT: least, minAt: now, roundTo: delivered, mend: b.mend}
 	b.paced = highGain * float64(cwnd) / rtt.Seconds()
 }
 

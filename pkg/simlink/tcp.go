@@ -3,6 +3,7 @@ package simlink
 import (
 	"time"
 
+	control "hawser/pkg/bbr"
 	"hawser/scheduler"
 )
 
@@ -39,6 +40,9 @@ type TCP struct {
 	progress uint64
 	srtt     time.Duration
 	rttvar   time.Duration
+	least    time.Duration // round trip that was ever seen
+	born     time.Time
+	renewal  control.Renewal
 	waking   bool
 	rto      int // number of the newest timer
 	backoff  int
@@ -82,10 +86,10 @@ const (
 
 // NewTCP returns a connection's direction that sends on out.
 func (e *Events) NewTCP(out, back *Line) *TCP {
-	t := &TCP{Unsent: notSent, events: e, out: out, back: back, sureAt: e.now, firstAt: e.now, largest: -1}
+	t := &TCP{Unsent: notSent, events: e, out: out, back: back, sureAt: e.now, firstAt: e.now, born: e.now, largest: -1}
 	t.srtt = out.Delay + back.Delay // of the handshake
-	t.rttvar = t.srtt / 4
-	t.ctl.begin(t.srtt, 0)
+	t.rttvar, t.least = t.srtt/4, t.srtt
+	t.begin()
 	return t
 }
 
@@ -132,11 +136,23 @@ func (t *TCP) Pace(rate float64) { t.most = rate }
 
 // Urge makes it look for more than it has found, as at the start: BBR begins
 // anew with the window that it has.
-func (t *TCP) Urge() { t.ctl.begin(t.srtt, t.sure) }
+func (t *TCP) Urge() {
+	t.renewal.Begun(t.events.now.Sub(t.born))
+	t.begin()
+}
 
-// Sense says what the transport knows.
+// begin has BBR begin, or begin again.
+func (t *TCP) begin() { t.ctl.begin(t.events.now, t.srtt, t.least, t.sure) }
+
+// Sense says what the transport knows. As a link's owner does with the kernel's, it
+// has BBR begin again before that measures the least round trip.
 func (t *TCP) Sense() scheduler.Sense {
+	due, renew := t.renewal.Look(t.events.now.Sub(t.born), t.srtt, t.least, t.flying/segment)
+	if renew {
+		t.begin()
+	}
 	return scheduler.Sense{
+		Due:   due,
 		Known: true, RTT: t.srtt, Arrived: t.acked, Ahead: t.ahead, InFlight: t.flying, Progress: t.progress, Delivered: t.sure,
 	}
 }
@@ -295,6 +311,7 @@ func (t *TCP) acknowledged(number int64, come uint64, ahead int) {
 	}
 	t.sure = max(t.sure, come) // a time-out forgets what comes late
 	if s.rtt > 0 {
+		t.least = min(t.least, s.rtt)
 		t.rttvar += ((t.srtt - s.rtt).Abs() - t.rttvar) / 4
 		t.srtt += (s.rtt - t.srtt) / 8
 	}
