@@ -21,7 +21,7 @@
 //   - Stack.handshake, one per passive handshake under way (netstack starts
 //     it), stopped by aborting the endpoint
 //
-// Timer functions (netstack's, Conn.expire, keeper.expire, mender.tick) run on short goroutines of the
+// Timer functions (clock.fire for netstack's, Conn.expire, keeper.expire, mender.tick) run on short goroutines of the
 // runtime's; those that fire later find an ended connection and do nothing.
 package split
 
@@ -72,6 +72,7 @@ type Stack struct {
 	growth growth
 	ports  ports
 	link   *link
+	clock  *clock
 	in     *receiver
 	out    *outbox
 	keeper *keeper                     // nil: netstack makes the handshakes
@@ -98,7 +99,7 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 	if err := unix.SetNonblock(o.FD, true); err != nil {
 		return nil, fmt.Errorf("split: FD %d: set non-blocking: %w", o.FD, err)
 	}
-	s := &Stack{opts: o, accept: accept}
+	s := &Stack{opts: o, accept: accept, clock: newClock()}
 	s.file = os.NewFile(uintptr(o.FD), "hub1")
 	raw, err := s.file.SyscallConn()
 	if err != nil {
@@ -145,6 +146,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	if s.keeper != nil {
 		defer s.mend().close()
 	}
+	defer s.clock.stop()
 	var wg sync.WaitGroup
 	wg.Go(s.out.loop)
 	ns, err := s.build()
@@ -213,6 +215,7 @@ func (s *Stack) shut(ns *stack.Stack) {
 // build makes the netstack with its interface, routes and options.
 func (s *Stack) build() (*stack.Stack, error) {
 	ns := stack.New(stack.Options{
+		Clock:              s.clock,
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
 	})
