@@ -6,8 +6,6 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A rush of flows leaves the Go heap up to twice as large as what is in use,
@@ -21,6 +19,7 @@ const (
 	tidyFlows  = 256         // flows that ended since the last time, worth it too
 	tidyShare  = 10          // of a processor's time, one in so many, may go into it
 	tidyPauses = 2           // quiet looks in a row before it begins
+	tidySoon   = 8           // quiet looks after which connections have followed their flows
 	tidyRest   = 15          // quiet looks after which little that has happened is worth it
 )
 
@@ -31,7 +30,8 @@ type janitor struct {
 	then      uint64 // allocated by then
 	flows     int    // and flows
 	quiet     int    // looks in a row
-	follow    bool   // once more at rest: connections outlive their flows by seconds
+	rush      bool   // at the last look there was more than a little to give back
+	follow    int    // once more after so many; 0: not. Connections outlive their flows by seconds
 	next      time.Time
 }
 
@@ -49,14 +49,21 @@ func (j *janitor) due(now time.Time, heap, allocated uint64, flows int) bool {
 	grown := heap > j.kept+max(tidyLeast, j.kept/10)
 	ended := j.flows-flows > max(tidyFlows, j.flows/10)
 	// The last time may have been in the middle of something that is over now.
-	rests := j.quiet >= tidyRest && (j.follow || allocated-j.then > tidyLeast)
-	return j.quiet >= tidyPauses && (grown || ended || rests) && !now.Before(j.next)
+	rests := j.follow > 0 && j.quiet >= j.follow || j.quiet >= tidyRest && allocated-j.then > tidyLeast
+	j.rush = grown || ended
+	return j.quiet >= tidyPauses && (j.rush || rests) && !now.Before(j.next)
 }
 
-// done notes what is left, and what it took of a processor's time: on a busy
-// machine it takes long without doing much, and would be put off for minutes.
+// done notes what is left, and what it took of a processor's time.
 func (j *janitor) done(now time.Time, took time.Duration, heap uint64, flows int) {
-	j.follow = j.quiet < tidyRest
+	switch {
+	case j.rush:
+		j.follow = tidySoon
+	case j.follow == tidySoon:
+		j.follow = tidyRest
+	default:
+		j.follow = 0
+	}
 	j.kept, j.then, j.flows, j.quiet = heap, j.allocated, flows, 0
 	j.next = now.Add(tidyShare * took)
 }
@@ -81,20 +88,25 @@ func (w *Workers) tidy(ctx context.Context) {
 			if !j.due(now, heap, allocated, w.flowCount()) {
 				continue
 			}
-			before := cpuTime()
+			before := collectorTime()
 			runtime.GC() // pools let go of what two collections find unused
 			debug.FreeOSMemory()
 			heap, _ = heapSize()
-			j.done(time.Now(), cpuTime()-before, heap, w.flowCount())
+			j.done(time.Now(), collectorTime()-before, heap, w.flowCount())
 		}
 	}
 }
 
-// cpuTime is the processor time that the process has used.
-func cpuTime() time.Duration {
-	var u unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // cannot fail
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+// collectorTime is the processor time that collecting and giving back have taken,
+// as of the last collection. What the process does beside them is not in it: after a
+// rush that is more, and would put off the next time for half a minute.
+func collectorTime() time.Duration {
+	s := []metrics.Sample{
+		{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/scavenge/total:cpu-seconds"},
+		{Name: "/cpu/classes/gc/mark/idle:cpu-seconds"}, // of processors with nothing else to do
+	}
+	metrics.Read(s)
+	return time.Duration((s[0].Value.Float64() + s[1].Value.Float64() - s[2].Value.Float64()) * float64(time.Second))
 }
 
 func (w *Workers) flowCount() (n int) {

@@ -40,12 +40,20 @@ func TestJanitor(t *testing.T) {
 			again++
 		}
 	}
-	if again != 1 {
-		t.Fatalf("collects %d times for little, not once more at rest", again)
+	if again != 2 {
+		t.Fatalf("collects %d times for little, not once more soon and once at rest", again)
 	}
 	// All flows end: nothing is allocated, the heap seems as large as ever.
 	if !look(310*mb, false, 1000) {
 		t.Fatal("does not collect after flows have ended")
+	}
+	tidied(time.Second, 30*mb, 1000)
+	// The connections end some seconds after their flows, and little else happens.
+	soon := 0
+	for !look(30*mb, false, 1000) {
+		if soon++; soon > tidySoon+tidyShare {
+			t.Fatal("does not collect what has followed the flows")
+		}
 	}
 	tidied(time.Second, 10*mb, 1000)
 	for i := range tidyShare - 1 {
