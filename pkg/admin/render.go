@@ -70,7 +70,7 @@ func failOpen(s Status) string {
 
 // accepting says how clients' connections are accepted.
 func accepting(h *Handshakes) string {
-	s := fmt.Sprintf("%s, now %s, %d pending", clean(h.Mode), clean(h.Now), h.Pending)
+	s := fmt.Sprintf("%s, now %s, %d pending, %d unused", clean(h.Mode), clean(h.Now), h.Pending, h.Unused)
 	if h.Switches > 0 {
 		s += fmt.Sprintf(", changed %d times", h.Switches)
 	}

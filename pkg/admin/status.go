@@ -47,6 +47,7 @@ type Handshakes struct {
 	Now              string `json:"now"`                // in force: not "auto"
 	Switches         uint64 `json:"switches"`           // times that auto has changed its choice
 	Pending          uint64 `json:"pending"`            // connections
+	Unused           uint64 `json:"unused"`             // connections that stand and have not carried a byte
 	FirstFlights     uint64 `json:"first_flights"`      // bytes that pending connections have sent
 	FirstFlightsPeak uint64 `json:"first_flights_peak"` // the most there ever were
 	Clients          uint64 `json:"clients"`            // with connections

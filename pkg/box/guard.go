@@ -17,7 +17,7 @@ var guardModes = [...]guard.Mode{
 
 func newGate(h config.Handshake, l config.Limits) *split.Gate {
 	return split.NewGate(guardModes[h], guard.Limits{
-		Pending: l.Pending, PendingClient: l.PendingClient, OpenClient: l.OpenClient,
+		Pending: l.Pending, PendingClient: l.PendingClient, OpenClient: l.OpenClient, Unused: l.Unused,
 		FirstFlight: int(l.FirstFlight), FirstFlights: int(l.FirstFlights),
 	})
 }
@@ -50,7 +50,7 @@ func (w *Workers) guardStatus() *admin.Handshakes {
 	return &admin.Handshakes{
 		Flood: kernel.flood, Floods: kernel.floods,
 		Mode: w.opts.Handshake.String(), Now: s.Mode.String(), Switches: s.Switches,
-		Pending: uint64(s.Pending), FirstFlights: uint64(s.Bytes), FirstFlightsPeak: uint64(s.Peak), Clients: uint64(s.Clients),
+		Pending: uint64(s.Pending), Unused: uint64(w.gate.Unused()), FirstFlights: uint64(s.Bytes), FirstFlightsPeak: uint64(s.Peak), Clients: uint64(s.Clients),
 	}
 }
 
@@ -68,6 +68,7 @@ func addGuard(c map[string]uint64, g split.GuardStats) {
 	c["guard_displaced"] += g.Displaced
 	c["guard_waited"] += g.Waited
 	c["guard_silent"] += g.Silent
+	c["guard_unused_ended"] += g.Unused
 	c["guard_forged"] += g.Forged
 	c["guard_strays"] += g.Strays
 	c["guard_denied"] += g.Denied

@@ -74,7 +74,7 @@ func TestEdgeFixture(t *testing.T) {
 		Hints:     "/srv/hints.jsonl",
 		Users:     Users{IPv4: 24, IPv6: 64},
 		Handshake: HandshakeZeroWindow,
-		Limits:    Limits{Pending: 2000, PendingClient: 100, OpenClient: 3000, FirstFlight: 8 * unit.KiB, FirstFlights: unit.MiB, SYNFlood: 300},
+		Limits:    Limits{Pending: 2000, PendingClient: 100, OpenClient: 3000, Unused: 500, FirstFlight: 8 * unit.KiB, FirstFlights: unit.MiB, SYNFlood: 300},
 		Policies: []Policy{
 			{Name: "calls", Client: netip.MustParsePrefix("10.1.2.0/24"), Destination: netip.MustParsePrefix("203.0.113.0/24"),
 				Ports: []PortRange{{5061, 5061}, {8000, 8100}}, Class: ClassPrivileged, Weight: 4, User: UserAll,
@@ -334,5 +334,21 @@ func TestEndpointString(t *testing.T) {
 	}
 	if s := TransportQUIC.String() + CompressOff.String() + EgressSocket.String() + Transport(9).String(); s != "quicoffsocketinvalid" {
 		t.Errorf("enumerations print as %q", s)
+	}
+}
+
+// TestNever: what the word stands for is told from what is left out.
+func TestNever(t *testing.T) {
+	for text, want := range map[string][2]int{
+		"{unused: never}":    {NoUnused, DefaultSYNFlood},
+		"{syn_flood: never}": {DefaultUnused, NoSYNFlood},
+	} {
+		e, err := ParseEdge("edge.yaml", []byte("limits: "+text+"\n"+minimalEdge))
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if got := [2]int{e.Limits.Unused, e.Limits.SYNFlood}; got != want {
+			t.Errorf("%s gives %v, want %v", text, got, want)
+		}
 	}
 }

@@ -12,6 +12,7 @@ type Limits struct {
 	Pending       int        // connections whose server is not there yet
 	PendingClient int        // of them, of one client
 	OpenClient    int        // further connections of one client
+	Unused        int        // of them, those of all clients that have not carried a byte; NoUnused: no bound
 	FirstFlight   unit.Bytes // that one of them may have sent before its server is there
 	FirstFlights  unit.Bytes // that all of them together may have
 	SYNFlood      int        // SYNs per second without an ACK that are a flood; NoSYNFlood
@@ -22,10 +23,12 @@ const (
 	DefaultPending       = 4096
 	DefaultPendingClient = 1024
 	DefaultOpenClient    = 16384
+	DefaultUnused        = 2048
 	DefaultFirstFlight   = 16 * unit.KiB
 	DefaultFirstFlights  = 4 * unit.MiB
 	DefaultSYNFlood      = 500
 	NoSYNFlood           = -1 // no number of SYNs is a flood
+	NoUnused             = -1 // no number of unused connections is too many
 
 	MaxPending     = 1 << 20
 	MinFirstFlight = 2 * unit.KiB
@@ -37,6 +40,7 @@ func (l *Limits) schema() setter {
 		"pending":            parsed(&l.Pending, ranged(1, MaxPending, "")),
 		"pending_per_client": parsed(&l.PendingClient, ranged(1, MaxPending, "")),
 		"open_per_client":    parsed(&l.OpenClient, ranged(1, MaxPending, "")),
+		"unused":             parsed(&l.Unused, parseUnused),
 		"first_flight":       parsed(&l.FirstFlight, sized(MinFirstFlight, MaxFirstFlight)),
 		"first_flights":      parsed(&l.FirstFlights, sized(MinFirstFlight, unit.GiB)),
 		"syn_flood":          parsed(&l.SYNFlood, parseSYNFlood),
@@ -49,7 +53,7 @@ func (l *Limits) fill() {
 		d int
 	}{
 		{&l.Pending, DefaultPending}, {&l.PendingClient, DefaultPendingClient}, {&l.OpenClient, DefaultOpenClient},
-		{&l.SYNFlood, DefaultSYNFlood},
+		{&l.Unused, DefaultUnused}, {&l.SYNFlood, DefaultSYNFlood},
 	} {
 		if *d.v == 0 {
 			*d.v = d.d
@@ -69,6 +73,14 @@ func parseSYNFlood(s string) (int, error) {
 		return NoSYNFlood, nil
 	}
 	return ranged(10, MaxPending, ", or never")(s)
+}
+
+// parseUnused reads limits.unused.
+func parseUnused(s string) (int, error) {
+	if s == "never" {
+		return NoUnused, nil
+	}
+	return ranged(1, MaxPending, ", or never")(s)
 }
 
 // sized makes a parse function for amounts in a range.

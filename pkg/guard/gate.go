@@ -44,6 +44,7 @@ type Limits struct {
 	Pending       int // pending flows
 	PendingClient int // of them, of one client
 	OpenClient    int // flows of one client that are not pending
+	Unused        int // of these, flows of all clients that have not carried a byte; negative: no bound
 	// FirstFlight is what a pending flow may have sent in fast mode, in bytes;
 	// at most 65535. FirstFlights bounds that of all pending flows together.
 	FirstFlight  int
@@ -58,6 +59,7 @@ const (
 	DefaultPending       = 4096
 	DefaultPendingClient = 1024
 	DefaultOpenClient    = 16384
+	DefaultUnused        = 2048
 	DefaultFirstFlight   = 16 << 10
 	DefaultFirstFlights  = 4 << 20
 )
@@ -73,6 +75,7 @@ func (l Limits) WithDefaults() Limits {
 	set(&l.Pending, DefaultPending)
 	set(&l.PendingClient, DefaultPendingClient)
 	set(&l.OpenClient, DefaultOpenClient)
+	set(&l.Unused, DefaultUnused)
 	set(&l.FirstFlight, DefaultFirstFlight)
 	set(&l.FirstFlights, DefaultFirstFlights)
 	set(&l.AutoFlows, max(l.Pending/8, 1))
@@ -183,7 +186,7 @@ func (g *Gate) Admit(addr [16]byte, s Server, now time.Time) Verdict {
 	case free <= 0:
 		return TooMany
 	}
-	k := identity(addr)
+	k := Identity(addr)
 	known := g.clients[k]
 	var c client
 	if known != nil {
@@ -210,7 +213,7 @@ func (g *Gate) Admit(addr [16]byte, s Server, now time.Time) Verdict {
 // Connected notes that a pending flow's server, which was asked, is there; wait
 // says that others wait for it. After it, Closed must follow once.
 func (g *Gate) Connected(addr [16]byte, s Server, now time.Time) (wait bool) {
-	c := g.clients[identity(addr)]
+	c := g.clients[Identity(addr)]
 	c.pending--
 	c.open++
 	return g.left(s, true, now)
@@ -219,7 +222,7 @@ func (g *Gate) Connected(addr [16]byte, s Server, now time.Time) (wait bool) {
 // Refused notes that a pending flow is over; asked is what Ask has said of it,
 // wait says that others wait for its server.
 func (g *Gate) Refused(addr [16]byte, s Server, asked bool) (wait bool) {
-	k := identity(addr)
+	k := Identity(addr)
 	c := g.clients[k]
 	c.pending--
 	g.forget(k, c)
@@ -228,7 +231,7 @@ func (g *Gate) Refused(addr [16]byte, s Server, asked bool) (wait bool) {
 
 // Closed notes that a flow that was connected is over.
 func (g *Gate) Closed(addr [16]byte) {
-	k := identity(addr)
+	k := Identity(addr)
 	c := g.clients[k]
 	c.open--
 	g.forget(k, c)
@@ -286,8 +289,8 @@ func (g *Gate) Status(now time.Time) GateStatus {
 	}
 }
 
-// identity is what counts as one client: an IPv6 client has a /64 for itself.
-func identity(addr [16]byte) [16]byte {
+// Identity is what counts as one client: an IPv6 client has a /64 for itself.
+func Identity(addr [16]byte) [16]byte {
 	if !mapped(&addr) {
 		clear(addr[8:])
 	}

@@ -20,7 +20,7 @@ func sample() admin.Status {
 		Memory:   admin.Memory{Used: 1, Peak: 2, Budget: 3},
 		Counters: map[string]uint64{"flows_started": 7},
 		Handshakes: &admin.Handshakes{
-			Mode: "auto", Now: "zero-window", Switches: 41, Pending: 42, FirstFlights: 43, FirstFlightsPeak: 44, Clients: 45, Flood: true, Floods: 46,
+			Mode: "auto", Now: "zero-window", Switches: 41, Pending: 42, FirstFlights: 43, FirstFlightsPeak: 44, Clients: 45, Flood: true, Floods: 46, Unused: 47,
 		},
 		Sessions: []admin.Session{{
 			Peer: "vm", State: "up", Flows: admin.Flows{Open: 4, Opened: 9, Refused: 2, Reset: 1},
@@ -53,7 +53,7 @@ func TestDocumentBecomesMetrics(t *testing.T) {
 		`hawser_events_total{what="flows_started"} 7`,
 		`hawser_handshake_mode{mode="auto",now="zero-window"} 1`, "hawser_handshake_switches_total 41",
 		"hawser_handshakes_pending 42", "hawser_handshake_first_flights_bytes 43", "hawser_handshake_first_flights_peak_bytes 44",
-		"hawser_handshake_clients 45", "hawser_handshake_flood 1", "hawser_handshake_floods_total 46",
+		"hawser_handshake_clients 45", "hawser_handshake_flood 1", "hawser_handshake_floods_total 46", "hawser_handshakes_unused 47",
 		`hawser_session_up{peer="vm"} 1`, `hawser_session_up{peer="c2Vjb25k?"} 0`,
 		`hawser_session_events_total{peer="vm",what="forged"} 5`,
 		`hawser_flows_open{peer="vm"} 4`, `hawser_flows_total{peer="vm",what="opened"} 9`,

@@ -163,7 +163,9 @@ func (k *keeper) serve(w *ward, window int) {
 	if s := w.flow.State(); s == guard.Waiting || s == guard.Asked {
 		join = w.flow.Join(k.opts.Gate.limits().FirstFlight)
 	}
+	old := k.rest(w)
 	k.mu.Unlock()
+	old.end()
 	if told {
 		k.emit(&update, &w.ends, w.v6)
 	}
@@ -184,6 +186,7 @@ func (k *keeper) leave(w *ward, reset bool) {
 		return
 	}
 	w.left = true
+	k.use(w)
 	wait := false
 	switch {
 	case w.displaced:
@@ -257,7 +260,11 @@ func (k *keeper) outbound(pkt *stack.PacketBuffer) bool {
 		k.joined(w, h)
 		return false
 	}
-	w.flow.Outbound(h, pkt.Data().Size(), !pkt.GSOOptions.NeedsCsum || pkt.GSOOptions.Type == stack.GSONone)
+	size := pkt.Data().Size()
+	if size > 0 {
+		k.use(w)
+	}
+	w.flow.Outbound(h, size, !pkt.GSOOptions.NeedsCsum || pkt.GSOOptions.Type == stack.GSONone)
 	k.mu.Unlock()
 	return true
 }
@@ -293,7 +300,7 @@ func (k *keeper) joined(w *ward, h header.TCP) {
 		if w.flow.State() == guard.Bounded && !k.take(w, t, payload) {
 			continue
 		}
-		w.flow.Inbound(t)
+		k.passed(w, t, payload)
 		passed = append(passed, p)
 	}
 	k.mu.Unlock()
@@ -343,7 +350,9 @@ func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
 	k.mu.Lock()
 	c.adopt(ep, room)
 	gone, watched, fin := w.left, c.wanted, c.finSent.Load()
+	old := k.rest(w)
 	k.mu.Unlock()
+	old.end()
 	switch {
 	case gone:
 		c.uncount()

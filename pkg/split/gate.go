@@ -19,13 +19,14 @@ type Gate struct {
 	cookies *cookies
 	floods  floods
 	poor    *peers
+	unused  unused
 	keepers []*keeper // of all stacks, before they run
 }
 
 // NewGate returns a gate; m is the mode where no policy says another.
 func NewGate(m guard.Mode, l guard.Limits) *Gate {
 	g := guard.NewGate(m, l)
-	return &Gate{gate: g, l: g.Limits(), m: m, cookies: newCookies(), poor: newPeers(), floods: floods{rise: make(chan struct{}, 1)}}
+	return &Gate{gate: g, l: g.Limits(), m: m, cookies: newCookies(), poor: newPeers(), unused: newUnused(g.Limits().Unused), floods: floods{rise: make(chan struct{}, 1)}}
 }
 
 // Status returns the figures as they stand.
@@ -120,7 +121,7 @@ type guardCounters struct {
 	doubted                       atomic.Uint64
 	probes, discarded, excess     atomic.Uint64
 	misjoined, displaced          atomic.Uint64
-	waited, dismissed             atomic.Uint64
+	waited, dismissed, unused     atomic.Uint64
 }
 
 // GuardStats are the guard's figures since the stack was made.
@@ -137,6 +138,7 @@ type GuardStats struct {
 	Waited    uint64 // flows whose server was not asked at once: it had not answered those before
 	Silent    uint64 // clients reset because their server was asked for others in vain
 	Displaced uint64 // pending flows reset because all places were taken and their servers had not answered for long
+	Unused    uint64 // connections reset because there were too many on which nobody had sent a byte
 	Forged    uint64 // segments that belong to no flow and bring no valid cookie
 	Strays    uint64 // resets and the like of no flow
 	Denied    uint64 // resets that the guard answered with
@@ -157,7 +159,7 @@ func (k *keeper) stats() GuardStats {
 		Greedy:  c.refused[guard.TooManyClient].Load() + c.refused[guard.TooManyOpen].Load(),
 		Forged:  c.forged.Load(), Strays: c.strays.Load(), Denied: c.denied.Load(), Doubted: c.doubted.Load(),
 		Probes: c.probes.Load(), Discarded: c.discarded.Load(), Excess: c.excess.Load(),
-		Misjoined: c.misjoined.Load(), Displaced: c.displaced.Load(), Waited: c.waited.Load(),
+		Misjoined: c.misjoined.Load(), Displaced: c.displaced.Load(), Waited: c.waited.Load(), Unused: c.unused.Load(),
 		Silent: c.dismissed.Load() + c.refused[guard.SilentServer].Load(),
 	}
 }

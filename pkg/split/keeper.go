@@ -43,8 +43,8 @@ type GuardOptions struct {
 // keeper is the handshake guard of one stack: the filter that knows which
 // client has a flow and in which state.
 //
-// Lock order: keeper.mu, then Gate.mu. Neither is held while netstack or the
-// owner of a connection is called.
+// Lock order: keeper.mu, then Gate.mu or Gate.unused.mu. None is held while netstack
+// or the owner of a connection is called.
 type keeper struct {
 	stack *Stack
 	opts  GuardOptions
@@ -75,12 +75,14 @@ type ward struct {
 	asked     bool // the server is asked for it; until then it waits in keeper.waiting, and has no conn
 	refused   bool // the server has refused it, or
 	silent    bool // not answered
+	used      bool // a byte of payload has come from either end, or the flow is over
+	unused    bool // in Gate.unused, whose mu guards it
 	flow      guard.Flow
 	conn      *Conn
 	kept      [][]byte // segments that wait for the stack's SYN-ACK
 
-	since time.Time // when it came; of pending flows
-	near  [2]beside // its neighbours in keeper.pending and keeper.waiting
+	since time.Time // when it came; of unused ones when they began to be that
+	near  [2]beside // its neighbours in keeper.pending, and in keeper.waiting or Gate.unused
 }
 
 // server is whom the client wants to reach.
@@ -126,19 +128,26 @@ func (k *keeper) inbound(s *segment) action {
 	}
 	switch w.flow.State() {
 	case guard.Open:
-		w.flow.Inbound(s.tcp())
 	case guard.Bounded:
 		if !k.take(w, s.tcp(), s.payload()) {
 			k.mu.Unlock()
 			return swallow
 		}
-		w.flow.Inbound(s.tcp())
 	default:
 		k.hear(w, s)
 		return swallow
 	}
+	k.passed(w, s.tcp(), s.payload())
 	k.mu.Unlock()
 	return pass
+}
+
+// passed translates a client's segment, which goes to the stack. The caller holds mu.
+func (k *keeper) passed(w *ward, tcp []byte, payload int) {
+	if payload > 0 {
+		k.use(w)
+	}
+	w.flow.Inbound(tcp)
 }
 
 // take asks for a segment's part of the first flight. The caller holds mu.
@@ -279,6 +288,7 @@ func (k *keeper) remove(w *ward) {
 	if !w.asked && !w.left {
 		k.unlist(w)
 	}
+	k.use(w)
 	k.opts.Gate.give(w.flow.Settle())
 	w.flow.End()
 	w.kept = nil

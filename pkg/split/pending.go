@@ -22,6 +22,8 @@ const (
 const (
 	byAge    = iota // all pending ones
 	byServer        // those that wait for their turn at a server
+
+	byClient = byServer // unused ones of a client: they wait no longer
 )
 
 // beside is a flow's neighbours in a list.

@@ -1,0 +1,204 @@
+package split
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"hawser/pkg/guard"
+	"hawser/pkg/party"
+)
+
+// addressed is a flow of a client that has a number.
+func addressed(client byte) *ward {
+	w := &ward{connected: true}
+	copy(w.ends.Client[10:], []byte{0xff, 0xff, 10, 0, 0, client})
+	return w
+}
+
+// TestUnusedIsFair: whoever makes too many connections that nobody uses loses his
+// own, the oldest first; who has a few keeps them.
+func TestUnusedIsFair(t *testing.T) {
+	for name, c := range map[string]struct {
+		most int
+		come []byte       // clients, one connection each, in turn
+		left map[byte]int // how many each has in the end
+		lost []int        // whose: indices in come, in the order of their ends
+	}{
+		"within the bound":            {4, []byte{1, 1, 1, 1}, map[byte]int{1: 4}, nil},
+		"one alone":                   {3, []byte{1, 1, 1, 1, 1}, map[byte]int{1: 3}, []int{0, 1}},
+		"a browser before a flooder":  {8, []byte{1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2}, map[byte]int{1: 4, 2: 4}, []int{4, 5, 6}},
+		"a browser beside a flooder":  {8, []byte{2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 2, 2, 1}, map[byte]int{1: 3, 2: 5}, []int{0, 1, 2, 3, 4}},
+		"flooders with two addresses": {6, []byte{1, 1, 2, 3, 2, 3, 2, 3, 2, 3}, map[byte]int{1: 2, 2: 2, 3: 2}, []int{2, 3, 4, 5}},
+		// Who has more than others here does not lose by their exchanging theirs.
+		"many with one each, and a browser": {7, []byte{1, 1, 1, 2, 3, 4, 5, 5, 4}, map[byte]int{1: 3, 2: 1, 3: 1, 4: 1, 5: 1}, []int{6, 5}},
+		"as many clients as places":         {3, []byte{1, 2, 3, 4}, map[byte]int{2: 1, 3: 1, 4: 1}, []int{0}},
+		"no bound":                          {-1, []byte{1, 1, 1}, map[byte]int{}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newUnused(c.most)
+			began := time.Now()
+			at := map[*ward]int{}
+			var lost []int
+			for i, client := range c.come {
+				w := addressed(client)
+				at[w] = i
+				if old := u.add(w, began.Add(time.Duration(i)*time.Millisecond)); old != nil {
+					lost = append(lost, at[old])
+				}
+			}
+			left := map[byte]int{}
+			for k, h := range u.clients {
+				left[k[15]] = h.count
+			}
+			if !equal(left, c.left) || !sameOrder(lost, c.lost) {
+				t.Errorf("left %v, want %v; lost %v, want %v", left, c.left, lost, c.lost)
+			}
+			for w := range at {
+				u.remove(w)
+				u.remove(w) // once more is harmless
+			}
+			if u.count() != 0 || len(u.clients) != 0 || len(u.ranks) != 0 {
+				t.Errorf("%d connections of %d clients are left", u.count(), len(u.clients))
+			}
+		})
+	}
+}
+
+func equal(a, b map[byte]int) bool {
+	for k, n := range a {
+		if b[k] != n {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+func sameOrder(a, b []int) bool {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// TestUnusedRanks: the one with most is first, whoever comes and goes.
+func TestUnusedRanks(t *testing.T) {
+	u := newUnused(1000)
+	var all []*ward
+	now := time.Now()
+	for i := range 900 {
+		w := addressed(byte(i * i % 37))
+		all = append(all, w)
+		u.add(w, now.Add(time.Duration(i)))
+		if i%3 == 2 {
+			u.remove(all[i*7%len(all)])
+		}
+		most := 0
+		for _, h := range u.clients {
+			most = max(most, h.count)
+			if u.ranks[h.rank] != h {
+				t.Fatal("a client does not know its place")
+			}
+		}
+		if u.ranks[0].count != most {
+			t.Fatalf("first is one with %d, another has %d", u.ranks[0].count, most)
+		}
+	}
+}
+
+// TestUnusedEnd: of the connections on which nobody has sent a byte the oldest of
+// the client with most are reset, and their owner hears of it; what has carried a
+// byte in either direction, another client's, and the youngest stay.
+func TestUnusedEnd(t *testing.T) {
+	const most = 4
+	for _, mode := range []guard.Mode{guard.ZeroWindow, guard.Fast, guard.Strict} {
+		t.Run(mode.String(), func(t *testing.T) {
+			l := newLab(t, true)
+			conns := make(chan *Conn, 1)
+			s, _ := l.start(l.guarded(mode, guard.Limits{Unused: most}), func(c *Conn) {
+				c.Open(-1)
+				conns <- c
+			})
+			gate := s.keeper.opts.Gate
+			owners := map[*net.TCPConn]*watcher{}
+			open := func(v6 bool) *net.TCPConn {
+				c := l.dial(anywhere(v6, 80))
+				owners[c] = watch(t, <-conns)
+				return c
+			}
+			unused := func(n int) {
+				t.Helper()
+				waitFor(t, "what is unused", func() bool { return gate.Unused() == n })
+			}
+			asks, told, other := open(false), open(false), open(true)
+			unused(3)
+			_, err := asks.Write([]byte("a"))
+			must(t, err)
+			unused(2)
+			must(t, owners[told].write([]byte("b")))
+			unused(1)
+			var spare []*net.TCPConn
+			for i := range most - 1 {
+				spare = append(spare, open(false))
+				unused(2 + i)
+			}
+			for range 2 { // too many: the first two of spare go
+				n := s.Stats().Guard.Unused
+				spare = append(spare, open(false))
+				waitFor(t, "one to go", func() bool { return s.Stats().Guard.Unused == n+1 })
+			}
+			for _, c := range spare[:2] {
+				if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("one too many: %v, want a reset", err)
+				}
+				owners[c].wait(party.Hangup)
+				owners[c].conn.Abort()
+			}
+			for _, c := range append([]*net.TCPConn{asks, told, other}, spare[2:]...) {
+				must(t, owners[c].write([]byte("c")))
+				if _, err := c.Read(make([]byte, 1)); err != nil {
+					t.Errorf("one that was to stay: %v", err)
+				}
+			}
+			unused(0)
+			if g := s.Stats().Guard; g.Unused != 2 {
+				t.Errorf("%+v", g)
+			}
+		})
+	}
+}
+
+// TestUnusedForgotten: connections that end before anybody has sent a byte do not
+// count, whoever ends them.
+func TestUnusedForgotten(t *testing.T) {
+	l := newLab(t, true)
+	conns := make(chan *Conn, 1)
+	s, _ := l.start(l.guarded(guard.Auto, guard.Limits{}), func(c *Conn) {
+		c.Open(-1)
+		conns <- c
+	})
+	gate := s.keeper.opts.Gate
+	for _, end := range []func(*net.TCPConn, *watcher){
+		func(_ *net.TCPConn, w *watcher) { w.conn.Abort() },
+		func(_ *net.TCPConn, w *watcher) { w.conn.Close() },
+		func(c *net.TCPConn, w *watcher) { // a reset, which the owner hears of
+			must(t, c.SetLinger(0))
+			must(t, c.Close())
+			w.wait(party.Hangup)
+			w.conn.Abort()
+		},
+	} {
+		c := l.dial(anywhere(false, 80))
+		w := watch(t, <-conns)
+		waitFor(t, "one that is unused", func() bool { return gate.Unused() == 1 })
+		end(c, w)
+		waitFor(t, "none that is unused", func() bool { return gate.Unused() == 0 })
+	}
+	if n := s.Stats().Guard.Unused; n != 0 {
+		t.Errorf("%d were ended", n)
+	}
+}
