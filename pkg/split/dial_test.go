@@ -216,7 +216,7 @@ func TestTwoWorkers(t *testing.T) {
 	data := random(200 << 10)
 	for i := range 8 {
 		in(t, l.client, func() {
-			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(198, 18, 1, byte(10+i))}, Timeout: 5 * time.Second}
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(198, 18, 1, byte(10+i))}, Timeout: ample}
 			c, err := d.Dial("tcp", anywhere(false, 80))
 			must(t, err)
 			must(t, roundTrip(c.(*net.TCPConn), data))

@@ -99,12 +99,10 @@ func zeroWindow(t *testing.T, l *lab, v6 bool, mss string) {
 		t.Errorf("the update opens %d bytes", w)
 	}
 	t.Logf("%d probes; data %v after the update", probes, first.at-update.at)
-	if late := first.at - update.at; late > time.Millisecond {
-		// The persist timer would fire after 200 ms or more; what is between
-		// is a busy machine.
-		if late > 50*time.Millisecond {
-			t.Errorf("data came %v after the update", late)
-		}
+	// Else the client's persist timer would send it, 600 ms or more after the
+	// update; what is between is a busy machine.
+	if late := first.at - update.at; late > 200*time.Millisecond {
+		t.Errorf("data came %v after the update", late)
 	}
 	st := s.Stats()
 	if st.Guard.Admitted != 2 || st.Guard.Misjoined+st.Guard.Forged+st.Guard.Excess != 0 {
@@ -133,7 +131,7 @@ func (l *lab) dialMSS(addr, mss string) *net.TCPConn {
 		for _, d := range mss {
 			n = n*10 + int(d-'0')
 		}
-		d := net.Dialer{Timeout: 10 * time.Second, Control: func(_, _ string, rc syscall.RawConn) error {
+		d := net.Dialer{Timeout: ample, Control: func(_, _ string, rc syscall.RawConn) error {
 			var err error
 			cerr := rc.Control(func(fd uintptr) {
 				err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, n)
@@ -144,7 +142,7 @@ func (l *lab) dialMSS(addr, mss string) *net.TCPConn {
 		must(l.t, err)
 		c = nc.(*net.TCPConn)
 		l.t.Cleanup(func() { c.Close() })
-		must(l.t, c.SetDeadline(time.Now().Add(60*time.Second)))
+		must(l.t, c.SetDeadline(time.Now().Add(ample)))
 	})
 	return c
 }

@@ -59,7 +59,7 @@ func TestRunLeaksNothing(t *testing.T) {
 		once(i)
 	}
 	var g1, f1 int
-	for range 100 { // timer functions and closing sockets need a moment
+	for range 3000 { // timer functions and closing sockets need a moment
 		if g1, f1 = usage(t); g1 <= g0 && f1 <= f0 {
 			return
 		}
@@ -93,7 +93,7 @@ func TestRunEndsWhenTheHubGoes(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "hub") {
 			t.Errorf("Run: %v, want an error that names the hub", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(ample):
 		t.Fatal("Run goes on without a hub")
 	}
 	if s.Run(context.Background()) == nil {
@@ -163,13 +163,13 @@ func TestFilter(t *testing.T) {
 	for !s.running() {
 		runtime.Gosched()
 	}
-	l.dialFor(anywhere(false, 80), 5*time.Second)
+	l.dialFor(anywhere(false, 80), ample)
 	var timeout net.Error
 	if err := l.dialFor(anywhere(false, 81), 300*time.Millisecond); !errors.As(err, &timeout) || !timeout.Timeout() {
 		t.Errorf("dial of the filtered port: %v, want a timeout", err)
 	}
 	// The host has no route to there, and says so: the SYN has reached it.
-	if err := l.dialFor(anywhere(false, 82), 5*time.Second); !errors.Is(err, unix.ENETUNREACH) {
+	if err := l.dialFor(anywhere(false, 82), ample); !errors.Is(err, unix.ENETUNREACH) {
 		t.Errorf("dial of the forwarded port: %v, want %v", err, unix.ENETUNREACH)
 	}
 	cancel()

@@ -270,7 +270,7 @@ func watch(t testing.TB, c *Conn) *watcher {
 // wait waits until one of the bits was reported and takes it.
 func (w *watcher) wait(bits party.Ready) party.Ready {
 	w.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(ample)
 	for {
 		if got := party.Ready(w.bits.And(^uint32(bits))) & bits; got != 0 {
 			return got
@@ -278,7 +278,7 @@ func (w *watcher) wait(bits party.Ready) party.Ready {
 		select {
 		case <-w.wake:
 		case <-limit:
-			w.t.Fatalf("readiness %b not reported within 20 s", bits)
+			w.t.Fatalf("readiness %b not reported within %v", bits, ample)
 		}
 	}
 }

@@ -28,10 +28,11 @@ type seen struct {
 
 // sniffer records what passes an end's interface.
 type sniffer struct {
-	fd   int
-	mu   sync.Mutex
-	all  []seen
-	done chan struct{}
+	fd    int
+	mu    sync.Mutex
+	all   []seen
+	rests int // how often there was nothing to record
+	done  chan struct{}
 }
 
 // sniff records at the client until the test ends.
@@ -48,7 +49,7 @@ func (l *lab) sniffAt(ns netns.NsHandle, name string) *sniffer {
 		must(l.t, err)
 		must(l.t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
 		must(l.t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20))
-		must(l.t, unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50000}))
+		must(l.t, unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 30000}))
 		proto := binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff})
 		must(l.t, unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: proto, Ifindex: dev.Index}))
 	})
@@ -73,6 +74,9 @@ func (s *sniffer) loop(stop chan struct{}) {
 		}
 		n, on, _, from, err := unix.Recvmsg(s.fd, p, oob, 0)
 		if err != nil {
+			s.mu.Lock()
+			s.rests++
+			s.mu.Unlock()
 			continue
 		}
 		f, ok := dissect(p[:n])
@@ -129,9 +133,21 @@ func dissect(p []byte) (f seen, ok bool) {
 	return f, true
 }
 
+// catchUp waits until what has passed is recorded: nothing was left for a moment,
+// twice, as the first may have begun before.
+func (s *sniffer) catchUp() {
+	rests := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.rests
+	}
+	for n := rests(); rests() < n+2; time.Sleep(time.Millisecond) {
+	}
+}
+
 // of returns the frames of one port of the end so far.
 func (s *sniffer) of(port int) []seen {
-	time.Sleep(60 * time.Millisecond) // what has been sent is recorded by then
+	s.catchUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []seen

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
@@ -19,7 +18,7 @@ import (
 // It returns how many there were.
 func checkSACK(t *testing.T, s *sniffer, size uint32) (blocks int) {
 	t.Helper()
-	time.Sleep(60 * time.Millisecond) // what has been sent is recorded by then
+	s.catchUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	type ports struct{ mine, other uint16 }
@@ -105,7 +104,7 @@ func spliceLostHandshakes(t *testing.T, l *lab) {
 	var wg sync.WaitGroup
 	for i, c := range cases {
 		wg.Go(func() {
-			conn, err := l.dialNearWrap(serverAt(false, uint16(100+i)), 30*time.Second)
+			conn, err := l.dialNearWrap(serverAt(false, uint16(100+i)), ample)
 			if err == nil {
 				defer conn.Close()
 				if _, err = io.ReadFull(conn, make([]byte, 1000)); err == nil {

@@ -106,6 +106,7 @@ func TestViolator(t *testing.T) {
 		c.send(forged, 10, nil)
 	}
 	waitFor(t, "forged ACKs to be counted", func() bool { return s.Stats().Guard.Forged == 500 })
+	c.last(500)
 	resets := 0
 	for _, f := range c.sniff.of(crookPort) {
 		if !f.out && f.flags.Contains(header.TCPFlagRst) {
@@ -260,11 +261,11 @@ func TestLostACK(t *testing.T) {
 	s, _ := l.start(l.guarded(guard.Auto, guard.Limits{}), func(c *Conn) { flows.Add(1) })
 	c := newCrook(l)
 	syn := guard.Segment{Flags: guard.FlagSYN, Seq: 1000, Window: 64000, MSS: 1460, Scale: guard.NoScale}
+	began := time.Now()
 	c.send(syn, 0, nil)
 	first := c.last(1)
-	began := time.Now()
 	again := c.last(2)
-	if d := time.Since(began); d < 500*time.Millisecond || again.seq != first.seq || again.ack != first.ack || again.flags != first.flags {
+	if d := time.Since(began); d < 900*time.Millisecond || again.seq != first.seq || again.ack != first.ack || again.flags != first.flags {
 		t.Errorf("after %v came %+v, the first was %+v", d, again, first)
 	}
 	c.send(guard.Segment{Flags: guard.FlagACK, Seq: 1001, Ack: again.seq + 1, Window: 1000, Scale: guard.NoScale}, 0, nil)
