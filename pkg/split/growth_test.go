@@ -5,9 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
-
-	"hawser/pkg/guard"
 	"hawser/pkg/party"
 )
 
@@ -94,49 +91,5 @@ func TestManyBeginSmall(t *testing.T) {
 	}
 	if n := s.growth.taken.Load(); n != 0 {
 		t.Errorf("%d bytes are still taken", n)
-	}
-}
-
-// lockSeeker is an endpoint whose owner asks for the keeper's lock, as whoever
-// holds an endpoint's own lock and sends does.
-type lockSeeker struct {
-	tcpip.Endpoint
-	tcpip.DefaultSocketOptionsHandler
-	k       *keeper
-	options tcpip.SocketOptions
-	told    int
-	locked  bool
-}
-
-func (l *lockSeeker) SocketOptions() *tcpip.SocketOptions               { return &l.options }
-func (l *lockSeeker) SetSockOpt(tcpip.SettableSocketOption) tcpip.Error { return nil }
-func (l *lockSeeker) SetSockOptInt(tcpip.SockOptInt, int) tcpip.Error   { return nil }
-func (l *lockSeeker) LastError() tcpip.Error                            { return nil }
-func (l *lockSeeker) WakeupWriters() {
-	l.told++
-	if !l.k.mu.TryLock() {
-		l.locked = true
-		return
-	}
-	l.k.mu.Unlock()
-}
-
-// TestFurnishHoldsNoLock: an endpoint gets its buffers while the keeper's lock is
-// free. Netstack takes the endpoint's lock for it, and who holds that and sends
-// takes the keeper's: an edge came to rest for good on it.
-func TestFurnishHoldsNoLock(t *testing.T) {
-	st := &Stack{opts: Options{Buffer: 128 << 10, MaxBuffer: 1 << 20}}
-	st.growth.most = 128 << 10
-	st.growth.conns.Store(63)
-	k := newKeeper(st, GuardOptions{Gate: NewGate(guard.Auto, guard.Limits{})})
-	ep := &lockSeeker{k: k}
-	ep.options.InitHandler(ep, nil, nil, nil)
-	w := &ward{conn: &Conn{stack: st}}
-	k.establish(w, ep, nil)
-	if ep.told == 0 || ep.locked {
-		t.Errorf("the endpoint was told %d times of its buffers, with the keeper's lock held: %t", ep.told, ep.locked)
-	}
-	if w.conn.ep != ep || !w.conn.up.Load() || w.conn.small == nil || st.growth.conns.Load() != 64 {
-		t.Errorf("the connection has not begun: %+v", w.conn)
 	}
 }
