@@ -11,6 +11,7 @@ import (
 // and comes back where it is no worse.
 const (
 	winRate   = 1.20 // QUIC must deliver so much more than TCP, under load
+	pressed   = 1.50 // TCP, which has more delay than QUIC: UDP is policed
 	tieRate   = 0.95 // TCP may deliver so much less than QUIC
 	winRTT    = 0.70 // or, where both deliver the same, have so much less delay
 	tieRTT    = 1.20
@@ -35,23 +36,17 @@ func (m Measure) Loaded() bool { return m.Rate >= loadedMin }
 // Better tells whether the link should change to the challenger, which was
 // measured right after the incumbent, and says why or why not.
 func Better(incumbent, challenger Measure) (bool, string) {
-	rate, rtt := winRate, winRTT
-	if challenger.Transport == "tcp" {
-		rate, rtt = tieRate, tieRTT
-	}
 	figures := fmt.Sprintf("%v against %v", challenger, incumbent)
-	quick := challenger.RTT+rttNoise < time.Duration(float64(incumbent.RTT)*rtt)
+	win, quick := winRate, challenger.RTT+rttNoise < time.Duration(float64(incumbent.RTT)*winRTT)
 	if challenger.Transport == "tcp" {
-		quick = challenger.RTT < time.Duration(float64(incumbent.RTT)*rtt)+rttNoise
+		win, quick = pressed, challenger.RTT < time.Duration(float64(incumbent.RTT)*tieRTT)+rttNoise
 	}
 	switch {
 	case !incumbent.Loaded() && quick:
 		return true, "idle: " + figures
 	case !incumbent.Loaded():
 		return false, "idle: " + figures
-	case challenger.Rate >= incumbent.Rate*rate && (challenger.Transport == "quic" || quick):
-		return true, "under load: " + figures
-	case challenger.Rate >= incumbent.Rate*tieRate && quick:
+	case challenger.Rate >= incumbent.Rate*win, challenger.Rate >= incumbent.Rate*tieRate && quick:
 		return true, "under load: " + figures
 	}
 	return false, "under load: " + figures

@@ -19,6 +19,8 @@ func TestBetterTransport(t *testing.T) {
 		{"TCP is throttled", tcp(5, 30*ms), quic(45, 30*ms), true, false},
 		{"TCP stands in a queue", tcp(50, 300*ms), quic(49, 40*ms), true, false},
 		{"UDP is policed", tcp(50, 30*ms), quic(4, 30*ms), false, true},
+		{"UDP is policed meanwhile, and TCP stands in its queue", quic(4, 20*ms), tcp(45, 60*ms), true, false},
+		{"TCP delivers more, but stands in a queue", quic(45, 30*ms), tcp(60, 300*ms), false, false},
 		{"back to TCP when equal", quic(50, 30*ms), tcp(49, 30*ms), true, false},
 		{"TCP is still throttled", quic(45, 30*ms), tcp(5, 30*ms), false, true},
 		{"back to TCP, but for its delay", quic(50, 30*ms), tcp(50, 90*ms), false, false},
