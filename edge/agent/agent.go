@@ -90,7 +90,7 @@ func (a *agent) makeTunnels() error {
 			return err
 		}
 		u.terms = tunnel.LinkTerms{Serial: 1, Tier: scheduler.Tier(a.cfg.Links[i].Tier), Weight: a.cfg.Links[i].Weight}
-		u.chooser.trials = slowTrials()
+		u.chooser.trials = trialsEvery(time.Duration(a.cfg.Links[i].TrialSeconds) * time.Second)
 		if a.cfg.Links[i].Transport == config.TransportAuto {
 			u.chooser.dialer = d
 		}

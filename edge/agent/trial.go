@@ -19,11 +19,11 @@ type trials struct {
 	span, settle, step time.Duration // of one measurement, before the second one, between two looks
 }
 
-// slowTrials measure each transport for some seconds, every few minutes. A
-// trial costs what is in flight, once or twice.
-func slowTrials() trials {
+// trialsEvery measures each transport for some seconds, about as often as the
+// configuration says. A trial costs what is in flight, once or twice.
+func trialsEvery(every time.Duration) trials {
 	return trials{
-		first: 4 * time.Minute, every: 10 * time.Minute, most: 80 * time.Minute,
+		first: every * 2 / 5, every: every, most: 8 * every,
 		span: 4 * time.Second, settle: time.Second, step: 250 * time.Millisecond,
 	}
 }

@@ -45,9 +45,11 @@ metrics: "127.0.0.1:9477"
 func TestBrokenEdge(t *testing.T) {
 	for _, c := range []brokenCase{
 		{"identity:", "idenity:", `edge.yaml:1: "idenity": unknown key; known here: card, cloud, compress, control, handshake, hints, identity, limits, links, memory, metrics, name, namespace, policies, scheduler, state, steer, users, workers`},
-		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, lanes, name, quota, quota_day, tier, transport, weight`},
+		{"    gateway:", "    gatway:", `edge.yaml:7: links[1]: "gatway": unknown key; known here: cloud, gateway, interface, lanes, name, quota, quota_day, tier, transport, trial_seconds, weight`},
 		{"transport: quic", "lanes: 2", `edge.yaml:9: links[1].lanes: only TCP links have several: set transport: tcp, or leave lanes out`},
 		{"transport: quic", "lanes: 9", `edge.yaml:9: links[1].lanes: "9" is not a number from 1 to 8`},
+		{"transport: quic", "trial_seconds: 4", `edge.yaml:9: links[1].trial_seconds: "4" is not a number from 5 to 86400`},
+		{"    transport: quic", "    transport: quic\n    trial_seconds: 60", `edge.yaml:10: links[1].trial_seconds: only automatic links try their other transport: set transport: auto, or leave trial_seconds out`},
 		{"transport: quic", "quota_day: 3", `edge.yaml:9: links[1].quota_day: stands without a quota: give quota too, such as 50GB`},
 		{"transport: quic", "quota: 5kB", `edge.yaml:9: links[1].quota: "5kB" is too little: give at least 977 KiB per month`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},

@@ -36,6 +36,14 @@ const (
 	MaxLanes = 8
 )
 
+// MinTrial, DefaultTrial and MaxTrial are seconds between trials of a link's other
+// transport. A trial takes up to nine.
+const (
+	MinTrial     = 5
+	DefaultTrial = 600
+	MaxTrial     = 86400
+)
+
 // MinQuota is the smallest quota of a link.
 const MinQuota unit.Bytes = 1_000_000
 
@@ -118,6 +126,9 @@ type Link struct {
 	Lanes     int        // TCP connections at once, 1 to MaxLanes
 	Quota     unit.Bytes // per month, both directions; 0 means none
 	QuotaDay  int        // of the month on which it begins, 1 to 31; 0 without a quota
+	// TrialSeconds is how often TransportAuto tries the other transport, about,
+	// MinTrial to MaxTrial; 0 with another transport.
+	TrialSeconds int
 }
 
 // Steer says which connections go through the tunnel. The zero value steers

@@ -61,6 +61,8 @@ func TestEdgeFixture(t *testing.T) {
 			{Name: "lte", Interface: "wwan0", Gateway: netip.MustParseAddr("192.0.2.1"),
 				Cloud:     Endpoint{Host: "cloud.example.net", Port: 443},
 				Transport: TransportQUIC, Weight: 1, Lanes: 1},
+			{Name: "sat", Interface: "sat0", Cloud: Endpoint{Host: "203.0.113.10", Addr: netip.MustParseAddr("203.0.113.10"), Port: 7443},
+				Weight: 1, Lanes: 1, TrialSeconds: 60},
 		},
 		Steer: Steer{
 			Interfaces: []string{"br-lan", "eth1.20"},

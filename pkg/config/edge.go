@@ -50,6 +50,8 @@ func (l *Link) schema() setter {
 		"lanes":     parsed(&l.Lanes, ranged(1, MaxLanes, "")),
 		"quota":     parsed(&l.Quota, parseQuota),
 		"quota_day": parsed(&l.QuotaDay, ranged(1, 31, ", a day of the month")),
+
+		"trial_seconds": parsed(&l.TrialSeconds, ranged(MinTrial, MaxTrial, "")),
 	})
 }
 
@@ -127,6 +129,12 @@ func (e *Edge) checkLink(d *document, i int) error {
 	l := &e.Links[i]
 	if l.Lanes > 1 && l.Transport != TransportTCP {
 		return d.fail(path+".lanes", "only TCP links have several: set transport: tcp, or leave lanes out")
+	}
+	if l.TrialSeconds != 0 && l.Transport != TransportAuto {
+		return d.fail(path+".trial_seconds", "only automatic links try their other transport: set transport: auto, or leave trial_seconds out")
+	}
+	if l.TrialSeconds == 0 && l.Transport == TransportAuto {
+		l.TrialSeconds = DefaultTrial
 	}
 	if l.Quota == 0 && l.QuotaDay != 0 {
 		return d.fail(path+".quota_day", "stands without a quota: give quota too, such as 50GB")
