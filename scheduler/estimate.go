@@ -87,6 +87,7 @@ type Estimator struct {
 	unrest    unrest
 	follower  Follower // works while the link is restless
 	short     short    // works otherwise
+	sure      sure     // for a window that follows the round trip
 }
 
 // Ack takes in one sample.
@@ -294,7 +295,8 @@ func (e *Estimator) Cap() int {
 // the lower rate the window, and so on downwards. The transport's smoothed round
 // trip keeps it up, by a little less than itself, so that a queue still drains;
 // and in one round of eight more is tried, and more still as long as that makes
-// the rate grow, so that it is found again.
+// the rate grow, so that it is found again. Only what the link is sure to carry
+// counts for that: see sure.
 //
 // All that takes a second or two to follow. Where the rate changes every second,
 // a Follower decides.
@@ -321,16 +323,20 @@ func (e *Estimator) NetCap() int {
 	}
 	span := e.minRTT + over + e.slack()
 	held := time.Duration(holdGain * float64(min(e.path, e.minRTT+max(farMin, e.minRTT))))
-	if held > span {
-		span = held
-		switch {
-		case e.growing:
-			span = time.Duration(growGain * float64(held))
-		case probing:
-			span = time.Duration(capGain * float64(held))
-		}
+	if held <= span {
+		return max(capFloor, int(e.bw*span.Seconds()))
 	}
-	return max(capFloor, int(e.bw*span.Seconds()))
+	switch {
+	case e.growing:
+		held = time.Duration(growGain * float64(held))
+	case probing:
+		held = time.Duration(capGain * float64(held))
+	}
+	sure := e.sure.best
+	if sure == 0 {
+		sure = e.bw
+	}
+	return max(capFloor, int(e.bw*span.Seconds()), int(sure*held.Seconds()))
 }
 
 // See takes in the transport's smoothed round trip.
@@ -347,7 +353,9 @@ func (e *Estimator) Look(now time.Time, v View) {
 		e.dueAt = now
 		e.drain(now, v.RTT)
 	}
-	e.unrest.look(now, v, e.NetCap())
+	window := e.NetCap()
+	e.unrest.look(now, v, window)
+	e.sure.look(now, v, window, max(bwWindow, 10*e.srtt))
 	e.short.look(v)
 	switch {
 	case e.Omit.Follower || !e.unrest.restless(now):

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -10,10 +11,13 @@ import (
 // fluid drives an estimator's NetCap against a line without packets: what is in
 // flight beyond one bandwidth-delay product waits in the queue.
 type fluid struct {
-	e    Estimator
-	now  time.Time
-	rate float64 // bytes per second
-	path time.Duration
+	e     Estimator
+	now   time.Time
+	rate  float64 // bytes per second
+	path  time.Duration
+	bunch float64    // acknowledgements show a rate that is off by up to that part; the transport tells what has arrived, then
+	rng   *rand.Rand // of bunch
+	sent  float64
 }
 
 // run lets d pass while the base round trip is base(t) and returns the share of
@@ -34,7 +38,13 @@ func (f *fluid) run(d time.Duration, base func(time.Duration) time.Duration) (us
 		f.e.See(f.path)
 		t += rtt
 		f.now = f.now.Add(rtt)
-		f.e.Ack(f.now, Sample{RTT: rtt, Path: rtt, Delivered: int(got), Interval: rtt, Round: true})
+		seen := got
+		if f.bunch > 0 {
+			f.sent += got
+			f.e.Look(f.now, View{RTT: f.path, Delivered: uint64(f.sent), Flying: int(n), InFlight: int(n)})
+			seen *= 1 + f.bunch*(2*f.rng.Float64()-1)
+		}
+		f.e.Ack(f.now, Sample{RTT: rtt, Path: rtt, Delivered: int(seen), Interval: rtt, Round: true})
 		if t > d/2 {
 			delivered += got
 			span += rtt.Seconds()
@@ -74,6 +84,27 @@ func TestNetCap(t *testing.T) {
 				t.Errorf("%.3f of the rate is used, wanted %.2f, with a queue of %v, wanted at most 50ms", used, c.least, queue)
 			}
 		})
+	}
+}
+
+// TestNetCapOfBunches: a queue stays short although acknowledgements that bunch show
+// rates that are too high by up to a tenth; and a path that has become longer is found
+// all the same.
+func TestNetCapOfBunches(t *testing.T) {
+	for _, c := range []struct {
+		mbit  float64
+		base  time.Duration
+		queue time.Duration
+	}{{50, 20 * ms, 16 * ms}, {300, 20 * ms, 26 * ms}, {20, 80 * ms, 40 * ms}, {5, 60 * ms, 32 * ms}} {
+		f := &fluid{now: time.Unix(1000, 0), rate: c.mbit * 125_000, bunch: 0.1, rng: rand.New(rand.NewPCG(5, 6))}
+		used, queue := f.run(20*time.Second, flat(c.base))
+		t.Logf("%v Mbit/s, %v: %.3f of the rate is used, with a queue of %v", c.mbit, c.base, used, queue)
+		if used < 0.99 || queue > c.queue {
+			t.Errorf("%v Mbit/s, %v: %.3f of the rate is used, with a queue of %v, wanted at most %v", c.mbit, c.base, used, queue, c.queue)
+		}
+		if used, _ = f.run(4*time.Second, flat(3*c.base)); used < 0.9 {
+			t.Errorf("%v Mbit/s, %v: %.3f of the rate is used 2 to 4 s after the path has become three times as long", c.mbit, c.base, used)
+		}
 	}
 }
 

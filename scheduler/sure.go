@@ -1,0 +1,56 @@
+package scheduler
+
+import "time"
+
+// Constants of sure.
+const (
+	sureSpans  = 3               // times as long as wanted, a span says nothing: nobody has looked
+	sureBelief = 2 * time.Second // a rate is believed without another
+)
+
+// sure is what a link is sure to carry: the largest of the rates of whole round
+// trips, by what the transport has delivered, while the link had enough to do. The
+// rates that single acknowledgements show, the largest of which is the Estimator's,
+// are too high by what acknowledgements bunch: a twentieth is enough that a window
+// which follows the round trip that it makes itself grows without end.
+type sure struct {
+	at           time.Time // when the present span began
+	from         uint64    // delivered then
+	looks, fills int       // looks since, and those that found the window full
+
+	best, next float64 // bytes per second: the largest, and of the younger half
+	bestAt     time.Time
+	addedAt    time.Time
+}
+
+// look takes in a look at a transport; keep is how long a rate counts.
+func (m *sure) look(now time.Time, v View, window int, keep time.Duration) {
+	m.looks++
+	if full(v, float64(window)) {
+		m.fills++
+	}
+	if now.Sub(m.addedAt) > sureBelief {
+		m.best, m.next = 0, 0
+	}
+	want, span := max(v.RTT, roundMin), now.Sub(m.at)
+	if span < want {
+		return
+	}
+	if span <= sureSpans*want && m.fills*2 > m.looks && v.Delivered >= m.from {
+		m.add(now, float64(v.Delivered-m.from)/span.Seconds(), keep)
+	}
+	m.at, m.from, m.looks, m.fills = now, v.Delivered, 0, 0
+}
+
+// add keeps the maximum in two halves, as the Estimator does.
+func (m *sure) add(now time.Time, r float64, keep time.Duration) {
+	m.addedAt = now
+	if r >= m.best {
+		m.best, m.next, m.bestAt = r, r, now
+		return
+	}
+	m.next = max(m.next, r)
+	if now.Sub(m.bestAt) > keep/2 {
+		m.best, m.next, m.bestAt = m.next, r, now
+	}
+}
