@@ -31,7 +31,7 @@ UNIT   := ./netns/... ./pkg/... ./scheduler/... ./edge/... ./cloud/... ./docs/..
 .PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice bench-flood bench-crowd bench-lan bench-cards bench-fairness ablation soak microbench install uninstall clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## the programs, into bin/
 	$(GO) build -o bin/hawser-edge ./edge
