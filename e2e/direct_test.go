@@ -18,7 +18,7 @@ func TestDirect(t *testing.T) {
 	r.serveEcho(80)
 	r.serveEcho(81)
 	families(t, func(t *testing.T, f lab.Family) {
-		through, err := r.echoAt(f, 80, 5*time.Second)
+		through, err := r.echoAt(f, 80, 20*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +28,7 @@ func TestDirect(t *testing.T) {
 		var wg sync.WaitGroup
 		for range flows {
 			wg.Go(func() {
-				e, err := r.echoAt(f, 81, 5*time.Second)
+				e, err := r.echoAt(f, 81, 20*time.Second)
 				if err != nil {
 					t.Error(err)
 					return

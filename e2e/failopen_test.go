@@ -254,7 +254,7 @@ func (r *rig) echoAt(f lab.Family, port int, limit time.Duration) (*echo, error)
 
 func (r *rig) mustEcho(f lab.Family) *echo {
 	r.t.Helper()
-	e, err := r.echo(f, 5*time.Second)
+	e, err := r.echo(f, 20*time.Second)
 	if err != nil {
 		r.t.Fatal(err)
 	}

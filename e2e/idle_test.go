@@ -98,7 +98,7 @@ func (r *rig) resident() map[string]int64 {
 // settled reads memory until it is as wanted at both agents, at most for as
 // long as they may take to give back what a rush has left behind.
 func (r *rig) settled(wanted func(role string, now int64) bool) map[string]int64 {
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Second) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
 		now := r.resident()
 		if wanted("edge", now["edge"]) && wanted("cloud", now["cloud"]) || time.Now().After(deadline) {
 			return now

@@ -32,7 +32,7 @@ func TestQuotaSpent(t *testing.T) {
 	if err := r.pair.StartEdge(); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.pair.WaitUp(2, 15*time.Second); err != nil {
+	if err := r.pair.WaitUp(2, 30*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	r.startedBase()

@@ -88,7 +88,7 @@ func stopWithOpenFlows(t *testing.T, role string, o pair.Options) {
 	if err := r.stop(role); err != nil {
 		t.Error(err)
 	}
-	wantResets(t, role+" stopped", conns, ended, 5*time.Second)
+	wantResets(t, role+" stopped", conns, ended, 15*time.Second)
 	if err := r.restart(role); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func kill(t *testing.T, role string, o pair.Options) {
 	if err := r.restart(role); err != nil {
 		t.Fatal(err)
 	}
-	wantResets(t, role+" killed", conns, ended, 10*time.Second)
+	wantResets(t, role+" killed", conns, ended, 15*time.Second)
 	r.mustWork()
 }
 
@@ -151,7 +151,7 @@ func (r *rig) restart(role string) error {
 	if err := begin(); err != nil {
 		return err
 	}
-	return r.pair.WaitUp(2, 15*time.Second)
+	return r.pair.WaitUp(2, 30*time.Second)
 }
 
 // mustWork fetches something small.

@@ -74,14 +74,14 @@ func local(t *testing.T, o pair.Options) {
 	families(t, func(t *testing.T, f lab.Family) {
 		var conn net.Conn
 		err := r.Do("edge", func() (err error) {
-			conn, err = net.DialTimeout("tcp", r.origin(f, 80), 5*time.Second)
+			conn, err = net.DialTimeout("tcp", r.origin(f, 80), 20*time.Second)
 			return err
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 		got := remoteSeen(t, conn)
 		for _, u := range fast() {
 			if got == r.EdgeAddress(u.Name, f).String() {
@@ -141,7 +141,7 @@ func (r *rig) udpEcho(f lab.Family) string {
 	}
 	defer conn.Close()
 	_, _ = conn.Write([]byte("hello"))
-	_ = server.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = server.SetDeadline(time.Now().Add(20 * time.Second))
 	_, from, err := server.(*net.UDPConn).ReadFromUDPAddrPort(make([]byte, 16))
 	if err != nil {
 		r.t.Fatal(err)

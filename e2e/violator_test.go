@@ -31,7 +31,7 @@ func (r *rig) violators(t *testing.T) {
 	t.Run("damaged", r.damaged)
 	t.Run("replayed", r.replayed)
 	t.Run("fragments", r.fragments)
-	if g := r.fetch(r.origin(lab.IPv4, 93), 5*time.Second); g.err != nil || g.size != 10_000 {
+	if g := r.fetch(r.origin(lab.IPv4, 93), 20*time.Second); g.err != nil || g.size != 10_000 {
 		t.Errorf("a client that keeps the rules: %v, %v", g, g.err)
 	}
 }

@@ -53,7 +53,7 @@ func TestZeroWindow(t *testing.T) {
 	client, origin := r.capture("client"), r.capture("origin")
 	r.serve(70, func(c *net.TCPConn) { c.Close() })
 	for _, f := range []lab.Family{lab.IPv4, lab.IPv6} {
-		r.mustDial(r.origin(f, 70), 5*time.Second).Close() // finds the neighbours, whose delay would look like a long round trip
+		r.mustDial(r.origin(f, 70), 20*time.Second).Close() // finds the neighbours, whose delay would look like a long round trip
 	}
 	for i, m := range manners {
 		t.Run(m.name, func(t *testing.T) {
@@ -216,7 +216,7 @@ func serverWindow(t *testing.T, o opened, server frame, m manner) {
 // accepted with a window of 0.
 func (r *rig) refusedAfterAccept(t *testing.T, c *capture) {
 	before := r.counters(t)
-	conn, err := r.dial(r.origin(lab.IPv4, 99), 5*time.Second)
+	conn, err := r.dial(r.origin(lab.IPv4, 99), 20*time.Second)
 	if err == nil { // else the reset was faster than dial
 		_, err = conn.Read(make([]byte, 1))
 	}

@@ -101,7 +101,7 @@ http {
 // accepts waits until a TCP connection to the port succeeds in the origin.
 func (l *Lab) accepts(n *Nginx, port int) error {
 	address := fmt.Sprintf("127.0.0.1:%d", port)
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		err := l.Do(originNode, func() error {
 			conn, err := net.DialTimeout("tcp", address, time.Second)
 			if err == nil {

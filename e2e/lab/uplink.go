@@ -46,7 +46,7 @@ func (l *Lab) startEmulator() error {
 	if l.pump, err = l.Start(emuNode, binary, "run", config, socket); err != nil {
 		return err
 	}
-	if err := l.pump.WaitFor("ready", 10*time.Second); err != nil {
+	if err := l.pump.WaitFor("ready", 30*time.Second); err != nil {
 		return err
 	}
 	l.emu, err = emu.Dial(socket)
