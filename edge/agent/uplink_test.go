@@ -152,13 +152,13 @@ func (r *rig) admitted() []wire.Hello {
 // eventually waits for a condition on real sockets.
 func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	for range 500 {
+	const ample = time.Minute // however busy the machine is
+	for end := time.Now().Add(ample); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	r.t.Fatalf("%s: not within 5 s", what)
+	r.t.Fatalf("%s: not within %v", what, ample)
 }
 
 // TestLinksShareASession: all links join one session, come back to it when
@@ -204,16 +204,23 @@ func TestSilentLinkIsRaced(t *testing.T) {
 	done := make(chan struct{})
 	go func() { r.tunnels.run(ctx); close(done) }()
 	defer func() { cancel(); <-done }()
-	r.eventually("the link", func() bool { return len(r.admitted()) == 1 })
-
+	// On a busy machine a second attempt may have begun: it is given up.
+	r.eventually("the link", func() bool { return r.tunnels.uplinks[0].serves.Load() == 1 })
+	before := -1
+	r.eventually("the end of other attempts", func() bool {
+		was := before
+		time.Sleep(silenceGrace)
+		before = len(r.admitted())
+		return before == was
+	})
 	r.tunnels.silent(0, true)
 	r.tunnels.silent(0, false)
 	time.Sleep(silenceGrace + 200*time.Millisecond)
-	if n := len(r.admitted()); n != 1 {
-		t.Errorf("%d connections though the link spoke again", n)
+	if n := len(r.admitted()); n != before {
+		t.Errorf("%d more connections though the link spoke again", n-before)
 	}
 	r.tunnels.silent(0, true)
-	r.eventually("a second connection", func() bool { return len(r.admitted()) == 2 })
+	r.eventually("another connection", func() bool { return len(r.admitted()) > before })
 }
 
 // TestTransportTrial: an automatic link tries its other transport, keeps a

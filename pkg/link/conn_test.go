@@ -84,7 +84,7 @@ func TestTrySend(t *testing.T) {
 		edge, cloud := startCloud(t, loopback, nil).connect(transport)
 		const rounds = 60
 		live := buffer.Live()
-		resumed := make(chan int, 1)
+		resumed, full := make(chan int, 1), make(chan struct{}, rounds)
 		failed := make(chan error, 2)
 		go func() {
 			n := 0
@@ -96,6 +96,7 @@ func TestTrySend(t *testing.T) {
 				done, err := edge.TrySend(batch)
 				if err == nil && !done {
 					n++
+					full <- struct{}{}
 					err = edge.Resume(batch)
 				}
 				if err != nil {
@@ -103,9 +104,10 @@ func TestTrySend(t *testing.T) {
 				}
 			}
 			resumed <- n
+			full <- struct{}{}
 			failed <- nil
 		}()
-		time.Sleep(20 * time.Millisecond) // the transport fills up
+		<-full // or all is sent
 		for i := range 10 * rounds {
 			rec, err := cloud.Receive()
 			if err != nil {

@@ -13,7 +13,7 @@ import (
 // falls back to TCP when that is what passes.
 func TestAuto(t *testing.T) {
 	c := startCloud(t, loopback, nil)
-	d := c.dialer(Auto, func(o *DialerOptions) { o.Timeout = 300 * time.Millisecond })
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Timeout = ample })
 	dial := func(want Transport) {
 		t.Helper()
 		conn, _, err := d.Dial(context.Background(), sampleHello())
@@ -34,12 +34,12 @@ func TestAuto(t *testing.T) {
 
 	// A dialer to a port where only UDP, then only TCP answers.
 	only := func(t Transport) netip.AddrPort { return c.forward(t) }
-	d = c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = only(QUIC), 300*time.Millisecond })
+	d = c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = only(QUIC), ample })
 	dial(QUIC)
 	if got := d.order(); got[0] != QUIC {
 		t.Errorf("after QUIC succeeded the order is %v", got)
 	}
-	d = c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = only(TCP), 300*time.Millisecond })
+	d = c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = only(TCP), ample })
 	d.last.Store(QUIC)
 	dial(TCP)
 	if got := d.order(); got[0] != TCP {
@@ -62,13 +62,13 @@ func TestAutoPassesADeadTransport(t *testing.T) {
 		t.Skip("the port is not free for TCP")
 	}
 	defer mute.Close()
-	d := c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = remote, time.Minute })
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = remote, ample })
 	begin := time.Now()
 	conn, _, err := d.Dial(context.Background(), sampleHello())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if took, got := time.Since(begin), conn.Info().Transport; got != QUIC || took > 10*time.Second {
+	if took, got := time.Since(begin), conn.Info().Transport; got != QUIC || took > ample/2 {
 		t.Errorf("%s after %v", got, took)
 	} else {
 		t.Logf("QUIC after %v", took)
@@ -81,7 +81,7 @@ func TestAutoPassesADeadTransport(t *testing.T) {
 // where TCP works.
 func TestAutoPrefersTCP(t *testing.T) {
 	c := startCloud(t, loopback, nil)
-	d := c.dialer(Auto, func(o *DialerOptions) { o.Timeout = time.Minute })
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Timeout = ample })
 	for range 5 {
 		conn, _, err := d.Dial(context.Background(), sampleHello())
 		if err != nil {

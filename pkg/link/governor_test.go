@@ -203,7 +203,7 @@ func TestRebound(t *testing.T) {
 	pipe := cloud.pipe.(*quicPipe)
 	before := pipe.control.Load()
 	n.rebind()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(ample)
 	for pipe.control.Load() == before && time.Now().Before(deadline) {
 		done := make(chan error, 4)
 		go traffic(&edge.Strand, 20, done)

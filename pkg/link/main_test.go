@@ -23,6 +23,9 @@ import (
 	"hawser/pkg/wire"
 )
 
+// ample is the patience for what must happen, however busy the machine is.
+const ample = time.Minute
+
 // TestMain fails the package if its tests leave goroutines, file descriptors
 // or slabs behind.
 func TestMain(m *testing.M) {
@@ -33,7 +36,7 @@ func TestMain(m *testing.M) {
 	warmUp()
 	goroutines, files := runtime.NumGoroutine(), openFiles()
 	code := m.Run()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(ample)
 	for time.Now().Before(deadline) && (runtime.NumGoroutine() > goroutines || openFiles() > files || buffer.Live() != 0) {
 		runtime.Gosched()
 		time.Sleep(time.Millisecond)

@@ -78,7 +78,7 @@ func newGateway(t testing.TB, seed uint64, server netip.AddrPort, change ...func
 }
 
 func dialTCP(t testing.TB, addr string) *net.TCPConn {
-	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
+	c, err := net.DialTimeout("tcp", addr, time.Minute)
 	must(t, err)
 	must(t, c.SetDeadline(time.Now().Add(60*time.Second)))
 	return c.(*net.TCPConn)
@@ -138,7 +138,7 @@ func TestKernelSockets(t *testing.T) {
 		ends[1-who].Close()
 	}
 	server.Close()
-	c, err := net.DialTimeout("tcp", g.addr, 10*time.Second)
+	c, err := net.DialTimeout("tcp", g.addr, time.Minute)
 	if err == nil { // the reset may be there before connect has returned
 		_, err = c.Read(make([]byte, 1))
 		c.Close()

@@ -79,12 +79,16 @@ func TestListen(t *testing.T) {
 func TestWaitTimes(t *testing.T) {
 	r := newRig(t)
 	for _, timeout := range []time.Duration{30 * time.Millisecond, 5 * time.Millisecond, 50 * time.Millisecond, 0} {
-		start := time.Now()
-		for time.Since(start) < timeout { // early returns are allowed, as long as they end
-			must(t, r.p.Wait(timeout-time.Since(start)))
+		d := time.Hour
+		for try := 0; try < 5 && d > timeout+time.Second; try++ { // the machine may be busy
+			start := time.Now()
+			for time.Since(start) < timeout { // early returns are allowed, as long as they end
+				must(t, r.p.Wait(timeout-time.Since(start)))
+			}
+			must(t, r.p.Wait(0))
+			d = time.Since(start)
 		}
-		must(t, r.p.Wait(0))
-		if d := time.Since(start); d > timeout+time.Second {
+		if d > timeout+time.Second {
 			t.Errorf("a wait of %v took %v", timeout, d)
 		}
 	}
@@ -146,9 +150,15 @@ func TestPollerLeaksNothing(t *testing.T) {
 		must(t, p.Wait(0))
 		must(t, p.Close())
 	}
-	if g, f := runtime.NumGoroutine(), files(); g > g0 || f > f0 {
-		t.Errorf("goroutines %d -> %d, files %d -> %d", g0, g, f0, f)
+	g, f := runtime.NumGoroutine(), files()
+	for range 3000 { // other tests' timers may just fire
+		if g <= g0 && f <= f0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+		g, f = runtime.NumGoroutine(), files()
 	}
+	t.Errorf("goroutines %d -> %d, files %d -> %d", g0, g, f0, f)
 }
 
 // BenchmarkWake is a ping-pong between two workers: what it costs to wake a
