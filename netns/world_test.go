@@ -84,9 +84,11 @@ func newWorld(t *testing.T, hostSysctls ...string) *world {
 	w.run("ip route add default via 198.18.2.1 dev wan0", "ip -6 route add default via fd00:2::1 dev wan0")
 	w.in(w.client, "ip route add default via 198.18.1.1", "ip -6 route add default via fd00:1::1")
 	w.in(w.other, "ip route add default via 198.18.4.1", "ip -6 route add default via fd00:4::1")
+	var clouds []string
 	for i := range 9 {
-		w.in(w.server, fmt.Sprintf("ip addr add 198.18.100.%d/32 dev lo", i+1), fmt.Sprintf("ip addr add fd00:64::%d/128 dev lo nodad", i+1))
+		clouds = append(clouds, fmt.Sprintf("addr add 198.18.100.%d/32 dev lo", i+1), fmt.Sprintf("addr add fd00:64::%d/128 dev lo nodad", i+1))
 	}
+	w.ip(w.server, clouds...)
 	w.in(w.server, "ip route add 198.18.0.0/16 via 198.18.2.2", "ip -6 route add fd00::/16 via fd00:2::2")
 	for _, ns := range []nsh.NsHandle{here, w.client, w.server, w.other} {
 		eventually(t, "the interfaces coming up", func() bool { return w.settled(ns) })
@@ -126,15 +128,27 @@ func (w *world) space() nsh.NsHandle {
 
 // wire joins the host to a neighbour. end is the host's number in the subnet.
 func (w *world) wire(inner, outer string, ns nsh.NsHandle, net, end int) {
-	w.run("ip link add " + inner + " type veth peer name " + outer)
 	pid := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(ns))
-	w.run("ip link set "+outer+" netns "+pid,
-		fmt.Sprintf("ip addr add 198.18.%d.%d/24 dev %s", net, end, inner),
-		fmt.Sprintf("ip addr add fd00:%d::%d/64 dev %s nodad", net, end, inner),
-		"ip link set "+inner+" up")
-	w.in(ns, fmt.Sprintf("ip addr add 198.18.%d.%d/24 dev %s", net, 3-end, outer),
-		fmt.Sprintf("ip addr add fd00:%d::%d/64 dev %s nodad", net, 3-end, outer),
-		"ip link set "+outer+" up")
+	w.ip(here, "link add "+inner+" type veth peer name "+outer, "link set "+outer+" netns "+pid,
+		fmt.Sprintf("addr add 198.18.%d.%d/24 dev %s", net, end, inner),
+		fmt.Sprintf("addr add fd00:%d::%d/64 dev %s nodad", net, end, inner),
+		"link set "+inner+" up")
+	w.ip(ns, fmt.Sprintf("addr add 198.18.%d.%d/24 dev %s", net, 3-end, outer),
+		fmt.Sprintf("addr add fd00:%d::%d/64 dev %s nodad", net, 3-end, outer),
+		"link set "+outer+" up")
+}
+
+// ip has one ip program do several commands.
+func (w *world) ip(ns nsh.NsHandle, commands ...string) {
+	w.t.Helper()
+	must(w.t, w.visit(ns, func() error {
+		ip := exec.Command("ip", "-batch", "-")
+		ip.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
+		if out, err := ip.CombinedOutput(); err != nil {
+			return fmt.Errorf("%q: %w: %s", commands, err, out)
+		}
+		return nil
+	}))
 }
 
 func (w *world) run(commands ...string) {
