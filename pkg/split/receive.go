@@ -105,11 +105,13 @@ const few = 2
 
 // work hands a batch over. Of a small one the receiver sees to what comes of it
 // in the owner of the connections, too, once netstack's processor has had its
-// turn.
+// turn. What netstack answers by itself, acknowledgements, leaves after that: to
+// send it takes as long as all the rest, and wakes another goroutine otherwise.
 func (r *receiver) work() {
 	small := r.got <= few && r.opts.Attend != nil
 	if small {
 		r.opts.Attend()
+		r.link.out.await()
 	}
 	for i := range r.got {
 		r.deliver(&r.slots[i], &r.msgs[i])
@@ -121,6 +123,7 @@ func (r *receiver) work() {
 	if small {
 		runtime.Gosched()
 		r.opts.Settle()
+		r.link.out.answer()
 	}
 }
 

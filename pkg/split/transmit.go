@@ -25,7 +25,9 @@ const (
 // Sending inline would hold the endpoint's lock in the system call, which on a
 // veth includes the receiver's work, while netstack's processor spins on it.
 // What little a worker's own call makes netstack send, the worker sends after
-// it, when no lock is held (hold, flush): waking another goroutine costs more.
+// it, when no lock is held (hold, flush): waking another goroutine costs more. So
+// does the receive loop with what little netstack answers to a message (await,
+// answer), once the message has gone on.
 // It is netstack's queueing discipline: first in, first out.
 type outbox struct {
 	raw     syscall.RawConn
@@ -38,6 +40,7 @@ type outbox struct {
 	queue  []*stack.PacketBuffer
 	spare  []*stack.PacketBuffer // emptied, for queue
 	held   int                   // callers of hold
+	awaits bool                  // the receive loop is between await and answer
 	busy   bool                  // somebody sends: nobody else may
 	closed bool
 
@@ -84,10 +87,36 @@ func (o *outbox) enqueue(pkt *stack.PacketBuffer) tcpip.Error {
 		return &tcpip.ErrNoBufferSpace{}
 	}
 	o.queue = append(o.queue, pkt.IncRef())
-	if len(o.queue) == 1 && o.held == 0 {
+	if o.due(pkt) {
 		o.ready.Signal()
 	}
 	return nil
+}
+
+// due reports whether the loop is to send now that pkt is in the queue. The caller
+// holds mu.
+func (o *outbox) due(pkt *stack.PacketBuffer) bool {
+	switch {
+	case o.held > 0:
+		return false
+	case o.awaits: // what is much had better leave while the receive loop is busy
+		return len(o.queue) > quickFrames || pkt.Size() > quickBytes
+	}
+	return len(o.queue) == 1
+}
+
+// await announces that answer follows shortly.
+func (o *outbox) await() {
+	o.mu.Lock()
+	o.awaits = true
+	o.mu.Unlock()
+}
+
+// answer is flush after await.
+func (o *outbox) answer() {
+	o.mu.Lock()
+	o.awaits = false
+	o.unlockAndSend()
 }
 
 // hold announces that flush follows shortly.
@@ -101,6 +130,11 @@ func (o *outbox) hold() {
 func (o *outbox) flush() {
 	o.mu.Lock()
 	o.held--
+	o.unlockAndSend()
+}
+
+// unlockAndSend does the work of flush and unlocks mu.
+func (o *outbox) unlockAndSend() {
 	if len(o.queue) == 0 || o.busy {
 		o.mu.Unlock() // who is busy looks again
 		return
