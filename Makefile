@@ -28,7 +28,7 @@ SOURCE := cloud docs e2e edge netns pkg scheduler
 # The slowest comes first, so that the others run beside it.
 UNIT   := ./netns/... ./pkg/... ./scheduler/... ./edge/... ./cloud/... ./docs/...
 
-.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-splice bench-flood bench-crowd bench-lan bench-cards bench-fairness ablation soak microbench install uninstall clean
+.PHONY: help build setup demo test vet unit e2e fuzz bench bench-paths bench-peers bench-mix bench-splice bench-flood bench-crowd bench-lan bench-cards bench-fairness ablation soak microbench install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -75,6 +75,9 @@ bench-paths: setup build ## how uplinks are used in 19 scenarios, beside single 
 
 bench-peers: setup build ## hawser beside stunnel, haproxy and shadowsocks-libev, medians of 5, 6 minutes; PEERS="-runs 1 -racers tproxy" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench -only peers -runs 5 $(PEERS)
+
+bench-mix: setup build ## what every kind of load costs the agents per GB, connection and message, with CPU profiles in bench-results/; MIX="-racers tproxy -load ping -seconds 3" for some
+	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench -only mix -runs 1 $(MIX)
 
 bench-splice: ## connections spliced around the tunnel, by the agent and in the kernel, beside plain forwarding through the same host, half a minute
 	$(GO) test -run '^$$' -bench '^BenchmarkSplice$$' -benchtime 1x ./pkg/split

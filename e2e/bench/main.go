@@ -20,7 +20,8 @@ type bench struct {
 	runs int
 	out  string // directory of the raw readings
 
-	seconds  float64 // length of a reading of `bench paths`
+	seconds  float64 // length of a reading of `bench paths`, or of a load of table mix
+	load     string  // part of the names of the loads of table mix
 	timeline bool    // of its readings
 	racers   string  // parts of the names of those that table peers is for, separated by commas; empty: all
 	flows    int     // of `bench crowd`
@@ -47,6 +48,7 @@ var tables = []table{
 	{name: "fairness", measure: (*bench).fairness},
 	{name: "blackhole", measure: (*bench).blackhole},
 	{name: "profile", measure: (*bench).profile},
+	{name: "mix", measure: (*bench).mix, apart: true},
 	{name: "scheduler", measure: (*bench).decisions},
 }
 
@@ -65,8 +67,11 @@ func run() int {
 	runs := flag.Int("runs", 3, "runs of which the median is shown")
 	out := flag.String("out", "bench-results", "directory of the raw readings")
 	racers := flag.String("racers", "", "racers of table peers, by parts of their names, separated by commas; empty: all")
+	load := flag.String("load", "", "loads of table mix, by a part of their names; empty: all")
+	seconds := flag.Float64("seconds", 1.5, "length of each load of table mix")
 	flag.Parse()
-	return exitCode((&bench{ctx: ctx, runs: max(*runs, 1), out: *out, racers: *racers}).measure(tables, *only))
+	b := bench{ctx: ctx, runs: max(*runs, 1), out: *out, racers: *racers, load: *load, seconds: *seconds}
+	return exitCode(b.measure(tables, *only))
 }
 
 // exitCode reports what a measurement came to.
