@@ -66,8 +66,10 @@ func TestDeadServers(t *testing.T) {
 			if got.Most > flight {
 				t.Errorf("%d bytes taken, %d of one", got.Acked, got.Most)
 			}
-			if c.mode == "fast" && got.Most != flight {
-				t.Errorf("%d bytes of one first flight were taken, want exactly %d", got.Most, flight)
+			// Windows are told in units of 128 bytes, rounded down: a client that has
+			// sent odd segments and waits for the answers is told of less than is left.
+			if c.mode == "fast" && got.Most <= flight-128 {
+				t.Errorf("%d bytes of one first flight were taken, want %d but for a unit of the window", got.Most, flight)
 			}
 			if grown > 48<<20 {
 				t.Errorf("memory has grown by %d bytes", grown)
