@@ -49,11 +49,11 @@ type half struct {
 type sealing struct {
 	half
 	memory   compress.Memory
+	served   bool   // the party knows that the server is there
 	least    uint16 // credit below which nothing is read, in sealed bytes; 0 until the first credit
 	reserved int    // of the credit, for blocks in the card
 	sent     uint64 // sealed bytes given to the session
 	limit    uint64 // of sent
-	served   bool   // the party knows that the server is there
 }
 
 // opening is the direction from the tunnel to the plain party.
@@ -77,12 +77,12 @@ type flow struct {
 	session *session
 	id      stream.ID
 	conn    party.Conn
-	server  netip.AddrPort // that is dialled; cloud only
-	bits    atomic.Uint32  // party.Ready, noted and not yet seen by the worker
-	queued  atomic.Bool    // in the mailbox's list of ready flows
-	hung    bool           // the party said that it is broken
-	listed  bool           // in the worker's list of flows to run
-	parked  bool           // in the worker's list of flows that wait for the card
+	server  *netip.AddrPort // that is dialled, until it is connected; cloud only
+	bits    atomic.Uint32   // party.Ready, noted and not yet seen by the worker
+	queued  atomic.Bool     // in the mailbox's list of ready flows
+	hung    bool            // the party said that it is broken
+	listed  bool            // in the worker's list of flows to run
+	parked  bool            // in the worker's list of flows that wait for the card
 	state   state
 	next    *flow // in the list of flows to run
 	behind  *flow // in the list of flows that wait for the card
@@ -197,7 +197,8 @@ func (w *Worker) connect(f *flow) bool {
 	switch {
 	case err == nil:
 		w.enter(f, open)
-		w.attempted(f.session.tunnel, f.server, stream.CodeNone)
+		w.attempted(f.session.tunnel, *f.server, stream.CodeNone)
+		f.server = nil
 		f.session.post(w, stream.Command{Kind: stream.CmdAccepted, Flow: f.id, Bytes: offered(f.conn)})
 		return true
 	case errors.Is(err, party.ErrAgain):
@@ -258,7 +259,7 @@ func (w *Worker) abort(f *flow, code stream.Code) {
 	f.session.post(w, stream.Command{Kind: stream.CmdReset, Code: code, Flow: f.id})
 	count(&w.stats.resets, code)
 	if f.state == connecting {
-		w.attempted(f.session.tunnel, f.server, code)
+		w.attempted(f.session.tunnel, *f.server, code)
 	}
 	f.conn.Abort()
 	w.forget(f)
@@ -269,7 +270,7 @@ func (w *Worker) lost(f *flow, code stream.Code) {
 	f.serverGone(code)
 	count(&w.stats.peerResets, code)
 	if f.state == connecting {
-		w.attempted(f.session.tunnel, f.server, stream.CodeAbort)
+		w.attempted(f.session.tunnel, *f.server, stream.CodeAbort)
 	}
 	f.conn.Abort()
 	w.forget(f)

@@ -279,7 +279,8 @@ func (w *Worker) openFlow(e *stream.Event) {
 		w.refuse(e, dialCode(err, stream.CodeResources))
 		return
 	}
-	w.admitted(s, e.Flow, conn, connecting).server = e.Dst
+	server := e.Dst // e does not last
+	w.admitted(s, e.Flow, conn, connecting).server = &server
 }
 
 // refuse answers an EventOpen for which there will be no flow.

@@ -144,7 +144,7 @@ func (k *keeper) place(w *ward, now time.Time) (asked bool) {
 // hire makes a flow's connection: its server is asked. The caller holds mu.
 func (k *keeper) hire(w *ward) {
 	w.asked = true
-	w.conn = &Conn{stack: k.stack, ward: w, local: serverOf(&w.ends), remote: clientOf(&w.ends)}
+	w.conn = &Conn{stack: k.stack, ward: w, ends: between(serverOf(&w.ends), clientOf(&w.ends))}
 }
 
 // serve opens a flow's window: its server is there, and takes window bytes at

@@ -39,6 +39,11 @@ func (c *clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
 	return a
 }
 
+// millis is the time since the stack was made, in milliseconds; it wraps.
+func (s *Stack) millis() uint32 {
+	return uint32(s.clock.NowMonotonic().Sub(tcpip.MonotonicTime{}).Milliseconds())
+}
+
 // stop forgets all timers, now and in future; functions that run are not waited for.
 func (c *clock) stop() {
 	c.mu.Lock()

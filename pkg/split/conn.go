@@ -29,14 +29,16 @@ const (
 // Conn is a user-space TCP connection. See party.Conn for its methods: the
 // worker that owns it calls them, one at a time.
 type Conn struct {
-	stack         *Stack
-	ep            tcpip.Endpoint
-	queue         waiter.Queue
-	entry         waiter.Entry
-	notify        func(party.Ready)
-	local, remote netip.AddrPort
-	deadline      *time.Timer // of a dial; nil otherwise
-	failure       error       // the first error netstack gave; it gives it once
+	stack    *Stack
+	ep       tcpip.Endpoint
+	queue    waiter.Queue
+	entry    waiter.Entry
+	notify   func(party.Ready)
+	deadline *time.Timer // of a dial; nil otherwise
+	failure  error       // the first error netstack gave; it gives it once
+	ward     *ward       // the guard's part; nil without one
+	small    *small      // nil: both buffers began with Options.Buffer
+	ends     tuple
 
 	// ready holds the readiness bits that were reported and not yet taken back
 	// by ErrAgain, and, shifted by missedShift, those of them that were raised
@@ -51,18 +53,28 @@ type Conn struct {
 	// guard has not given to netstack yet.
 	up      atomic.Bool
 	failing atomic.Bool // the client or netstack gave up before that
-	ward    *ward       // the guard's part; nil without one
-	wanted  bool        // Watch was called before up; guarded by keeper.mu
+	counted atomic.Bool // among growth.conns
 
+	wanted     bool // Watch was called before up; guarded by keeper.mu
 	dialed     bool
-	gone       bool        // Close or Abort was called
-	counted    atomic.Bool // among growth.conns
-	grown      int32       // bytes of both buffers beyond what they began with
-	unmoderate int         // bytes read since the receive buffer was last tuned
-	small      *small      // nil: both buffers began with Options.Buffer
-	to         tcpip.SliceWriter
-	from       payload
-	one        [1][]byte
+	gone       bool  // Close or Abort was called
+	grown      int32 // bytes of both buffers beyond what they began with
+	unmoderate int32 // bytes read since the receive buffer was last tuned
+}
+
+// tools are what a call hands to netstack. In a Conn they would rest most of the
+// time.
+type tools struct {
+	to   tcpip.SliceWriter
+	from payload
+	one  [1][]byte
+}
+
+func (s *Stack) borrow() *tools {
+	if t, ok := s.tools.Get().(*tools); ok {
+		return t
+	}
+	return &tools{}
 }
 
 // Watch implements party.Conn.
@@ -219,11 +231,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if !c.up.Load() {
 		return 0, c.early(party.Readable)
 	}
+	t := c.stack.borrow()
+	defer c.stack.tools.Put(t)
 	for {
 		c.begin(party.Readable)
-		c.to = p
-		res, err := c.ep.Read(&c.to, tcpip.ReadOptions{})
-		c.to = nil
+		t.to = p
+		res, err := c.ep.Read(&t.to, tcpip.ReadOptions{})
+		t.to = nil
 		if err == nil {
 			c.moderate(res.Count)
 			return res.Count, nil
@@ -246,9 +260,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write implements party.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
-	c.one[0] = p
-	n, err := c.Writev(c.one[:])
-	c.one[0] = nil
+	t := c.stack.borrow()
+	defer c.stack.tools.Put(t)
+	t.one[0] = p
+	n, err := c.writev(t, t.one[:])
+	t.one[0] = nil
 	return n, err
 }
 
@@ -256,17 +272,23 @@ func (c *Conn) Write(p []byte) (int, error) {
 // one call as one frame of up to 64 KB, so a worker that has several pieces
 // saves most of a frame's cost for each but the first.
 func (c *Conn) Writev(bufs [][]byte) (int, error) {
+	t := c.stack.borrow()
+	defer c.stack.tools.Put(t)
+	return c.writev(t, bufs)
+}
+
+func (c *Conn) writev(t *tools, bufs [][]byte) (int, error) {
 	if !c.up.Load() {
 		return 0, c.early(party.Writable)
 	}
-	c.from.set(bufs)
-	defer c.from.set(nil)
+	t.from.set(bufs)
+	defer t.from.set(nil)
 	c.stack.out.hold()
 	defer c.stack.out.flush()
 	done := 0
-	for c.from.Len() > 0 {
+	for t.from.Len() > 0 {
 		c.begin(party.Writable)
-		n, err := c.ep.Write(&c.from, tcpip.WriteOptions{Atomic: true})
+		n, err := c.ep.Write(&t.from, tcpip.WriteOptions{Atomic: true})
 		done += int(n)
 		c.sent(int(n))
 		switch err.(type) {
@@ -347,10 +369,10 @@ func (c *Conn) forget() {
 
 // Local returns our end: at the edge the address that the client wanted, at
 // the cloud the hub's address and the local port.
-func (c *Conn) Local() netip.AddrPort { return c.local }
+func (c *Conn) Local() netip.AddrPort { return c.ends.local() }
 
 // Remote implements party.Conn.
-func (c *Conn) Remote() netip.AddrPort { return c.remote }
+func (c *Conn) Remote() netip.AddrPort { return c.ends.remote() }
 
 // payload is the bytes of one write as netstack wants them.
 type payload struct {

@@ -72,7 +72,7 @@ func (s *Stack) Dial(dst netip.AddrPort) (*Conn, error) {
 	steps := uint32(portSteps)
 	var last tcpip.Error
 	for range portTries {
-		c := &Conn{stack: s, dialed: true, local: netip.AddrPortFrom(from, s.ports.take(steps)), remote: dst}
+		c := &Conn{stack: s, dialed: true, ends: between(netip.AddrPortFrom(from, s.ports.take(steps)), dst)}
 		if last = c.connect(); last == nil {
 			s.count.dialed.Add(1)
 			return c, nil
@@ -89,8 +89,8 @@ func (s *Stack) Dial(dst netip.AddrPort) (*Conn, error) {
 // connect sends the first SYN. netstack answers a local port that is taken for
 // this server with ErrBadLocalAddress.
 func (c *Conn) connect() tcpip.Error {
-	ns := c.stack.net.Load()
-	ep, err := ns.NewEndpoint(tcp.ProtocolNumber, protocolOf(c.remote.Addr()), &c.queue)
+	ns, local, remote := c.stack.net.Load(), c.Local(), c.Remote()
+	ep, err := ns.NewEndpoint(tcp.ProtocolNumber, protocolOf(remote.Addr()), &c.queue)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (c *Conn) connect() tcpip.Error {
 	// Connections to different servers may share a local port.
 	ep.SocketOptions().SetReuseAddress(true)
 	c.stack.keepAlive(ep)
-	if err := ep.Bind(tcpip.FullAddress{NIC: nic, Addr: address(c.local.Addr()), Port: c.local.Port()}); err != nil {
+	if err := ep.Bind(tcpip.FullAddress{NIC: nic, Addr: address(local.Addr()), Port: local.Port()}); err != nil {
 		c.strip()
 		ep.Close()
 		return err
@@ -106,7 +106,7 @@ func (c *Conn) connect() tcpip.Error {
 	c.stack.in.offers.await(c)
 	c.stack.out.hold()
 	defer c.stack.out.flush()
-	err = ep.Connect(tcpip.FullAddress{NIC: nic, Addr: address(c.remote.Addr()), Port: c.remote.Port()})
+	err = ep.Connect(tcpip.FullAddress{NIC: nic, Addr: address(remote.Addr()), Port: remote.Port()})
 	c.unreserve(ns)
 	if _, started := err.(*tcpip.ErrConnectStarted); !started {
 		c.stack.in.offers.forget(c)
@@ -126,10 +126,10 @@ func (c *Conn) connect() tcpip.Error {
 // once more at its end does no harm for the same reason.
 func (c *Conn) unreserve(ns *stack.Stack) {
 	ns.ReleasePort(netports.Reservation{
-		Networks:  []tcpip.NetworkProtocolNumber{protocolOf(c.remote.Addr())},
+		Networks:  []tcpip.NetworkProtocolNumber{protocolOf(c.Remote().Addr())},
 		Transport: tcp.ProtocolNumber,
-		Addr:      address(c.local.Addr()),
-		Port:      c.local.Port(),
+		Addr:      address(c.Local().Addr()),
+		Port:      c.ends.nearPort,
 		Flags:     netports.Flags{TupleOnly: true},
 	})
 }

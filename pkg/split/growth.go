@@ -45,15 +45,15 @@ func (g *growth) start(n int64, buffer int) int {
 // the window that was offered first, so that one below that would stay as it is;
 // these double while as much as they hold passes in keepUpTime.
 type small struct {
-	start   int // bytes, of either
+	start   int32 // bytes, of either
 	in, out room
 }
 
 // room is one direction's buffer.
 type room struct {
-	size   int
-	passed int       // bytes since then
-	since  time.Time // when it was last looked at
+	size   int32
+	passed int32  // bytes since then
+	since  uint32 // when it was last looked at, in milliseconds of the stack's clock
 }
 
 // furnish counts one more connection and gives its endpoint the buffers; adopt
@@ -72,8 +72,8 @@ func (g *growth) furnish(ep tcpip.Endpoint, buffer int) int {
 func (c *Conn) adopt(ep tcpip.Endpoint, n int) {
 	c.ep = ep
 	if n < c.stack.opts.Buffer {
-		r := room{size: n, since: time.Now()}
-		c.small = &small{start: n, in: r, out: r}
+		r := room{size: int32(n), since: c.stack.millis()}
+		c.small = &small{start: int32(n), in: r, out: r}
 	}
 	c.counted.Store(true)
 	c.up.Store(true)
@@ -96,20 +96,20 @@ func (c *Conn) uncount() {
 // moderate lets the receive buffer grow to what is read in a round trip; n bytes
 // more were read.
 func (c *Conn) moderate(n int) {
-	if c.small != nil && c.small.in.size < c.stack.opts.Buffer {
+	if c.small != nil && int(c.small.in.size) < c.stack.opts.Buffer {
 		if c.double(&c.small.in, n, c.stack.opts.Buffer) {
 			c.ep.SocketOptions().SetReceiveBufferSize(int64(c.small.in.size), false)
 		}
 		return
 	}
-	if c.unmoderate += n; c.unmoderate < moderateAfter {
+	if c.unmoderate += int32(n); c.unmoderate < moderateAfter {
 		return
 	}
 	if c.stack.growth.allows() {
-		c.ep.ModerateRecvBuf(c.unmoderate)
+		c.ep.ModerateRecvBuf(int(c.unmoderate))
 		size := int(c.ep.SocketOptions().GetReceiveBufferSize())
 		if c.small != nil {
-			c.small.in.size = size
+			c.small.in.size = int32(size)
 		}
 		c.grow(size - c.stack.opts.Buffer)
 	}
@@ -128,19 +128,19 @@ func (c *Conn) sent(n int) {
 func (c *Conn) double(r *room, n, limit int) bool {
 	g := &c.stack.growth
 	allows := g.allows
-	if r.size < c.stack.opts.Buffer {
+	if int(r.size) < c.stack.opts.Buffer {
 		allows = g.allowsSmall
 	}
-	if r.passed += n; r.passed < r.size || r.size >= limit {
+	if r.passed += int32(n); r.passed < r.size || int(r.size) >= limit {
 		return false
 	}
-	now := time.Now()
-	keepsUp := now.Sub(r.since) <= keepUpTime
+	now := c.stack.millis()
+	keepsUp := now-r.since <= uint32(keepUpTime.Milliseconds())
 	r.passed, r.since = 0, now
 	if !keepsUp || !allows() {
 		return false
 	}
-	r.size = min(2*r.size, limit)
+	r.size = min(2*r.size, int32(limit))
 	c.grow(0)
 	return true
 }
@@ -150,7 +150,7 @@ func (c *Conn) double(r *room, n, limit int) bool {
 func (c *Conn) grow(by int) {
 	by = max(by, 0)
 	if c.small != nil && !c.gone {
-		by = c.small.in.size + c.small.out.size - 2*c.small.start
+		by = int(c.small.in.size + c.small.out.size - 2*c.small.start)
 	}
 	c.stack.growth.taken.Add(int64(by) - int64(c.grown))
 	c.grown = int32(by)

@@ -28,7 +28,7 @@ type lockSeeker struct {
 // newLockSeeker returns one with a stack that does not run, behind a guard.
 func newLockSeeker(t *testing.T) *lockSeeker {
 	l := &lockSeeker{t: t, told: map[string]int{}}
-	s := &Stack{opts: Options{Buffer: 128 << 10, MaxBuffer: 1 << 20, KeepAlive: 1}}
+	s := &Stack{clock: newClock(), opts: Options{Buffer: 128 << 10, MaxBuffer: 1 << 20, KeepAlive: 1}}
 	s.growth.most = 128 << 10
 	s.out = newOutbox(nil, &s.count)
 	s.link = &link{hub: tcpip.LinkAddress(lanClient), host: tcpip.LinkAddress(lanClient), out: s.out, dispatcher: l}

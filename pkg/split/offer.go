@@ -63,9 +63,10 @@ func (o *offers) inbound(p packet, ip []byte) {
 
 // id is the connection as netstack names it.
 func (c *Conn) id() stack.TransportEndpointID {
+	local, remote := c.Local(), c.Remote()
 	return stack.TransportEndpointID{
-		LocalPort: c.local.Port(), LocalAddress: address(c.local.Addr()),
-		RemotePort: c.remote.Port(), RemoteAddress: address(c.remote.Addr()),
+		LocalPort: local.Port(), LocalAddress: address(local.Addr()),
+		RemotePort: remote.Port(), RemoteAddress: address(remote.Addr()),
 	}
 }
 

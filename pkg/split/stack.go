@@ -71,6 +71,7 @@ type Stack struct {
 	door   door
 	growth growth
 	ports  ports
+	tools  sync.Pool // of *tools, for one call of a Conn each
 	link   *link
 	clock  *clock
 	in     *receiver
@@ -318,11 +319,9 @@ func (s *Stack) handshake(r *tcp.ForwarderRequest) {
 		s.join(r)
 		return
 	}
-	c := &Conn{
-		stack:  s,
-		local:  netip.AddrPortFrom(netAddr(id.LocalAddress), id.LocalPort),
-		remote: netip.AddrPortFrom(netAddr(id.RemoteAddress), id.RemotePort),
-	}
+	local := netip.AddrPortFrom(netAddr(id.LocalAddress), id.LocalPort)
+	remote := netip.AddrPortFrom(netAddr(id.RemoteAddress), id.RemotePort)
+	c := &Conn{stack: s, ends: between(local, remote)}
 	ep, err := r.CreateEndpoint(&c.queue)
 	r.Complete(false)
 	if err != nil {
