@@ -13,14 +13,15 @@ import (
 // agent may not reach for minutes. The janitor has the heap collected and its
 // free pages given back once the rush is over.
 const (
-	tidyEvery  = time.Second // how often it looks
-	tidyQuiet  = 4 << 20     // bytes allocated in between above which the collector is at work anyway
-	tidyLeast  = 3 << 20     // bytes worth the work
-	tidyFlows  = 256         // flows that ended since the last time, worth it too
-	tidyShare  = 10          // of a processor's time, one in so many, may go into it
-	tidyPauses = 2           // quiet looks in a row before it begins
-	tidySoon   = 8           // quiet looks after which connections have followed their flows
-	tidyRest   = 15          // quiet looks after which little that has happened is worth it
+	tidyEvery  = time.Second      // how often it looks
+	tidyQuiet  = 4 << 20          // bytes allocated in between above which the collector is at work anyway
+	tidyLeast  = 3 << 20          // bytes worth the work
+	tidyFlows  = 256              // flows that ended since the last time, worth it too
+	tidyShare  = 10               // of a processor's time, one in so many, may go into it, but
+	tidyMost   = 15 * time.Second // is the longest pause: on a busy machine it seems to take for ever
+	tidyPauses = 2                // quiet looks in a row before it begins
+	tidySoon   = 8                // quiet looks after which connections have followed their flows
+	tidyRest   = 15               // quiet looks after which little that has happened is worth it
 )
 
 // janitor decides when to give memory back.
@@ -65,7 +66,7 @@ func (j *janitor) done(now time.Time, took time.Duration, heap uint64, flows int
 		j.follow = 0
 	}
 	j.kept, j.then, j.flows, j.quiet = heap, j.allocated, flows, 0
-	j.next = now.Add(tidyShare * took)
+	j.next = now.Add(min(tidyShare*took, tidyMost))
 }
 
 // tidy is the janitor's goroutine; it ends with ctx.

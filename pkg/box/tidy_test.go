@@ -64,6 +64,12 @@ func TestJanitor(t *testing.T) {
 	if look(400*mb, false, 1000); !look(400*mb, false, 1000) {
 		t.Fatal("never collects again")
 	}
+	tidied(time.Hour, 10*mb, 1000) // on a busy machine
+	for late := tidyEvery; !look(400*mb, false, 1000); late += tidyEvery {
+		if late > tidyMost {
+			t.Fatalf("waits for longer than %v", tidyMost)
+		}
+	}
 	tidied(time.Millisecond, 10*mb, 10)
 	look(10*mb, true, 10)
 	for i := range 2 * tidyRest {
