@@ -161,7 +161,7 @@ func (k *keeper) serve(w *ward, window int) {
 	update, told := w.flow.Serve(k.clock(), window)
 	join := guard.Segment{}
 	if s := w.flow.State(); s == guard.Waiting || s == guard.Asked {
-		join = w.flow.Join(k.opts.Gate.limits().FirstFlight)
+		join = k.enter(w)
 	}
 	old := k.rest(w)
 	k.mu.Unlock()
@@ -199,7 +199,7 @@ func (k *keeper) leave(w *ward, reset bool) {
 	reply := guard.Segment{}
 	switch w.flow.State() {
 	case guard.Waiting, guard.Asked:
-		if reset {
+		if reset || w.connected {
 			reply = w.flow.Reset()
 		}
 		k.remove(w)

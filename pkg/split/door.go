@@ -6,6 +6,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
+// quickMost is how many handshakes with the guard may be under way at a time. Each
+// has a goroutine, whose stack grows to 16 KB; the cloud reports many accepts at once,
+// and more handshakes at a time are not sooner done.
+const quickMost = 64
+
 // door knows who is on the way in: passive handshakes and dials between their
 // start and the moment that netstack lists their endpoint. It bounds the
 // handshakes, and it lets Run wait until nobody can slip in behind its back.
@@ -13,7 +18,8 @@ type door struct {
 	limit int
 
 	mu      sync.Mutex
-	entered map[stack.TransportEndpointID]struct{} // handshakes under way
+	entered map[stack.TransportEndpointID]bool // handshakes under way; true: with the guard
+	quick   int                                // of them, with the guard
 	dials   int
 	ajar    bool // open: not before Run, not after
 }
@@ -32,7 +38,7 @@ const (
 func (d *door) open() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.entered = make(map[stack.TransportEndpointID]struct{})
+	d.entered = make(map[stack.TransportEndpointID]bool)
 	d.ajar = true
 }
 
@@ -43,8 +49,9 @@ func (d *door) shut() {
 	d.ajar = false
 }
 
-// enter asks for a passive handshake.
-func (d *door) enter(id stack.TransportEndpointID) doorAnswer {
+// enter asks for a passive handshake; quick says that the guard is the other side,
+// so that it takes no round trip.
+func (d *door) enter(id stack.TransportEndpointID, quick bool) doorAnswer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.ajar {
@@ -56,7 +63,10 @@ func (d *door) enter(id stack.TransportEndpointID) doorAnswer {
 	if len(d.entered) >= d.limit {
 		return doorFull
 	}
-	d.entered[id] = struct{}{}
+	d.entered[id] = quick
+	if quick {
+		d.quick++
+	}
 	return doorOpen
 }
 
@@ -64,7 +74,17 @@ func (d *door) enter(id stack.TransportEndpointID) doorAnswer {
 func (d *door) leave(id stack.TransportEndpointID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.entered[id] {
+		d.quick--
+	}
 	delete(d.entered, id)
+}
+
+// crowded says that enough handshakes with the guard are under way.
+func (d *door) crowded() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.quick >= quickMost
 }
 
 // enterDial asks for a dial; after true leaveDial must follow.

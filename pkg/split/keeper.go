@@ -55,6 +55,7 @@ type keeper struct {
 	flows   map[guard.Ends]*ward
 	pending wards // whose servers have not answered, in the order of their coming
 	waiting map[guard.Server]*line
+	entries wards     // whose servers are there, and that wait for their handshake with the stack
 	peak    slim.Peak // of flows
 	ending  []ending  // by time
 	wound   bool      // expire will be called
@@ -77,12 +78,13 @@ type ward struct {
 	silent    bool // not answered
 	used      bool // a byte of payload has come from either end, or the flow is over
 	unused    bool // in Gate.unused, whose mu guards it
+	queued    bool // in keeper.entries
 	flow      guard.Flow
 	conn      *Conn
 	kept      [][]byte // segments that wait for the stack's SYN-ACK
 
 	since time.Time // when it came; of unused ones when they began to be that
-	near  [2]beside // its neighbours in keeper.pending, and in keeper.waiting or Gate.unused
+	near  [2]beside // its neighbours in keeper.pending, and in keeper.waiting, entries or Gate.unused
 }
 
 // server is whom the client wants to reach.
@@ -97,7 +99,7 @@ type ending struct {
 }
 
 func newKeeper(s *Stack, o GuardOptions) *keeper {
-	k := &keeper{stack: s, opts: o, flows: map[guard.Ends]*ward{}, waiting: map[guard.Server]*line{}, pending: wards{by: byAge}}
+	k := &keeper{stack: s, opts: o, flows: map[guard.Ends]*ward{}, waiting: map[guard.Server]*line{}, pending: wards{by: byAge}, entries: wards{by: byEntry}}
 	k.scale = int8(tcp.FindWndScale(seqnum.Size(s.opts.MaxBuffer)))
 	o.Gate.enlist(k)
 	return k
@@ -289,6 +291,7 @@ func (k *keeper) remove(w *ward) {
 		k.unlist(w)
 	}
 	k.use(w)
+	k.unqueue(w)
 	k.opts.Gate.give(w.flow.Settle())
 	w.flow.End()
 	w.kept = nil

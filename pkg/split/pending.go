@@ -23,7 +23,8 @@ const (
 	byAge    = iota // all pending ones
 	byServer        // those that wait for their turn at a server
 
-	byClient = byServer // unused ones of a client: they wait no longer
+	byEntry  = byServer // those that wait for their handshake with the stack, and
+	byClient = byServer // unused ones of a client: both wait for their server no longer
 )
 
 // beside is a flow's neighbours in a list.

@@ -292,7 +292,7 @@ func (s *Stack) knock(f *tcp.Forwarder) func(stack.TransportEndpointID, *stack.P
 		if !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck) {
 			return false
 		}
-		switch s.door.enter(id) {
+		switch s.door.enter(id, s.keeper.quick(id)) {
 		case doorKnown:
 			return true // a SYN sent again; the SYN-ACK will be, too
 		case doorFull:
@@ -314,6 +314,9 @@ func (s *Stack) knock(f *tcp.Forwarder) func(stack.TransportEndpointID, *stack.P
 // accept. netstack starts it, and it ends with the handshake.
 func (s *Stack) handshake(r *tcp.ForwarderRequest) {
 	id := r.ID()
+	if s.keeper != nil {
+		defer s.keeper.enterNext()
+	}
 	defer s.door.leave(id)
 	if s.keeper != nil {
 		s.join(r)
