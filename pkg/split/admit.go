@@ -75,6 +75,7 @@ func (k *keeper) begin(w *ward, fast bool) (join guard.Segment) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !w.left && w.flow.State() == guard.Waiting {
+		k.unqueue(w) // its server has answered already: what it sends need not wait
 		join = w.flow.Join(k.opts.Gate.limits().FirstFlight)
 	}
 	return join
