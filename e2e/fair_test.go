@@ -11,7 +11,7 @@ import (
 // most lateTries times in all; one that is out of bounds in a calm machine fails
 // at once. A share of the lines' rates is measured anew in any case, fairTries
 // times, and up to lateTries times in a machine that has no time. Where programs
-// that do not belong to the test took most of it to the last, nothing is judged.
+// that do not belong to the test took a third of it and more to the last, the test is skipped, with the reason.
 const (
 	fairTries = 3
 	lateTries = 6
@@ -28,8 +28,7 @@ func (r *rig) fairly(t *testing.T, measure func() []string) {
 			return
 		}
 		if late.hopeless() && try == lateTries {
-			t.Logf("not judged, %v: %q", late, complaints)
-			return
+			t.Skipf("not judged, %v: %q", late, complaints)
 		}
 		if try == lateTries || !late.busy() {
 			for _, c := range complaints {
@@ -55,8 +54,7 @@ func (r *rig) atLeast(t *testing.T, want float64, what string, measure func() fl
 			return
 		}
 		if late.hopeless() && try == lateTries {
-			t.Logf("not judged, %.3f of %s, %v", best, what, late)
-			return
+			t.Skipf("not judged, %.3f of %s, %v", best, what, late)
 		}
 		if try == lateTries || try >= fairTries && !late.busy() {
 			t.Errorf("%.3f of %s, at least %.2f is wanted; in try %d %v", best, what, want, try, late)

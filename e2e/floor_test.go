@@ -50,7 +50,7 @@ func TestGoodputFloor(t *testing.T) {
 				switch {
 				case best >= c.least:
 				case late.hopeless() && tries == lateTries:
-					t.Logf("not judged: %.3f; %v", best, late)
+					t.Skipf("not judged: %.3f; %v", best, late)
 				default:
 					t.Errorf("%.3f of the sum of the uplinks' capacities, at least %.2f is wanted; %v", best, c.least, late)
 				}
