@@ -23,7 +23,7 @@ const (
 	DefaultPending       = 4096
 	DefaultPendingClient = 1024
 	DefaultOpenClient    = 16384
-	DefaultUnused        = 1024
+	DefaultUnused        = 512
 	DefaultFirstFlight   = 16 * unit.KiB
 	DefaultFirstFlights  = 4 * unit.MiB
 	DefaultSYNFlood      = 500

@@ -59,7 +59,7 @@ const (
 	DefaultPending       = 4096
 	DefaultPendingClient = 1024
 	DefaultOpenClient    = 16384
-	DefaultUnused        = 1024
+	DefaultUnused        = 512
 	DefaultFirstFlight   = 16 << 10
 	DefaultFirstFlights  = 4 << 20
 )

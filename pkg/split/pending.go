@@ -20,7 +20,7 @@ const (
 
 // Lists that a flow may be in.
 const (
-	byAge    = iota // all pending ones
+	byAge    = iota // all pending ones; all unused ones
 	byServer        // those that wait for their turn at a server
 
 	byEntry  = byServer // those that wait for their handshake with the stack, and

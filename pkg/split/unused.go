@@ -11,20 +11,25 @@ import (
 
 // unused bounds the connections that stand at both ends and on which neither has
 // sent a byte yet: each has the TCP stack's memory at both agents, and costs its
-// client no more than a handshake. When there are too many, the oldest one of a
-// client ends: of who came last, if that client has more than an equal part, else
-// of the one that has most. So who makes many ends their own, and a client with a
-// few keeps them. Any goroutine may call its methods; mu is the last lock that is
-// taken.
+// client no more than a handshake. When there are too many, one ends: the oldest of
+// the client that has most, if those are more than its part, else the oldest of all.
+// So who makes many ends their own, and where many have a few each those go that
+// wait for longest, not those whose clients are about to speak. Any goroutine may
+// call its methods; mu is the last lock that is taken.
 type unused struct {
 	most int // 0: no bound, and nothing is noted
 
 	mu      sync.Mutex
+	all     wards
 	total   int
 	clients map[[16]byte]*holder
 	peak    slim.Peak // of clients
 	ranks   ranks
 }
+
+// unusedPart is the part of all that one client may have before its own go first: a
+// browser's dozens at once are less, a flood from a few addresses is more.
+const unusedPart = 16
 
 // holder is one client's unused connections in the order of their coming.
 type holder struct {
@@ -36,7 +41,7 @@ type holder struct {
 
 // newUnused returns an empty one; most is limits.unused, negative: no bound.
 func newUnused(most int) unused {
-	return unused{most: max(most, 0), clients: map[[16]byte]*holder{}}
+	return unused{most: max(most, 0), all: wards{by: byAge}, clients: map[[16]byte]*holder{}}
 }
 
 // add notes a connection that nobody has used yet. If there are too many now, it
@@ -57,17 +62,18 @@ func (u *unused) add(w *ward, now time.Time) *ward {
 	}
 	w.since, w.unused = now, true
 	h.add(w)
+	u.all.add(w)
 	h.count++
 	u.total++
 	heap.Fix(&u.ranks, h.rank)
 	if u.total <= u.most {
 		return nil
 	}
-	if h.count*len(u.clients) <= u.total {
-		h = u.ranks[0]
+	old := u.all.oldest
+	if h := u.ranks[0]; h.count > u.most/unusedPart {
+		old = h.oldest
 	}
-	old := h.oldest
-	u.drop(h, old)
+	u.drop(u.clients[guard.Identity(old.ends.Client)], old)
 	return old
 }
 
@@ -87,6 +93,7 @@ func (u *unused) remove(w *ward) {
 func (u *unused) drop(h *holder, w *ward) {
 	w.unused = false
 	h.remove(w)
+	u.all.remove(w)
 	h.count--
 	u.total--
 	if h.count > 0 {

@@ -1,8 +1,11 @@
 package split
 
 import (
+	"bytes"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -19,23 +22,42 @@ func addressed(client byte) *ward {
 }
 
 // TestUnusedIsFair: whoever makes too many connections that nobody uses loses his
-// own, the oldest first; who has a few keeps them.
+// own, the oldest first; where all have a few the oldest of all goes, and nobody's
+// that is about to be used.
 func TestUnusedIsFair(t *testing.T) {
+	some := func(client byte, n int) []byte { return bytes.Repeat([]byte{client}, n) }
+	var each []byte // 40 clients, one connection each
+	for i := range 40 {
+		each = append(each, byte(100+i))
+	}
+	one := func(from, to int) map[byte]int {
+		m := map[byte]int{}
+		for i := from; i < to; i++ {
+			m[byte(100+i)] = 1
+		}
+		return m
+	}
+	with := func(m map[byte]int, client byte, n int) map[byte]int {
+		m[client] = n
+		return m
+	}
+	// The bound is 32, a client's part 2.
 	for name, c := range map[string]struct {
 		most int
 		come []byte       // clients, one connection each, in turn
 		left map[byte]int // how many each has in the end
 		lost []int        // whose: indices in come, in the order of their ends
 	}{
-		"within the bound":            {4, []byte{1, 1, 1, 1}, map[byte]int{1: 4}, nil},
-		"one alone":                   {3, []byte{1, 1, 1, 1, 1}, map[byte]int{1: 3}, []int{0, 1}},
-		"a browser before a flooder":  {8, []byte{1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2}, map[byte]int{1: 4, 2: 4}, []int{4, 5, 6}},
-		"a browser beside a flooder":  {8, []byte{2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 2, 2, 1}, map[byte]int{1: 3, 2: 5}, []int{0, 1, 2, 3, 4}},
-		"flooders with two addresses": {6, []byte{1, 1, 2, 3, 2, 3, 2, 3, 2, 3}, map[byte]int{1: 2, 2: 2, 3: 2}, []int{2, 3, 4, 5}},
-		// Who has more than others here does not lose by their exchanging theirs.
-		"many with one each, and a browser": {7, []byte{1, 1, 1, 2, 3, 4, 5, 5, 4}, map[byte]int{1: 3, 2: 1, 3: 1, 4: 1, 5: 1}, []int{6, 5}},
-		"as many clients as places":         {3, []byte{1, 2, 3, 4}, map[byte]int{2: 1, 3: 1, 4: 1}, []int{0}},
-		"no bound":                          {-1, []byte{1, 1, 1}, map[byte]int{}, nil},
+		"within the bound":           {32, some(1, 32), map[byte]int{1: 32}, nil},
+		"one alone":                  {32, some(1, 34), map[byte]int{1: 32}, []int{0, 1}},
+		"a browser before a flooder": {32, append(some(1, 2), some(2, 33)...), map[byte]int{1: 2, 2: 30}, []int{2, 3, 4}},
+		"a browser after a flooder":  {32, append(some(2, 32), some(1, 3)...), map[byte]int{1: 3, 2: 29}, []int{0, 1, 2}},
+		// Each has one: nobody has more than a part, and a newcomer's two stay.
+		"many with one each":               {32, each[:34], one(2, 34), []int{0, 1}},
+		"a browser, and many with one":     {32, append(some(1, 2), each[:32]...), one(0, 32), []int{0, 1}},
+		"many with one, and a browser":     {32, append(slices.Clone(each[:32]), 1, 1), with(one(2, 32), 1, 2), []int{0, 1}},
+		"a third one of it ends its first": {32, append(slices.Clone(each[:32]), 1, 1, 1), with(one(2, 32), 1, 2), []int{0, 1, 32}},
+		"no bound":                         {-1, some(1, 3), map[byte]int{}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUnused(c.most)
@@ -53,7 +75,7 @@ func TestUnusedIsFair(t *testing.T) {
 			for k, h := range u.clients {
 				left[k[15]] = h.count
 			}
-			if !equal(left, c.left) || !sameOrder(lost, c.lost) {
+			if !maps.Equal(left, c.left) || !slices.Equal(lost, c.lost) {
 				t.Errorf("left %v, want %v; lost %v, want %v", left, c.left, lost, c.lost)
 			}
 			for w := range at {
@@ -65,24 +87,6 @@ func TestUnusedIsFair(t *testing.T) {
 			}
 		})
 	}
-}
-
-func equal(a, b map[byte]int) bool {
-	for k, n := range a {
-		if b[k] != n {
-			return false
-		}
-	}
-	return len(a) == len(b)
-}
-
-func sameOrder(a, b []int) bool {
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return len(a) == len(b)
 }
 
 // TestUnusedRanks: the one with most is first, whoever comes and goes.
