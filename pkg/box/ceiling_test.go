@@ -27,6 +27,19 @@ func TestCeiling(t *testing.T) {
 	if newCeiling(256 << 20).follow(10_000); now() != math.MaxInt64 {
 		t.Errorf("%d bytes although GOMEMLIMIT is set", now())
 	}
+	t.Setenv("GOGC", "")
+	before := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(before)
+	percent := func() int { p := debug.SetGCPercent(77); debug.SetGCPercent(p); return p }
+	if c := newCeiling(1 << 20); percent() != ceilingPercent {
+		t.Errorf("the collector waits for %d %%", percent())
+	} else if c.lift(); percent() != 100 {
+		t.Errorf("%d %% stay", percent())
+	}
+	t.Setenv("GOGC", "100")
+	if newCeiling(1 << 20).lift(); percent() != 100 {
+		t.Errorf("%d %% although GOGC is set", percent())
+	}
 	if n := newCeiling(1 << 20).limit(0); n < 64<<20 {
 		t.Errorf("%d bytes are too few for any agent", n)
 	}

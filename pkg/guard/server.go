@@ -6,8 +6,8 @@ import (
 	"hawser/pkg/slim"
 )
 
-// A server that has just answered is asked for each client that wants it. Of
-// one that has not it is not known whether it is there: it is asked for a few,
+// A server that has just answered is asked for each client that wants it, as fast
+// as it answers (see pace). Of one that has not it is not known whether it is there: it is asked for a few,
 // and the others wait in the guard, where one costs little, until it answers
 // one of those. A server that does not answer costs both agents and the links
 // those few connections then, however many clients want it.
@@ -36,15 +36,24 @@ type server struct {
 	asked   int       // those of them for which it is asked; the others wait
 	heard   time.Time // when it has answered last
 	silent  time.Time // until when it counts as silent
+	pace    pace
 }
 
 // Ask says whether a server is asked for one more pending flow; after true
 // Connected, or Refused with asked, must follow once.
 func (g *Gate) Ask(s Server, now time.Time) bool {
 	r := g.servers[s]
-	if r == nil || r.asked >= trials && !g.heard(s, now) {
+	if r == nil {
 		return false
 	}
+	most := trials
+	if g.heard(s, now) {
+		most = r.pace.most(now)
+	}
+	if r.asked >= most {
+		return false
+	}
+	r.pace.ask(r.asked, now)
 	r.asked++
 	return true
 }
@@ -94,6 +103,7 @@ func (g *Gate) left(s Server, asked bool, answered time.Time) (wait bool) {
 	r.pending--
 	if asked {
 		r.asked--
+		r.pace.end(!answered.IsZero(), answered)
 	}
 	if !answered.IsZero() {
 		r.heard, r.silent = answered, time.Time{}

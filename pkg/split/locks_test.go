@@ -160,9 +160,9 @@ func TestNobodyIsCalledWithALock(t *testing.T) {
 	enrollMany(k, 1500)
 	c.Open(-1)
 	asked := l.told["accept"]
-	for _, c := range l.conns { // a copy: the owner is handed out more meanwhile
-		c.Refuse(true)
-		c.Abort()
+	for i := 0; i < len(l.conns); i++ { // the owner is handed out more meanwhile
+		l.conns[i].Refuse(true)
+		l.conns[i].Abort()
 	}
 	k.idle()
 	for _, who := range []string{
