@@ -98,3 +98,25 @@ func TestLate(t *testing.T) {
 		}
 	}
 }
+
+func TestMending(t *testing.T) {
+	tcp := Sense{Known: true, RTT: 80 * ms, Arrived: 1 << 20, Ahead: 3000}
+	whole, quic, blind := tcp, tcp, tcp
+	whole.Ahead = 0
+	quic.Arrived, quic.Ahead = 0, 0 // it does not tell
+	blind.Known = false
+	for name, c := range map[string]struct {
+		sense         Sense
+		silence, want time.Duration
+	}{
+		"a gap":              {tcp, 2 * ms, 60 * ms},
+		"perhaps a gap":      {quic, 2 * ms, 60 * ms},
+		"no gap":             {whole, 2 * ms, 0},
+		"a path gone silent": {tcp, 20 * ms, 0},
+		"nothing is known":   {blind, 2 * ms, 0},
+	} {
+		if got := Mending(c.sense, c.silence); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}

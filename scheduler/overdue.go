@@ -22,6 +22,8 @@ const (
 	lateMin     = 40 * time.Millisecond
 	lateMax     = 500 * time.Millisecond
 	lateSlack   = 20 * time.Millisecond
+	mendTime    = 0.75                  // of a round trip, in which a transport makes good a loss
+	mendSilence = 10 * time.Millisecond // beyond it the path may be dead
 )
 
 // NewOverdue returns a policy with a small starting budget.
@@ -37,6 +39,19 @@ func (o *Overdue) Delivered(n int) {
 // at its acknowledgement) is overdue.
 func Late(pred, rttvar time.Duration) time.Duration {
 	return min(max(pred+max(4*rttvar, lateSlack), lateMin), max(lateMax, pred+lateMin))
+}
+
+// Mending is how much longer than predicted a chunk may take because its transport
+// is busy making good a loss, or 0. It hears of what it sent later, and either of a
+// gap before that, or it does not tell what has arrived: then a chunk that is late has
+// a gap. A copy made before that has had its time arrives after the original in half
+// of all cases, and in the others a few milliseconds before it. silence is the time
+// since the transport heard anything: where a path dies copies are made at once.
+func Mending(s Sense, silence time.Duration) time.Duration {
+	if !s.Known || silence > mendSilence || s.Arrived > 0 && s.Ahead == 0 {
+		return 0
+	}
+	return time.Duration(mendTime * float64(s.RTT))
 }
 
 // Copy says on which link a chunk of n bytes that is late on links[on] should

@@ -267,18 +267,22 @@ func (s *Session) resendLate() {
 }
 
 func (s *Session) resendLateOn(i int, st *strand) {
-	rttvar := st.conn.link.est.RTTVar()
+	c := st.conn
+	rttvar, mending := c.link.est.RTTVar(), scheduler.Mending(c.eye.sense, s.now.Sub(c.heard))
+	if mending > 0 {
+		rttvar = 0 // most of it is losses that were made good
+	}
 	for k := range min(st.log.n, lateScan) {
 		e := st.log.at(k)
 		age := s.now.Sub(e.at)
 		if age < lateFloor {
 			return // the log is in order of time
 		}
-		p := e.piece
-		if p == nil || e.moved || p.state != sent || p.copies > 1 || p.again || age < scheduler.Late(e.pred, rttvar) || !p.atHead() {
+		p, pred := e.piece, e.pred+mending
+		if p == nil || e.moved || p.state != sent || p.copies > 1 || p.again || age < scheduler.Late(pred, rttvar) || !p.atHead() {
 			continue
 		}
-		j, ok := s.copies.Copy(s.admitted(p.flow.ofFlow(p.seg.Len())), i, p.seg.Len(), age, e.pred)
+		j, ok := s.copies.Copy(s.admitted(p.flow.ofFlow(p.seg.Len())), i, p.seg.Len(), age, pred)
 		if !ok {
 			continue
 		}
