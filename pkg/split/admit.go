@@ -349,6 +349,12 @@ func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
 	k.stack.count.accepted.Add(1)
 	room := k.stack.growth.furnish(ep, k.stack.opts.Buffer)
 	k.mu.Lock()
+	if c.failing.Load() { // the guard has forgotten the flow meanwhile
+		k.mu.Unlock()
+		k.stack.growth.conns.Add(-1)
+		ep.Abort()
+		return
+	}
 	c.adopt(ep, room)
 	gone, watched, fin := w.left, c.wanted, c.finSent.Load()
 	old := k.rest(w)

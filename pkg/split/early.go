@@ -44,14 +44,20 @@ func (c *Conn) early(party.Ready) error {
 	return party.ErrAgain
 }
 
-// fail notes that c will never be up.
+// fail ends c: one that is not up will never be. Which it is is asked under the lock
+// that establish takes, so that a connection comes up before or never.
 func (c *Conn) fail() {
 	k := c.stack.keeper
 	k.mu.Lock()
-	c.failing.Store(true)
-	wanted := c.wanted
+	up, wanted := c.up.Load(), c.wanted
+	if !up {
+		c.failing.Store(true)
+	}
 	k.mu.Unlock()
-	if wanted {
+	switch {
+	case up:
+		c.ep.Abort()
+	case wanted:
 		c.report(party.Hangup | party.Readable | party.Writable)
 	}
 }
@@ -69,15 +75,6 @@ func (c *Conn) finish() bool {
 func (c *Conn) release(reset bool) bool {
 	c.stack.keeper.leave(c.ward, reset)
 	return c.up.Load()
-}
-
-// expel ends a connection whose client has begun a new one.
-func (c *Conn) expel() {
-	if c.up.Load() {
-		c.ep.Abort()
-		return
-	}
-	c.fail()
 }
 
 // finished says that netstack has nothing more to send for c.

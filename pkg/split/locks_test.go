@@ -72,6 +72,12 @@ type seekerEndpoint struct {
 	state   tcp.EndpointState
 }
 
+func newSeekerEndpoint(l *lockSeeker) *seekerEndpoint {
+	ep := &seekerEndpoint{lockSeeker: l, state: tcp.StateEstablished}
+	ep.options.InitHandler(ep, nil, nil, nil)
+	return ep
+}
+
 func (e *seekerEndpoint) State() uint32                       { return uint32(e.state) } // takes no lock
 func (e *seekerEndpoint) SocketOptions() *tcpip.SocketOptions { return &e.options }
 func (e *seekerEndpoint) Abort()                              { e.seek("abort"); e.state = tcp.StateError }
@@ -126,9 +132,7 @@ func (l *lockSeeker) join(c *Conn) *Conn {
 	k.mu.Lock()
 	c.ward.flow.Join(1 << 10)
 	k.mu.Unlock()
-	ep := &seekerEndpoint{lockSeeker: l, state: tcp.StateEstablished}
-	ep.options.InitHandler(ep, nil, nil, nil)
-	k.establish(c.ward, ep, nil)
+	k.establish(c.ward, newSeekerEndpoint(l), nil)
 	return c
 }
 

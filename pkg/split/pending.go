@@ -115,6 +115,6 @@ func (k *keeper) farewell(w *ward, goodbye *guard.Segment) {
 // expel ends the connection of a flow that the guard has forgotten, if it has one.
 func (w *ward) expel() {
 	if w.conn != nil {
-		w.conn.expel()
+		w.conn.fail()
 	}
 }
