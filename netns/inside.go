@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"unsafe"
 
 	nsh "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -51,11 +52,28 @@ func visit(ns nsh.NsHandle, f func() error, done chan<- error) {
 		done <- fmt.Errorf("enter the network namespace: %w", err)
 		return
 	}
+	restore := deafen()
 	err = f()
-	if nsh.Set(home) == nil {
+	if restore() == nil && nsh.Set(home) == nil {
 		runtime.UnlockOSThread()
 	}
 	done <- err
+}
+
+// deafen keeps the signals that end an agent from the thread, and so from the
+// programs that it starts: Ctrl-C reaches all processes of the terminal, a service
+// manager's SIGTERM all of the service, and a step, or its undoing, would fail
+// half-way. The process hears them on its other threads.
+func deafen() (restore func() error) {
+	var set, was unix.Sigset_t
+	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+		bits := 8 * int(unsafe.Sizeof(set.Val[0]))
+		set.Val[(int(s)-1)/bits] |= 1 << ((int(s) - 1) % bits)
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &set, &was); err != nil {
+		return func() error { return nil }
+	}
+	return func() error { return unix.PthreadSigmask(unix.SIG_SETMASK, &was, nil) }
 }
 
 // createSpace makes the named namespace as `ip netns add` does. The alias is
