@@ -46,7 +46,8 @@ func (h *Host) pause(on bool) error {
 				continue
 			}
 			if on {
-				errs = append(errs, oneLine(fw.Insert("mangle", chain, 1, words(pauseWords)...)))
+				// Unique: a pause that failed for one family is tried again for both.
+				errs = append(errs, oneLine(fw.InsertUnique("mangle", chain, 1, words(pauseWords)...)))
 			} else {
 				errs = append(errs, oneLine(fw.DeleteIfExists("mangle", chain, words(pauseWords)...)))
 			}

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -414,4 +416,31 @@ func TestBridgeOfClients(t *testing.T) {
 		eventually(t, "the bridge forwarding", func() bool { return w.ping(w.client, e.host) })
 		w.asks("client", w.client, bound{}, at(e.server, 80), "stack")
 	}
+}
+
+// TestPauseTwice: a pause that could be made for one address family only is tried
+// again; when it ends both families' new connections are taken again.
+func TestPauseTwice(t *testing.T) {
+	w := newWorld(t)
+	if !ipv6Usable() {
+		t.Skip("needs two address families")
+	}
+	h := w.install(w.planOf(InterceptTPROXY))
+	before := w.snapshot()
+	path := os.Getenv("PATH")
+	iptables, err := exec.LookPath("iptables")
+	must(t, err)
+	alone := t.TempDir() // without ip6tables
+	must(t, os.Symlink(iptables, filepath.Join(alone, "iptables")))
+	for range 3 {
+		t.Setenv("PATH", alone)
+		err := h.PauseTaking(true)
+		t.Setenv("PATH", path)
+		if err == nil {
+			t.Fatal("paused without ip6tables")
+		}
+	}
+	must(t, h.PauseTaking(true))
+	must(t, h.PauseTaking(false))
+	w.unchanged(before, "after the pause")
 }
