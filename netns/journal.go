@@ -145,8 +145,13 @@ func (j *journal) line(v any) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	if _, err := j.file.Write(append(data, '\n')); err != nil {
+	info, err := j.file.Stat()
+	if err != nil {
 		return fmt.Errorf("journal: %w", err)
+	}
+	if _, err := j.file.Write(append(data, '\n')); err != nil {
+		// What a full disk has taken would make one line with the next entry.
+		return errors.Join(fmt.Errorf("journal: %w", err), j.file.Truncate(info.Size()))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package netns
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func pidText() string { return fmt.Sprint(os.Getpid()) }
@@ -113,6 +116,36 @@ func TestJournalPathUnusable(t *testing.T) {
 	must(t, os.WriteFile(file, nil, 0o600))
 	if _, err := openJournal(filepath.Join(file, "dir"), "x", true); err == nil || !strings.HasPrefix(err.Error(), "journal: ") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestJournalOnAFullDisk: an entry that finds no room is an error, and what comes
+// when there is room again is read all the same.
+func TestJournalOnAFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: mounts a small tmpfs")
+	}
+	dir := t.TempDir()
+	must(t, unix.Mount("none", dir, "tmpfs", 0, "size=4k"))
+	defer func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) }()
+	j, err := openJournal(dir, "x", true)
+	must(t, err)
+	defer j.file.Close()
+	must(t, j.begin(RoleEdge))
+	said := 0
+	for ; err == nil; said++ {
+		err = j.record(entry{Do: undoSpace, Name: fmt.Sprintf("entry%d", said)})
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	must(t, unix.Mount("none", dir, "", unix.MS_REMOUNT, "size=64k"))
+	last := entry{Do: undoSpace, Name: "last"}
+	must(t, j.record(last))
+	again := &journal{path: j.path}
+	must(t, again.load())
+	if n := len(again.entries); n != said || again.entries[n-1].Name != last.Name {
+		t.Errorf("%d of %d entries were read", n, said)
 	}
 }
 
