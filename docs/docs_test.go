@@ -282,3 +282,18 @@ func TestReadmeIsShort(t *testing.T) {
 		t.Errorf("README.md has %d lines beside its tables: at most 180", n)
 	}
 }
+
+// TestUnitsAllowWhatIsUsed: a unit that narrows the kinds of sockets leaves those
+// that its program opens: card.kind kernel takes AF_ALG in all of them.
+func TestUnitsAllowWhatIsUsed(t *testing.T) {
+	for unit, families := range map[string]string{
+		"hawser-edge": "UNIX INET INET6 NETLINK PACKET ALG", "hawser-cloud": "UNIX INET INET6 NETLINK PACKET ALG",
+		"hawser-edge-relay": "UNIX INET INET6 ALG", "hawser-cloud-relay": "UNIX INET INET6 ALG",
+	} {
+		text := read(t, "configs/"+unit+".service")
+		want := "\nRestrictAddressFamilies=AF_" + strings.ReplaceAll(families, " ", " AF_") + "\n"
+		if !strings.Contains(text, want) {
+			t.Errorf("%s.service lacks the line %q", unit, strings.TrimSpace(want))
+		}
+	}
+}
