@@ -3,6 +3,9 @@ package box
 import (
 	"context"
 	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
 
 	"hawser/pkg/admin"
 	"hawser/pkg/card"
@@ -23,6 +26,9 @@ type cards struct {
 
 // newCards probes or measures what c says, for that many workers.
 func newCards(c config.Card, workers int) (*cards, error) {
+	if err := bindable(c); err != nil {
+		return nil, err
+	}
 	o := poolOptions(c, workers)
 	out := &cards{kind: card.KindInline, why: "configured", queue: o.Queue}
 	switch c.Kind {
@@ -104,8 +110,32 @@ func (c *cards) counts() (sum card.GuardCounts) {
 	return sum
 }
 
+// bindable finds out whether a thread can be bound to each CPU that c names; inline
+// has no threads.
+func bindable(c config.Card) error {
+	if c.Kind == config.CardInline {
+		return nil
+	}
+	for _, cpu := range c.CPUs {
+		tried := make(chan error)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the bound thread ends with the goroutine
+			var set unix.CPUSet
+			set.Set(cpu)
+			tried <- unix.SchedSetaffinity(0, &set)
+		}()
+		if err := <-tried; err != nil {
+			return fmt.Errorf("card.cpus: CPU %d is not one that this program may use: %w: name others, or none", cpu, err)
+		}
+	}
+	return nil
+}
+
 // CheckCard finds out whether the card that c names can be had.
 func CheckCard(c config.Card) []admin.Finding {
+	if err := bindable(c); err != nil {
+		return []admin.Finding{{Level: admin.LevelFail, What: err.Error(), Remedy: "lscpu shows the CPUs"}}
+	}
 	if c.Kind != config.CardKernel {
 		return nil
 	}

@@ -55,6 +55,24 @@ func TestCards(t *testing.T) {
 	}
 }
 
+// A CPU that there is not is refused in one line that names the key, by run before
+// anything is changed and by check, whatever kind of card a measurement would pick.
+func TestCardOnNoCPU(t *testing.T) {
+	for _, kind := range []config.CardKind{config.CardAuto, config.CardPool} {
+		bad := config.Card{Kind: kind, Queue: 9, CPUs: []int{0, 1000}}
+		_, err := newCards(bad, 2)
+		if err == nil || !strings.HasPrefix(err.Error(), "card.cpus: CPU 1000 ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v: %v", kind, err)
+		}
+		if found := CheckCard(bad); len(found) != 1 || found[0].Level != admin.LevelFail {
+			t.Errorf("%v: %+v", kind, found)
+		}
+	}
+	if _, err := newCards(config.Card{Kind: config.CardInline, CPUs: []int{1000}}, 2); err != nil {
+		t.Errorf("inline binds nothing: %v", err)
+	}
+}
+
 // Without AF_ALG a kernel card is refused in one line that names the key, by
 // run and by check.
 func TestKernelCard(t *testing.T) {
