@@ -104,8 +104,9 @@ func (a *agent) makeTunnels() error {
 			u.lanes = append(u.lanes, lane)
 		}
 	}
-	a.quotas = newQuotas(a.cfg, a.tunnels.uplinks, a.log)
-	return nil
+	var err error
+	a.quotas, err = newQuotas(a.cfg, a.tunnels.uplinks, a.log)
+	return err
 }
 
 // lane makes a lane of link i and its dialer.

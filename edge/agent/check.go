@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,11 +30,28 @@ func Check(ctx context.Context, cfg *config.Edge, id identity.Key) []admin.Findi
 	}
 	findings := append(box.Findings(netns.Check(p)), box.CheckCard(cfg.Card)...)
 	findings = append(findings, box.CheckMetrics(cfg.Settings())...)
+	findings = append(findings, checkState(cfg)...)
 	if id.IsZero() {
 		return findings
 	}
 	a := &agent{cfg: cfg, id: id, started: time.Now()}
 	return append(findings, a.checkLinks(ctx, p)...)
+}
+
+// checkState looks at the file of what links with a quota have carried.
+func checkState(cfg *config.Edge) []admin.Finding {
+	metered := func(l config.Link) bool { return l.Quota > 0 }
+	if !slices.ContainsFunc(cfg.Links, metered) {
+		return nil
+	}
+	f := stateFile{cfg.State}
+	if err := f.check(); err != nil {
+		return []admin.Finding{{Level: admin.LevelFail, What: err.Error(), Remedy: "set another path in state"}}
+	}
+	if err := f.writable(); err != nil {
+		return []admin.Finding{{Level: admin.LevelWarn, What: err.Error(), Remedy: "set another path in state, or make that one writable"}}
+	}
+	return nil
 }
 
 // checkLinks tries all links at the same time.

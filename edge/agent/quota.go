@@ -43,8 +43,9 @@ type quotas struct {
 }
 
 // newQuotas takes up what was counted before. A file that cannot be read must
-// not keep the box from working: it begins anew, and says so.
-func newQuotas(cfg *config.Edge, uplinks []*uplink, log *slog.Logger) *quotas {
+// not keep the box from working: it begins anew, and says so. But what is no file
+// is a mistake of the configuration's.
+func newQuotas(cfg *config.Edge, uplinks []*uplink, log *slog.Logger) (*quotas, error) {
 	q := &quotas{log: log, file: stateFile{path: cfg.State}}
 	for i, l := range cfg.Links {
 		if l.Quota > 0 {
@@ -55,7 +56,10 @@ func newQuotas(cfg *config.Edge, uplinks []*uplink, log *slog.Logger) *quotas {
 		}
 	}
 	if len(q.links) == 0 {
-		return q
+		return q, nil
+	}
+	if err := q.file.check(); err != nil {
+		return nil, err
 	}
 	known, err := q.file.load()
 	if err != nil {
@@ -66,7 +70,7 @@ func newQuotas(cfg *config.Edge, uplinks []*uplink, log *slog.Logger) *quotas {
 		m.meter = quota.New(m.plan, known[m.link.name])
 		m.link.quota = m
 	}
-	return q
+	return q, nil
 }
 
 // begin counts for the first time, before a link is used that has spent its

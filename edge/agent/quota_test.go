@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hawser/netns"
+	"hawser/pkg/admin"
 	"hawser/pkg/config"
 	"hawser/pkg/quota"
 	"hawser/scheduler"
@@ -29,7 +30,8 @@ func newMeteredEdge(path string, carried *netns.Traffic, log *slog.Logger) *mete
 	cfg := &config.Edge{State: path, Links: []config.Link{
 		{Name: "wifi", Interface: "wlan0"}, {Name: "lte", Interface: "wwan0", Quota: 30_000_000, QuotaDay: 1},
 	}}
-	e := &meteredEdge{lte: t.uplinks[1], carried: carried, quotas: newQuotas(cfg, t.uplinks, log)}
+	quotas, _ := newQuotas(cfg, t.uplinks, log) // of a file
+	e := &meteredEdge{lte: t.uplinks[1], carried: carried, quotas: quotas}
 	e.begin(func() ([]*netns.Traffic, error) { return []*netns.Traffic{{Index: 2}, e.carried}, nil })
 	return e
 }
@@ -119,5 +121,38 @@ func TestStateFile(t *testing.T) {
 	e.save()
 	if !strings.Contains(text.String(), "not kept over a restart") {
 		t.Errorf("a file that cannot be written: the log says %s", text.String())
+	}
+}
+
+// TestStateIsNoFile: run refuses a directory before it changes anything, and moves
+// nothing away; check says so as well, and of a file that could not be written.
+func TestStateIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	inside := filepath.Join(dir, "precious")
+	if err := os.WriteFile(inside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]admin.Level{
+		dir: admin.LevelFail, inside + "/state": admin.LevelWarn,
+		filepath.Join(dir, "a/b/state"): "",
+	} {
+		cfg := &config.Edge{State: path, Links: []config.Link{{Name: "lte", Quota: 1e9, QuotaDay: 1}}}
+		found := checkState(cfg)
+		if want == "" && len(found) == 0 {
+			continue
+		}
+		if len(found) != 1 || found[0].Level != want || !strings.HasPrefix(found[0].What, "state: "+path+" ") {
+			t.Errorf("%s: %+v, want %q", path, found, want)
+		}
+		_, err := newQuotas(cfg, []*uplink{{}}, slog.New(slog.DiscardHandler))
+		if (err != nil) != (want == admin.LevelFail) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, err := os.Stat(inside); err != nil {
+		t.Error(err)
+	}
+	if found := checkState(&config.Edge{State: dir, Links: []config.Link{{Name: "lte"}}}); len(found) > 0 {
+		t.Errorf("no link has a quota: %+v", found)
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
+	"hawser/pkg/config"
 	"hawser/pkg/quota"
 )
 
@@ -18,6 +21,31 @@ type stateFile struct{ path string }
 // state is what stands in the file.
 type state struct {
 	Quotas map[string]quota.State `json:"quotas"` // by link
+}
+
+// check refuses what cannot be the file: load would put it aside, a directory with
+// all that is in it.
+func (f stateFile) check() error {
+	info, err := os.Stat(f.path)
+	if err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("state: %s is no file: name a file, such as %s", f.path, config.DefaultState)
+	}
+	return nil
+}
+
+// writable says why the file could not be written.
+func (f stateFile) writable() error {
+	dir := filepath.Dir(f.path)
+	for {
+		err := unix.Access(dir+"/.", unix.W_OK)
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			if err != nil {
+				err = fmt.Errorf("state: %s cannot be written in %s: %w: what links with a quota carry is forgotten at every start", f.path, dir, err)
+			}
+			return err
+		}
+		dir = filepath.Dir(dir) // run makes what is missing
+	}
 }
 
 // load returns what was stored; a missing file holds nothing. One that cannot be
@@ -33,7 +61,10 @@ func (f stateFile) load() (map[string]quota.State, error) {
 	}
 	if err != nil {
 		bad := f.path + ".bad"
-		return nil, errors.Join(fmt.Errorf("%s is put aside as %s: %w", f.path, bad, err), os.Rename(f.path, bad))
+		if failed := os.Rename(f.path, bad); failed != nil {
+			return nil, fmt.Errorf("%s: %w; it cannot be put aside: %w", f.path, err, failed)
+		}
+		return nil, fmt.Errorf("%s is put aside as %s: %w", f.path, bad, err)
 	}
 	return s.Quotas, nil
 }
