@@ -15,8 +15,9 @@ type fluid struct {
 	now   time.Time
 	rate  float64 // bytes per second
 	path  time.Duration
-	bunch float64    // acknowledgements show a rate that is off by up to that part; the transport tells what has arrived, then
-	rng   *rand.Rand // of bunch
+	bunch float64       // acknowledgements show a rate that is off by up to that part; the transport tells what has arrived, then
+	rng   *rand.Rand    // of bunch
+	late  time.Duration // one look at the transport of ten is made so much after its time was taken, then
 	sent  float64
 }
 
@@ -41,7 +42,11 @@ func (f *fluid) run(d time.Duration, base func(time.Duration) time.Duration) (us
 		seen := got
 		if f.bunch > 0 {
 			f.sent += got
-			f.e.Look(f.now, View{RTT: f.path, Delivered: uint64(f.sent), Flying: int(n), InFlight: int(n)})
+			ahead := 0.0
+			if f.rng.IntN(10) == 0 {
+				ahead = f.late.Seconds() * f.rate
+			}
+			f.e.Look(f.now, View{RTT: f.path, Delivered: uint64(f.sent + ahead), Flying: int(n), InFlight: int(n)})
 			seen *= 1 + f.bunch*(2*f.rng.Float64()-1)
 		}
 		f.e.Ack(f.now, Sample{RTT: rtt, Path: rtt, Delivered: int(seen), Interval: rtt, Round: true})
@@ -105,6 +110,17 @@ func TestNetCapOfBunches(t *testing.T) {
 		if used, _ = f.run(4*time.Second, flat(3*c.base)); used < 0.9 {
 			t.Errorf("%v Mbit/s, %v: %.3f of the rate is used 2 to 4 s after the path has become three times as long", c.mbit, c.base, used)
 		}
+	}
+}
+
+// TestNetCapOfLateLooks: a queue stays short although the machine is busy, so that looks
+// at the transport show more than had been delivered when their time was taken.
+func TestNetCapOfLateLooks(t *testing.T) {
+	f := &fluid{now: time.Unix(1000, 0), rate: 50 * 125_000, bunch: 0.06, late: 10 * ms, rng: rand.New(rand.NewPCG(5, 6))}
+	used, queue := f.run(20*time.Second, flat(20*ms))
+	t.Logf("%.3f of the rate is used, with a queue of %v", used, queue)
+	if used < 0.99 || queue > 16*ms {
+		t.Errorf("%.3f of the rate is used, wanted 0.99, with a queue of %v, wanted at most 16ms", used, queue)
 	}
 }
 

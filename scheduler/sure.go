@@ -13,12 +13,17 @@ const (
 // rates that single acknowledgements show, the largest of which is the Estimator's,
 // are too high by what acknowledgements bunch: a twentieth is enough that a window
 // which follows the round trip that it makes itself grows without end.
+//
+// Two round trips in a row must show a rate. On a machine that is busy for a moment a
+// look shows more than had been delivered at the time that it counts for, and so the
+// round trip before it too much, and the one after it too little.
 type sure struct {
 	at           time.Time // when the present span began
 	from         uint64    // delivered then
 	looks, fills int       // looks since, and those that found the window full
 
-	best, next float64 // bytes per second: the largest, and of the younger half
+	last       float64 // bytes per second: of the span before; 0: it said nothing
+	best, next float64 // the largest, and of the younger half
 	bestAt     time.Time
 	addedAt    time.Time
 }
@@ -36,8 +41,13 @@ func (m *sure) look(now time.Time, v View, window int, keep time.Duration) {
 	if span < want {
 		return
 	}
+	before := m.last
+	m.last = 0
 	if span <= sureSpans*want && m.fills*2 > m.looks && v.Delivered >= m.from {
-		m.add(now, float64(v.Delivered-m.from)/span.Seconds(), keep)
+		m.last = float64(v.Delivered-m.from) / span.Seconds()
+	}
+	if r := min(before, m.last); r > 0 {
+		m.add(now, r, keep)
 	}
 	m.at, m.from, m.looks, m.fills = now, v.Delivered, 0, 0
 }
