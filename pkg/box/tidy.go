@@ -11,7 +11,8 @@ import (
 // A rush of flows leaves the Go heap up to twice as large as what is in use,
 // and the flows' end leaves it so until the next collection, which a quiet
 // agent may not reach for minutes. The janitor has the heap collected and its
-// free pages given back once the rush is over.
+// free pages given back once the rush is over, and before that takes from
+// connections what they do not use at rest.
 const (
 	tidyEvery  = time.Second      // how often it looks
 	tidyQuiet  = 4 << 20          // bytes allocated in between above which the collector is at work anyway
@@ -90,6 +91,9 @@ func (w *Workers) tidy(ctx context.Context) {
 				continue
 			}
 			before := collectorTime()
+			for _, s := range w.stacks {
+				s.Trim()
+			}
 			runtime.GC() // pools let go of what two collections find unused
 			debug.FreeOSMemory()
 			heap, _ = heapSize()

@@ -63,24 +63,25 @@ var ErrNotRunning = errors.New("split: stack is not running")
 
 // Stack is the user-space TCP of one worker.
 type Stack struct {
-	opts   Options
-	accept func(*Conn)
-	file   *os.File
-	raw    syscall.RawConn
-	count  counters
-	door   door
-	growth growth
-	ports  ports
-	tools  sync.Pool // of *tools, for one call of a Conn each
-	link   *link
-	clock  *clock
-	in     *receiver
-	out    *outbox
-	keeper *keeper                     // nil: netstack makes the handshakes
-	syns   *synLoop                    // with keeper only
-	splice *splicer                    // nil without Options.Direct
-	net    atomic.Pointer[stack.Stack] // set by Run
-	ran    atomic.Bool
+	opts    Options
+	accept  func(*Conn)
+	file    *os.File
+	raw     syscall.RawConn
+	count   counters
+	door    door
+	growth  growth
+	ports   ports
+	tools   sync.Pool // of *tools, for one call of a Conn each
+	link    *link
+	clock   *clock
+	trimmer *trimmer // nil: netstack is not as expected
+	in      *receiver
+	out     *outbox
+	keeper  *keeper                     // nil: netstack makes the handshakes
+	syns    *synLoop                    // with keeper only
+	splice  *splicer                    // nil without Options.Direct
+	net     atomic.Pointer[stack.Stack] // set by Run
+	ran     atomic.Bool
 }
 
 // New makes a stack and takes over o.FD, unless it returns an error. It starts
@@ -100,7 +101,7 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 	if err := unix.SetNonblock(o.FD, true); err != nil {
 		return nil, fmt.Errorf("split: FD %d: set non-blocking: %w", o.FD, err)
 	}
-	s := &Stack{opts: o, accept: accept, clock: newClock()}
+	s := &Stack{opts: o, accept: accept, clock: newClock(), trimmer: newTrimmer()}
 	s.file = os.NewFile(uintptr(o.FD), "hub1")
 	raw, err := s.file.SyscallConn()
 	if err != nil {

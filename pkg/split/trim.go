@@ -1,0 +1,128 @@
+package split
+
+import (
+	"reflect"
+	"unsafe"
+
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// trimmer takes from netstack's endpoints at rest what they have and never, or not
+// soon, use: a free list for the nodes of a tree of selective acknowledgements, the
+// functions of timers that we have no use for (RACK's two and the one for held back
+// segments), and the room in the table of what is sent, which is empty. It is more than
+// half a kilobyte for each. netstack offers no way to do without them, so they are
+// looked up by name; where a later netstack has none of that name, nothing is taken.
+type trimmer struct {
+	sender   uintptr    // in the endpoint
+	board    uintptr    // the scoreboard
+	ranges   uintptr    // in the scoreboard: its tree
+	context  uintptr    // in the tree
+	list     uintptr    // in the tree's context: its free list
+	nodes    uintptr    // in the free list: a slice
+	timers   [3]uintptr // in the sender: what they call
+	sent     uintptr    // in the sender: a map
+	sentType reflect.Type
+}
+
+// newTrimmer returns nil if netstack is not as expected.
+func newTrimmer() *trimmer {
+	t := &trimmer{}
+	l := lookup{}
+	end := reflect.TypeFor[tcp.Endpoint]()
+	snd := l.behind(end, &t.sender, "snd")
+	for i, name := range []string{"reorderTimer", "probeTimer", "corkTimer"} {
+		if f := l.in(snd, &t.timers[i], name, "callback"); f != nil && f != reflect.TypeFor[func()]() {
+			l.failed = true
+		}
+	}
+	t.sentType = l.in(snd, &t.sent, "writeList", "set")
+	tree := l.behind(l.behind(end, &t.board, "scoreboard"), &t.ranges, "ranges")
+	list := l.behind(l.behind(tree, &t.context, "cow"), &t.list, "freelist")
+	nodes := l.in(list, &t.nodes, "freelist")
+	if l.failed || t.sentType.Kind() != reflect.Map || nodes.Kind() != reflect.Slice {
+		return nil
+	}
+	return t
+}
+
+// lookup finds where fields are.
+type lookup struct{ failed bool }
+
+// in notes at which offset in a struct the field is that is reached by names, and
+// returns its type.
+func (l *lookup) in(t reflect.Type, at *uintptr, names ...string) reflect.Type {
+	for _, name := range names {
+		if t == nil || t.Kind() != reflect.Struct {
+			l.failed = true
+			return nil
+		}
+		f, ok := t.FieldByName(name)
+		if !ok || len(f.Index) != 1 {
+			l.failed = true
+			return nil
+		}
+		*at += f.Offset
+		t = f.Type
+	}
+	return t
+}
+
+// behind is in for a pointer; it returns the type of what that points to.
+func (l *lookup) behind(t reflect.Type, at *uintptr, name string) reflect.Type {
+	p := l.in(t, at, name)
+	if p == nil || p.Kind() != reflect.Pointer {
+		l.failed = true
+		return nil
+	}
+	return p.Elem()
+}
+
+// never is what timers call that are never started.
+func never() {}
+
+// trim takes what e does not need; once, as a second time it would find little, and
+// says whether it did. netstack guards all of it by the endpoint's lock.
+func (t *trimmer) trim(e *tcp.Endpoint) bool {
+	e.LockUser()
+	defer e.UnlockUser()
+	snd := follow(unsafe.Pointer(e), t.sender)
+	list := follow(follow(follow(follow(unsafe.Pointer(e), t.board), t.ranges), t.context), t.list)
+	if snd == nil || list == nil {
+		return false // no connection yet
+	}
+	set := unsafe.Add(snd, t.sent)
+	nodes := (*[]unsafe.Pointer)(unsafe.Add(list, t.nodes))
+	if cap(*nodes) == 0 || reflect.NewAt(t.sentType, set).Elem().Len() > 0 {
+		return false // done before, or it is at work
+	}
+	*nodes = nil // it keeps none without room
+	*(*unsafe.Pointer)(set) = reflect.MakeMap(t.sentType).UnsafePointer()
+	for _, at := range t.timers {
+		*(*func())(unsafe.Add(snd, at)) = never
+	}
+	return true
+}
+
+// follow returns the pointer at an offset from p.
+func follow(p unsafe.Pointer, offset uintptr) unsafe.Pointer {
+	if p == nil {
+		return nil
+	}
+	return *(*unsafe.Pointer)(unsafe.Add(p, offset))
+}
+
+// Trim takes memory from connections at rest that they do not use. It takes about a
+// microsecond for each that was not trimmed before, and may be called on any
+// goroutine.
+func (s *Stack) Trim() {
+	ns := s.net.Load()
+	if ns == nil || s.trimmer == nil {
+		return
+	}
+	for _, ep := range ns.RegisteredEndpoints() {
+		if e, ok := ep.(*tcp.Endpoint); ok {
+			s.trimmer.trim(e)
+		}
+	}
+}
