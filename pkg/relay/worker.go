@@ -196,7 +196,8 @@ func (w *Worker) sleep() error {
 	return w.o.Poller.Rest(&w.turn, limit)
 }
 
-// handle takes in the mail.
+// handle takes in the mail, and keeps none of it: the next may not come for long, and
+// the last of a rush names thousands of flows.
 func (w *Worker) handle(m *mail) {
 	for i := range m.events {
 		w.event(&m.events[i])
@@ -209,6 +210,7 @@ func (w *Worker) handle(m *mail) {
 			w.enlist(f)
 		}
 	}
+	m.clear()
 }
 
 // event takes in one event of a session.
