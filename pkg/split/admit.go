@@ -382,6 +382,9 @@ func (s *Stack) join(r *tcp.ForwarderRequest) {
 	}
 	ep, err := r.CreateEndpoint(&w.conn.queue)
 	r.Complete(false)
+	if err == nil {
+		s.trimmer.prune(ep)
+	}
 	s.keeper.establish(w, ep, err)
 }
 

@@ -186,6 +186,9 @@ func (c *Conn) Connected() error {
 			c.inTime()
 			return c.failed(c.ep.LastError())
 		default:
+			if c.deadline != nil {
+				c.stack.trimmer.prune(c.ep)
+			}
 			c.inTime()
 			return nil
 		}

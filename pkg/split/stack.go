@@ -332,6 +332,7 @@ func (s *Stack) handshake(r *tcp.ForwarderRequest) {
 		s.count.handshakeFails.Add(1)
 		return
 	}
+	s.trimmer.prune(ep)
 	c.adopt(ep, s.growth.furnish(ep, s.opts.Buffer))
 	s.keepAlive(ep)
 	s.count.accepted.Add(1)

@@ -4,15 +4,17 @@ import (
 	"reflect"
 	"unsafe"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// trimmer takes from netstack's endpoints at rest what they have and never, or not
-// soon, use: a free list for the nodes of a tree of selective acknowledgements, the
-// functions of timers that we have no use for (RACK's two and the one for held back
-// segments), and the room in the table of what is sent, which is empty. It is more than
-// half a kilobyte for each. netstack offers no way to do without them, so they are
-// looked up by name; where a later netstack has none of that name, nothing is taken.
+// trimmer takes from netstack's endpoints what they have and never, or not soon, use:
+// as soon as they stand a free list for the nodes of a tree of selective
+// acknowledgements, and the functions of timers that we have no use for (RACK's two and
+// the one for held back segments), so that the next ones get that memory; at rest the
+// room in the table of what is sent, which is empty. It is more than half a kilobyte for
+// each. netstack offers no way to do without them, so they are looked up by name; where
+// a later netstack has none of that name, nothing is taken.
 type trimmer struct {
 	sender   uintptr    // in the endpoint
 	board    uintptr    // the scoreboard
@@ -23,11 +25,12 @@ type trimmer struct {
 	timers   [3]uintptr // in the sender: what they call
 	sent     uintptr    // in the sender: a map
 	sentType reflect.Type
+	never    uintptr // the function
 }
 
 // newTrimmer returns nil if netstack is not as expected.
 func newTrimmer() *trimmer {
-	t := &trimmer{}
+	t := &trimmer{never: reflect.ValueOf(never).Pointer()}
 	l := lookup{}
 	end := reflect.TypeFor[tcp.Endpoint]()
 	snd := l.behind(end, &t.sender, "snd")
@@ -78,30 +81,46 @@ func (l *lookup) behind(t reflect.Type, at *uintptr, name string) reflect.Type {
 	return p.Elem()
 }
 
-// never is what timers call that are never started.
-func never() {}
+// never and rested are what timers call that are never started.
+func never()  {}
+func rested() {}
 
-// trim takes what e does not need; once, as a second time it would find little, and
-// says whether it did. netstack guards all of it by the endpoint's lock.
-func (t *trimmer) trim(e *tcp.Endpoint) bool {
+// prune takes what e never uses, once it is connected. netstack guards all of it by the
+// endpoint's lock.
+func (t *trimmer) prune(ep tcpip.Endpoint) {
+	e, ok := ep.(*tcp.Endpoint)
+	if t == nil || !ok {
+		return
+	}
 	e.LockUser()
 	defer e.UnlockUser()
 	snd := follow(unsafe.Pointer(e), t.sender)
 	list := follow(follow(follow(follow(unsafe.Pointer(e), t.board), t.ranges), t.context), t.list)
 	if snd == nil || list == nil {
-		return false // no connection yet
+		return // it is not
 	}
-	set := unsafe.Add(snd, t.sent)
-	nodes := (*[]unsafe.Pointer)(unsafe.Add(list, t.nodes))
-	if cap(*nodes) == 0 || reflect.NewAt(t.sentType, set).Elem().Len() > 0 {
-		return false // done before, or it is at work
-	}
-	*nodes = nil // it keeps none without room
-	*(*unsafe.Pointer)(set) = reflect.MakeMap(t.sentType).UnsafePointer()
+	*(*[]unsafe.Pointer)(unsafe.Add(list, t.nodes)) = nil // it keeps none without room
 	for _, at := range t.timers {
 		*(*func())(unsafe.Add(snd, at)) = never
 	}
-	return true
+}
+
+// rest takes the table of what is sent if it is empty; once, as to see whether there
+// is room in it would ask for more than its name.
+func (t *trimmer) rest(e *tcp.Endpoint) {
+	e.LockUser()
+	defer e.UnlockUser()
+	snd := follow(unsafe.Pointer(e), t.sender)
+	if snd == nil {
+		return
+	}
+	mark := (*func())(unsafe.Add(snd, t.timers[0]))
+	set := unsafe.Add(snd, t.sent)
+	if reflect.ValueOf(*mark).Pointer() != t.never || reflect.NewAt(t.sentType, set).Elem().Len() > 0 {
+		return
+	}
+	*(*unsafe.Pointer)(set) = reflect.MakeMap(t.sentType).UnsafePointer()
+	*mark = rested
 }
 
 // follow returns the pointer at an offset from p.
@@ -112,9 +131,8 @@ func follow(p unsafe.Pointer, offset uintptr) unsafe.Pointer {
 	return *(*unsafe.Pointer)(unsafe.Add(p, offset))
 }
 
-// Trim takes memory from connections at rest that they do not use. It takes about a
-// microsecond for each that was not trimmed before, and may be called on any
-// goroutine.
+// Trim takes memory from connections at rest that they do not use then. It takes about
+// a microsecond for each, and may be called on any goroutine.
 func (s *Stack) Trim() {
 	ns := s.net.Load()
 	if ns == nil || s.trimmer == nil {
@@ -122,7 +140,7 @@ func (s *Stack) Trim() {
 	}
 	for _, ep := range ns.RegisteredEndpoints() {
 		if e, ok := ep.(*tcp.Endpoint); ok {
-			s.trimmer.trim(e)
+			s.trimmer.rest(e)
 		}
 	}
 }

@@ -10,12 +10,13 @@ import (
 	"hawser/pkg/party"
 )
 
-// TestTrim: connections at rest take less after they were trimmed, and work on.
+// TestTrim: connections take no more than what netstack and the stack use of them, at
+// rest less, and work on.
 func TestTrim(t *testing.T) {
 	if newTrimmer() == nil {
 		t.Fatal("this netstack has not what is to be trimmed")
 	}
-	const n, least = 400, 400
+	const n, atRest, ever = 300, 100, 5200
 	l := newLab(t, true)
 	conns := make(chan *Conn, n)
 	s, _ := l.start(l.guarded(guard.Fast, guard.Limits{}), func(c *Conn) {
@@ -31,7 +32,7 @@ func TestTrim(t *testing.T) {
 	}
 	var all []*Conn
 	var ends []int
-	in(t, l.client, func() {
+	open := func() {
 		for range n {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 			must(t, err)
@@ -42,14 +43,22 @@ func TestTrim(t *testing.T) {
 			echoOnce(t, fd, c)
 			all, ends = append(all, c), append(ends, fd)
 		}
-	})
-	time.Sleep(50 * time.Millisecond) // the last acknowledgements come
+		time.Sleep(50 * time.Millisecond) // the last acknowledgements come
+	}
+	in(t, l.client, open) // pools and tables fill
+	s.Trim()
+	empty := heap()
+	in(t, l.client, open)
 	before := heap()
 	s.Trim()
-	each := (before - heap()) / n
-	t.Logf("%d bytes less for each of %d", each, n)
-	if each < least {
-		t.Errorf("%d bytes were taken from each, want %d", each, least)
+	after := heap()
+	each, less := (after-empty)/n, (before-after)/n
+	t.Logf("%d bytes for each of %d, %d less than before", each, n, less)
+	if less < atRest {
+		t.Errorf("%d bytes were taken from each at rest, want %d", less, atRest)
+	}
+	if each > ever {
+		t.Errorf("each has %d bytes, want at most %d", each, ever)
 	}
 	s.Trim() // finds nothing more
 	for i, c := range all {
