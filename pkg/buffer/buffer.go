@@ -1,8 +1,8 @@
 // Package buffer holds the reference-counted buffers that carry payload from
 // the raw socket to the link's writev.
 //
-// A Buf is a pooled slab of one of four sizes: what waits in a queue must not
-// pin a slab that is many times as large. A Seg is a
+// A Buf is a pooled slab of one of a few sizes: what waits in a queue must not
+// pin a slab that is much larger. A Seg is a
 // byte range of a Buf. Whoever holds a Seg holds one reference of its Buf and
 // must either pass the Seg on or Release it exactly once; the last Release
 // returns the slab to the pool. Bytes reachable through more than one
@@ -25,14 +25,16 @@ const Plain = 16 << 10
 const Slack = 512
 
 // Small is the size of the smallest slab, in bytes: of control-sized and
-// interactive payload.
-const Small = 2 << 10
+// interactive payload, and of the 1 KB that a flow may always be sent, sealed.
+const Small = 1280
 
 // Large is the size of the largest pooled slab, in bytes.
 const Large = Plain + Slack
 
-// sizes are those of pooled slabs, in bytes.
-var sizes = [...]int{Small, 4 << 10, 8 << 10, Large}
+// sizes are those of pooled slabs, in bytes. All but the last are among those that
+// Go's allocator has, and above 2 KB a slab is at most half as large again as what
+// is in it.
+var sizes = [...]int{Small, 2 << 10, 3 << 10, 4 << 10, 6 << 10, 8 << 10, 12 << 10, Large}
 
 // Buf is one reference-counted slab.
 type Buf struct {

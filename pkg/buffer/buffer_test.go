@@ -6,7 +6,7 @@ import (
 )
 
 func TestSlabSizes(t *testing.T) {
-	for _, c := range []struct{ n, want int }{{0, Small}, {Small, Small}, {Small + 1, 2 * Small}, {4 * Small, 4 * Small}, {4*Small + 1, Large}, {Large, Large}, {Large + 1, Large + 1}} {
+	for _, c := range []struct{ n, want int }{{0, Small}, {Small, Small}, {Small + 1, 2 << 10}, {4 << 10, 4 << 10}, {4<<10 + 1, 6 << 10}, {12<<10 + 1, Large}, {Large, Large}, {Large + 1, Large + 1}} {
 		b := Get(c.n)
 		if Size(c.n) != c.want {
 			t.Errorf("Size(%d): %d, want %d", c.n, Size(c.n), c.want)
@@ -15,6 +15,15 @@ func TestSlabSizes(t *testing.T) {
 			t.Errorf("Get(%d): %d bytes, want %d", c.n, len(b.Bytes()), c.want)
 		}
 		b.Release()
+	}
+}
+
+// TestSlabsFit: what waits takes little more than it is long.
+func TestSlabsFit(t *testing.T) {
+	for n := 2 << 10; n <= Large; n++ {
+		if size := Size(n); 2*size > 3*n+1 {
+			t.Fatalf("%d bytes take a slab of %d", n, size)
+		}
 	}
 }
 

@@ -252,7 +252,7 @@ func TestResultSlab(t *testing.T) {
 		codec compress.Codec
 		most  int64
 	}{
-		{noise(100), compress.None, buffer.Small}, {noise(3000), compress.None, 4 << 10}, {noise(buffer.Plain), compress.None, buffer.Large},
+		{noise(100), compress.None, buffer.Small}, {noise(3000), compress.None, 3 << 10}, {noise(buffer.Plain), compress.None, buffer.Large},
 		{bytes.Repeat([]byte("a"), buffer.Plain), compress.Zstd, buffer.Small},
 	} {
 		j := run(t, c, sealJob(edge, uint32(i), k.plain, k.codec))

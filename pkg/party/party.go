@@ -77,3 +77,10 @@ type Offerer interface {
 	// something once Connected has returned nil.
 	Offered() int
 }
+
+// Holder is a Conn that knows at little cost what Read would find.
+type Holder interface {
+	Conn
+	// Waiting is how many received bytes Read can have now, at least.
+	Waiting() int
+}

@@ -50,6 +50,7 @@ type sealing struct {
 	half
 	memory   compress.Memory
 	served   bool   // the party knows that the server is there
+	full     bool   // the last block was as long as it could be
 	least    uint16 // credit below which nothing is read, in sealed bytes; 0 until the first credit
 	reserved int    // of the credit, for blocks in the card
 	sent     uint64 // sealed bytes given to the session

@@ -51,6 +51,21 @@ func (u *sealing) credit(limit uint64) {
 	u.m.Room(u.room() >= int(u.least))
 }
 
+// few is what fits the smallest slab, in bytes: whether there are fewer is not worth
+// asking.
+const few = buffer.Small - card.Overhead
+
+// next is how many bytes to read next. The record waits in the slab that they are
+// read to until the peer has consumed it, so where they are likely to be fewer
+// than there is room for, after a block that was not full, the party is asked.
+func (u *sealing) next(conn party.Conn) int {
+	most := min(u.room()-card.Overhead, buffer.Plain)
+	if h, ok := conn.(party.Holder); ok && !u.full && most > few {
+		return max(min(most, h.Waiting()), few)
+	}
+	return most
+}
+
 // readPlain reads one block from the party into the place in a slab that the
 // card wants, so that the record grows around it. Without data the slab goes
 // straight back.
@@ -60,9 +75,10 @@ func (w *Worker) readPlain(f *flow) int {
 		w.abort(f, stream.CodeResources) // a nonce is never used twice
 		return 0
 	}
-	most := min(u.room()-card.Overhead, buffer.Plain)
+	most := u.next(f.conn)
 	slab := buffer.Get(most + card.Overhead)
 	n, err := f.conn.Read(slab.Bytes()[card.HeaderLen : card.HeaderLen+most])
+	u.full = n == most
 	if n > 0 {
 		w.stats.plainUp.Add(uint64(n))
 		w.sealBlock(f, slab, n)

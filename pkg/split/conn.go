@@ -261,6 +261,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
+// Waiting implements party.Holder.
+func (c *Conn) Waiting() int {
+	if !c.up.Load() {
+		return 0
+	}
+	n, _ := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption) // cannot fail: it does not listen
+	return n
+}
+
 // Write implements party.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	t := c.stack.borrow()

@@ -1,0 +1,50 @@
+package relay
+
+import (
+	"testing"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/card"
+	"hawser/pkg/party"
+)
+
+// holder is a party of which only Waiting is asked.
+type holder struct {
+	party.Conn
+	waiting int
+}
+
+func (h holder) Waiting() int { return h.waiting }
+
+// TestNextFits: a record that waits for its peer is in a slab that is at most twice
+// as long, without being copied there, and a flow that moves asks nobody.
+func TestNextFits(t *testing.T) {
+	slab := func(waiting int, full bool, credit uint64) int {
+		u := sealing{full: full, limit: credit}
+		return buffer.Size(u.next(holder{waiting: waiting}) + card.Overhead)
+	}
+	for n := 700; n < buffer.Plain; n += 100 {
+		if size := slab(n, false, 1<<20); size > 2*n || size < n {
+			t.Errorf("%d bytes are read into a slab of %d", n, size)
+		}
+	}
+	for _, c := range []struct {
+		waiting int
+		full    bool
+		credit  uint64
+		want    int
+	}{
+		{5000, true, 1 << 20, buffer.Large}, // more has come by the time it is read
+		{100 << 10, false, 1 << 20, buffer.Large},
+		{0, false, 1 << 20, buffer.Small}, // or the end
+		{5000, false, 2000, 2 << 10},
+	} {
+		if size := slab(c.waiting, c.full, c.credit); size != c.want {
+			t.Errorf("%+v: a slab of %d bytes", c, size)
+		}
+	}
+	u := sealing{limit: 1 << 20}
+	if n := u.next(struct{ party.Conn }{}); n != buffer.Plain {
+		t.Errorf("a party that does not know is read %d bytes", n)
+	}
+}
