@@ -68,7 +68,6 @@ func TestTrim(t *testing.T) {
 
 // echoOnce sends some bytes from a client to its connection and back.
 func echoOnce(t *testing.T, fd int, c *Conn) {
-	t.Helper()
 	p := make([]byte, 64)
 	_, err := unix.Write(fd, p)
 	must(t, err)
