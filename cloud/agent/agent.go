@@ -52,6 +52,9 @@ func Run(ctx context.Context, cfg *config.Cloud, id identity.Key, log *slog.Logg
 	a.control = &admin.Server{Path: cfg.Control, Source: a.status}
 	a.metrics = box.Metrics(cfg.Settings(), a.status)
 	// Everything that can fail without touching the host comes first.
+	if err := box.TryCard(cfg.Card); err != nil {
+		return err
+	}
 	if err := a.listen(ctx); err != nil {
 		return err
 	}

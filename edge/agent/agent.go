@@ -58,6 +58,9 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 	a.metrics = box.Metrics(cfg.Settings(), a.status)
 	a.policies, a.failOpen = policy.New(cfg.Policies, policy.Users{Bits4: cfg.Users.IPv4, Bits6: cfg.Users.IPv6}), failOpen(cfg)
 	// Everything that can fail without touching the host comes first.
+	if err := box.TryCard(cfg.Card); err != nil {
+		return err
+	}
 	var err error
 	if a.plan, err = plan(cfg); err != nil {
 		return err

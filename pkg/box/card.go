@@ -131,6 +131,18 @@ func bindable(c config.Card) error {
 	return nil
 }
 
+// TryCard says why the card that c names cannot be had, in one line that names the
+// key. Agents ask before they change anything.
+func TryCard(c config.Card) error {
+	if err := bindable(c); err != nil || c.Kind != config.CardKernel {
+		return err
+	}
+	if err := card.ProbeKernel(); err != nil {
+		return fmt.Errorf("card.kind: kernel: %w: use auto, pool or inline", err)
+	}
+	return nil
+}
+
 // CheckCard finds out whether the card that c names can be had.
 func CheckCard(c config.Card) []admin.Finding {
 	if err := bindable(c); err != nil {

@@ -55,8 +55,8 @@ func TestCards(t *testing.T) {
 	}
 }
 
-// A CPU that there is not is refused in one line that names the key, by run before
-// anything is changed and by check, whatever kind of card a measurement would pick.
+// A CPU that there is not is refused in one line that names the key, by run and by
+// check, whatever kind of card a measurement would pick.
 func TestCardOnNoCPU(t *testing.T) {
 	for _, kind := range []config.CardKind{config.CardAuto, config.CardPool} {
 		bad := config.Card{Kind: kind, Queue: 9, CPUs: []int{0, 1000}}
