@@ -24,10 +24,11 @@ type attempts struct {
 	patient  int // number of the attempt that may take its full time; 0 if none
 	begin    time.Time
 	interval time.Duration
+	lost     bool // the uplink was connected by TCP until just now
 }
 
-func newAttempts(u *uplink, ctx context.Context) *attempts {
-	r := &attempts{uplink: u, parent: ctx, results: make(chan attempt), begin: time.Now(), interval: raceFirst}
+func newAttempts(u *uplink, ctx context.Context, lost bool) *attempts {
+	r := &attempts{uplink: u, parent: ctx, results: make(chan attempt), begin: time.Now(), interval: raceFirst, lost: lost}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	return r
 }
@@ -81,8 +82,11 @@ func (r *attempts) failed(err error) {
 // came back do not dial in step.
 func (r *attempts) pause() time.Duration {
 	d := r.interval
-	if time.Since(r.begin) > raceLong {
+	switch since := time.Since(r.begin); {
+	case since > raceLong:
 		d = max(d, raceSlow)
+	case since < raceSoon && r.lost && d == raceFirst: // and nobody has turned us away
+		d = raceEager
 	}
 	return d/2 + rand.N(d)
 }

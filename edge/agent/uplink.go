@@ -18,7 +18,7 @@ import (
 
 // uplink keeps one configured link connected. When its connection falls
 // silent, others are raced on the same uplink; the first that stands replaces
-// it, unless the old one speaks again before. When the kernel says that the
+// it, unless the old one speaks again soon. When the kernel says that the
 // interface is down, or that the connection's address is gone, the connection
 // ends at once, and the next one is dialled when the kernel says that it can.
 //
@@ -59,18 +59,22 @@ func newUplink(id int, name string, t *tunnels) *uplink {
 
 // silenceGrace is how long a link may be silent before another connection is
 // raced on the same uplink: most silences end by themselves.
-const silenceGrace = 200 * time.Millisecond
+const silenceGrace = 150 * time.Millisecond
 
 // Race of connection attempts on one uplink. While nothing at all answers the
 // attempts stay close together, because an uplink that comes back must be in
-// use again within a second; a cloud that answers, but not with a welcome, is
-// asked less and less often.
+// use again within a second, and closest where it was connected until just now: most
+// outages are short, and each attempt that comes sooner is time in which it carries (an
+// attempt by TCP is a SYN, while one by QUIC is several full packets). A cloud that
+// answers, but not with a welcome, is asked less and less often.
 const (
-	raceFirst = 400 * time.Millisecond // from one attempt's start to the next's
+	raceEager = 150 * time.Millisecond // from one attempt's start to the next's, where a TCP link was lost
+	raceSoon  = 5 * time.Second        // for which that is so
+	raceFirst = 400 * time.Millisecond // the same later, and where there was none
 	raceMost  = 5 * time.Second        // the same when the cloud turns us away
 	raceSlow  = 2 * time.Second        // the same after raceLong without any answer
 	raceLong  = 10 * time.Minute
-	raceWidth = 8                       // attempts under way
+	raceWidth = 16                      // attempts under way
 	raceHasty = 2500 * time.Millisecond // for an attempt while an older one takes its full time
 )
 
@@ -84,7 +88,7 @@ func (u *uplink) run(ctx context.Context) {
 			now = u.trial(ctx, &running, now)
 			continue
 		}
-		won, err := u.race(ctx, now.ended)
+		won, err := u.race(ctx, now)
 		if err != nil {
 			continue // the term is over, the old connection speaks again, or ctx has ended
 		}
@@ -163,12 +167,12 @@ var (
 
 // race starts attempts until one succeeds. Overlapping attempts matter on an
 // uplink that comes back: a SYN that was lost while it was dead is repeated
-// only seconds later. It returns an error when ctx ends, when the old
-// connection, whose end is ended, speaks again, or when the session to join is
-// no more.
-func (u *uplink) race(ctx context.Context, ended <-chan struct{}) (attempt, error) {
-	r := newAttempts(u, ctx)
+// only seconds later. It returns an error when ctx ends, when the old connection
+// speaks again (see incumbent), or when the session to join is no more.
+func (u *uplink) race(ctx context.Context, old serving) (attempt, error) {
+	r := newAttempts(u, ctx, old.transport == link.TCP)
 	defer r.end()
+	i := incumbent{serving: old, uplink: u}
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
@@ -176,7 +180,11 @@ func (u *uplink) race(ctx context.Context, ended <-chan struct{}) (attempt, erro
 		case <-ctx.Done():
 			return attempt{}, ctx.Err()
 		case <-u.spoke:
-			if !u.silent.Load() && !isClosed(ended) {
+			if i.spoke(r.begin) {
+				return attempt{}, errSpoke
+			}
+		case <-i.until:
+			if i.late() {
 				return attempt{}, errSpoke
 			}
 		case <-u.moved:
@@ -189,6 +197,10 @@ func (u *uplink) race(ctx context.Context, ended <-chan struct{}) (attempt, erro
 			next.Reset(r.pause())
 		case a := <-r.results:
 			r.ended(a)
+			if a.err == nil && i.well() {
+				a.conn.Close(errSpoke)
+				return attempt{}, errSpoke
+			}
 			if a.err == nil {
 				u.note(nil)
 				return a, nil

@@ -223,6 +223,49 @@ func TestSilentLinkIsRaced(t *testing.T) {
 	r.eventually("another connection", func() bool { return len(r.admitted()) > before })
 }
 
+// TestLostLinkIsReplaced: a link that speaks again gets another connection all the same
+// where the path was dead for so long that no attempt came through; but not for ever.
+func TestLostLinkIsReplaced(t *testing.T) {
+	r := newRig(t, 1)
+	u := r.tunnels.uplinks[0]
+	var dead atomic.Bool
+	dial := u.dial
+	u.dial = func(ctx context.Context, h wire.Hello) (*link.Conn, wire.Welcome, error) {
+		if dead.Load() {
+			r.attempt.Add(1)
+			<-ctx.Done()
+			return nil, wire.Welcome{}, ctx.Err()
+		}
+		return dial(ctx, h)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.tunnels.run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	r.eventually("the link", func() bool { return u.serves.Load() == 1 })
+	lose := func() {
+		dead.Store(true)
+		before := r.attempt.Load()
+		r.eventually("attempts", func() bool { // raceFirm has passed by then
+			r.tunnels.silent(0, true) // once more: the session may just have found the link up
+			return r.attempt.Load() >= before+3
+		})
+	}
+	lose()
+	before := len(r.admitted())
+	r.tunnels.silent(0, false)
+	dead.Store(false)
+	r.eventually("another connection", func() bool { return len(r.admitted()) > before })
+	r.eventually("the end of the old one", func() bool { return u.serves.Load() == 1 })
+	lose()
+	r.tunnels.silent(0, false)
+	r.eventually("the end of the race", func() bool {
+		was := r.attempt.Load()
+		time.Sleep(2 * raceEager)
+		return r.attempt.Load() == was
+	})
+}
+
 // TestTransportTrial: an automatic link tries its other transport, keeps a
 // connection all the time and says what came of it.
 func TestTransportTrial(t *testing.T) {

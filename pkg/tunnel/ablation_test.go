@@ -54,7 +54,7 @@ var variants = []variant{
 	{name: "no caps in flight", omit: scheduler.Omit{Caps: true}},
 	{name: "no just-in-time pull (1 MB of transport buffer, no caps)", omit: scheduler.Omit{Caps: true}, unsent: 1 << 20},
 	{name: "transports tell nothing", blind: true},
-	{name: "a fresh connection although the old one speaks again", anew: true},
+	{name: "no fresh connection where the old one speaks again", timid: true},
 	{name: "no rate follower", omit: scheduler.Omit{Follower: true}},
 	{name: "earliest that never waits", path: func(scheduler.Path) scheduler.Path { return impatience{} }},
 	{name: "path minrtt", kinds: scheduler.Kinds{Path: scheduler.PathMinRTT}},

@@ -38,7 +38,7 @@ type variant struct {
 	path   func(scheduler.Path) scheduler.Path
 	unsent int  // bytes that a transport takes beyond what it has sent; 0: few
 	blind  bool // transports tell nothing
-	anew   bool // a race for another connection goes on although the old one speaks again
+	timid  bool // a race for another connection is over when the old one speaks again
 }
 
 // lineCarrier is the end of a link with a TCP connection.

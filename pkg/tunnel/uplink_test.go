@@ -8,13 +8,14 @@ import (
 
 // simUplink is an uplink as the agents work it (edge/agent): when its connection is
 // silent others are raced on it, and the first that stands replaces it, unless the
-// old one speaks again before.
+// old one speaks again soon.
 type simUplink struct {
 	sim    *sim
 	id     int
 	lines  [2]*simlink.Line // away from the edge, from the cloud
 	v      variant
 	silent bool
+	spoke  uint64    // what the link had carried when it spoke again in a race; 0: it has not
 	since  time.Time // the race began then; zero: none is on
 	turn   int       // of races; what belongs to earlier ones is over
 	tcp    [2]*simlink.TCP
@@ -24,10 +25,14 @@ type simUplink struct {
 
 // Times and sizes of a race, as the agent has them.
 const (
-	simGrace     = 200 * time.Millisecond
-	simFirm      = 100 * time.Millisecond // of a race that goes on, if the variant has it
-	simRace      = 400 * time.Millisecond // from one attempt to the next, in the mean
+	simGrace     = 150 * time.Millisecond
+	simFirm      = 150 * time.Millisecond // of a race that goes on
+	simStill     = time.Second            // for which it does
+	simEager     = 150 * time.Millisecond // from one attempt to the next, in the mean
+	simSoon      = 5 * time.Second        // and after that
+	simRace      = 400 * time.Millisecond //
 	simHasty     = 2500 * time.Millisecond
+	simMoved     = 64 << 10               // bytes
 	simSYN       = time.Second            // until the kernel sends another
 	simAnswer    = 300 * time.Millisecond // the same later
 	simExchanges = 3                      // TCP, TLS, and the pair's own
@@ -43,7 +48,14 @@ func (u *simUplink) tell(silent bool) {
 	switch {
 	case silent && racing:
 		return
-	case !silent && racing && u.v.anew && u.sim.Now().Sub(u.since) > simFirm:
+	case !silent && racing && !u.v.timid && u.sim.Now().Sub(u.since) > simFirm:
+		mine := u.turn
+		u.spoke = u.moves()
+		u.sim.After(simStill, func() {
+			if u.turn == mine && !u.silent {
+				u.over()
+			}
+		})
 		return
 	}
 	u.over()
@@ -55,7 +67,7 @@ func (u *simUplink) tell(silent bool) {
 // over ends a race.
 func (u *simUplink) over() {
 	u.turn++
-	u.since = time.Time{}
+	u.since, u.spoke = time.Time{}, 0
 }
 
 func (u *simUplink) race(mine int) {
@@ -66,14 +78,22 @@ func (u *simUplink) race(mine int) {
 		u.since = u.sim.Now()
 	}
 	u.exchange(mine, simExchanges, u.sim.Now().Add(simHasty))
-	u.sim.After(simRace/2+time.Duration(u.sim.rnd.Float64()*float64(simRace)), func() { u.race(mine) })
+	every := float64(simRace)
+	if u.sim.Now().Sub(u.since) < simSoon {
+		every = float64(simEager)
+	}
+	u.sim.After(time.Duration((0.5+u.sim.rnd.Float64())*every), func() { u.race(mine) })
 }
 
 // exchange sends something and goes on when the answer has come, until all have.
 func (u *simUplink) exchange(mine, left int, until time.Time) {
 	const size = 200
 	if left == 0 {
+		well := !u.silent && u.spoke > 0 && u.moves() >= u.spoke+simMoved
 		u.over()
+		if well {
+			return
+		}
 		u.silent = false
 		u.connect()
 		return
@@ -97,6 +117,12 @@ func (u *simUplink) exchange(mine, left int, until time.Time) {
 			u.exchange(mine, left, until)
 		}
 	})
+}
+
+// moves is how many bytes the link has carried, both ways.
+func (u *simUplink) moves() uint64 {
+	l := u.sim.edge.s.links[u.id]
+	return l.sentBytes + l.gotBytes
 }
 
 // connect gives the uplink a fresh connection.
