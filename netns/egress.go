@@ -1,5 +1,7 @@
 package netns
 
+import "slices"
+
 // egress lets connections of the stack leave with an address of the host.
 func (b *builder) egress() error {
 	if !b.plan.Masquerade {
@@ -22,12 +24,8 @@ func (b *builder) masquerade(family int) []string {
 // address of the host. A host without a nat table gets one only for the latter.
 func (b *builder) keepAddresses() error {
 	for _, fw := range b.families {
-		used, err := fw.inUse("nat")
-		if err != nil {
-			return err
-		}
 		var rules [][]string
-		if used {
+		if slices.Contains(b.used[fw.family], "nat") {
 			rules = append(rules, words("-o "+hubHost+" -j ACCEPT"))
 		}
 		if b.plan.Direct {

@@ -65,19 +65,30 @@ func (f *firewall) reachable(table string) (bool, error) {
 
 // inUse tells whether the kernel has this table in the thread's namespace.
 func (f *firewall) inUse(table string) (bool, error) {
+	used, err := f.used()
+	return slices.Contains(used, table), err
+}
+
+// used lists the tables that the kernel has in the thread's namespace.
+func (f *firewall) used() (tables []string, err error) {
 	if !f.nft {
 		names, err := os.ReadFile("/proc/thread-self/net/" + strings.TrimSuffix(commandOf(f.family), "tables") + "_tables_names")
 		if err != nil { // the module is not loaded
-			return false, nil
+			return nil, nil
 		}
-		return slices.Contains(strings.Fields(string(names)), table), nil
+		return strings.Fields(string(names)), nil
 	}
-	// With -t it would print the table whether it is there or not.
+	// With -t it would print a table whether it is there or not.
 	out, err := exec.Command(commandOf(f.family) + "-save").Output()
 	if err != nil {
-		return false, fmt.Errorf("%s-save: %w", commandOf(f.family), err)
+		return nil, fmt.Errorf("%s-save: %w", commandOf(f.family), err)
 	}
-	return bytes.Contains(append([]byte{'\n'}, out...), []byte("\n*"+table+"\n")), nil
+	for line := range strings.Lines(string(out)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "*"); ok {
+			tables = append(tables, name)
+		}
+	}
+	return tables, nil
 }
 
 // restore makes all changes of one table at once, or none of them. One process
@@ -120,12 +131,13 @@ func (f *firewall) removeChain(table, chain string) (bool, error) {
 	if there, err := f.reachable(table); err != nil || !there {
 		return false, err
 	}
+	// It is there as a rule, so it is not looked for first: every command counts.
+	if f.restore(table, "-F "+chain, "-X "+chain) == nil {
+		return true, nil
+	}
 	there, err := f.ChainExists(table, chain)
 	if err != nil || !there {
 		return false, oneLine(err)
-	}
-	if f.restore(table, "-F "+chain, "-X "+chain) == nil {
-		return true, nil
 	}
 	return true, oneLine(f.ClearAndDeleteChain(table, chain))
 }
@@ -135,18 +147,20 @@ func (f *firewall) removeRule(table, chain string, rule []string) (bool, error) 
 	if there, err := f.reachable(table); err != nil || !there {
 		return false, err
 	}
-	if there, err := f.ChainExists(table, rule[len(rule)-1]); err != nil || !there {
-		return false, oneLine(err) // a chain that is jumped to cannot be missing
-	}
 	for done := false; ; done = true {
 		failed := f.Delete(table, chain, rule...)
-		if failed == nil {
-			continue
+		if failed != nil {
+			if there, err := f.ChainExists(table, rule[len(rule)-1]); err != nil || !there {
+				return done, oneLine(err) // a chain that is jumped to cannot be missing
+			}
 		}
-		if there, err := f.Exists(table, chain, rule...); err != nil || there {
+		there, err := f.Exists(table, chain, rule...)
+		switch {
+		case err != nil || there && failed != nil:
 			return done, oneLine(errors.Join(failed, err))
+		case !there:
+			return done || failed == nil, nil
 		}
-		return done, nil
 	}
 }
 
@@ -235,16 +249,12 @@ func jumpStep(f *firewall, table, chain string, rule []string) step {
 }
 
 // tableStep remembers to clear a table away that is not in use yet.
-func tableStep(f *firewall, table string) (step, bool, error) {
-	used, err := f.inUse(table)
-	if err != nil || used {
-		return step{}, false, err
-	}
+func tableStep(f *firewall, table string) step {
 	return step{
 		what: fmt.Sprintf("IPv%d table %s", f.family, table),
 		undo: []entry{{Do: undoTable, Family: f.family, Table: table}},
 		do:   func() error { return nil },
-	}, true, nil
+	}
 }
 
 func words(s string) []string { return strings.Fields(s) }

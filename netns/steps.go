@@ -1,6 +1,9 @@
 package netns
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // step is one change of the host. What undoes it is known before it is made.
 type step struct {
@@ -14,7 +17,8 @@ type builder struct {
 	host     *Host
 	plan     Plan
 	names    names
-	families []*firewall // IPv4, and IPv6 where the host has it
+	families []*firewall      // IPv4, and IPv6 where the host has it
+	used     map[int][]string // per family, the tables that are there
 	steps    []step
 	// guarded are, per family, the interfaces that start to forward only
 	// because of us. everything stands for all.
@@ -26,7 +30,7 @@ const everything = "*"
 // steps lists what Install does, in order. Steering comes last: nothing is sent
 // to the hub, or to the sockets, before they can take it.
 func (h *Host) steps(u *undoer) ([]step, error) {
-	b := &builder{host: h, plan: h.plan, names: h.names, guarded: map[int][]string{}}
+	b := &builder{host: h, plan: h.plan, names: h.names, guarded: map[int][]string{}, used: map[int][]string{}}
 	for _, family := range []int{4, 6} {
 		if family == 6 && !ipv6Usable() {
 			h.log.Warn("IPv6 is off on this host: only IPv4 is steered")
@@ -37,6 +41,9 @@ func (h *Host) steps(u *undoer) ([]step, error) {
 			err = fmt.Errorf("%s %w", commandOf(family), errNoIptables)
 		}
 		if err != nil {
+			return nil, err
+		}
+		if b.used[family], err = fw.used(); err != nil {
 			return nil, err
 		}
 		b.families = append(b.families, fw)
@@ -85,8 +92,8 @@ func (b *builder) unusedTables() error {
 	}
 	for _, fw := range b.families {
 		for _, table := range tables {
-			if err := b.addIf(tableStep(fw, table)); err != nil {
-				return err
+			if !slices.Contains(b.used[fw.family], table) {
+				b.add(tableStep(fw, table))
 			}
 		}
 	}
