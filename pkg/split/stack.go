@@ -19,7 +19,8 @@
 //   - outbox.loop, one, stopped by outbox.Close after the last frame
 //   - netstack's segment processors, GOMAXPROCS many, stopped by its Close
 //   - Stack.handshake, one per passive handshake under way (netstack starts
-//     it), stopped by aborting the endpoint
+//     it), stopped by aborting the endpoint; some of them wait for the next
+//     handshake, until porters.close
 //
 // Timer functions (clock.fire for netstack's, Conn.expire, keeper.expire, mender.tick) run on short goroutines of the
 // runtime's; those that fire later find an ended connection and do nothing.
@@ -75,6 +76,7 @@ type Stack struct {
 	link    *link
 	clock   *clock
 	trimmer *trimmer // nil: netstack is not as expected
+	porters *porters
 	in      *receiver
 	out     *outbox
 	keeper  *keeper                     // nil: netstack makes the handshakes
@@ -101,7 +103,7 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 	if err := unix.SetNonblock(o.FD, true); err != nil {
 		return nil, fmt.Errorf("split: FD %d: set non-blocking: %w", o.FD, err)
 	}
-	s := &Stack{opts: o, accept: accept, clock: newClock(), trimmer: newTrimmer()}
+	s := &Stack{opts: o, accept: accept, clock: newClock(), trimmer: newTrimmer(), porters: newPorters()}
 	s.file = os.NewFile(uintptr(o.FD), "hub1")
 	raw, err := s.file.SyscallConn()
 	if err != nil {
@@ -177,6 +179,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	loops.Wait()
 	close(stop)
 	s.shut(ns)
+	s.porters.close()
 	wg.Wait()
 	return err
 }
@@ -311,9 +314,18 @@ func (s *Stack) knock(f *tcp.Forwarder) func(stack.TransportEndpointID, *stack.P
 	}
 }
 
-// handshake completes the handshake of one client and hands the connection to
-// accept. netstack starts it, and it ends with the handshake.
+// handshake has a porter meet a client, or becomes one. netstack starts it.
 func (s *Stack) handshake(r *tcp.ForwarderRequest) {
+	if s.porters.take(r) {
+		return
+	}
+	for ; r != nil; r = s.porters.rest() {
+		s.meet(r)
+	}
+}
+
+// meet completes the handshake of one client and hands the connection to accept.
+func (s *Stack) meet(r *tcp.ForwarderRequest) {
 	id := r.ID()
 	if s.keeper != nil {
 		defer s.keeper.enterNext()
