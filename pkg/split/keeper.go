@@ -355,7 +355,7 @@ func (k *keeper) emit(s *guard.Segment, ends *guard.Ends, v6 bool) {
 
 // inject gives the stack a segment of the guard's.
 func (k *keeper) inject(s *guard.Segment, ends *guard.Ends, v6 bool) {
-	k.injectRaw(s.Append(nil, ends, v6, guard.ToServer), v6)
+	k.injectRaw(s.Append(make([]byte, 0, guard.MaxHeaders), ends, v6, guard.ToServer), v6)
 }
 
 func (k *keeper) injectRaw(ip []byte, v6 bool) {
