@@ -367,7 +367,15 @@ func (s *Stack) keepAlive(ep tcpip.Endpoint) {
 }
 
 // address converts a to netstack's form.
-func address(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
+func address(a netip.Addr) tcpip.Address {
+	switch {
+	case a.Is4():
+		return tcpip.AddrFrom4(a.As4())
+	case a.Is6():
+		return tcpip.AddrFrom16(a.As16())
+	}
+	return tcpip.Address{}
+}
 
 // netAddr converts a from netstack's form.
 func netAddr(a tcpip.Address) netip.Addr {
