@@ -15,7 +15,7 @@ import (
 // connections what they do not use at rest.
 const (
 	tidyEvery  = time.Second      // how often it looks
-	tidyQuiet  = 4 << 20          // bytes allocated in between above which the collector is at work anyway
+	tidyQuiet  = 4 << 20          // bytes allocated in between above which the collector is at work anyway, and of payload that make traffic
 	tidyLeast  = 3 << 20          // bytes worth the work
 	tidyFlows  = 256              // flows that ended since the last time, worth it too
 	tidyShare  = 10               // of a processor's time, one in so many, may go into it, but
@@ -28,6 +28,7 @@ const (
 // janitor decides when to give memory back.
 type janitor struct {
 	allocated uint64 // in all, at the last look
+	moved     uint64 // bytes of payload, in all, at the last look
 	kept      uint64 // heap after the last time
 	then      uint64 // allocated by then
 	flows     int    // and flows
@@ -38,17 +39,19 @@ type janitor struct {
 }
 
 // due says whether it is time: heap is what the process holds for it in bytes,
-// allocated what was allocated since the start.
-func (j *janitor) due(now time.Time, heap, allocated uint64, flows int) bool {
-	busy := allocated-j.allocated > tidyQuiet
-	j.allocated = allocated
+// allocated what was allocated since the start, moved how much payload went through.
+func (j *janitor) due(now time.Time, heap, allocated, moved uint64, flows int) bool {
+	busy, traffic := allocated-j.allocated > tidyQuiet, moved-j.moved > tidyQuiet
+	j.allocated, j.moved = allocated, moved
 	if busy {
 		j.quiet = 0
 		return false
 	}
 	j.quiet++
 	j.flows = max(j.flows, flows) // of which some may end before the next look
-	grown := heap > j.kept+max(tidyLeast, j.kept/10)
+	// Traffic allocates little, because its buffers are used again: what is given back
+	// while it lasts is taken again at once, page by page.
+	grown := !traffic && heap > j.kept+max(tidyLeast, j.kept/10)
 	ended := j.flows-flows > max(tidyFlows, j.flows/10)
 	// The last time may have been in the middle of something that is over now.
 	rests := j.follow > 0 && j.quiet >= j.follow || j.quiet >= tidyRest && allocated-j.then > tidyLeast
@@ -87,7 +90,7 @@ func (w *Workers) tidy(ctx context.Context) {
 			}
 			ceiling.follow(w.flowCount())
 			heap, allocated := heapSize()
-			if !j.due(now, heap, allocated, w.flowCount()) {
+			if !j.due(now, heap, allocated, w.moved(), w.flowCount()) {
 				continue
 			}
 			before := collectorTime()
@@ -117,6 +120,13 @@ func collectorTime() time.Duration {
 func (w *Workers) flowCount() (n int) {
 	for _, r := range w.workers {
 		n += r.Flows()
+	}
+	return n
+}
+
+func (w *Workers) moved() (n uint64) {
+	for _, r := range w.workers {
+		n += r.Moved()
 	}
 	return n
 }

@@ -15,7 +15,7 @@ func TestJanitor(t *testing.T) {
 		if busy {
 			allocated += 2 * tidyQuiet
 		}
-		return j.due(now, heap, allocated, flows)
+		return j.due(now, heap, allocated, 0, flows)
 	}
 	tidied := func(took time.Duration, heap uint64, flows int) {
 		now = now.Add(took)
@@ -81,4 +81,28 @@ func TestJanitor(t *testing.T) {
 		}
 	}
 	t.Fatal("does not collect at rest, after less than a rush")
+}
+
+// TestJanitorLeavesTraffic: the buffers of bulk are not given back while it lasts.
+func TestJanitorLeavesTraffic(t *testing.T) {
+	const mb = 1 << 20
+	now := time.Unix(1_700_000_000, 0)
+	var j janitor
+	moved := uint64(0)
+	look := func(more uint64, flows int) bool {
+		now, moved = now.Add(tidyEvery), moved+more
+		return j.due(now, 60*mb, 3*mb, moved, flows)
+	}
+	for range 2 * tidyRest {
+		if look(100*mb, 1000) {
+			t.Fatal("collects while bytes move")
+		}
+	}
+	if !look(100*mb, 10) {
+		t.Fatal("does not collect what ended flows have left, because others go on")
+	}
+	j.done(now, time.Millisecond, 30*mb, 10)
+	if look(100*mb, 10) || !look(0, 10) {
+		t.Fatal("does not collect as soon as they have ended")
+	}
 }

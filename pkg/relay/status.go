@@ -64,6 +64,9 @@ func (w *Worker) Status() Status {
 	}
 }
 
+// Moved is how many bytes of payload have gone through, either way.
+func (w *Worker) Moved() uint64 { return w.stats.plainUp.Load() + w.stats.plainDown.Load() }
+
 // byName leaves out codes that did not occur.
 func byName(by *[codes]atomic.Uint64) map[string]uint64 {
 	m := map[string]uint64{}
