@@ -354,6 +354,9 @@ func (e *Estimator) Look(now time.Time, v View) {
 		e.drain(now, v.RTT)
 	}
 	window := e.NetCap()
+	if v.At.After(now) { // what was delivered by then counts for then
+		now = v.At
+	}
 	e.unrest.look(now, v, window)
 	e.sure.look(now, v, window, max(bwWindow, 10*e.srtt))
 	e.short.look(v)

@@ -40,6 +40,7 @@ type View struct {
 	Flying    int           // bytes in the network or on their way there
 	InFlight  int           // bytes in the network, as the transport counts
 	Due       bool          // as Sense has it
+	At        time.Time     // the same
 }
 
 // waiting is how many bytes the transport has not sent, or has to send again.

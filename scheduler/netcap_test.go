@@ -18,6 +18,7 @@ type fluid struct {
 	bunch float64       // acknowledgements show a rate that is off by up to that part; the transport tells what has arrived, then
 	rng   *rand.Rand    // of bunch
 	late  time.Duration // one look at the transport of ten is made so much after its time was taken, then
+	told  bool          // of all looks any may be late, up to that, and say when they were made, then
 	sent  float64
 }
 
@@ -42,11 +43,17 @@ func (f *fluid) run(d time.Duration, base func(time.Duration) time.Duration) (us
 		seen := got
 		if f.bunch > 0 {
 			f.sent += got
-			ahead := 0.0
-			if f.rng.IntN(10) == 0 {
-				ahead = f.late.Seconds() * f.rate
+			v := View{RTT: f.path, Flying: int(n), InFlight: int(n)}
+			late := time.Duration(0)
+			switch {
+			case f.told:
+				late = time.Duration(f.rng.Int64N(int64(f.late)))
+				v.At = f.now.Add(late)
+			case f.rng.IntN(10) == 0:
+				late = f.late
 			}
-			f.e.Look(f.now, View{RTT: f.path, Delivered: uint64(f.sent + ahead), Flying: int(n), InFlight: int(n)})
+			v.Delivered = uint64(f.sent + late.Seconds()*f.rate)
+			f.e.Look(f.now, v)
 			seen *= 1 + f.bunch*(2*f.rng.Float64()-1)
 		}
 		f.e.Ack(f.now, Sample{RTT: rtt, Path: rtt, Delivered: int(seen), Interval: rtt, Round: true})
@@ -116,11 +123,19 @@ func TestNetCapOfBunches(t *testing.T) {
 // TestNetCapOfLateLooks: a queue stays short although the machine is busy, so that looks
 // at the transport show more than had been delivered when their time was taken.
 func TestNetCapOfLateLooks(t *testing.T) {
-	f := &fluid{now: time.Unix(1000, 0), rate: 50 * 125_000, bunch: 0.06, late: 10 * ms, rng: rand.New(rand.NewPCG(5, 6))}
-	used, queue := f.run(20*time.Second, flat(20*ms))
-	t.Logf("%.3f of the rate is used, with a queue of %v", used, queue)
-	if used < 0.99 || queue > 16*ms {
-		t.Errorf("%.3f of the rate is used, wanted 0.99, with a queue of %v, wanted at most 16ms", used, queue)
+	for _, c := range []struct {
+		name string
+		late time.Duration
+		told bool
+	}{{"one of ten", 10 * ms, false}, {"all, and they say so", 15 * ms, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			f := &fluid{now: time.Unix(1000, 0), rate: 50 * 125_000, bunch: 0.06, late: c.late, told: c.told, rng: rand.New(rand.NewPCG(5, 6))}
+			used, queue := f.run(20*time.Second, flat(20*ms))
+			t.Logf("%.3f of the rate is used, with a queue of %v", used, queue)
+			if used < 0.99 || queue > 16*ms {
+				t.Errorf("%.3f of the rate is used, wanted 0.99, with a queue of %v, wanted at most 16ms", used, queue)
+			}
+		})
 	}
 }
 

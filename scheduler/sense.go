@@ -8,6 +8,7 @@ import "time"
 // network.
 type Sense struct {
 	Known     bool          // the rest, but for RTT, means something
+	At        time.Time     // when the transport said so, which may be later than the loop's turn began; zero: not known
 	RTT       time.Duration // the transport's own measure, or 0
 	Arrived   uint64        // bytes of the stream that the peer's end has in order; 0: not counted
 	Ahead     int           // bytes that it has beyond a gap

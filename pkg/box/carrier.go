@@ -1,6 +1,8 @@
 package box
 
 import (
+	"time"
+
 	"hawser/pkg/link"
 	"hawser/pkg/tunnel"
 	"hawser/scheduler"
@@ -23,5 +25,5 @@ func (c carrier) Urgent() tunnel.Strand {
 // Sense implements tunnel.Carrier.
 func (c carrier) Sense() scheduler.Sense {
 	s := c.Stats()
-	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Known: s.Window > 0, Due: s.Due}
+	return scheduler.Sense{At: time.Now(), RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Known: s.Window > 0, Due: s.Due}
 }
