@@ -67,8 +67,10 @@ func TestDeadServers(t *testing.T) {
 				t.Errorf("%d bytes taken, %d of one", got.Acked, got.Most)
 			}
 			// Windows are told in units of 128 bytes, rounded down: a client that has
-			// sent odd segments and waits for the answers is told of less than is left.
-			if c.mode == "fast" && got.Most <= flight-128 {
+			// sent odd segments and waits for the answers is told of less than is left. Where
+			// all together have reached their bound, half for servers that have not answered,
+			// nobody is left anything for a last short segment.
+			if c.mode == "fast" && got.Most <= flight-128 && h.FirstFlightsPeak <= flights/2-128 {
 				t.Errorf("%d bytes of one first flight were taken, want %d but for a unit of the window", got.Most, flight)
 			}
 			if grown > 48<<20 {
