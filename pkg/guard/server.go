@@ -7,16 +7,16 @@ import (
 )
 
 // A server that has just answered is asked for each client that wants it, as fast
-// as it answers (see pace). Of one that has not it is not known whether it is there: it is asked for a few,
-// and the others wait in the guard, where one costs little, until it answers
-// one of those. A server that does not answer costs both agents and the links
-// those few connections then, however many clients want it.
+// as it answers (see pace). Of one that has not it is not known whether it is
+// there: it is asked for a few, and the others wait in the guard, where one costs
+// little, until it answers one of those. A server that does not answer costs both
+// agents and the links those few connections then, however many clients want it.
 const (
 	// trials is for how many clients at a time a server is asked that has not
 	// answered of late. So many at once have no more to wait than one alone.
 	trials = 32
-	// heardFor is how long after an answer a server is asked for everybody: more
-	// than a round trip, so that of a server in use nobody waits.
+	// heardFor is how long after an answer a server is asked as fast as it answers:
+	// more than a round trip, so that a server in use stays one.
 	heardFor = 2 * time.Second
 	// silentFor is how long nobody may wait for a server that was found silent:
 	// the cloud would refuse at once as well.
