@@ -32,19 +32,18 @@ func Cleanup(namespace, runDir string) (done []string, err error) {
 	}
 	defer home.Close()
 	err = inside(home, func() error {
-		j, err := openJournal(p.RunDir, p.Namespace, false)
+		// Also a journal that is not there: its lock keeps an agent from starting
+		// meanwhile and losing, by name, what it has just made.
+		j, err := openJournal(p.RunDir, p.Namespace, true)
 		if err != nil {
 			return err
 		}
 		u := newUndoer()
 		var undoErr error
-		if j != nil {
-			done, undoErr = j.rewind(u)
-			undoErr = errors.Join(undoErr, j.finish())
-		}
+		done, undoErr = j.rewind(u)
 		named, err := removeByName(u, namesOf(p.Role, p.Namespace))
 		done = append(done, named...)
-		return errors.Join(undoErr, err)
+		return errors.Join(undoErr, err, j.finish())
 	})
 	return done, err
 }
