@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -147,6 +148,13 @@ func (h *Host) take(s step) error {
 		return fmt.Errorf("%s: %w", s.what, err)
 	}
 	return nil
+}
+
+// takeAgain is take for a step that may have been taken before: what undoes it
+// is in the journal already.
+func (h *Host) takeAgain(s step) error {
+	s.undo = slices.DeleteFunc(slices.Clone(s.undo), h.journal.holds)
+	return h.take(s)
 }
 
 // Hub describes the veth pair; it is zero where there is none.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -182,6 +184,7 @@ func (j *journal) finish() error {
 			err = nil
 		}
 	}
+	_ = os.Remove(j.next()) // of an owner that was killed in rewrite
 	return errors.Join(err, j.file.Close())
 }
 
@@ -225,12 +228,62 @@ func bootID() string {
 	return strings.TrimSpace(string(data))
 }
 
-// holds tells whether rule p is in the journal.
-func (j *journal) holds(p policy) bool {
-	for _, e := range j.entries {
-		if e.Policy != nil && *e.Policy == p {
-			return true
+// holds tells whether the journal has an entry of which e is a copy.
+func (j *journal) holds(e entry) bool {
+	return slices.ContainsFunc(j.entries, func(o entry) bool { return reflect.DeepEqual(o, e) })
+}
+
+// forget drops the entries for which gone is true, once they are undone, and
+// writes the journal anew, so that it does not grow while the host runs. When
+// that fails the file keeps them; to undo what is gone does no harm.
+func (j *journal) forget(gone func(entry) bool) error {
+	was := len(j.entries)
+	if j.entries = slices.DeleteFunc(j.entries, gone); len(j.entries) == was {
+		return nil
+	}
+	return j.rewrite()
+}
+
+// rewrite puts a new file in the journal's place. It is locked before it is
+// there: whoever opens the path finds the owner at any time.
+func (j *journal) rewrite() (err error) {
+	data, err := j.text()
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(j.next(), os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		if _, err = f.Write(data); err == nil {
+			err = os.Rename(j.next(), j.path)
 		}
 	}
-	return false
+	if err != nil {
+		return errors.Join(fmt.Errorf("journal: %w", err), f.Close(), os.Remove(j.next()))
+	}
+	old := j.file
+	j.file = f
+	return old.Close()
+}
+
+func (j *journal) next() string { return j.path + ".next" }
+
+// text is the header of the file and the entries as they are now.
+func (j *journal) text() ([]byte, error) {
+	data, err := os.ReadFile(j.path)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	head, _, _ := bytes.Cut(data, []byte("\n"))
+	data = append(head, '\n')
+	for _, e := range j.entries {
+		line, err := json.Marshal(e)
+		if err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		data = append(append(data, line...), '\n')
+	}
+	return data, nil
 }

@@ -149,6 +149,66 @@ func TestJournalOnAFullDisk(t *testing.T) {
 	}
 }
 
+// TestCleanupKeepsOthersOut: while something is removed by its name, an agent
+// that starts would lose what it has just made.
+func TestCleanupKeepsOthersOut(t *testing.T) {
+	w := newWorld(t)
+	path, err := exec.LookPath("iptables")
+	must(t, err)
+	dir := t.TempDir()
+	journal, free := journalPath(w.plan.RunDir, w.plan.Namespace), filepath.Join(dir, "free")
+	// Cleanup asks for our chains by name: then nobody else may have the journal.
+	script := fmt.Sprintf("#!/bin/sh\nflock -n %q true && touch %q\nexec %q \"$@\"\n", journal, free, path)
+	must(t, os.WriteFile(filepath.Join(dir, "iptables"), []byte(script), 0o755))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	for name, prepare := range map[string]func(){
+		"with a journal": func() {
+			must(t, os.WriteFile(journal, jsonLine(t, header{Boot: bootID(), Net: networkID()}), 0o644))
+		},
+		"without": func() {},
+	} {
+		prepare()
+		_, err := Cleanup(w.plan.Namespace, w.plan.RunDir)
+		must(t, err)
+		if os.Remove(free) == nil {
+			t.Errorf("%s: the journal was free meanwhile", name)
+		}
+		if left, err := os.ReadDir(w.plan.RunDir); err != nil || len(left) > 0 {
+			t.Errorf("%s: left over: %v, %v", name, left, err)
+		}
+	}
+}
+
+// TestJournalForgets: the file keeps what is still to undo, its lock and its owner.
+func TestJournalForgets(t *testing.T) {
+	dir := t.TempDir()
+	j, err := openJournal(dir, "x", true)
+	must(t, err)
+	must(t, j.begin(RoleEdge))
+	for _, name := range []string{"a", "b", "c"} {
+		must(t, j.record(entry{Do: undoSpace, Name: name}))
+	}
+	must(t, j.forget(func(e entry) bool { return e.Name == "b" }))
+	must(t, j.record(entry{Do: undoSpace, Name: "d"}))
+	if _, err := openJournal(dir, "x", true); err == nil || !strings.Contains(err.Error(), "running hawser-edge with pid "+pidText()) {
+		t.Errorf("opened beside its owner: %v", err)
+	}
+	again := &journal{path: j.path}
+	must(t, again.load())
+	var names string
+	for _, e := range again.entries {
+		names += e.Name
+	}
+	if names != "acd" {
+		t.Errorf("the file has %q, want acd", names)
+	}
+	j.entries = nil
+	must(t, j.finish())
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+}
+
 func TestStartTime(t *testing.T) {
 	if a := startTime(os.Getpid()); a == "" || a != startTime(os.Getpid()) {
 		t.Errorf("own start time is %q", a)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -121,7 +122,7 @@ func (h *Host) loosenAgain(device string) error {
 	if err != nil || !needed {
 		return err
 	}
-	return h.take(s)
+	return h.takeAgain(s)
 }
 
 // sourcePolicies lets sockets that are bound to an address of the uplink, and
@@ -237,6 +238,8 @@ func (h *Host) watchOnce(ctx context.Context, tell func(UplinkEvent)) (again boo
 			}
 			if u.NewAddr {
 				h.refresh("")
+			} else {
+				h.retire()
 			}
 			h.report(tell)
 		case u, ok := <-events.routes:
@@ -311,25 +314,68 @@ func (h *Host) refresh(device string) {
 	}
 }
 
-// renew repeats what uplinks did. Rules that are there already stay.
+// renew repeats what uplinks did. Rules that are there already stay; those for
+// addresses that the uplink has no more go.
 func (h *Host) renew(l LinkRoute, table int) error {
 	if err := h.loosenAgain(l.Interface); err != nil || !l.Gateway.IsValid() {
 		return err
 	}
-	if err := h.routeUplink(l, table); err != nil {
-		return err
-	}
 	policies, err := sourcePolicies(l, table)
-	if err != nil {
+	if err == nil {
+		err = h.dropPolicies(table, policies)
+	}
+	if err := errors.Join(err, h.routeUplink(l, table)); err != nil {
 		return err
 	}
 	for _, p := range policies {
-		if h.journal.holds(p) {
+		s := ruleStep(p)
+		if h.journal.holds(s.undo[0]) {
 			continue
 		}
-		if err := h.take(ruleStep(p)); err != nil {
+		if err := h.take(s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// retire removes the rules for addresses that uplinks have no more. Nothing is
+// sent from such an address: the agent ends the connections that used it.
+func (h *Host) retire() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	for i, l := range h.plan.Links {
+		if !l.Gateway.IsValid() {
+			continue
+		}
+		err := inside(h.home, func() error {
+			policies, err := sourcePolicies(l, uplinkTable(i))
+			if err != nil {
+				return err
+			}
+			return h.dropPolicies(uplinkTable(i), policies)
+		})
+		if err != nil {
+			h.log.Warn("rule for a former address stays", "link", l.Name, "interface", l.Interface, "error", err)
+		}
+	}
+}
+
+// dropPolicies removes the source rules of a link's table that are not among
+// those to keep: on a train an uplink has dozens of addresses a day.
+func (h *Host) dropPolicies(table int, keep []policy) error {
+	var errs []error
+	gone := func(e entry) bool {
+		p := e.Policy
+		if p == nil || p.Table != table || p.Preference != prefSource || slices.Contains(keep, *p) {
+			return false
+		}
+		err := absentIsFine(netlink.RuleDel(p.rule()))
+		errs = append(errs, err)
+		return err == nil
+	}
+	return errors.Join(h.journal.forget(gone), errors.Join(errs...))
 }

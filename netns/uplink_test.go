@@ -3,6 +3,7 @@ package netns
 import (
 	"context"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -113,4 +114,42 @@ func TestWatch(t *testing.T) {
 	if err := h.Watch(context.Background(), nil); err == nil || !strings.Contains(err.Error(), "is closed") {
 		t.Errorf("Watch of a closed host: %v", err)
 	}
+}
+
+// TestFormerAddresses: an uplink that gets another address every few minutes has
+// rules, and entries in the journal, for those that it has.
+func TestFormerAddresses(t *testing.T) {
+	w := newWorld(t)
+	w.useAllTables()
+	before := w.snapshot()
+	h := w.install(w.plan)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Watch(ctx, nil) }()
+	journal := func() string {
+		data, err := os.ReadFile(journalPath(w.plan.RunDir, w.plan.Namespace))
+		must(t, err)
+		return string(data)
+	}
+	only := func(address string) {
+		eventually(t, "the rule of "+address+" alone", func() bool {
+			rules := output(t, "ip rule")
+			return strings.Count(rules, "from 198.18.3.") == 1 && strings.Contains(rules, "from "+address+" ") &&
+				strings.Count(journal(), `"from":"198.18.3.`) == 1
+		})
+	}
+	only("198.18.3.2")
+	last := "198.18.3.2"
+	for _, next := range []string{"198.18.3.20", "198.18.3.21", "198.18.3.2"} {
+		w.run("ip addr del "+last+"/24 dev wan1", "ip addr add "+next+"/24 dev wan1")
+		last = next
+		only(next)
+	}
+	cancel()
+	must(t, <-ended)
+	if n := strings.Count(journal(), "\n"); n != len(h.journal.entries)+1 {
+		t.Errorf("%d lines in the journal of %d entries", n, len(h.journal.entries))
+	}
+	must(t, h.Close())
+	w.unchanged(before, "after Close")
 }
