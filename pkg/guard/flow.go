@@ -235,6 +235,10 @@ func (f *Flow) Serve(clock uint32, window int) (update Segment, told bool) {
 	return update, told
 }
 
+// Offered says that the client was offered a window before its server was there. It
+// never changes.
+func (f *Flow) Offered() bool { return f.offered }
+
 // Served says that the server is there.
 func (f *Flow) Served() bool { return f.server }
 

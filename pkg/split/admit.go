@@ -347,7 +347,7 @@ func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
 	}
 	k.stack.keepAlive(ep)
 	k.stack.count.accepted.Add(1)
-	room := k.stack.growth.furnish(ep, k.stack.opts.Buffer)
+	room := k.stack.growth.furnish(ep, k.stack.opts.Buffer, false)
 	k.mu.Lock()
 	if c.failing.Load() { // the guard has forgotten the flow meanwhile
 		k.mu.Unlock()

@@ -94,7 +94,7 @@ func (c *Conn) connect() tcpip.Error {
 	if err != nil {
 		return err
 	}
-	c.adopt(ep, c.stack.growth.furnish(ep, c.stack.opts.Buffer))
+	c.adopt(ep, c.stack.growth.furnish(ep, c.stack.opts.Buffer, true))
 	// Connections to different servers may share a local port.
 	ep.SocketOptions().SetReuseAddress(true)
 	c.stack.keepAlive(ep)

@@ -48,11 +48,18 @@ func (k *keeper) unqueue(w *ward) {
 }
 
 // quick says that the guard is the client in a handshake of the stack's: in strict
-// mode the client itself is.
-func (k *keeper) quick(id stack.TransportEndpointID) bool {
+// mode the client itself is. least is what the stack's receive buffer must have, in
+// bytes: the client may have sent a first flight, and half of a buffer is its window.
+func (k *keeper) quick(id stack.TransportEndpointID) (quick bool, least int) {
 	if k == nil {
-		return false
+		return false, 0
 	}
 	w := k.wardOf(id)
-	return w != nil && !w.strict
+	if w == nil || w.strict {
+		return false, 0
+	}
+	if w.flow.Offered() {
+		least = 2 * k.opts.Gate.limits().FirstFlight
+	}
+	return true, least
 }

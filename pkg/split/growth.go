@@ -37,15 +37,52 @@ func (g *growth) allowsSmall() bool { return g.taken.Load() < 4*g.most }
 
 // start is what one of n connections begins with: Options.Buffer or less.
 func (g *growth) start(n int64, buffer int) int {
-	return int(min(max(2*g.most/n, leastBuffer), int64(buffer)))
+	return fitting(int(min(max(2*g.most/n, leastBuffer), int64(buffer))), buffer)
 }
+
+// next is what the next connection begins with.
+func (g *growth) next(buffer int) int { return g.start(g.conns.Load()+1, buffer) }
+
+// ladder is what receive buffers may begin with, in bytes: from leastBuffer on by a
+// third or a half more each, and the whole one. netstack gives those of clients'
+// connections a size before it offers a window, and one forwarder gives all the same.
+// To make them smaller once the window is offered is no way: what is under way then is
+// dropped, and what comes behind it, acknowledgements too, lies beyond a window that
+// has shrunk, so that neither side hears the other.
+func ladder(buffer int) (sizes []int) {
+	for n := leastBuffer; n < buffer; n *= 2 {
+		sizes = append(sizes, n)
+		if n+n/2 < buffer {
+			sizes = append(sizes, n+n/2)
+		}
+	}
+	return append(sizes, buffer)
+}
+
+// fitting is the largest of ladder(buffer) of at most n bytes, but leastBuffer.
+func fitting(n, buffer int) int {
+	if n >= buffer {
+		return buffer
+	}
+	size := leastBuffer
+	for 2*size <= n {
+		size *= 2
+	}
+	if size+size/2 <= n {
+		size += size / 2
+	}
+	return size
+}
+
+// rooms is what a connection's buffers begin with, in bytes.
+type rooms struct{ in, out int }
 
 // small is a connection whose buffers are below Options.Buffer because there
 // were many when it came. netstack tunes buffers by comparing a round trip with
 // the window that was offered first, so that one below that would stay as it is;
 // these double while as much as they hold passes in keepUpTime.
 type small struct {
-	start   int32 // bytes, of either
+	start   int32 // bytes, of both
 	in, out room
 }
 
@@ -57,23 +94,35 @@ type room struct {
 }
 
 // furnish counts one more connection and gives its endpoint the buffers; adopt
-// takes what it returns, bytes. No lock may be held: netstack takes the endpoint's,
-// and whoever sends with that one asks for the keeper's.
-func (g *growth) furnish(ep tcpip.Endpoint, buffer int) int {
+// takes what it returns. A receive buffer is given to an endpoint that has not offered
+// a window: dialed says that it is one; others have theirs from their forwarder. No
+// lock may be held: netstack takes the endpoint's, and whoever sends with that one asks
+// for the keeper's.
+func (g *growth) furnish(ep tcpip.Endpoint, buffer int, dialed bool) rooms {
 	n := g.start(g.conns.Add(1), buffer)
+	r := rooms{in: n, out: n}
+	switch o := ep.SocketOptions(); {
+	case !dialed:
+		r.in = int(o.GetReceiveBufferSize())
+	case n < buffer:
+		o.SetReceiveBufferSize(int64(n), false)
+	}
 	if n < buffer {
-		ep.SocketOptions().SetReceiveBufferSize(int64(n), false)
 		ep.SocketOptions().SetSendBufferSize(int64(n), true) // netstack does not tune it then
 	}
-	return n
+	return r
 }
 
-// adopt gives c the endpoint, which has been furnished with n bytes.
-func (c *Conn) adopt(ep tcpip.Endpoint, n int) {
+// adopt gives c the endpoint, which has been furnished with r.
+func (c *Conn) adopt(ep tcpip.Endpoint, r rooms) {
 	c.ep = ep
-	if n < c.stack.opts.Buffer {
-		r := room{size: int32(n), since: c.stack.millis()}
-		c.small = &small{start: int32(n), in: r, out: r}
+	if buffer := c.stack.opts.Buffer; r.in < buffer || r.out < buffer {
+		now := c.stack.millis()
+		c.small = &small{
+			start: int32(r.in + r.out),
+			in:    room{size: int32(r.in), since: now},
+			out:   room{size: int32(r.out), since: now},
+		}
 	}
 	c.counted.Store(true)
 	c.up.Store(true)
@@ -150,7 +199,7 @@ func (c *Conn) double(r *room, n, limit int) bool {
 func (c *Conn) grow(by int) {
 	by = max(by, 0)
 	if c.small != nil && !c.gone {
-		by = int(c.small.in.size + c.small.out.size - 2*c.small.start)
+		by = int(c.small.in.size + c.small.out.size - c.small.start)
 	}
 	c.stack.growth.taken.Add(int64(by) - int64(c.grown))
 	c.grown = int32(by)

@@ -1,10 +1,15 @@
 package split
 
 import (
+	"net"
 	"sync"
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"hawser/pkg/guard"
 	"hawser/pkg/party"
 )
 
@@ -12,7 +17,7 @@ import (
 // together by no more than MaxGrowth and one buffer, and what an ended connection
 // had is free again.
 func TestGrowthIsBounded(t *testing.T) {
-	const clients, size, most = 8, 4 << 20, 512 << 10
+	const clients, size, most = 8, 1 << 20, 512 << 10
 	l := newLab(t, true)
 	p := newPump(t)
 	o := l.options(0, 1)
@@ -91,5 +96,73 @@ func TestManyBeginSmall(t *testing.T) {
 	}
 	if n := s.growth.taken.Load(); n != 0 {
 		t.Errorf("%d bytes are still taken", n)
+	}
+}
+
+// TestWindowsDoNotShrink: what a connection that begins small has offered it takes,
+// behind a guard that lets a first flight in before and without; one whose client has
+// filled all of it is read to the end.
+func TestWindowsDoNotShrink(t *testing.T) {
+	const size, first = 64 << 10, 16 << 10
+	for _, c := range []struct {
+		name   string
+		guard  bool
+		window uint32 // most of what is offered at first
+	}{{"alone", false, leastBuffer / 2}, {"guarded", true, first}} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLab(t, true)
+			o := l.options(0, 1)
+			if c.guard {
+				o = l.guarded(guard.Fast, guard.Limits{FirstFlight: first})
+			}
+			o.MaxGrowth = 1
+			conns := make(chan *Conn, 1)
+			s, _ := l.start(o, func(c *Conn) { conns <- c })
+			s.growth.conns.Store(1 << 20)
+			sniff := l.sniff()
+			client := l.dial(anywhere(false, 4711))
+			sent := make(chan error, 1)
+			go func() {
+				_, err := client.Write(random(size))
+				sent <- err
+			}()
+			conn := <-conns
+			if c.guard {
+				waitFor(t, "the first flight", func() bool { return conn.up.Load() })
+				conn.Open(-1)
+			}
+			waitFor(t, "a full buffer", func() bool { return conn.Waiting() >= leastBuffer/4 })
+			p := make([]byte, 1<<10)
+			for read := 0; read < size; {
+				n, err := conn.Read(p)
+				if err != nil && err != party.ErrAgain {
+					t.Fatal(err)
+				}
+				if read += n; n == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			must(t, <-sent)
+			edge, begun := uint32(0), uint32(0)
+			for _, f := range sniff.of(client.LocalAddr().(*net.TCPAddr).Port) {
+				if f.out {
+					continue
+				}
+				scale := tcp.FindWndScale(seqnum.Size(s.opts.MaxBuffer))
+				if f.flags&header.TCPFlagSyn != 0 {
+					if scale, begun = 0, f.ack; uint32(f.window) > c.window {
+						t.Errorf("begins with a window of %d, want at most %d", f.window, c.window)
+					}
+				}
+				now := f.ack + uint32(f.window)<<scale - begun
+				if now+1<<scale <= edge {
+					t.Errorf("the window's edge falls from %d to %d", edge, now)
+				}
+				edge = max(edge, now)
+			}
+			if edge < size {
+				t.Errorf("the window's edge is %d at last, want %d", edge, size)
+			}
+		})
 	}
 }

@@ -75,6 +75,7 @@ type seekerEndpoint struct {
 func newSeekerEndpoint(l *lockSeeker) *seekerEndpoint {
 	ep := &seekerEndpoint{lockSeeker: l, state: tcp.StateEstablished}
 	ep.options.InitHandler(ep, nil, nil, nil)
+	ep.options.SetReceiveBufferSize(int64(l.s.growth.next(l.s.opts.Buffer)), false) // its forwarder's
 	return ep
 }
 

@@ -261,9 +261,7 @@ func (s *Stack) configure(ns *stack.Stack) error {
 	}
 	ns.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}, {Destination: header.IPv6EmptySubnet, NIC: nic}})
 	if s.accept != nil {
-		// More than the door lets in: what the forwarder drops never leaves.
-		f := tcp.NewForwarder(ns, s.opts.Buffer, s.door.limit+1, s.handshake)
-		ns.SetTransportProtocolHandler(tcp.ProtocolNumber, s.knock(f))
+		ns.SetTransportProtocolHandler(tcp.ProtocolNumber, s.knock(ns))
 	}
 	return nil
 }
@@ -288,15 +286,21 @@ func (s *Stack) tcpOptions() []tcpip.SettableTransportProtocolOption {
 }
 
 // knock returns netstack's handler of segments that belong to no endpoint. It
-// runs on the receive loop. SYNs go to f while there is room; netstack answers
+// runs on the receive loop. SYNs go to a forwarder while there is room; netstack answers
 // everything else with a reset.
-func (s *Stack) knock(f *tcp.Forwarder) func(stack.TransportEndpointID, *stack.PacketBuffer) bool {
+func (s *Stack) knock(ns *stack.Stack) func(stack.TransportEndpointID, *stack.PacketBuffer) bool {
+	forwarders := map[int]*tcp.Forwarder{}
+	for _, size := range ladder(s.opts.Buffer) {
+		// More than the door lets in: what a forwarder drops never leaves.
+		forwarders[size] = tcp.NewForwarder(ns, size, s.door.limit+1, s.handshake)
+	}
 	return func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 		flags := header.TCP(pkt.TransportHeader().Slice()).Flags()
 		if !flags.Contains(header.TCPFlagSyn) || flags.Contains(header.TCPFlagAck) {
 			return false
 		}
-		switch s.door.enter(id, s.keeper.quick(id)) {
+		quick, least := s.keeper.quick(id)
+		switch s.door.enter(id, quick) {
 		case doorKnown:
 			return true // a SYN sent again; the SYN-ACK will be, too
 		case doorFull:
@@ -306,7 +310,8 @@ func (s *Stack) knock(f *tcp.Forwarder) func(stack.TransportEndpointID, *stack.P
 		case doorShut:
 			return true
 		}
-		if !f.HandlePacket(id, pkt) {
+		size := fitting(max(s.growth.next(s.opts.Buffer), least), s.opts.Buffer)
+		if !forwarders[size].HandlePacket(id, pkt) {
 			s.door.leave(id)
 			return false
 		}
@@ -345,7 +350,7 @@ func (s *Stack) meet(r *tcp.ForwarderRequest) {
 		return
 	}
 	s.trimmer.prune(ep)
-	c.adopt(ep, s.growth.furnish(ep, s.opts.Buffer))
+	c.adopt(ep, s.growth.furnish(ep, s.opts.Buffer, false))
 	s.keepAlive(ep)
 	s.count.accepted.Add(1)
 	s.accept(c)
