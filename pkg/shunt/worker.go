@@ -126,6 +126,18 @@ func (w *Worker) Trace(place int32) splice.Trace {
 	return t
 }
 
+// Tell implements splice.Shunt. What the program notes at the same moment, on
+// another processor, may be lost or win: both are true.
+func (w *Worker) Tell(place int32, all *splice.Trace) {
+	k := &w.shunt.paths[place]
+	for i := range 2 {
+		atomic.StoreUint32(&k.Next[i], all.Next[i])
+		atomic.StoreUint32(&k.Acked[i], all.Acked[i])
+		atomic.StoreUint32(&k.Stamp[i], all.Stamp[i])
+	}
+	k.Window = all.Window
+}
+
 // Ending implements splice.Shunt.
 func (w *Worker) Ending(place int32, client bool) {
 	if client {

@@ -19,7 +19,8 @@
 // open: segments are translated. Both ends' FINs and their acknowledgements are
 // watched: when both are acknowledged the flow is ended. A reset passes and
 // ends the flow soon, unless it proves to be a forged one: other segments that
-// follow keep the flow.
+// follow keep the flow. FINs and resets with numbers that the other end does not
+// take pass, for it to judge, and count for nothing.
 //
 // ended: late segments are still translated for a minute, and a SYN on the
 // same addresses and ports begins anew.
@@ -46,7 +47,7 @@
 // Open flows are offered to a Shunt (the kernel), which translates their everyday
 // segments. The table keeps the flow: it is asked for what the Shunt does not take,
 // learns from it what has passed (Trace) before it answers, resets or forgets a
-// flow, and takes the flow back at a reset and at the second FIN.
+// flow, tells it of what the table has passed itself (Tell), and takes the flow back at a reset and at the second FIN.
 //
 // # Checksums
 //

@@ -1,6 +1,7 @@
 package splice
 
 import (
+	"math"
 	"net/netip"
 	"time"
 )
@@ -147,7 +148,7 @@ func (f *flow) note(from side, s *segment, ack uint32) {
 	if end := s.seq + s.length(); before(f.next[from], end) {
 		f.next[from] = end
 	}
-	if s.flags&flagFIN != 0 {
+	if s.flags&flagFIN != 0 && f.fits(from, s) {
 		f.ends |= finSeen(from)
 		f.fin[from] = s.seq + s.length()
 	}
@@ -162,4 +163,21 @@ func (f *flow) note(from side, s *segment, ack uint32) {
 	if f.ends&finSeen(to) != 0 && !before(ack, f.fin[to]) {
 		f.ends |= finAcked(to)
 	}
+}
+
+// fits says that the other end may well take the number at a segment's end: it
+// has not acknowledged more, and has room for it, or the flow has come as far.
+// What does not fit is forged, or late, and ends nothing.
+func (f *flow) fits(from side, s *segment) bool {
+	to := from.other()
+	due, scale := f.acknowledged(to), max(f.scale[to], 0)
+	room := uint32(f.window[to]) << scale
+	if used := f.next[from] - due; used <= math.MaxUint16<<scale { // else a forged segment has moved it
+		room = max(room, used) // the window may have been greater before
+	}
+	room++ // for a FIN, which needs none (RFC 9293 section 3.8.6.1)
+	if s.flags&flagRST != 0 {
+		due, room = due-1, room+1 // after a FIN that was acknowledged some reset with its number
+	}
+	return s.seq+s.length()-due <= room
 }

@@ -9,6 +9,8 @@ import (
 const (
 	tcpMin    = 20
 	tcpMax    = 60
+	offSource = 0
+	offDest   = 2
 	offSeq    = 4
 	offAck    = 8
 	offLength = 12 // high nibble: header length in words

@@ -27,7 +27,7 @@ type quote struct {
 
 // HandleError takes a packet with an ICMP error, which p.Start is the offset
 // of. One about a SYN of ours ends the attempt; that a packet was too big is
-// passed on to the client that sent it; others are ignored. Errors about
+// passed on to the end that sent it; others are ignored. Errors about
 // packets that are not under way are thought to be forged (RFC 5927).
 func (t *Table) HandleError(now time.Duration, p *Packet) Verdict {
 	t.now = now
@@ -35,24 +35,36 @@ func (t *Table) HandleError(now time.Duration, p *Packet) Verdict {
 	if !ok {
 		return Foreign
 	}
-	if hub := q.src.Addr(); hub != t.cfg.Hub4 && hub != t.cfg.Hub6 {
-		return Foreign
+	from, i := client, int32(none)
+	if hub := q.src.Addr(); hub == t.cfg.Hub4 || hub == t.cfg.Hub6 {
+		i = t.byServer(keyOf(q.dst, q.src))
+	} else {
+		from, i = server, t.byClient(keyOf(q.dst, q.src))
 	}
-	i := t.byServer(keyOf(q.dst, q.src))
 	if i == none {
 		return Foreign
 	}
 	f := t.at(i)
 	t.catchUp(f)
 	switch {
-	case f.state == calling && q.seq == f.acked[server]-1 && !q.tooBig():
+	case from == client && f.state == calling && q.seq == f.acked[server]-1 && !q.tooBig():
 		t.count.Unreachable++
 		t.resetClient(f)
 		t.drop(i)
-	case f.state == open && q.tooBig() && !before(q.seq, f.acked[server]) && before(q.seq, f.toServer(f.next[client])):
-		t.tellTooBig(f, &q)
+	case f.state == open && q.tooBig() && f.underWay(from, q.seq):
+		t.tellTooBig(f, from, &q)
 	}
 	return Took
+}
+
+// underWay says that a number of an end's, as the other end sees it, is not
+// acknowledged yet.
+func (f *flow) underWay(from side, n uint32) bool {
+	next := f.toServer(f.next[client])
+	if from == server {
+		next = f.toClient(f.next[server])
+	}
+	return !before(n, f.acked[from.other()]) && before(n, next)
 }
 
 func (q *quote) v4() bool { return q.ip[0]>>4 == 4 }
@@ -91,24 +103,31 @@ func parseQuote(p *Packet) (q quote, ok bool) {
 	return q, true
 }
 
-// tellTooBig passes on a router's word about a packet of the client's. It
-// comes from the server, whose address is sure to be let in by the hub.
-func (t *Table) tellTooBig(f *flow, q *quote) {
+// tellTooBig passes on a router's word about a packet that an end has sent, as
+// that end has sent it. It comes from the other end, whose address is sure to
+// be let in by the hub; a server is told by the hub, as always.
+func (t *Table) tellTooBig(f *flow, from side, q *quote) {
 	proto := byte(protoICMP)
 	if !q.v4() {
 		proto = protoIP6I
 	}
-	b := appendIP(t.scratch[:0], f.server().Addr(), f.client().Addr(), proto)
+	src, dst := f.server(), f.client()
+	mine, put, port, shift := dst, setSource, offSource, -f.up
+	if from == server {
+		src, dst = t.hubEnd(f), f.server()
+		mine, put, port, shift = src, setDestination, offDest, -f.down
+	}
+	b := appendIP(t.scratch[:0], src.Addr(), dst.Addr(), proto)
 	start := len(b)
 	b = append(append(b, q.message...), q.ip...)
 	quoted := b[start+icmpHeader:]
-	setSource(quoted, f.client().Addr())
+	put(quoted, mine.Addr())
 	if q.v4() {
 		quoted[ip4Sum], quoted[ip4Sum+1] = 0, 0
 		binary.BigEndian.PutUint16(quoted[ip4Sum:], ^sum(quoted[:q.start]))
 	}
-	binary.BigEndian.PutUint16(quoted[q.start:], f.clientPort)
-	add32(quoted[q.start+offSeq:], -f.up)
+	binary.BigEndian.PutUint16(quoted[q.start+port:], mine.Port())
+	add32(quoted[q.start+offSeq:], shift)
 	setSize(b, len(b))
 	message := b[start:]
 	message[2], message[3] = 0, 0

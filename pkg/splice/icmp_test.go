@@ -10,16 +10,21 @@ import (
 // icmp gives the table a router's error about a packet of ours with a number.
 // kind and code are ICMPv4's; those of ICMPv6 follow from them.
 func (w *world) icmp(kind, code byte, seq uint32) {
-	w.Helper()
-	quoted := tcp{src: w.hub, dst: w.s, seq: seq, flags: flagACK}.packet()
+	w.icmpAbout(tcp{src: w.hub, dst: w.s, seq: seq, flags: flagACK}, kind, code)
+}
+
+// icmpAbout is icmp for any packet.
+func (w *world) icmpAbout(s tcp, kind, code byte) {
+	quoted := s.packet()
 	proto, router := byte(protoICMP), hub4
-	if w.s.Addr().Is6() {
+	if s.src.Addr().Is6() {
 		proto, router = protoIP6I, hub6
-		if kind, code = icmp6Unreach, 0; code == icmpTooBig {
+		if kind = icmp6Unreach; code == icmpTooBig {
 			kind = icmp6TooBig
 		}
+		code = 0
 	}
-	b := appendIP(nil, router, w.hub.Addr(), proto)
+	b := appendIP(nil, router, s.src.Addr(), proto)
 	at := len(b)
 	b = append(b, kind, code, 0, 0, 0, 0, 5, 0x14)
 	b = append(b, quoted[:len(quoted)-tcpMin+icmpQuote]...)
@@ -53,6 +58,31 @@ func TestTooBig(t *testing.T) {
 	if checksum.Checksum(b[ip4Len:], 0) != 0xffff || checksum.Checksum(q.ip[:ip4Len], 0) != 0xffff || checksum.Checksum(b[:ip4Len], 0) != 0xffff {
 		t.Error("a checksum is wrong")
 	}
+}
+
+// TestTooBigForClient: a packet of the server's that is too big for the client's
+// way is the server's matter, which learns it about its own packet.
+func TestTooBigForClient(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		w := spliced(t, u)
+		w.forward(w.fromServer(0, u.srv+1, u.iss+1, "hello"))
+		about := func(seq uint32) { w.icmpAbout(tcp{src: w.s, dst: w.c, seq: seq}, icmpUnreachable, icmpTooBig) }
+		about(u.isn + 6)
+		about(u.isn)
+		if len(w.raw) != 0 {
+			t.Fatalf("a forged error was passed on: % x", w.raw)
+		}
+		about(u.isn + 1)
+		if len(w.raw) != 1 {
+			t.Fatalf("%d errors passed on", len(w.raw))
+		}
+		p := packetOf(w.raw[0])
+		src, dst := p.ends()
+		q, ok := parseQuote(p)
+		if !ok || src.Addr() != w.hub.Addr() || dst.Addr() != w.s.Addr() || q.src != w.s || q.dst != w.hub || q.seq != u.srv+1 || binary.BigEndian.Uint16(q.message[6:]) != 1300 {
+			t.Errorf("the server gets %v to %v: %+v, %v", src, dst, q, ok)
+		}
+	})
 }
 
 // TestForeignError: errors about other packets are not for the table.

@@ -346,12 +346,14 @@ func (t *Table) pass(f *flow, from side, s *segment, p *Packet) Verdict {
 		t.count.BytesDown += uint64(s.payload)
 	}
 	t.closing(f, from, s)
-	if s.flags&flagRST != 0 {
-		f.bits |= resetSeen
-	} else {
+	switch {
+	case s.flags&flagRST == 0:
 		f.bits &^= resetSeen
 		f.note(from, s, ack)
+	case f.fits(from, s):
+		f.bits |= resetSeen
 	}
+	t.tell(f)
 	t.wake(f, f.idle())
 	if f.state == open && f.ends&bothAcked == bothAcked {
 		t.enter(f, ended)

@@ -320,6 +320,31 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// TestForgedEnds: resets and FINs with numbers that the other end does not take
+// pass, for it to judge, and do not end an idle flow.
+func TestForgedEnds(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		for _, far := range []uint32{2, 1 << 27, 1 << 31, 1<<32 - 1<<27} {
+			w := spliced(t, u)
+			w.forward(w.fromClient(0, u.iss+1, u.isn+1, "question"))
+			w.forward(w.fromServer(0, u.srv+1, u.iss+9, "answer"))
+			w.forward(w.fromClient(0, u.iss+9, u.isn+7, ""))
+			if far == 2 {
+				far = -far // not far, but behind
+			}
+			w.forward(w.fromServer(flagFIN, u.srv+7+far, u.iss+9, ""))
+			w.forward(w.fromClient(flagFIN, u.iss+9+far, u.isn+7, ""))
+			w.forward(tcp{src: w.s, dst: w.hub, flags: flagRST, seq: u.srv + 7 + far})
+			w.forward(tcp{src: w.c, dst: w.s, flags: flagRST | flagACK, seq: u.iss + 9 + far, ack: u.isn + 7})
+			w.now += openIdle - time.Minute
+			w.table.Sweep(w.now)
+			if w.table.Flows() != 1 {
+				t.Errorf("%#x away: the flow is forgotten", far)
+			}
+		}
+	})
+}
+
 // TestIdle: an open flow lives as long as a NAT must let it (RFC 5382 REQ-5).
 func TestIdle(t *testing.T) {
 	w := spliced(t, modern())

@@ -9,8 +9,11 @@ type Shunt interface {
 	// Take asks it to carry a flow; false leaves the flow to the table. The place
 	// is at least 0, and the flow's until Leave.
 	Take(p *Path) (place int32, ok bool)
-	// Trace is what the segments that it has carried have told.
+	// Trace is what the segments that it has carried have told, and those that it
+	// was told of.
 	Trace(place int32) Trace
+	// Tell tells it of what the table has carried meanwhile.
+	Tell(place int32, all *Trace)
 	// Ending tells it of an end's first FIN: what the other one sends without
 	// payload, which may acknowledge it, is the table's.
 	Ending(place int32, client bool)
@@ -71,23 +74,15 @@ func (t *Table) shunt(f *flow) {
 	}
 }
 
-// catchUp notes what the shunt has carried of a flow, and when the last of it came.
+// catchUp notes what the shunt has carried of a flow, and when the last of it
+// came. Its trace is the whole truth, however far around the sequence space the
+// ends have gone since the last look: what the table has carried is in it (tell).
 func (t *Table) catchUp(f *flow) {
 	if f.place == none {
 		return
 	}
 	r := t.cfg.Shunt.Trace(f.place)
-	for s := range f.next {
-		if before(f.next[s], r.Next[s]) {
-			f.next[s] = r.Next[s]
-		}
-		if !before(r.Acked[s], f.acked[s]) {
-			f.acked[s], f.window[s] = r.Acked[s], r.Window[s]
-		}
-		if before(f.stamp[s], r.Stamp[s]) {
-			f.stamp[s] = r.Stamp[s]
-		}
-	}
+	f.next, f.acked, f.stamp, f.window = r.Next, r.Acked, r.Stamp, r.Window
 	if f.has(serverStamps) {
 		f.told = f.stamp[server] + f.clock
 	}
@@ -96,11 +91,18 @@ func (t *Table) catchUp(f *flow) {
 	}
 }
 
+// tell completes the shunt's trace of a flow by what the table has carried.
+func (t *Table) tell(f *flow) {
+	if f.place != none {
+		t.cfg.Shunt.Tell(f.place, &Trace{Next: f.next, Acked: f.acked, Stamp: f.stamp, Window: f.window})
+	}
+}
+
 // closing tells the shunt of a FIN or reset, before it goes on: of what answers
 // it the table must not miss the last.
 func (t *Table) closing(f *flow, from side, s *segment) {
 	switch {
-	case f.place == none || s.flags&(flagFIN|flagRST) == 0:
+	case f.place == none || s.flags&(flagFIN|flagRST) == 0 || !f.fits(from, s):
 	case s.flags&flagRST != 0 || f.ends&finSeen(from.other()) != 0:
 		t.unshunt(f)
 	default:

@@ -36,6 +36,13 @@ func (c *carrier) at(place int32) *Path {
 
 func (c *carrier) Trace(place int32) Trace { return c.at(place).Trace }
 
+func (c *carrier) Tell(place int32, all *Trace) {
+	p := c.at(place)
+	quiet := p.Quiet
+	p.Trace = *all
+	p.Quiet = quiet
+}
+
 func (c *carrier) Ending(place int32, client bool) {
 	c.at(place)
 	e := c.ending[place]
@@ -207,6 +214,40 @@ func TestShuntKnowledge(t *testing.T) {
 	w.table.Reset(w.now)
 	if r := w.took(); len(r) != 2 || r[0].seq != u.isn+7000 || r[1].seq != u.iss+5000 {
 		t.Errorf("resets %+v", r)
+	}
+}
+
+// TestShuntFar: what passes elsewhere between two looks may be more than half of
+// the sequence space, or all of it.
+func TestShuntFar(t *testing.T) {
+	for _, far := range []uint32{1 << 30, 3 << 30, 1<<32 - 1<<27, 12345} {
+		u := modern()
+		w, c := shunted(t, u)
+		p := c.only()
+		p.Next, p.Acked = [2]uint32{u.iss + far, u.srv + far}, [2]uint32{u.isn + far, u.iss + far}
+		p.Stamp = [2]uint32{u.offers.Val + far, u.answers.Val + far}
+		w.swallow(tcp{src: w.s, dst: w.hub, flags: flagSYN | flagACK, seq: u.srv, ack: u.iss + 1, window: 32000, opts: u.answers.appendTo(nil)})
+		if s := w.one(); s.seq != u.iss+far || s.ack != u.srv+far || parseOptions(s.opts).Val != u.offers.Val+far {
+			t.Errorf("%#x on: the server is told %+v", far, s)
+		}
+		// What the table carries beyond that stays known, however much it is.
+		up := u.iss + far
+		for i := range uint32(3) {
+			p.Window[client] = 1<<16 - 1
+			w.forward(w.fromServer(0, u.srv+far, up, "odd", optNop, optNop, optNop, optNop))
+			if i < 2 {
+				far += 1 << 24
+				p.Acked[client] = u.isn + far
+			}
+		}
+		w.swallow(tcp{src: w.c, dst: w.s, flags: flagSYN, seq: 1, window: 1, opts: u.offers.appendTo(nil)})
+		if s := w.one(); s.seq != u.isn+far+3 || s.ack != up {
+			t.Errorf("%#x on: the client is told %+v", far, s)
+		}
+		w.forward(tcp{src: w.s, dst: w.hub, flags: flagRST, seq: u.srv + far + 3})
+		if len(c.paths) != 0 {
+			t.Errorf("%#x on: a flow that was reset is not the table's", far)
+		}
 	}
 }
 
