@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -129,7 +130,8 @@ func mega(n int64) float64 { return float64(n) / (1 << 20) }
 
 // idleOn measures one kind of host, and the direct way beside it.
 func (b *bench) idleOn(h host) (rows []*idleRow, err error) {
-	w, err := openWith(bareLines(), idleClients, pair.Options{Intercept: h.intercept, Egress: h.egress})
+	w, err := openWith(bareLines(), idleClients, pair.Options{Intercept: h.intercept, Egress: h.egress,
+		Connects: "{edge_rate: 1000000, server_rate: 1000000}"}) // as if the crowd came for the servers of a whole town
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +187,7 @@ func (b *bench) idleWith(w *world, row *idleRow, at []netip.AddrPort) (err error
 	began := time.Now()
 	clients, err := w.clients(row.Flows, at)
 	if err != nil {
-		return err
+		return errors.Join(err, w.ended())
 	}
 	row.Opened = time.Since(began)
 	err = b.sleep(restTime)
@@ -203,6 +205,27 @@ func (b *bench) idleWith(w *world, row *idleRow, at []netip.AddrPort) (err error
 	}
 	row.After, err = w.footprint()
 	return err
+}
+
+// ended says why the agents have ended connections or not begun them.
+func (w *world) ended() error {
+	var errs []error
+	for _, role := range []string{"edge", "cloud"} {
+		st, err := w.pair.Status(role)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var said []string
+		for _, name := range slices.Sorted(maps.Keys(st.Counters)) {
+			why, _, _ := strings.Cut(name, "_")
+			if n := st.Counters[name]; n > 0 && slices.Contains([]string{"guard", "resets", "egress", "hub", "flows", "kernel"}, why) {
+				said = append(said, fmt.Sprintf("%s %d", name, n))
+			}
+		}
+		errs = append(errs, fmt.Errorf("%s: %s", role, strings.Join(said, ", ")))
+	}
+	return errors.Join(errs...)
 }
 
 // footprint reads memory now.

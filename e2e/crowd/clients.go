@@ -13,7 +13,7 @@ import (
 type Clients struct {
 	To      []netip.AddrPort // servers, in turn
 	Conns   int
-	Pending int // handshakes and hellos under way at a time; 0: 256
+	Pending int // handshakes and hellos under way at a time; 0: 64
 	Buffer  int // SO_RCVBUF in bytes; 0: the kernel's choice
 
 	poll  *poll
@@ -34,7 +34,7 @@ const (
 // error when one fails or limit is over. Close must follow in either case.
 func (c *Clients) Open(limit time.Duration) error {
 	if c.Pending == 0 {
-		c.Pending = 256
+		c.Pending = 64
 	}
 	var err error
 	if c.poll, err = newPoll(); err != nil {

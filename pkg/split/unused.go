@@ -14,7 +14,8 @@ import (
 // client no more than a handshake. When there are too many, one ends: the oldest of
 // the client that has most, if those are more than its part, else the oldest of all.
 // So who makes many ends their own, and where many have a few each those go that
-// wait for longest, not those whose clients are about to speak. Any goroutine may
+// wait for longest, not those whose clients are about to speak. A crowd that comes at
+// once may be over the bound by as much again for a moment (grace). Any goroutine may
 // call its methods; mu is the last lock that is taken.
 type unused struct {
 	most int // 0: no bound, and nothing is noted
@@ -31,6 +32,15 @@ type unused struct {
 // browser's dozens at once are less, a flood from a few addresses is more.
 const unusedPart = 16
 
+// grace is how long a connection is left alone while there are at most twice as many
+// as there may be: its client may have heard only now that its server is there, and
+// have a slow line to its first byte.
+const grace = 200 * time.Millisecond
+
+// endings is how many connections end at most when one comes: with two the number
+// falls to the bound again after a crowd.
+const endings = 2
+
 // holder is one client's unused connections in the order of their coming.
 type holder struct {
 	wards
@@ -45,9 +55,9 @@ func newUnused(most int) unused {
 }
 
 // add notes a connection that nobody has used yet. If there are too many now, it
-// takes out the one that is to end, and returns it: end is to follow, when no lock
-// is held. The caller holds the mu of w's keeper.
-func (u *unused) add(w *ward, now time.Time) *ward {
+// takes out those that are to end, endings at most, and returns them: end is to
+// follow, when no lock is held. The caller holds the mu of w's keeper.
+func (u *unused) add(w *ward, now time.Time) (old []*ward) {
 	if u.most == 0 {
 		return nil
 	}
@@ -66,6 +76,19 @@ func (u *unused) add(w *ward, now time.Time) *ward {
 	h.count++
 	u.total++
 	heap.Fix(&u.ranks, h.rank)
+	for len(old) < endings {
+		last := u.last(now)
+		if last == nil {
+			break
+		}
+		u.drop(u.clients[guard.Identity(last.ends.Client)], last)
+		old = append(old, last)
+	}
+	return old
+}
+
+// last is the connection that is to end, or nil. The caller holds mu.
+func (u *unused) last(now time.Time) *ward {
 	if u.total <= u.most {
 		return nil
 	}
@@ -73,7 +96,9 @@ func (u *unused) add(w *ward, now time.Time) *ward {
 	if h := u.ranks[0]; h.count > u.most/unusedPart {
 		old = h.oldest
 	}
-	u.drop(u.clients[guard.Identity(old.ends.Client)], old)
+	if u.total <= 2*u.most && now.Sub(old.since) < grace {
+		return nil
+	}
 	return old
 }
 
@@ -153,8 +178,8 @@ func (r *ranks) Pop() any {
 func (g *Gate) Unused() int { return g.unused.count() }
 
 // rest notes a flow that has both its server and its connection of the stack's,
-// unless a byte has come already. It returns a flow for end. The caller holds mu.
-func (k *keeper) rest(w *ward) (old *ward) {
+// unless a byte has come already. It returns flows for end. The caller holds mu.
+func (k *keeper) rest(w *ward) (old []*ward) {
 	if w.used || w.left || !w.connected || !w.conn.up.Load() || w.flow.State() == guard.Over {
 		return nil
 	}
@@ -172,21 +197,19 @@ func (k *keeper) use(w *ward) {
 	}
 }
 
-// end resets a flow that unused.add has returned, unless a byte has come
-// meanwhile; nil is left alone. The stack tells the client, and the flow's owner,
-// whose part it is to tell the server. No lock may be held.
-func (w *ward) end() {
-	if w == nil {
-		return
+// end resets flows that unused.add has returned, unless a byte has come meanwhile.
+// The stack tells their clients, and their owners, whose part it is to tell the
+// servers. No lock may be held.
+func end(old []*ward) {
+	for _, w := range old {
+		k := w.conn.stack.keeper
+		k.mu.Lock()
+		over := w.used
+		w.used = true
+		k.mu.Unlock()
+		if !over {
+			k.count.unused.Add(1)
+			w.conn.ep.Abort()
+		}
 	}
-	k := w.conn.stack.keeper
-	k.mu.Lock()
-	over := w.used
-	w.used = true
-	k.mu.Unlock()
-	if over {
-		return
-	}
-	k.count.unused.Add(1)
-	w.conn.ep.Abort()
 }

@@ -67,7 +67,7 @@ func TestUnusedIsFair(t *testing.T) {
 			for i, client := range c.come {
 				w := addressed(client)
 				at[w] = i
-				if old := u.add(w, began.Add(time.Duration(i)*time.Millisecond)); old != nil {
+				for _, old := range u.add(w, began.Add(time.Duration(i)*grace)) {
 					lost = append(lost, at[old])
 				}
 			}
@@ -86,6 +86,42 @@ func TestUnusedIsFair(t *testing.T) {
 				t.Errorf("%d connections of %d clients are left", u.count(), len(u.clients))
 			}
 		})
+	}
+}
+
+// TestUnusedGrace: a crowd that comes at once is left alone up to twice the bound
+// until its clients have had time to speak, and back at the bound soon after.
+func TestUnusedGrace(t *testing.T) {
+	const most = 64
+	u := newUnused(most)
+	now := time.Now()
+	at := map[*ward]int{}
+	come := func(i int) (lost []int) {
+		w := addressed(byte(i))
+		at[w] = i
+		for _, old := range u.add(w, now) {
+			lost = append(lost, at[old])
+		}
+		return lost
+	}
+	for i := range 2 * most {
+		if lost := come(i); lost != nil {
+			t.Fatalf("%v ended when %d came", lost, i)
+		}
+		now = now.Add(grace / (2 * most))
+	}
+	now = now.Add(-time.Millisecond)
+	if lost := come(128); !slices.Equal(lost, []int{0}) {
+		t.Errorf("%v ended at twice the bound, want the oldest", lost)
+	}
+	now = now.Add(grace)
+	for i := range most {
+		if lost := come(129 + i); len(lost) != 2 {
+			t.Fatalf("%v ended when %d more had come, want two", lost, i)
+		}
+	}
+	if u.count() != most {
+		t.Errorf("%d are left, want %d", u.count(), most)
 	}
 }
 
@@ -150,6 +186,7 @@ func TestUnusedEnd(t *testing.T) {
 				spare = append(spare, open(false))
 				unused(2 + i)
 			}
+			time.Sleep(grace)
 			for range 2 { // too many: the first two of spare go
 				n := s.Stats().Guard.Unused
 				spare = append(spare, open(false))
