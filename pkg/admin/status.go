@@ -86,28 +86,29 @@ type Session struct {
 
 // Link is one uplink of a session.
 type Link struct {
-	Name       string    `json:"name"`
-	Interface  string    `json:"interface,omitempty"` // edge only
-	State      string    `json:"state"`               // "up", "connecting", "suspect" or "down"
-	Since      time.Time `json:"since"`               // of the state; zero means never
-	Transport  string    `json:"transport"`           // "tcp", "quic", or "" before the first connection
-	Remote     string    `json:"remote"`              // the peer's address and port on this link
-	RTT        float64   `json:"rtt_ms"`              // smoothed; 0 means not measured
-	MinRTT     float64   `json:"min_rtt_ms"`          // 0 means not measured
-	RateUp     uint64    `json:"rate_up"`             // bit/s
-	RateDown   uint64    `json:"rate_down"`           // bit/s
-	BytesUp    uint64    `json:"bytes_up"`
-	BytesDown  uint64    `json:"bytes_down"`
-	InFlight   uint64    `json:"in_flight"`        // bytes sent and not yet acknowledged
-	Losses     uint64    `json:"losses"`           // times that the link died under way
-	Reconnects uint64    `json:"reconnects"`       // connections made after the first
-	Lanes      []Lane    `json:"lanes,omitempty"`  // if there are several; the figures above are of all
-	Device     *Device   `json:"device,omitempty"` // edge only: the interface, while it is there
-	Quota      *Quota    `json:"quota,omitempty"`  // edge only, of a link that has one
-	Tier       string    `json:"tier,omitempty"`
-	Hint       string    `json:"hint,omitempty"` // what another program says of it
-	LastError  string    `json:"last_error,omitempty"`
-	Choice     string    `json:"choice,omitempty"` // edge, transport auto: what the last comparison said
+	Name        string    `json:"name"`
+	Interface   string    `json:"interface,omitempty"` // edge only
+	State       string    `json:"state"`               // "up", "connecting", "suspect" or "down"
+	Since       time.Time `json:"since"`               // of the state; zero means never
+	Transport   string    `json:"transport"`           // "tcp", "quic", or "" before the first connection
+	Remote      string    `json:"remote"`              // the peer's address and port on this link
+	RTT         float64   `json:"rtt_ms"`              // smoothed; 0 means not measured
+	MinRTT      float64   `json:"min_rtt_ms"`          // 0 means not measured
+	RateUp      uint64    `json:"rate_up"`             // bit/s
+	RateDown    uint64    `json:"rate_down"`           // bit/s
+	BytesUp     uint64    `json:"bytes_up"`
+	BytesDown   uint64    `json:"bytes_down"`
+	InFlight    uint64    `json:"in_flight"`        // bytes sent and not yet acknowledged
+	Losses      uint64    `json:"losses"`           // times that the link died under way
+	PacketsLost uint64    `json:"packets_lost"`     // sent from here, as far as the transport knows
+	Reconnects  uint64    `json:"reconnects"`       // connections made after the first
+	Lanes       []Lane    `json:"lanes,omitempty"`  // if there are several; the figures above are of all
+	Device      *Device   `json:"device,omitempty"` // edge only: the interface, while it is there
+	Quota       *Quota    `json:"quota,omitempty"`  // edge only, of a link that has one
+	Tier        string    `json:"tier,omitempty"`
+	Hint        string    `json:"hint,omitempty"` // what another program says of it
+	LastError   string    `json:"last_error,omitempty"`
+	Choice      string    `json:"choice,omitempty"` // edge, transport auto: what the last comparison said
 }
 
 // Lane is one of several connections that a link runs on.

@@ -52,6 +52,7 @@ func uplinkOf(lanes []tunnel.LinkStatus, up bool) admin.Link {
 		}
 		out.RateUp, out.RateDown = out.RateUp+one.RateUp, out.RateDown+one.RateDown
 		out.BytesUp, out.BytesDown = out.BytesUp+one.BytesUp, out.BytesDown+one.BytesDown
+		out.PacketsLost += one.PacketsLost
 		out.InFlight, out.Losses, out.Reconnects = out.InFlight+one.InFlight, out.Losses+one.Losses, out.Reconnects+one.Reconnects
 	}
 	return out

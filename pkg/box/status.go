@@ -137,7 +137,7 @@ func linkOf(l tunnel.LinkStatus, up bool) admin.Link {
 	out := admin.Link{
 		Name: l.Name, State: l.State.String(), Since: l.Since, Transport: l.Transport, Remote: l.Remote,
 		RTT: millis(l.SRTT), MinRTT: millis(l.MinRTT), InFlight: uint64(l.InFlight),
-		Losses: l.Moves[scheduler.Suspect], Tier: l.Terms.Tier.String(), LastError: l.LastError,
+		Losses: l.Moves[scheduler.Suspect], PacketsLost: l.PacketsLost, Tier: l.Terms.Tier.String(), LastError: l.LastError,
 	}
 	if l.Connections > 0 {
 		out.Reconnects = l.Connections - 1

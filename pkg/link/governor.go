@@ -26,14 +26,15 @@ type governor struct {
 	asks    int           // in a row that were allowed and not followed by a packet
 	askedAt time.Duration // the first of them
 
-	most       atomic.Uint64 // bits of the highest rate, bytes per second; 0: no limit
-	window     atomic.Int64
-	flying     atomic.Int64
-	delivery   atomic.Int64
-	arrived    atomic.Uint64 // packets acknowledged
-	ackedBytes atomic.Uint64 // their bytes
-	limited    atomic.Bool
-	urged      atomic.Bool
+	most        atomic.Uint64 // bits of the highest rate, bytes per second; 0: no limit
+	window      atomic.Int64
+	flying      atomic.Int64
+	delivery    atomic.Int64
+	arrived     atomic.Uint64 // packets acknowledged
+	ackedBytes  atomic.Uint64 // their bytes
+	lostPackets atomic.Uint64 // packets declared lost; the library counts only for a controller of its own
+	limited     atomic.Bool
+	urged       atomic.Bool
 }
 
 // newGovernor starts with packets of the given size and, unless it is 0, a
@@ -118,7 +119,10 @@ func (g *governor) acked(now time.Duration, number int64) {
 	g.controller.Acked(now, number)
 }
 
-func (g *governor) lost(number int64) { g.controller.Lost(g.now, number) }
+func (g *governor) lost(number int64) {
+	g.lostPackets.Add(1)
+	g.controller.Lost(g.now, number)
+}
 
 func (g *governor) marked() { g.controller.Marked(g.now) }
 
@@ -146,5 +150,6 @@ func (g *governor) resize(packet int) {
 func (g *governor) sample(s *Stats) {
 	s.Window, s.InFlight = g.window.Load(), g.flying.Load()
 	s.DeliveryRate, s.AppLimited = g.delivery.Load(), g.limited.Load()
+	s.Lost = g.lostPackets.Load()
 	s.Delivered, s.Acked = g.arrived.Load(), g.ackedBytes.Load()
 }

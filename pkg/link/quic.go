@@ -102,6 +102,7 @@ func (p *quicPipe) govern(rtt time.Duration) {
 	g := newGovernor(time.Duration(monotime.Now()), int(p.conn.InitialPacketSize()), rtt)
 	if before := p.control.Load(); before != nil {
 		g.most.Store(before.most.Load())
+		g.lostPackets.Store(before.lostPackets.Load())
 	}
 	p.control.Store(g)
 	p.conn.SetCongestionControl(&quicGovernor{g: g})
@@ -139,7 +140,7 @@ func (p *quicPipe) urge() { p.control.Load().urge() }
 func (p *quicPipe) sample(s *Stats) {
 	q := p.conn.ConnectionStats()
 	s.RTT, s.RTTVar, s.MinRTT = q.SmoothedRTT, q.MeanDeviation, q.MinRTT
-	s.Lost, s.PacketsIn = q.PacketsLost, q.PacketsReceived
+	s.PacketsIn = q.PacketsReceived
 	p.control.Load().sample(s)
 }
 

@@ -101,6 +101,7 @@ type simNet struct {
 	mu      sync.Mutex
 	sockets map[string]*simSocket
 	next    int
+	cpus    [2]*simCPU // of the edge, of the cloud
 }
 
 // simSocket is a net.PacketConn. line says by which line what it sends goes.
@@ -113,6 +114,7 @@ type simSocket struct {
 	wake     chan struct{}
 	deadline time.Time
 	closed   bool
+	cpu      *simCPU
 }
 
 func (n *simNet) open(addr *net.UDPAddr, line func(net.Addr) *simLine) *simSocket {
@@ -122,7 +124,11 @@ func (n *simNet) open(addr *net.UDPAddr, line func(net.Addr) *simLine) *simSocke
 		n.next++
 		addr.Port = 10000 + n.next
 	}
-	s := &simSocket{net: n, addr: addr, line: line, wake: make(chan struct{}, 1)}
+	side := 0
+	if addr.IP.To4()[0] == 192 {
+		side = 1
+	}
+	s := &simSocket{net: n, addr: addr, line: line, wake: make(chan struct{}, 1), cpu: n.cpus[side]}
 	n.sockets[addr.String()] = s
 	return s
 }
@@ -152,6 +158,7 @@ func (s *simSocket) ReadFrom(p []byte) (int, net.Addr, error) {
 			d := s.queue[0]
 			s.queue = s.queue[1:]
 			s.mu.Unlock()
+			s.cpu.wait()
 			return copy(p, d.b), d.from, nil
 		}
 		deadline := s.deadline
@@ -174,6 +181,7 @@ func (s *simSocket) WriteTo(p []byte, to net.Addr) (int, error) {
 	s.net.mu.Lock()
 	peer := s.net.sockets[to.String()]
 	s.net.mu.Unlock()
+	s.cpu.wait()
 	if peer != nil {
 		s.line(to).send(p, s.addr, peer)
 	}
@@ -203,6 +211,41 @@ func (s *simSocket) SetReadDeadline(t time.Time) error {
 }
 func (s *simSocket) SetWriteDeadline(time.Time) error { return nil }
 
+// simCPU is the processor that an end's sockets and writers need, and that others
+// take away now and then.
+type simCPU struct {
+	mu   sync.Mutex
+	back time.Time // until when it is away
+}
+
+// wait returns when the processor is there.
+func (c *simCPU) wait() {
+	for {
+		c.mu.Lock()
+		left := time.Until(c.back)
+		c.mu.Unlock()
+		if left <= 0 {
+			return
+		}
+		time.Sleep(left)
+	}
+}
+
+// takenEvery is how often a processor is taken away, in the mean.
+const takenEvery = 20 * time.Millisecond
+
+// take takes the processor away, for so long in the mean, until the context ends.
+func (c *simCPU) take(ctx context.Context, random *rand.Rand, mean time.Duration) {
+	for ctx.Err() == nil {
+		time.Sleep(time.Duration(random.ExpFloat64() * float64(takenEvery)))
+		away := time.Duration(random.ExpFloat64() * float64(mean))
+		c.mu.Lock()
+		c.back = time.Now().Add(away)
+		c.mu.Unlock()
+		time.Sleep(away)
+	}
+}
+
 // simUplink is one uplink: its edge address is 10.0.0.i.
 type simUplink struct{ up, down *simLine }
 
@@ -213,7 +256,7 @@ type simUplinks struct {
 }
 
 func newSimUplinks(seed uint64, specs ...simLine) *simUplinks {
-	u := &simUplinks{net: &simNet{sockets: map[string]*simSocket{}}}
+	u := &simUplinks{net: &simNet{sockets: map[string]*simSocket{}, cpus: [2]*simCPU{new(simCPU), new(simCPU)}}}
 	for i := range specs {
 		up, down := specs[i], specs[i]
 		up.mu, down.mu = new(sync.Mutex), new(sync.Mutex)

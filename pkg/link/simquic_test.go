@@ -1,6 +1,7 @@
 package link
 
 import (
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,12 +26,24 @@ type simResult struct {
 	p50, p99    time.Duration
 	queue       [4]time.Duration
 	drops       int
+	lost        uint64 // as the cloud's connections count
 }
 
-func measureSim(t *testing.T, seed uint64, version uint16, d time.Duration, lines ...simLine) (r simResult) {
+func measureSim(t *testing.T, seed uint64, version uint16, d time.Duration, lines ...simLine) simResult {
+	return measureTaken(t, seed, version, d, 0, lines...)
+}
+
+// measureTaken is measureSim where a processor is taken away from each end, for so
+// long in the mean.
+func measureTaken(t *testing.T, seed uint64, version uint16, d, taken time.Duration, lines ...simLine) (r simResult) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newSimWorld(t, seed, version, lines...)
 		defer w.close()
+		if taken > 0 {
+			for side, cpu := range w.ups.net.cpus {
+				w.wg.Go(func() { cpu.take(w.ctx, rand.New(rand.NewPCG(seed, uint64(100+side))), taken) })
+			}
+		}
 		ping, echo := w.open(true)
 		time.Sleep(300 * ms)
 		_, bulk := w.open(false)
@@ -40,7 +53,7 @@ func measureSim(t *testing.T, seed uint64, version uint16, d time.Duration, line
 		bulk.gap = 0
 		w.mu.Unlock()
 		for i := range w.ups.links {
-			w.ups.links[i].down.change(func(l *simLine) { l.queued, l.dropped = nil, 0 })
+			w.ups.links[i].down.change(func(l *simLine) { l.queued, l.dropped, l.bytes = nil, 0, 0 })
 		}
 		before := w.got(bulk)
 		w.wg.Go(func() { w.ping(ping, echo, 20*ms, d-200*ms) })
@@ -50,6 +63,9 @@ func measureSim(t *testing.T, seed uint64, version uint16, d time.Duration, line
 		r.gap, r.p50, r.p99 = bulk.gap, quantileOf(echo.rtts, 0.5), quantileOf(echo.rtts, 0.99)
 		w.mu.Unlock()
 		for i := range w.ups.links {
+			w.mu.Lock()
+			r.lost += w.conns[i][1].Stats().Lost
+			w.mu.Unlock()
 			w.ups.links[i].down.change(func(l *simLine) { r.queue[i] = quantileOf(l.queued, 0.5); r.drops += l.dropped })
 		}
 	})
@@ -67,6 +83,7 @@ func meanSim(t *testing.T, seeds int, version uint16, d time.Duration, lines ...
 		m.p99 += r.p99 / time.Duration(seeds)
 		m.gap = max(m.gap, r.gap)
 		m.drops += r.drops
+		m.lost += r.lost
 	}
 	t.Logf("first 2 s %.1f Mbit/s, then %.1f; longest gap %v; messages p50 %v, p99 %v; %d packets found a full queue",
 		m.first, m.then, m.gap.Round(ms), m.p50.Round(ms), m.p99.Round(ms), m.drops)
@@ -105,6 +122,9 @@ func TestUrgentStream(t *testing.T) {
 	lossy.loss = 0.01
 	one := meanSim(t, 2, 1, 2*time.Second, lossy, lossy)
 	two := meanSim(t, 2, wire.VersionUrgent, 2*time.Second, lossy, lossy)
+	if two.lost == 0 {
+		t.Error("of two lines that lose 1 % no packet counts as lost")
+	}
 	if two.p99 > 60*ms || two.p50 > one.p50*4/5 || two.then < 0.95*one.then {
 		t.Errorf("message p50 %v, p99 %v (wanted 60 ms), %.1f Mbit/s; by one stream %v, %v, %.1f", two.p50, two.p99, two.then, one.p50, one.p99, one.then)
 	}

@@ -51,7 +51,20 @@ type simUser struct {
 	rtts    []time.Duration
 }
 
-type simCarrier struct{ *Conn }
+type simCarrier struct {
+	*Conn
+	cpu *simCPU
+}
+
+func (c simCarrier) Send(batch []wire.Record) error {
+	c.cpu.wait()
+	return c.Conn.Send(batch)
+}
+
+func (c simCarrier) Resume(batch []wire.Record) error {
+	c.cpu.wait()
+	return c.Conn.Resume(batch)
+}
 
 func (c simCarrier) Urge() { c.Conn.Urge() }
 
@@ -64,7 +77,7 @@ func (c simCarrier) Urgent() tunnel.Strand {
 
 func (c simCarrier) Sense() scheduler.Sense {
 	s := c.Stats()
-	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Known: s.Window > 0, Due: s.Due}
+	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Known: s.Window > 0, Lost: s.Lost, Due: s.Due}
 }
 
 type simSink struct {
@@ -156,7 +169,7 @@ func (w *simWorld) serve(s *tunnel.Session, i int, c *Conn) {
 	}
 	w.conns[i][side] = c
 	w.mu.Unlock()
-	w.wg.Go(func() { _ = s.Serve(w.ctx, info, simCarrier{c}) })
+	w.wg.Go(func() { _ = s.Serve(w.ctx, info, simCarrier{c, w.ups.net.cpus[side]}) })
 }
 
 func newSimWorld(t *testing.T, seed uint64, version uint16, specs ...simLine) *simWorld {

@@ -40,6 +40,7 @@ var (
 	linkBytes  = desc("link_bytes_total", "What the link has carried; up is from edge to cloud.", "peer", "link", "direction")
 	linkFlight = desc("link_in_flight_bytes", "Sent over the link and not acknowledged.", "peer", "link")
 	linkLosses = desc("link_losses_total", "Times that the link fell silent under way.", "peer", "link")
+	linkLost   = desc("link_packets_lost_total", "Packets sent from this end that the transport took for lost.", "peer", "link")
 	linkTier   = desc("link_tier", "Always 1; the label says what the link costs to use.", "peer", "link", "tier")
 	devBytes   = desc("interface_bytes_total", "What the kernel has counted on the link's interface, of all programs.", "peer", "link", "interface", "direction")
 	devPackets = desc("interface_packets_total", "The same in packets.", "peer", "link", "interface", "direction")
@@ -124,6 +125,7 @@ func (e emitter) link(peer string, l *admin.Link) {
 	e.counter(linkBytes, l.BytesDown, peer, l.Name, "down")
 	e.gauge(linkFlight, float64(l.InFlight), peer, l.Name)
 	e.counter(linkLosses, l.Losses, peer, l.Name)
+	e.counter(linkLost, l.PacketsLost, peer, l.Name)
 	e.counter(linkAgain, l.Reconnects, peer, l.Name)
 	lanes := map[string]float64{}
 	for _, n := range l.Lanes {

@@ -27,7 +27,7 @@ func sample() admin.Status {
 			Counters: map[string]uint64{"forged": 5},
 			Links: []admin.Link{{
 				Name: "lte", State: "suspect", Transport: "tcp", RTT: 51.5, MinRTT: 50, RateUp: 8, RateDown: 9,
-				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, Reconnects: 14, Tier: "standby", Lanes: []admin.Lane{{State: "up"}, {State: "down"}, {State: "up"}}, Quota: &admin.Quota{Bytes: 21, Used: 22, Allowed: 23},
+				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, PacketsLost: 15, Reconnects: 14, Tier: "standby", Lanes: []admin.Lane{{State: "up"}, {State: "down"}, {State: "up"}}, Quota: &admin.Quota{Bytes: 21, Used: 22, Allowed: 23},
 				Interface: "wwan0", Device: &admin.Device{BytesUp: 31, BytesDown: 32, ErrorsDown: 33, DropsUp: 34, PacketsDown: 35},
 			}},
 		}, {Key: "c2Vjb25k\xff", State: "down"}},
@@ -76,7 +76,7 @@ func TestDocumentBecomesMetrics(t *testing.T) {
 		`hawser_link_bytes_total{direction="up",link="lte",peer="vm"} 10`,
 		`hawser_link_bytes_total{direction="down",link="lte",peer="vm"} 11`,
 		`hawser_link_in_flight_bytes{link="lte",peer="vm"} 12`,
-		`hawser_link_losses_total{link="lte",peer="vm"} 13`, `hawser_link_reconnects_total{link="lte",peer="vm"} 14`,
+		`hawser_link_losses_total{link="lte",peer="vm"} 13`, `hawser_link_packets_lost_total{link="lte",peer="vm"} 15`, `hawser_link_reconnects_total{link="lte",peer="vm"} 14`,
 	} {
 		if !strings.Contains(got, want+"\n") {
 			t.Errorf("missing: %s", want)

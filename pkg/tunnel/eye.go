@@ -32,6 +32,9 @@ func (c *conn) look(now time.Time) {
 	} else if s.Progress != e.sense.Progress {
 		c.heard = now
 	}
+	if s.Lost > e.sense.Lost {
+		c.link.packetsLost += s.Lost - e.sense.Lost
+	}
 	e.sense, e.at = s, now
 	c.link.est.See(s.RTT)
 	if arrived := s.Arrived - e.base; arrived > e.sent {

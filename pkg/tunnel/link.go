@@ -33,6 +33,7 @@ type link struct {
 
 	sentBytes, gotBytes uint64
 	attaches, again     uint64 // connections made; bytes sent a second time here
+	packetsLost         uint64 // as the transport counts them
 	lastErr             error
 	meterUp, meterDown  meter
 }

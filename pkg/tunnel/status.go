@@ -20,6 +20,7 @@ type LinkStatus struct {
 	BytesSent   uint64 // on the link, headers included
 	BytesGot    uint64
 	BytesAgain  uint64 // payload that was sent on another link before
+	PacketsLost uint64 // as scheduler.Sense has it, of all connections
 	InFlight    int
 	Cap         int
 	Connections uint64 // made since the session began
@@ -59,7 +60,7 @@ func (l *link) snapshot(now time.Time) LinkStatus {
 		LinkInfo: info, State: l.health.State(), Since: l.health.Since(),
 		MinRTT: l.est.MinRTT(), SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(),
 		RateSent: l.meterUp.rate(now, l.sentBytes), RateGot: l.meterDown.rate(now, l.gotBytes),
-		BytesSent: l.sentBytes, BytesGot: l.gotBytes, BytesAgain: l.again,
+		BytesSent: l.sentBytes, BytesGot: l.gotBytes, BytesAgain: l.again, PacketsLost: l.packetsLost,
 		Cap: l.est.Cap(), Connections: l.attaches, Moves: l.health.Moves,
 	}
 	if l.conn != nil {
