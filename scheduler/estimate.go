@@ -84,6 +84,7 @@ type Estimator struct {
 	dueAt     time.Time     // when the queue was last drained for the transport's sake
 	far       int           // round trips in a row that it was far above the least
 	tremble   tremble
+	calm      calm
 	unrest    unrest
 	follower  Follower // works while the link is restless
 	short     short    // works otherwise
@@ -358,6 +359,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 		now = v.At
 	}
 	e.unrest.look(now, v, window)
+	e.calm.look(now, v, e.tremble.depth > 0 || e.unrest.restless(now))
 	e.sure.look(now, v, window, max(bwWindow, 10*e.srtt))
 	e.short.look(v)
 	switch {

@@ -22,6 +22,7 @@
 //     the short-term bounds do not follow less;
 //   - two lost packets in one round are never congestion: on a small window
 //     they would be more than any percentage;
+//   - on a steady path a queue ends Startup and tells the rate, see queue.go;
 //   - a path that has become much slower is believed earlier, see slump.go;
 //   - ProbeRTT ends after a round that has confirmed the least round trip: 200 ms
 //     with half of the path's product in flight cost 2 % of a link.
@@ -103,6 +104,7 @@ type Controller struct {
 	loss       lossRound
 	background background
 	slump      slump
+	standing   standing
 
 	// Bounds, section 2.9.
 	bwShort       float64 // math.Inf: none

@@ -5,7 +5,13 @@ package bbr
 func (c *Controller) updateModel() {
 	c.updateLatest()
 	c.updateRound()
-	if c.rs.rate > 0 && (c.rs.rate >= c.maxBW.max() || !c.rs.limited) {
+	c.standing.add(c.now, &c.rs, c.round.began, c.sampler.delivered, c.minRTT)
+	switch {
+	case c.standing.queued && c.full.reached:
+		if c.round.began {
+			c.maxBW.add(c.standing.last)
+		}
+	case c.rs.rate > 0 && (c.rs.rate >= c.maxBW.max() || !c.rs.limited):
 		c.maxBW.add(c.rs.rate) // 5.5.5
 	}
 	c.updateBackground()
@@ -15,6 +21,9 @@ func (c *Controller) updateModel() {
 	c.updateAggregation()
 	if !c.full.now && c.round.began && !c.rs.limited && c.rs.rate > 0 {
 		c.full.check(c.rs.rate)
+	}
+	if c.state == Startup && c.round.began && c.standing.queued && c.rs.rate < c.full.base*fullGrowth {
+		c.full.reached = true
 	}
 }
 

@@ -3,8 +3,9 @@ package bbr
 // State is what the controller tries out at present (5.3).
 //
 // Startup (5.3.1) doubles the rate each round until three rounds have brought
-// no quarter more, or until a full path shows by heavy loss. It is left for
-// Drain.
+// no quarter more, or until a full path shows by heavy loss or, where the caller says
+// that the path is steady, by a round without growth in which a queue has stood. It is
+// left for Drain.
 //
 // Drain (5.3.2) sends at half the rate until the queue that Startup built is
 // gone, that is, until no more is in flight than the path holds, or for three

@@ -40,6 +40,7 @@ type followed struct {
 	flow   *flow
 	e      scheduler.Estimator
 	origin time.Time
+	steady func() bool // nil: as the estimator has it
 
 	roundAt   time.Duration
 	roundFrom int64
@@ -68,6 +69,10 @@ func (g *followed) next() time.Duration {
 // settle tells the tunnel's estimator what pkg/tunnel would: what is in flight,
 // and that up to two batches wait where the window has room.
 func (g *followed) settle(now, rtt time.Duration, inFlight int) {
+	g.c.Steady(g.e.Steady())
+	if g.steady != nil {
+		g.c.Steady(g.steady())
+	}
 	if g.e.Urge() {
 		g.c.Restart()
 	}

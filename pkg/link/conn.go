@@ -88,6 +88,8 @@ type pipe interface {
 	pace(rate float64)
 	// urge has the congestion control look for more, as at the start.
 	urge()
+	// steady tells the congestion control whether the path is steady.
+	steady(yes bool)
 	// sample enters the transport's figures.
 	sample(*Stats)
 	// describe enters what the transport knows.
@@ -176,6 +178,11 @@ func (c *Conn) Pace(rate float64) { c.pipe.pace(rate) }
 // pass, as at the start of a connection. It must have a reason: the path is not
 // full.
 func (c *Conn) Urge() { c.pipe.urge() }
+
+// Steady tells the transport's congestion control whether the path is steady: its
+// round trips and its rate do not vary by themselves. QUIC's own takes it at first
+// that it is not; the kernel's makes nothing of it.
+func (c *Conn) Steady(yes bool) { c.pipe.steady(yes) }
 
 // Stats samples the connection's figures. It costs one system call on TCP.
 func (c *Conn) Stats() Stats {

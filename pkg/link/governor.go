@@ -35,6 +35,7 @@ type governor struct {
 	lostPackets atomic.Uint64 // packets declared lost; the library counts only for a controller of its own
 	limited     atomic.Bool
 	urged       atomic.Bool
+	isSteady    atomic.Bool
 }
 
 // newGovernor starts with packets of the given size and, unless it is 0, a
@@ -129,6 +130,7 @@ func (g *governor) marked() { g.controller.Marked(g.now) }
 // settle closes an event; rtt as in bbr.Controller.Settle.
 func (g *governor) settle(now, rtt time.Duration, inFlight int) {
 	g.now, g.open = now, false
+	g.controller.Steady(g.isSteady.Load())
 	if g.urged.Swap(false) {
 		g.controller.Restart()
 	}

@@ -102,6 +102,7 @@ func (p *quicPipe) govern(rtt time.Duration) {
 	g := newGovernor(time.Duration(monotime.Now()), int(p.conn.InitialPacketSize()), rtt)
 	if before := p.control.Load(); before != nil {
 		g.most.Store(before.most.Load())
+		g.isSteady.Store(before.isSteady.Load())
 		g.lostPackets.Store(before.lostPackets.Load())
 	}
 	p.control.Store(g)
@@ -134,6 +135,8 @@ func (p *quicPipe) close(reason error) {
 }
 
 func (p *quicPipe) pace(rate float64) { p.control.Load().limit(rate) }
+
+func (p *quicPipe) steady(yes bool) { p.control.Load().isSteady.Store(yes) }
 
 func (p *quicPipe) urge() { p.control.Load().urge() }
 

@@ -304,6 +304,9 @@ func (p *tcpPipe) urge() {
 	_ = p.raw.Control(func(fd uintptr) { restart(int(fd)) })
 }
 
+// steady is nothing to the kernel's BBR.
+func (p *tcpPipe) steady(bool) {}
+
 // restart lets BBR begin again, if it is BBR that governs.
 func restart(fd int) {
 	if name, _ := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION); name != congestionControl {

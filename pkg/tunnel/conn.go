@@ -56,6 +56,10 @@ type UrgentCarrier interface {
 // congestion control lets pass, as at the start of a connection.
 type Urger interface{ Urge() }
 
+// Steadier is a Carrier whose congestion control wants to know whether its path is
+// steady (scheduler.Estimator.Steady); until Steady is called it takes it that it is not.
+type Steadier interface{ Steady(yes bool) }
+
 // conn is one connection of a link. The loop owns all fields.
 type conn struct {
 	link      *link
@@ -75,6 +79,7 @@ type conn struct {
 	inFlight int
 	rate     rateState
 	paced    float64 // what the transport was last asked
+	steady   bool    // what it was last told
 	eye      eye
 	handed   int // bytes of bodies in batches at the writers
 
@@ -154,6 +159,12 @@ const recordOverhead = 4 + 16
 func (c *conn) pace() {
 	if u, ok := c.carrier.(Urger); ok && c.link.est.Urge() {
 		u.Urge()
+	}
+	if yes := c.link.est.Steady(); yes != c.steady {
+		c.steady = yes
+		if t, ok := c.carrier.(Steadier); ok {
+			t.Steady(yes)
+		}
 	}
 	want := c.link.est.Pace()
 	if want > c.paced*0.95 && want < c.paced*1.05 || want == c.paced {
