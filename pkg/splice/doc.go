@@ -47,7 +47,8 @@
 // Open flows are offered to a Shunt (the kernel), which translates their everyday
 // segments. The table keeps the flow: it is asked for what the Shunt does not take,
 // learns from it what has passed (Trace) before it answers, resets or forgets a
-// flow, tells it of what the table has passed itself (Tell), and takes the flow back at a reset and at the second FIN.
+// flow, tells it of what the table has passed itself (Tell), and takes the flow back
+// at a reset and at the second FIN.
 //
 // # Checksums
 //
