@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type sessions struct {
 
 	mu      sync.Mutex
 	byEdge  map[[32]byte]*held
+	rivals  map[[32]byte]*rivals // of the edges that have had a session
 	stopped bool
 	wg      sync.WaitGroup
 }
@@ -44,6 +46,7 @@ type held struct {
 	session *tunnel.Session
 	cancel  context.CancelCauseFunc
 	since   time.Time
+	from    netip.AddrPort // of its first link
 	version uint16
 }
 
@@ -53,7 +56,7 @@ var (
 )
 
 func newSessions(cfg *config.Cloud, budget *tunnel.Budget, log *slog.Logger) *sessions {
-	return &sessions{cfg: cfg, log: log, budget: budget, byEdge: map[[32]byte]*held{}, quiet: newQuiet(log)}
+	return &sessions{cfg: cfg, log: log, budget: budget, byEdge: map[[32]byte]*held{}, rivals: map[[32]byte]*rivals{}, quiet: newQuiet(log)}
 }
 
 // Admit implements link.Admitter.
@@ -75,10 +78,13 @@ func (s *sessions) Admit(r link.Request) (link.Admission, error) {
 		return link.Admission{}, &link.Refusal{Status: wire.StatusNoSession}
 	default:
 		if h != nil {
+			if refusal := s.rivals[r.Key].refuse(time.Since(h.since), h.from, r.Remote); refusal != nil {
+				return link.Admission{}, refusal
+			}
 			h.cancel(errReplaced)
 		}
 		var err error
-		if h, err = s.begin(edge, r.Hello.Session); err != nil {
+		if h, err = s.begin(edge, r.Hello.Session, r.Remote); err != nil {
 			return link.Admission{}, err
 		}
 	}
@@ -98,9 +104,12 @@ func (s *sessions) find(key [32]byte) (config.Client, bool) {
 }
 
 // begin makes the edge's session. The caller holds mu.
-func (s *sessions) begin(edge config.Client, id [16]byte) (*held, error) {
+func (s *sessions) begin(edge config.Client, id [16]byte, from netip.AddrPort) (*held, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	h := &held{edge: edge, id: id, cancel: cancel, since: time.Now()}
+	h := &held{edge: edge, id: id, cancel: cancel, since: time.Now(), from: from}
+	if s.rivals[edge.Key] == nil {
+		s.rivals[edge.Key] = &rivals{}
+	}
 	if _, err := io.ReadFull(rand.Reader, h.secret[:]); err != nil {
 		return nil, err
 	}

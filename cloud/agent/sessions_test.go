@@ -69,6 +69,42 @@ func TestAdmit(t *testing.T) {
 	})
 }
 
+// TestSameKeyTwice: two boxes with the same key do not end each other's sessions
+// a hundred times a second, and are told what is wrong. A box that is started
+// anew, however often, has its session within seconds.
+func TestSameKeyTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSessions()
+		defer s.stop()
+		begun, refused := 0, ""
+		for n := range 1200 { // for two minutes
+			_, err := s.Admit(hello(1, byte(n), false))
+			var refusal *link.Refusal
+			switch {
+			case err == nil:
+				begun++
+			case errors.As(err, &refusal) && refusal.Status == wire.StatusBusy:
+				refused = refusal.Error()
+			default:
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if begun < 10 || begun > 20 || !strings.Contains(refused, "the same key") || strings.Contains(refused, "\n") {
+			t.Errorf("%d sessions in two minutes, refused with %q", begun, refused)
+		}
+		if _, err := s.Admit(hello(2, 1, false)); err != nil {
+			t.Errorf("another edge: %v", err)
+		}
+		time.Sleep(rivalSettled)
+		for n := range rivalMost {
+			if _, err := s.Admit(hello(1, byte(200+n), false)); err != nil {
+				t.Errorf("start %d of a box whose session has stood: %v", n, err)
+			}
+		}
+	})
+}
+
 // TestSessionExpires: a session without links ends and is no longer known.
 func TestSessionExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"hawser/pkg/admin"
 	"hawser/pkg/box"
 	"hawser/pkg/identity"
-	"hawser/pkg/wire"
 )
 
 // status is the document behind the control socket.
@@ -23,7 +22,7 @@ func (a *agent) status() admin.Status {
 	if t, since := a.tunnels.current(); t != nil {
 		if st, ok := t.Status(); ok {
 			session = box.Session(st, true)
-			session.Since, session.Protocol = since, wire.VersionMax
+			session.Since, session.Protocol = since, a.tunnels.protocol()
 		}
 	}
 	session.Key = identity.EncodePublic(a.cfg.Cloud.Key)

@@ -42,6 +42,7 @@ type term struct {
 	id      [16]byte
 	session *tunnel.Session // nil until the first link is connected
 	since   time.Time       // when it was made
+	version uint16          // of the protocol, that the cloud chose
 }
 
 // newTerm draws a session ID.
@@ -85,7 +86,7 @@ func (t *tunnels) join(tm *term, w wire.Welcome) *tunnel.Session {
 	}
 	if tm.session == nil {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		tm.since = time.Now()
+		tm.since, tm.version = time.Now(), w.Version
 		tm.session = tunnel.New(tunnel.Config{
 			Peer: peerName(w), Edge: true, Secret: w.Secret[:], Sink: t.sink,
 			Budget: t.budget, Silent: t.silent, Mute: t.mute, Log: t.log, Kinds: t.kinds,
@@ -135,6 +136,13 @@ func (t *tunnels) current() (*tunnel.Session, time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.term.session, t.term.since
+}
+
+// protocol is the version that the present session's cloud has chosen.
+func (t *tunnels) protocol() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int(t.term.version)
 }
 
 // all yields every lane of every uplink.

@@ -177,13 +177,23 @@ func TestLinksShareASession(t *testing.T) {
 	}
 	r.eventually("a session", func() bool { s, since := r.tunnels.current(); return s != nil && !since.IsZero() })
 	first, _ := r.tunnels.current()
-	r.dropAll(2)
-	r.eventually("both links again", func() bool { return len(r.admitted()) >= 4 })
-	for _, again := range r.admitted()[2:] {
-		if !again.Resume || again.Session != h[0].Session {
-			t.Errorf("a lost link asks for %+v", again)
-		}
+	if v := r.tunnels.protocol(); v != wire.VersionMax {
+		t.Errorf("the status says protocol %d", v)
 	}
+	r.dropAll(2)
+	// On a busy machine attempts from before the session may still arrive.
+	again := func() (resumed int) {
+		for _, hello := range r.admitted() {
+			if hello.Session != h[0].Session {
+				t.Errorf("a lost link asks for %+v", hello)
+			}
+			if hello.Resume {
+				resumed++
+			}
+		}
+		return resumed
+	}
+	r.eventually("both links again", func() bool { return again() >= 2 })
 	r.answer(wire.StatusNoSession)
 	r.dropAll(2)
 	r.eventually("the session given up", func() bool { s, _ := r.tunnels.current(); return s != first })

@@ -48,6 +48,9 @@ func Call(ctx context.Context, path, request string) (json.RawMessage, error) {
 	// not the failed write.
 	_, writeErr := io.WriteString(conn, request+"\n")
 	line, readErr := io.ReadAll(io.LimitReader(conn, MaxReply+1))
+	if len(line) == 0 && ctx.Err() != nil {
+		return nil, fmt.Errorf("the agent on %s gives no reply in time: it hangs, or the machine is overloaded (%w)", path, ctx.Err())
+	}
 	if len(line) == 0 {
 		return nil, fmt.Errorf("the agent on %s gives no reply: %w", path, errors.Join(ctx.Err(), writeErr, readErr, io.ErrUnexpectedEOF))
 	}

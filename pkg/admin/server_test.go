@@ -280,6 +280,23 @@ func TestBadServer(t *testing.T) {
 	}
 }
 
+// TestHungServer: an agent that does not answer is one clear line, too.
+func TestHungServer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path) // the kernel accepts, nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err = Fetch(ctx, path)
+	want := "the agent on " + path + " gives no reply in time: it hangs, or the machine is overloaded (context deadline exceeded)"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func answerOnce(l net.Listener, answer string) {
 	conn, err := l.Accept()
 	if err != nil {
