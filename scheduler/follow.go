@@ -89,6 +89,7 @@ type Follower struct {
 	looks, fills int // looks, and those that found the window full
 	waits        int // those in which much waited at the transport
 	peak         int // most that flew
+	flew         int // the same of the transport's own count
 	limited      int // rounds in a row in which the transport held the link
 	patience     int // rounds that it may still hold this search
 	skip         int // rounds that say nothing
@@ -126,6 +127,9 @@ func (f *Follower) mid() time.Duration {
 // queued reports whether as long a queue shows as is wanted, or a longer one.
 func (f *Follower) queued() bool { return f.path > f.base+f.mid() }
 
+// tooLong reports whether a queue shows that is longer than one that varies a little.
+func (f *Follower) tooLong() bool { return f.path-f.base > f.mid()*3/2+slackMin/2 }
+
 // begin starts with a rate and a least round trip that are known so far, and with
 // a round that measures the latter anew: a search follows.
 func (f *Follower) begin(now time.Time, v View, window int, rate float64, base time.Duration) {
@@ -142,7 +146,7 @@ func (f *Follower) begin(now time.Time, v View, window int, rate float64, base t
 // open starts a round.
 func (f *Follower) open(now time.Time) {
 	f.at, f.from, f.least = now, f.seen, 0
-	f.looks, f.fills, f.waits, f.peak = 0, 0, 0, 0
+	f.looks, f.fills, f.waits, f.peak, f.flew = 0, 0, 0, 0, 0
 }
 
 // Look takes in one look. Looks may come at any time.
@@ -167,7 +171,7 @@ func (f *Follower) Look(now time.Time, v View) {
 	if v.waiting() > max(waitMost, v.Flying/8) {
 		f.waits++
 	}
-	f.peak = max(f.peak, v.Flying)
+	f.peak, f.flew = max(f.peak, v.Flying), max(f.flew, v.InFlight)
 	if v.Delivered <= f.seen {
 		return
 	}
@@ -230,9 +234,16 @@ func (f *Follower) close(now time.Time) {
 		// It had too little to do, or the transport holds it: a window that is far
 		// from full would not tell when that changes.
 		f.window = max(min(f.window, unusedMost*float64(f.peak)), startCap)
-		if held && !f.finding && !f.queued() {
+		switch {
+		case held && !f.finding && !f.queued():
 			f.weighing = false
 			f.seek(r)
+		case held && f.tooLong() && float64(f.flew) > f.fill(r):
+			// The transport's own window makes a queue, or the path has become longer:
+			// which of them, shows when it is this window that holds the link.
+			f.finding, f.weighing = false, false
+			f.tooMuch(now, r)
+			f.window = max(f.window, capFloor)
 		}
 		return
 	case f.weighing && !f.steady():
@@ -248,11 +259,10 @@ func (f *Follower) close(now time.Time) {
 		r = max(r, f.rate) // it had too little to do at times, and tells no lower rate
 	}
 	mid := f.mid()
-	queue := f.path - f.base
 	switch {
-	case queue > mid*3/2+slackMin/2:
+	case f.tooLong():
 		f.tooMuch(now, r)
-	case queue > mid/2:
+	case f.path-f.base > mid/2:
 		f.over = false
 		if !f.stop() {
 			f.hold(now, r, held)
