@@ -105,7 +105,7 @@ bench-fairness: setup build ## how users share the pair's uplinks: equal ones, w
 
 .PHONY: bpf
 bpf: ## the BPF programs from their C sources; needs clang, llvm and libbpf-dev, the results are committed
-	$(GO) generate ./pkg/shield ./pkg/shunt
+	$(GO) generate ./pkg/shield ./pkg/shunt ./pkg/resume
 
 microbench: ## Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)

@@ -24,6 +24,7 @@ import (
 	"hawser/pkg/identity"
 	"hawser/pkg/link"
 	"hawser/pkg/metrics"
+	"hawser/pkg/resume"
 	"hawser/pkg/tunnel"
 )
 
@@ -40,6 +41,7 @@ type agent struct {
 	sessions *sessions
 	budget   *tunnel.Budget
 	counters link.Counters
+	windows  *resume.Windows
 	control  *admin.Server
 	metrics  *metrics.Server
 }
@@ -55,6 +57,8 @@ func Run(ctx context.Context, cfg *config.Cloud, id identity.Key, log *slog.Logg
 	if err := box.TryCard(cfg.Card); err != nil {
 		return err
 	}
+	a.windows = box.Windows(log)
+	defer a.windows.Close()
 	if err := a.listen(ctx); err != nil {
 		return err
 	}
@@ -86,7 +90,7 @@ func (a *agent) listen(ctx context.Context) error {
 	}
 	a.listener, err = link.Listen(ctx, link.ListenOptions{
 		Address: a.cfg.Listen.String(), Name: hostName(), Certificate: certificate, PeerKey: identity.PeerKey,
-		Admitter: a.sessions, Counters: &a.counters, Failed: a.sessions.failed,
+		Admitter: a.sessions, Counters: &a.counters, Windows: a.windows, Failed: a.sessions.failed,
 	})
 	return err
 }

@@ -24,6 +24,7 @@ import (
 	"hawser/pkg/link"
 	"hawser/pkg/metrics"
 	"hawser/pkg/policy"
+	"hawser/pkg/resume"
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
@@ -46,6 +47,7 @@ type agent struct {
 	quotas   *quotas
 	budget   *tunnel.Budget
 	counters link.Counters
+	windows  *resume.Windows
 	control  *admin.Server
 	metrics  *metrics.Server
 }
@@ -65,6 +67,8 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 	if a.plan, err = plan(cfg); err != nil {
 		return err
 	}
+	a.windows = box.Windows(log)
+	defer a.windows.Close()
 	if err := a.makeTunnels(); err != nil {
 		return err
 	}
@@ -136,7 +140,7 @@ func (a *agent) dialer(i int, index uint16, r netns.LinkRoute) (*link.Dialer, er
 	return link.NewDialer(link.DialerOptions{
 		Link: r.Name, Index: index, Remote: r.Cloud, Interface: r.Interface, Mark: netns.BypassMark,
 		Transport:   link.Transport(a.cfg.Links[i].Transport.String()),
-		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters,
+		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters, Windows: a.windows,
 	})
 }
 

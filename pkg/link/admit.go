@@ -180,7 +180,12 @@ func (in *tcpIncoming) drop()                  { _ = in.conn.Close() }
 
 func (in *tcpIncoming) secure(ctx context.Context, o *ListenOptions) (*secured, error) {
 	v := &verdict{peerKey: o.PeerKey}
-	s, err := secureTCP(ctx, in.conn, tls.Server, v.config(o.Certificate))
+	p, err := newTCPPipe(in.conn, o.Windows, addrPort(in.conn.LocalAddr()).Port())
+	if err != nil {
+		in.drop()
+		return nil, err
+	}
+	s, err := secureTCP(ctx, p, tls.Server, v.config(o.Certificate))
 	if err != nil {
 		if v.err != nil {
 			in.linger()

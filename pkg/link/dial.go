@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hawser/pkg/resume"
 	"hawser/pkg/wire"
 )
 
@@ -31,6 +32,7 @@ type DialerOptions struct {
 	PeerKey     func(raw [][]byte) ([32]byte, error) // reads the key out of the cloud's certificates (DER)
 	CloudKey    [32]byte                             // the only key that is accepted
 	Counters    *Counters                            // nil for counters of its own
+	Windows     *resume.Windows                      // what TCP connections begin with; nil: with what the kernel gives them
 
 	packets func(context.Context) (net.PacketConn, error) // QUIC's socket; nil is UDP; tests change it
 }
@@ -169,7 +171,12 @@ func (d *Dialer) connectTCP(ctx context.Context, v *verdict) (*secured, string, 
 		}
 		return nil, StepConnect, plainError(err)
 	}
-	s, err := secureTCP(ctx, conn.(*net.TCPConn), tls.Client, v.config(d.options.Certificate))
+	p, err := newTCPPipe(conn.(*net.TCPConn), d.options.Windows, d.options.Remote.Port())
+	if err != nil {
+		_ = conn.Close()
+		return nil, StepTLS, err
+	}
+	s, err := secureTCP(ctx, p, tls.Client, v.config(d.options.Certificate))
 	if err != nil {
 		_ = conn.Close()
 		return nil, StepTLS, v.explain(err, rejectsUs(err), cloudRejects)
@@ -178,13 +185,9 @@ func (d *Dialer) connectTCP(ctx context.Context, v *verdict) (*secured, string, 
 	return s, "", nil
 }
 
-// secureTCP runs TLS as either end. On failure conn is still the caller's.
-func secureTCP(ctx context.Context, conn *net.TCPConn, end func(net.Conn, *tls.Config) *tls.Conn, config *tls.Config) (*secured, error) {
-	p, err := newTCPPipe(conn)
-	if err != nil {
-		return nil, err
-	}
-	stream := end(&boundedConn{Conn: conn}, config)
+// secureTCP runs TLS as either end. On failure p is still the caller's.
+func secureTCP(ctx context.Context, p *tcpPipe, end func(net.Conn, *tls.Config) *tls.Conn, config *tls.Config) (*secured, error) {
+	stream := end(&boundedConn{Conn: p.conn}, config)
 	if err := stream.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hawser/pkg/places"
+	"hawser/pkg/resume"
 	"hawser/pkg/wire"
 )
 
@@ -53,7 +54,8 @@ type ListenOptions struct {
 	MaxHandshakes int           // under way at once; 0 is 256
 	MaxPerSource  int           // the same per IPv4 address or IPv6 /64; 0 is 32
 
-	Counters *Counters // nil for counters of its own
+	Counters *Counters       // nil for counters of its own
+	Windows  *resume.Windows // what TCP connections begin with; nil: with what the kernel gives them
 	// Failed is told of each handshake that failed, refusals included; nil
 	// ignores them. Strangers can make it called at will: limit what is logged.
 	Failed func(*StepError)

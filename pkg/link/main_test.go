@@ -260,7 +260,7 @@ func rawPair(t testing.TB, a, b *net.TCPConn, counters *Counters) (*Conn, *Conn)
 
 func rawConn(t testing.TB, c *net.TCPConn, out, in byte, counters *Counters) *Conn {
 	t.Helper()
-	p, err := newTCPPipe(c)
+	p, err := newTCPPipe(c, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"hawser/pkg/bbr"
 	"hawser/pkg/nonblock"
 	"hawser/pkg/park"
+	"hawser/pkg/resume"
 	"io"
 	"math"
 	"net"
@@ -119,6 +120,7 @@ type tcpPipe struct {
 	// started says that BBR has found out what the path carries: see quicken.
 	started atomic.Bool
 	renewal renewal
+	recalls recalling
 
 	// The writer's: the arguments and the result of writeOnce.
 	out       [][]byte
@@ -139,13 +141,14 @@ type tcpPipe struct {
 	readOnce func(fd uintptr) bool
 }
 
-func newTCPPipe(conn *net.TCPConn) (*tcpPipe, error) {
+func newTCPPipe(conn *net.TCPConn, w *resume.Windows, port uint16) (*tcpPipe, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	p := &tcpPipe{conn: conn, raw: raw}
 	p.renewal.born = time.Now()
+	p.recalls.windows, p.recalls.port = w, port
 	p.readOnce, p.writeOnce, p.tryOnce = p.read, p.write, p.tryWrite
 	return p, nil
 }
@@ -381,6 +384,7 @@ func (p *tcpPipe) sample(s *Stats) {
 			s.fromKernel(&info)
 			p.quicken(int(fd), &info)
 			s.Due = p.renewal.look(int(fd), &info)
+			p.recalls.look(p, int(fd), &info)
 		}
 	})
 }

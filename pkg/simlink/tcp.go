@@ -43,6 +43,7 @@ type TCP struct {
 	least    time.Duration // round trip that was ever seen
 	born     time.Time
 	renewal  control.Renewal
+	recall   *control.Recall // nil: none
 	waking   bool
 	rto      int // number of the newest timer
 	backoff  int
@@ -141,6 +142,14 @@ func (t *TCP) Urge() {
 	t.begin()
 }
 
+// Resume begins with what earlier connections of the path have found, and tells
+// what this one finds.
+func (t *TCP) Resume(r *control.Recall) {
+	t.recall = r
+	t.ctl.cwnd = max(firstSegs, r.Packets(t.events.now, segment)) * segment
+	t.begin()
+}
+
 // begin has BBR begin, or begin again.
 func (t *TCP) begin() { t.ctl.begin(t.events.now, t.srtt, t.least, t.sure) }
 
@@ -150,6 +159,9 @@ func (t *TCP) Sense() scheduler.Sense {
 	due, renew := t.renewal.Look(t.events.now.Sub(t.born), t.srtt, t.least, t.flying/segment)
 	if renew {
 		t.begin()
+	}
+	if t.recall != nil {
+		t.recall.Note(t.events.now, t.ctl.bw.most(), t.least)
 	}
 	return scheduler.Sense{
 		Due:   due,

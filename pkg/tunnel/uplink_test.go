@@ -3,6 +3,7 @@ package tunnel
 import (
 	"time"
 
+	"hawser/pkg/bbr"
 	"hawser/pkg/simlink"
 )
 
@@ -19,6 +20,7 @@ type simUplink struct {
 	since  time.Time // the race began then; zero: none is on
 	turn   int       // of races; what belongs to earlier ones is over
 	tcp    [2]*simlink.TCP
+	recall [2]bbr.Recall
 	made   int    // connections
 	again  uint64 // bytes that the cloud's earlier ones sent once more
 }
@@ -135,6 +137,7 @@ func (u *simUplink) connect() {
 	u.tcp = [2]*simlink.TCP{m.NewTCP(l[0], l[1]), m.NewTCP(l[1], l[0])}
 	var ends [2]Carrier
 	for i, t := range u.tcp {
+		t.Resume(&u.recall[i])
 		t.Unsent = max(t.Unsent, u.v.unsent)
 		ends[i] = lineCarrier{simCarrier{rtt: l[0].Delay + l[1].Delay}, t, u.v.blind}
 	}
