@@ -31,10 +31,11 @@ type tunnels struct {
 
 	deadSince atomic.Int64 // Unix time in ns when the last link fell silent; 0 while one speaks
 
-	mu     sync.Mutex
-	term   *term
-	cancel context.CancelCauseFunc // of the running session
-	wg     sync.WaitGroup
+	mu      sync.Mutex
+	term    *term
+	cancel  context.CancelCauseFunc // of the running session
+	stopped bool                    // run ends: there are no more sessions
+	wg      sync.WaitGroup
 }
 
 // term is one session's life, from the choice of its ID on.
@@ -61,6 +62,7 @@ func (t *tunnels) run(ctx context.Context) {
 	}
 	<-ctx.Done()
 	t.mu.Lock()
+	t.stopped = true
 	if t.cancel != nil {
 		t.cancel(context.Cause(ctx))
 	}
@@ -77,11 +79,11 @@ func (t *tunnels) hello() (*term, wire.Hello) {
 }
 
 // join returns the term's session and makes it when w is the first welcome.
-// It returns nil when the term is over.
+// It returns nil when the term is over, or run ends.
 func (t *tunnels) join(tm *term, w wire.Welcome) *tunnel.Session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if tm != t.term {
+	if tm != t.term || t.stopped {
 		return nil
 	}
 	if tm.session == nil {

@@ -182,18 +182,19 @@ func TestLinksShareASession(t *testing.T) {
 	}
 	r.dropAll(2)
 	// On a busy machine attempts from before the session may still arrive.
-	again := func() (resumed int) {
+	again := func() bool {
+		resumed := map[uint16]bool{}
 		for _, hello := range r.admitted() {
 			if hello.Session != h[0].Session {
 				t.Errorf("a lost link asks for %+v", hello)
 			}
 			if hello.Resume {
-				resumed++
+				resumed[hello.Link] = true
 			}
 		}
-		return resumed
+		return len(resumed) == 2 && r.tunnels.uplinks[0].serves.Load() == 1 && r.tunnels.uplinks[1].serves.Load() == 1
 	}
-	r.eventually("both links again", func() bool { return again() >= 2 })
+	r.eventually("both links again", again)
 	r.answer(wire.StatusNoSession)
 	r.dropAll(2)
 	r.eventually("the session given up", func() bool { s, _ := r.tunnels.current(); return s != first })
@@ -204,6 +205,20 @@ func TestLinksShareASession(t *testing.T) {
 		last := r.admitted()
 		return last[len(last)-1].Session != h[0].Session
 	})
+}
+
+// TestNoSessionAtTheEnd: a link that connects at the moment in which the edge is
+// told to stop makes no session, which nobody would end.
+func TestNoSessionAtTheEnd(t *testing.T) {
+	r := newRig(t, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.tunnels.run(ctx)
+	if r.tunnels.join(r.tunnels.term, wire.Welcome{}) != nil {
+		t.Error("a session was made")
+		r.tunnels.cancel(nil)
+		r.tunnels.wg.Wait()
+	}
 }
 
 // TestSilentLinkIsRaced: a link that falls silent gets another connection,
@@ -261,11 +276,16 @@ func TestLostLinkIsReplaced(t *testing.T) {
 			return r.attempt.Load() >= before+3
 		})
 	}
-	lose()
-	before := len(r.admitted())
-	r.tunnels.silent(0, false)
-	dead.Store(false)
-	r.eventually("another connection", func() bool { return len(r.admitted()) > before })
+	r.eventually("another connection", func() bool {
+		lose() // once more: if the session found the link up meanwhile, the last race was a young one
+		before := len(r.admitted())
+		r.tunnels.silent(0, false)
+		dead.Store(false)
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end) && len(r.admitted()) == before; {
+			time.Sleep(10 * time.Millisecond)
+		}
+		return len(r.admitted()) > before
+	})
 	r.eventually("the end of the old one", func() bool { return u.serves.Load() == 1 })
 	lose()
 	r.tunnels.silent(0, false)
