@@ -54,6 +54,7 @@ func TestResume(t *testing.T) {
 
 // windows are those of the two ends of a fresh connection.
 func windows(t *testing.T, l net.Listener, dial string) (dialled, accepted uint32) {
+	t.Helper()
 	c, err := net.Dial("tcp", dial)
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +69,7 @@ func windows(t *testing.T, l net.Listener, dial string) (dialled, accepted uint3
 }
 
 func window(t *testing.T, c net.Conn) (n uint32) {
+	t.Helper()
 	raw, err := c.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)

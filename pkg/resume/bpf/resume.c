@@ -10,7 +10,7 @@
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
-#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_helpers.h>
 
 #define AF_INET 2
 #define AF_INET6 10
