@@ -58,9 +58,8 @@ type Conn struct {
 	wanted     bool // Watch was called before up; guarded by keeper.mu
 	dialed     bool
 	gone       bool  // Close or Abort was called
-	grown      int32 // bytes of the receive buffer beyond Options.Buffer
+	grown      int32 // bytes of both buffers beyond what they began with
 	unmoderate int32 // bytes read since the receive buffer was last tuned
-	place      int32 // in growth.all; guarded by its mu
 }
 
 // tools are what a call hands to netstack. In a Conn they would rest most of the
@@ -299,7 +298,6 @@ func (c *Conn) writev(t *tools, bufs [][]byte) (int, error) {
 	c.stack.out.hold()
 	defer c.stack.out.flush()
 	done := 0
-	c.squeeze()
 	for t.from.Len() > 0 {
 		c.begin(party.Writable)
 		n, err := c.ep.Write(&t.from, tcpip.WriteOptions{Atomic: true})

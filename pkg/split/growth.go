@@ -13,44 +13,35 @@ const (
 	// keepUpTime is how long as much as a small buffer holds may take to pass for
 	// the buffer to double: whoever takes longer would only keep more.
 	keepUpTime = time.Second
-	// growUpTime is the age of a connection from which it may have more than a part of
-	// what is for all: by then those stand still that nobody reads from.
-	growUpTime = 4 * time.Second
 )
 
 // growth bounds what the buffers of a stack's connections take all together:
 // netstack bounds each for itself, and a thousand downloads at once would take
-// a gigabyte, ten thousand that nobody reads from as much. What they hold may be twice
-// `most`, and leastBuffer for each, but half of that is for connections of some age
-// that keep up: many that nobody reads from take what there is as they come. A buffer
-// begins with a part of what is left, with Options.Buffer at most and leastBuffer at
-// least, and grows by such parts while it is used. One that is beyond its part and does
-// not keep up takes no more until it has sent. Beyond Options.Buffer receive buffers
-// grow while what they have grown by is below `most`, too.
+// a gigabyte, ten thousand that nobody reads from as much. A connection begins
+// with its part of twice `most` in each direction, with Options.Buffer at most
+// and leastBuffer at least. What buffers grow by beyond that is counted: up to
+// Options.Buffer they grow while it is below four times `most`, further while it
+// is below `most`.
 type growth struct {
 	most  int64        // bytes, Options.MaxGrowth
 	conns atomic.Int64 // connections that netstack has
 	taken atomic.Int64 // bytes
-	holdings
 }
 
 // allows says whether a buffer may grow beyond Options.Buffer: by up to
 // Options.MaxBuffer, then.
-func (g *growth) allows() bool { return g.taken.Load() < g.most && g.sum() < 2*g.most }
+func (g *growth) allows() bool { return g.taken.Load() < g.most }
 
-// share is what one of many may have, in bytes.
-func (g *growth) share() int {
-	return int(max((g.most-g.sum())/max(g.parts(), g.conns.Load()/4), leastBuffer))
+// allowsSmall is the same for a buffer below Options.Buffer.
+func (g *growth) allowsSmall() bool { return g.taken.Load() < 4*g.most }
+
+// start is what one of n connections begins with: Options.Buffer or less.
+func (g *growth) start(n int64, buffer int) int {
+	return fitting(int(min(max(2*g.most/n, leastBuffer), int64(buffer))), buffer)
 }
 
-// parts is into how many what is left is divided.
-func (g *growth) parts() int64 { return min(max(g.conns.Load(), 4), shares) }
-
-// scarce says that more is held than is for all.
-func (g *growth) scarce() bool { return g.sum() > g.most }
-
-// next is what the next connection begins with: Options.Buffer or less.
-func (g *growth) next(buffer int) int { return fitting(min(g.share(), buffer), buffer) }
+// next is what the next connection begins with.
+func (g *growth) next(buffer int) int { return g.start(g.conns.Load()+1, buffer) }
 
 // ladder is what receive buffers may begin with, in bytes: from leastBuffer on by a
 // third or a half more each, and the whole one. netstack gives those of clients'
@@ -91,7 +82,7 @@ type rooms struct{ in, out int }
 // the window that was offered first, so that one below that would stay as it is;
 // these double while as much as they hold passes in keepUpTime.
 type small struct {
-	born    uint32 // in milliseconds of the stack's clock
+	start   int32 // bytes, of both
 	in, out room
 }
 
@@ -100,7 +91,6 @@ type room struct {
 	size   int32
 	passed int32  // bytes since then
 	since  uint32 // when it was last looked at, in milliseconds of the stack's clock
-	proven bool   // as much as it holds has passed in keepUpTime then
 }
 
 // furnish counts one more connection and gives its endpoint the buffers; adopt
@@ -109,10 +99,8 @@ type room struct {
 // lock may be held: netstack takes the endpoint's, and whoever sends with that one asks
 // for the keeper's.
 func (g *growth) furnish(ep tcpip.Endpoint, buffer int, dialed bool) rooms {
-	g.conns.Add(1)
-	n := g.next(buffer)
+	n := g.start(g.conns.Add(1), buffer)
 	r := rooms{in: n, out: n}
-	g.given.Add(int64(n)) // data waits on one side, if it does
 	switch o := ep.SocketOptions(); {
 	case !dialed:
 		r.in = int(o.GetReceiveBufferSize())
@@ -131,12 +119,11 @@ func (c *Conn) adopt(ep tcpip.Endpoint, r rooms) {
 	if buffer := c.stack.opts.Buffer; r.in < buffer || r.out < buffer {
 		now := c.stack.millis()
 		c.small = &small{
-			born: now,
-			in:   room{size: int32(r.in), since: now},
-			out:  room{size: int32(r.out), since: now},
+			start: int32(r.in + r.out),
+			in:    room{size: int32(r.in), since: now},
+			out:   room{size: int32(r.out), since: now},
 		}
 	}
-	c.stack.growth.add(c)
 	c.counted.Store(true)
 	c.up.Store(true)
 }
@@ -152,7 +139,6 @@ func (c *Conn) strip() {
 func (c *Conn) uncount() {
 	if c.counted.Swap(false) {
 		c.stack.growth.conns.Add(-1)
-		c.stack.growth.remove(c)
 	}
 }
 
@@ -181,69 +167,40 @@ func (c *Conn) moderate(n int) {
 
 // sent lets a small send buffer grow; n bytes more were written.
 func (c *Conn) sent(n int) {
-	if c.small == nil {
-		return
-	}
-	if !c.small.out.proven {
-		c.stack.growth.given.Add(int64(n)) // it may be what comes to rest
-	}
-	if c.double(&c.small.out, n, c.stack.opts.MaxBuffer) {
+	if c.small != nil && c.double(&c.small.out, n, c.stack.opts.MaxBuffer) {
 		c.ep.SocketOptions().SetSendBufferSize(int64(c.small.out.size), false)
-	}
-}
-
-// squeeze takes from a send buffer what is beyond its share where little is left and it
-// does not keep up. What is in it stays, and netstack says when there is room again.
-func (c *Conn) squeeze() {
-	g := &c.stack.growth
-	if !g.scarce() {
-		return
-	}
-	now := c.stack.millis()
-	if c.small == nil {
-		in := room{size: int32(c.stack.opts.Buffer) + c.grown, since: now, proven: true}
-		out := in
-		out.size = int32(c.ep.SocketOptions().GetSendBufferSize()) // netstack tunes it
-		c.small = &small{born: now, in: in, out: out}
-	}
-	r := &c.small.out
-	keepsUp := r.proven && now-r.since <= uint32(keepUpTime.Milliseconds())
-	if share := int32(g.share()); r.size > share && !keepsUp {
-		*r = room{size: share, since: now}
-		c.ep.SocketOptions().SetSendBufferSize(int64(share), true)
 	}
 }
 
 // double notes n bytes that have passed r and doubles it, up to limit, if that
 // is wanted and allowed.
 func (c *Conn) double(r *room, n, limit int) bool {
+	g := &c.stack.growth
+	allows := g.allows
+	if int(r.size) < c.stack.opts.Buffer {
+		allows = g.allowsSmall
+	}
 	if r.passed += int32(n); r.passed < r.size || int(r.size) >= limit {
 		return false
 	}
 	now := c.stack.millis()
 	keepsUp := now-r.since <= uint32(keepUpTime.Milliseconds())
-	r.passed, r.since, r.proven = 0, now, keepsUp
-	g := &c.stack.growth
-	left := g.most - g.sum()
-	if now-c.small.born > uint32(growUpTime.Milliseconds()) {
-		left += g.most
-	}
-	size := min(2*r.size, int32(limit))
-	if !keepsUp || int64(size) > left/g.parts() || int(r.size) >= c.stack.opts.Buffer && !g.allows() {
+	r.passed, r.since = 0, now
+	if !keepsUp || !allows() {
 		return false
 	}
-	g.given.Add(int64(size - r.size))
-	r.size = size
+	r.size = min(2*r.size, int32(limit))
 	c.grow(0)
 	return true
 }
 
-// grow notes by how much the receive buffer has grown beyond Options.Buffer.
+// grow notes by how much the receive buffer has grown beyond Options.Buffer, and
+// what small buffers have grown by.
 func (c *Conn) grow(by int) {
-	if c.small != nil && !c.gone {
-		by = int(c.small.in.size) - c.stack.opts.Buffer
-	}
 	by = max(by, 0)
+	if c.small != nil && !c.gone {
+		by = int(c.small.in.size + c.small.out.size - c.small.start)
+	}
 	c.stack.growth.taken.Add(int64(by) - int64(c.grown))
 	c.grown = int32(by)
 }

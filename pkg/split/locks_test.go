@@ -29,7 +29,7 @@ type lockSeeker struct {
 func newLockSeeker(t *testing.T) *lockSeeker {
 	l := &lockSeeker{t: t, told: map[string]int{}}
 	s := &Stack{clock: newClock(), opts: Options{Buffer: 128 << 10, MaxBuffer: 1 << 20, KeepAlive: 1}}
-	s.growth.most = 4 << 20
+	s.growth.most = 128 << 10
 	s.out = newOutbox(nil, &s.count)
 	s.link = &link{hub: tcpip.LinkAddress(lanClient), host: tcpip.LinkAddress(lanClient), out: s.out, dispatcher: l}
 	s.keeper = newKeeper(s, GuardOptions{Gate: NewGate(guard.Fast, guard.Limits{})})
@@ -143,14 +143,13 @@ func (l *lockSeeker) join(c *Conn) *Conn {
 func TestNobodyIsCalledWithALock(t *testing.T) {
 	l := newLockSeeker(t)
 	k := l.s.keeper
-	l.s.growth.seen.Store(l.s.growth.most) // connections begin small
+	l.s.growth.conns.Store(63) // connections begin small
 	c := l.join(l.flow())
 	_, _ = c.Read(make([]byte, 1))
 	_, _ = c.Write(make([]byte, 100<<10))
 	_ = c.CloseWrite()
 	c.Close()
-	l.s.growth.seen.Store(0) // and large
-	l.s.growth.given.Store(0)
+	l.s.growth.conns.Store(0) // and large
 	c = l.join(l.flow())
 	_, _ = c.Read(make([]byte, 1))
 	c.Abort()

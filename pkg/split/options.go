@@ -49,8 +49,8 @@ type Options struct {
 	// memory is only used while data waits in it.
 	Buffer, MaxBuffer int
 	// MaxGrowth bounds what the receive buffers of all connections grow by
-	// together, beyond Buffer each; bytes, 8 MB. One more may go beyond it, by up to
-	// MaxBuffer. Twice as much may be held for all connections, beyond 4 KB each.
+	// together, beyond Buffer each; bytes, 8 MB. Those that come last stay small.
+	// One more may go beyond it, by up to MaxBuffer.
 	MaxGrowth int
 	// Direct says of a new connection that it goes around netstack: it is
 	// spliced to the server by the host's own route, from Hub4 or Hub6. It is

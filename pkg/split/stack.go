@@ -17,7 +17,6 @@
 //   - synLoop.loop, one where there is a guard, stopped by its socket's
 //     read deadline
 //   - outbox.loop, one, stopped by outbox.Close after the last frame
-//   - growth.loop, one, stopped by Run when the loops that receive have ended
 //   - netstack's segment processors, GOMAXPROCS many, stopped by its Close
 //   - Stack.handshake, one per passive handshake under way (netstack starts
 //     it), stopped by aborting the endpoint; some of them wait for the next
@@ -113,7 +112,6 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 	s.raw = raw
 	s.door.limit = o.MaxHandshakes
 	s.growth.most = int64(o.MaxGrowth)
-	s.growth.find()
 	s.ports = newPorts(o.Worker, o.Workers)
 	s.out = newOutbox(raw, &s.count)
 	s.out.shut.slack = 1<<tcp.FindWndScale(seqnum.Size(o.MaxBuffer)) - 1
@@ -167,7 +165,6 @@ func (s *Stack) Run(ctx context.Context) error {
 	loops.Go(func() { s.receive(failed) })
 	s.door.open()
 	stop := make(chan struct{})
-	wg.Go(func() { s.growth.loop(stop) })
 	if s.splice != nil {
 		wg.Go(func() { s.splice.loop(stop) })
 	}
