@@ -1,6 +1,7 @@
 package box
 
 import (
+	"context"
 	"time"
 
 	"hawser/pkg/link"
@@ -12,7 +13,15 @@ import (
 type carrier struct{ *link.Conn }
 
 // Carrier makes a link connection usable for a session.
-func Carrier(c *link.Conn) tunnel.Carrier { return carrier{c} }
+func Carrier(c *link.Conn) tunnel.Carrier {
+	if c.TakesUrgent() {
+		return joiner{carrier{c}}
+	}
+	return carrier{c}
+}
+
+// joiner is a carrier beside which urgent connections stand.
+type joiner struct{ carrier }
 
 // Urgent implements tunnel.UrgentCarrier.
 func (c carrier) Urgent() tunnel.Strand {
@@ -20,6 +29,15 @@ func (c carrier) Urgent() tunnel.Strand {
 		return s
 	}
 	return nil
+}
+
+// NextUrgent implements tunnel.Joiner.
+func (c joiner) NextUrgent(ctx context.Context) (tunnel.Apart, error) {
+	next, err := c.Conn.NextUrgent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return carrier{next}, nil
 }
 
 // Sense implements tunnel.Carrier.

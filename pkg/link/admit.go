@@ -100,6 +100,9 @@ func (a *arrival) talk(ctx context.Context) (*Conn, Admission, error) {
 		return nil, Admission{}, err
 	}
 	a.at.Link, a.at.Step = a.hello.Name, StepWelcome
+	if a.hello.Beside != [16]byte{} {
+		return a.admitBeside(ctx)
+	}
 	admission, version, err := a.decide()
 	if err != nil {
 		refusal := refusalOf(err, a.s.peer)
@@ -147,8 +150,14 @@ func (a *arrival) welcome(ctx context.Context, admission Admission, version uint
 		if err == nil {
 			c, err = a.s.connection(sum, false, info, a.l.options.Counters)
 		}
+		if err == nil && c.berth != nil {
+			a.l.besides.enter(c)
+		}
 		return err
 	})
+	if err != nil && c != nil {
+		c.Close(nil)
+	}
 	return c, err
 }
 

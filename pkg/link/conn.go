@@ -109,6 +109,7 @@ type Conn struct {
 	Strand
 	pipe     pipe
 	urgent   *Strand // nil: there is none
+	berth    *berth  // of urgent connections beside this one; nil: there are none
 	info     Info
 	counters *Counters
 
@@ -214,6 +215,9 @@ func (c *Conn) finish(reason error) bool {
 		return false
 	}
 	c.pipe.close(reason)
+	if c.berth != nil {
+		c.berth.close()
+	}
 	return true
 }
 

@@ -153,7 +153,14 @@ func (d *Dialer) establish(s *secured, t Transport, hello wire.Hello, w wire.Wel
 		Transport: t, Link: hello.Name, Index: hello.Link, Peer: w.Name, PeerKey: s.peer,
 		Version: w.Version, Session: hello.Session, Resumed: w.Resumed, Suite: tls.CipherSuiteName(s.state.CipherSuite),
 	}
-	return s.connection(sum, true, info, d.options.Counters)
+	if hello.Beside != [16]byte{} {
+		return s.urgentConn(sum, true, info, d.options.Counters)
+	}
+	c, err := s.connection(sum, true, info, d.options.Counters)
+	if err == nil && c.berth != nil {
+		c.berth.dial = func(ctx context.Context) (*Conn, error) { return d.dialBeside(ctx, c, hello) }
+	}
+	return c, err
 }
 
 // connectTCP connects and runs TLS. Its error comes with the step.

@@ -147,9 +147,9 @@ func TestUnreadableCertificate(t *testing.T) {
 
 func TestVersionMismatch(t *testing.T) {
 	transports(t, func(t *testing.T, transport Transport) {
-		c := startCloud(t, loopback, func(_ *cloud, o *ListenOptions) { o.versions = [2]uint16{3, 5} })
+		c := startCloud(t, loopback, func(_ *cloud, o *ListenOptions) { o.versions = [2]uint16{4, 6} })
 		err := dialFails(t, c.dialer(transport, nil), sampleHello())
-		const want = "edge speaks protocol version 1 to 2, cloud 3 to 5"
+		const want = "edge speaks protocol version 1 to 3, cloud 4 to 6"
 		if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), want) {
 			t.Errorf("edge: %v", err)
 		}

@@ -15,6 +15,8 @@
 // leaves TLS: TLS records around sealed records would only cost CPU. QUIC
 // stays what it is and carries the same records: bulk on one stream, and on another
 // what must not wait behind it. Each is a [Strand] with keys and numbers of its own.
+// Beside a TCP connection stands a second for that, a [Conn] of its own
+// ([Conn.NextUrgent]).
 //
 // # Goroutines
 //

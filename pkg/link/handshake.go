@@ -191,7 +191,16 @@ func (s *secured) connection(transcript []byte, edge bool, info Info, counters *
 		return nil, err
 	}
 	if info.Transport != QUIC || info.Version < wire.VersionUrgent {
-		return newConn(s.pipe, bulk, nil, info, counters)
+		c, err := newConn(s.pipe, bulk, nil, info, counters)
+		if err != nil || !info.beside() {
+			return c, err
+		}
+		token, err := s.token(transcript)
+		if err != nil {
+			return nil, err
+		}
+		c.berth = newBerth(token)
+		return c, nil
 	}
 	urgent, err := s.keys(transcript, edge, urgentLabels)
 	if err != nil {

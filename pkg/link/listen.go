@@ -77,6 +77,7 @@ type Listener struct {
 	tcp     *net.TCPListener
 	quic    *quicListener
 	places  *places.Places // for handshakes
+	besides besides
 	active  sync.WaitGroup // handle
 }
 
@@ -85,7 +86,7 @@ func Listen(ctx context.Context, o ListenOptions) (*Listener, error) {
 	if err := o.fill(); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	l := &Listener{options: o, places: places.New(o.MaxHandshakes, o.MaxPerSource)}
+	l := &Listener{options: o, places: places.New(o.MaxHandshakes, o.MaxPerSource), besides: besides{byToken: map[[16]byte]*Conn{}}}
 	var udp *quicSocket
 	var err error
 	// A free TCP port may be taken for UDP: with port 0, look for another.

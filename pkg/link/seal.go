@@ -32,6 +32,9 @@ var (
 	urgentLabels = labels{"EXPORTER-hawser link v2 urgent edge to cloud", "EXPORTER-hawser link v2 urgent cloud to edge"}
 )
 
+// besideLabel is the exporter's for the token of a connection (PROTOCOL.md section 4.4).
+const besideLabel = "EXPORTER-hawser link v3 beside"
+
 // sealer seals or opens the header blocks of one direction, in order. The
 // nonce is the number of the record, counted from 0 and never reset, so a
 // record that is lost, repeated or moved fails like a forged one.

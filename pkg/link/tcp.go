@@ -121,6 +121,9 @@ type tcpPipe struct {
 	started atomic.Bool
 	renewal renewal
 	recalls recalling
+	// parks says that a reader that finds nothing does so at once. Few may look again
+	// and again on a busy machine: they would keep each other awake (pkg/park).
+	parks bool
 
 	// The writer's: the arguments and the result of writeOnce.
 	out       [][]byte
@@ -180,7 +183,7 @@ func (p *tcpPipe) read(fd uintptr) bool {
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
-			if p.try || !park.Contended() {
+			if p.try || p.parks || !park.Contended() {
 				return p.try
 			}
 		default:

@@ -68,7 +68,8 @@ type conn struct {
 	bulk      *strand
 	urgent    *strand // for what must not wait behind bulk; bulk itself where there is no other
 	strands   []*strand
-	candidate bool // waits for its first record (cloud)
+	bulkAt    time.Time // when the bulk strand last brought a large record
+	candidate bool      // waits for its first record (cloud)
 	closed    bool
 	toldStop  bool  // the goodbye is on its way
 	err       error // why the loop closed it
@@ -89,11 +90,11 @@ type conn struct {
 func newConn(l *link, c Carrier) *conn {
 	cn := &conn{link: l, carrier: c, stop: make(chan struct{})}
 	cn.rate.limitedTo = 1 // the first probe says nothing about the rate
-	cn.bulk = newStrand(cn, c)
+	cn.bulk = newStrand(cn, c, blockSpace)
 	cn.urgent, cn.strands = cn.bulk, []*strand{cn.bulk}
 	if u, ok := c.(UrgentCarrier); ok {
 		if way := u.Urgent(); way != nil {
-			cn.urgent = newStrand(cn, way)
+			cn.urgent = newStrand(cn, way, blockSpace)
 			cn.strands = []*strand{cn.urgent, cn.bulk}
 		}
 	}
@@ -101,14 +102,22 @@ func newConn(l *link, c Carrier) *conn {
 }
 
 // strandFor returns the strand that takes a piece now, or nil: neither has room.
-func (c *conn) strandFor(p *piece) *strand {
+func (c *conn) strandFor(p *piece, now time.Time) *strand {
 	switch {
-	case c.urgent != c.bulk && p.presses() && c.urgent.batch() != nil:
+	case c.urgent != c.bulk && p.presses() && c.urgent.suits(now) && c.urgent.batch() != nil:
 		return c.urgent
 	case c.bulk.batch() != nil:
 		return c.bulk
 	}
 	return nil
+}
+
+// control is the strand for control frames.
+func (c *conn) control(now time.Time) *strand {
+	if c.urgent.suits(now) {
+		return c.urgent
+	}
+	return c.bulk
 }
 
 // oldest is when the oldest record without an answer was sent; zero: none.
@@ -120,15 +129,17 @@ func (c *conn) oldest() time.Time {
 	return at
 }
 
-// ackDue reports whether the peer waits for an acknowledgement that must leave by
-// now.
-func (c *conn) ackDue(now time.Time) bool {
-	for _, st := range c.strands {
-		if st.ackDue && !st.ackAt().After(now) {
-			return true
+// sendAcks sends the acknowledgements that found no company and must leave by now.
+func (c *conn) sendAcks(now time.Time) {
+	for _, of := range c.strands {
+		if !of.ackDue || of.ackAt().After(now) {
+			continue
+		}
+		st := of.acksOn()
+		if b := st.batch(); b != nil {
+			st.seal(b, st.block(b, now), noSeg)
 		}
 	}
-	return false
 }
 
 // room is how many bytes the connection may take now. The cap is for what is in

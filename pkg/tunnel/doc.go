@@ -13,7 +13,10 @@
 //     lived for the linger time;
 //   - per strand of a link connection a reader (of the bulk strand: the caller of
 //     Serve) and a writer, started by Serve: all end when the carrier fails or is
-//     closed, and Serve returns after they have ended.
+//     closed, and Serve returns after they have ended;
+//   - joins, per connection that takes urgent connections, and per urgent connection
+//     workApart, which reads, and a writer: all end with the connection, before Serve
+//     returns.
 //
 // The loop sends what is little itself if the transport takes it without
 // blocking. Otherwise the writer of a link is its room signal: a batch comes back when the

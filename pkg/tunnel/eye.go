@@ -36,6 +36,9 @@ func (c *conn) look(now time.Time) {
 		c.link.packetsLost += s.Lost - e.sense.Lost
 	}
 	e.sense, e.at = s, now
+	if c.urgent.apart != nil && c.urgent.look() {
+		c.heard = now
+	}
 	c.link.est.See(s.RTT)
 	if arrived := s.Arrived - e.base; arrived > e.sent {
 		e.base += arrived - e.sent // the handshake's last bytes had been under way
@@ -50,7 +53,11 @@ func (c *conn) look(now time.Time) {
 // then what it has not taken is added.
 func (c *conn) flying() int {
 	if s := c.eye.sense; s.Arrived > 0 {
-		return max(int(c.eye.sent)-int(s.Arrived-c.eye.base)-s.Ahead, 0)
+		n := max(int(c.eye.sent)-int(s.Arrived-c.eye.base)-s.Ahead, 0)
+		if c.urgent.apart != nil {
+			n += c.urgent.log.bytes
+		}
+		return n
 	}
 	return min(c.eye.sense.InFlight+c.waiting(), c.inFlight)
 }
@@ -59,7 +66,7 @@ func (c *conn) flying() int {
 // not acknowledged then waits for the peer and not for the path.
 func (c *conn) arrived() bool {
 	s := c.eye.sense
-	return s.Arrived > 0 && s.Arrived-c.eye.base >= c.eye.sent
+	return s.Arrived > 0 && s.Arrived-c.eye.base >= c.eye.sent && (c.urgent.apart == nil || c.urgent.arrived())
 }
 
 // waiting is how many bytes of bodies the transport has not taken. Of a batch

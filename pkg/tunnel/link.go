@@ -49,7 +49,7 @@ func (s *Session) Serve(ctx context.Context, info LinkInfo, carrier Carrier) err
 	}
 	unwatch := context.AfterFunc(ctx, func() { carrier.Close(context.Cause(ctx)) })
 	defer unwatch()
-	err := c.work(s)
+	err := c.work(s, info.Name)
 	if !s.post(func(in *mail) { in.lost = append(in.lost, lostConn{c, err}) }) {
 		c.discard()
 		return errors.Join(ErrEnded, err)
@@ -59,8 +59,12 @@ func (s *Session) Serve(ctx context.Context, info LinkInfo, carrier Carrier) err
 
 // work runs the connection's goroutines until it ends: a reader and a writer per
 // strand, of which the caller's is the bulk reader. It returns why it ended.
-func (c *conn) work(s *Session) error {
+func (c *conn) work(s *Session, link string) error {
 	var running sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	if j, ok := c.carrier.(Joiner); ok {
+		running.Go(func() { c.joins(ctx, s, j, link) })
+	}
 	for _, st := range c.strands {
 		running.Go(func() { st.write(s) })
 		if st != c.bulk {
@@ -70,6 +74,7 @@ func (c *conn) work(s *Session) error {
 	err := c.bulk.read(s)
 	c.carrier.Close(err)
 	close(c.stop)
+	cancel()
 	running.Wait()
 	return err
 }
@@ -200,6 +205,7 @@ func (s *Session) checkHealth() {
 		s.stepHealth(l)
 		s.stepMute(l)
 		if c := l.conn; c != nil {
+			s.stepApart(c)
 			if due, _ := l.health.ProbeDue(s.now, s.restful(c)); due {
 				s.probe(c)
 			}
@@ -244,7 +250,7 @@ func (s *Session) tellSilent(l *link, silent bool) {
 
 // probe sends a record that only asks for an answer.
 func (s *Session) probe(c *conn) {
-	st := c.urgent
+	st := c.control(s.now)
 	b := st.batch()
 	if b == nil {
 		return // the transport takes nothing; what it holds is probe enough
@@ -280,7 +286,7 @@ func (s *Session) tellStop() {
 		if c == nil || c.toldStop || l.health.State() != scheduler.Up {
 			continue
 		}
-		st := c.urgent
+		st := c.control(s.now)
 		b := st.batch()
 		if b == nil {
 			st.flush() // a batch that has no more room

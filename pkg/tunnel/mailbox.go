@@ -26,6 +26,8 @@ type mail struct {
 	room     []*txBatch
 	attached []*conn
 	lost     []lostConn
+	joined   []*strand // urgent connections that stand
+	parted   []*strand // and those whose goroutines have ended
 	calls    []func()
 }
 
@@ -95,5 +97,6 @@ func (m *mail) reset() {
 	m.news, m.commands = slim.Emptied(m.news), slim.Emptied(m.commands)
 	m.received, m.room = slim.Emptied(m.received), m.room[:0]
 	m.attached, m.lost = m.attached[:0], m.lost[:0]
+	m.joined, m.parted = m.joined[:0], m.parted[:0]
 	m.calls = slim.Emptied(m.calls)
 }

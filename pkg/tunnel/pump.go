@@ -25,11 +25,7 @@ func (s *Session) pump() {
 		if s.order.Len() == 0 || s.spared(i) {
 			c.rate.limited(c.inFlight)
 		}
-		if c.ackDue(s.now) {
-			if b := c.urgent.batch(); b != nil {
-				c.urgent.seal(b, c.urgent.block(b, s.now), noSeg)
-			}
-		}
+		c.sendAcks(s.now)
 		c.flush()
 	}
 }
@@ -41,8 +37,9 @@ func (s *Session) sendCtrl() {
 		if c == nil {
 			return
 		}
-		b := c.urgent.batch()
-		blk := c.urgent.block(b, s.now)
+		st := c.control(s.now)
+		b := st.batch()
+		blk := st.block(b, s.now)
 		n, sent := 0, 0
 		for n < len(s.ctrlEnds) && len(blk)+s.ctrlEnds[n]-sent <= ctrlMax {
 			blk = append(blk, s.ctrl[sent:s.ctrlEnds[n]]...)
@@ -50,10 +47,11 @@ func (s *Session) sendCtrl() {
 			n++
 		}
 		kept := append(s.takeCtrl(), s.ctrl[:sent]...)
-		c.urgent.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
+		st.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
 		if other := s.quickest(c); s.hurry && other != nil && !other.dearer(c, s.now) {
-			b := other.urgent.batch()
-			other.urgent.commit(b, append(other.urgent.block(b, s.now), kept...), noSeg, entry{at: s.now})
+			st := other.control(s.now)
+			b := st.batch()
+			st.commit(b, append(st.block(b, s.now), kept...), noSeg, entry{at: s.now})
 		}
 		s.dropCtrl(n, sent)
 	}
@@ -93,7 +91,7 @@ func (s *Session) dropCtrl(n, bytes int) {
 func (s *Session) quickest(but *conn) *conn {
 	var best *conn
 	for _, l := range s.links {
-		if l.conn == nil || l.conn == but || l.health.State() != scheduler.Up || l.conn.urgent.batch() == nil {
+		if l.conn == nil || l.conn == but || l.health.State() != scheduler.Up || l.conn.control(s.now).batch() == nil {
 			continue
 		}
 		if best == nil || best.dearer(l.conn, s.now) || !l.conn.dearer(best, s.now) && l.est.SRTT() < best.link.est.SRTT() {
@@ -205,24 +203,33 @@ func (s *Session) sendTwice(i int, p *piece) {
 	}
 	n, q := p.seg.Len(), &p.flow.send
 	alone := q.head == p && p.next == nil
-	if j, ok := s.copies.Urgent(s.admitted(p.flow.ofFlow(n)), i, int(p.off), n, alone); ok && s.links[j].conn.strandFor(p) != nil {
+	if j, ok := s.copies.Urgent(s.admitted(p.flow.ofFlow(n)), i, int(p.off), n, alone); ok && s.links[j].conn.strandFor(p, s.now) != nil {
 		s.order.Charge(&p.flow.node, s.carryCopy(j, p))
 	}
 }
 
 // carryCopy sends another copy of a piece on link i and returns its size.
 func (s *Session) carryCopy(i int, p *piece) int {
+	return s.carryCopyBy(s.links[i].conn.strandFor(p, s.now), i, p)
+}
+
+// carryCopyBy is carryCopy by one of the link's strands.
+func (s *Session) carryCopyBy(st *strand, i int, p *piece) int {
 	n := p.seg.Len()
 	s.count.BytesAgain += uint64(n)
 	s.links[i].again += uint64(n)
-	s.carry(s.links[i].conn, &s.views[i], p)
+	s.carryBy(st, &s.views[i], p)
 	return n
 }
 
 // carry logs and sends one copy of a piece.
 func (s *Session) carry(c *conn, v *scheduler.Link, p *piece) {
-	st := c.strandFor(p)
-	b := st.batch()
+	s.carryBy(c.strandFor(p, s.now), v, p)
+}
+
+// carryBy is carry by one of the strands.
+func (s *Session) carryBy(st *strand, v *scheduler.Link, p *piece) {
+	c, b := st.conn, st.batch()
 	n := p.seg.Len()
 	blk := wire.AppendData(st.block(b, s.now), uint64(p.flow.id), p.off, n, p.fin)
 	p.copies++
@@ -251,24 +258,31 @@ const (
 )
 
 // resendLate sends second copies of chunks that hold up their flows and are
-// overdue (scheduler.Overdue).
+// overdue (scheduler.Overdue): on another link, or by the same link's bulk connection
+// what an urgent connection is late with.
 func (s *Session) resendLate() {
-	if len(s.links) < 2 {
-		return
-	}
-	s.refreshViews()
+	viewed := false
 	for i, l := range s.links {
-		if c := l.conn; c != nil && l.health.State() == scheduler.Up {
-			for _, st := range c.strands {
-				s.resendLateOn(i, st)
-			}
+		c := l.conn
+		if c == nil || l.health.State() != scheduler.Up || len(s.links) < 2 && c.urgent.apart == nil {
+			continue
+		}
+		if !viewed {
+			s.refreshViews()
+			viewed = true
+		}
+		for _, st := range c.strands {
+			s.resendLateOn(i, st)
 		}
 	}
 }
 
 func (s *Session) resendLateOn(i int, st *strand) {
 	c := st.conn
-	rttvar, mending := c.link.est.RTTVar(), scheduler.Mending(c.eye.sense, s.now.Sub(c.heard))
+	rttvar, mending := c.link.est.RTTVar(), time.Duration(0)
+	if st.apart == nil {
+		mending = scheduler.Mending(c.eye.sense, s.now.Sub(c.heard))
+	}
 	if mending > 0 {
 		rttvar = 0 // most of it is losses that were made good
 	}
@@ -283,11 +297,14 @@ func (s *Session) resendLateOn(i int, st *strand) {
 			continue
 		}
 		j, ok := s.copies.Copy(s.admitted(p.flow.ofFlow(p.seg.Len())), i, p.seg.Len(), age, pred)
-		if !ok {
+		by := c.bulk
+		if ok {
+			by = s.links[j].conn.strandFor(p, s.now)
+		} else if j = i; st.apart == nil || by.batch() == nil {
 			continue
 		}
 		e.moved = true
-		n := s.carryCopy(j, p)
+		n := s.carryCopyBy(by, j, p)
 		s.copies.Spend(n)
 		s.order.Charge(&p.flow.node, n)
 	}

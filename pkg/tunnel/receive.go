@@ -39,6 +39,9 @@ func (s *Session) record(st *strand, at time.Time, frames []wire.Frame, body buf
 	c := st.conn
 	st.recvSeq++
 	c.spoke = at
+	if st == c.bulk && body.Len() > ackSmall {
+		c.bulkAt = at
+	}
 	if !c.eye.sense.Known {
 		c.heard = at
 	}
@@ -52,7 +55,7 @@ func (s *Session) record(st *strand, at time.Time, frames []wire.Frame, body buf
 		if f.Kind == wire.KindData {
 			seg, body = body, noSeg
 		}
-		if err := s.frame(c, f, seg); err != nil {
+		if err := s.frame(st, f, seg); err != nil {
 			body.Release()
 			return fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
@@ -62,15 +65,20 @@ func (s *Session) record(st *strand, at time.Time, frames []wire.Frame, body buf
 }
 
 // frame obeys one frame. It owns seg.
-func (s *Session) frame(c *conn, f *wire.Frame, seg buffer.Seg) error {
+func (s *Session) frame(st *strand, f *wire.Frame, seg buffer.Seg) error {
+	c := st.conn
 	switch f.Kind {
 	case wire.KindAck:
 		return s.acked(c.bulk, f.Seq, time.Duration(f.Delay)*time.Microsecond)
 	case wire.KindUrgent:
-		if c.urgent == c.bulk {
+		of := c.urgent
+		if st.apart != nil {
+			of = st
+		}
+		if of == c.bulk || of.apart != nil && of != st {
 			return errNoUrgent
 		}
-		return s.acked(c.urgent, f.Seq, time.Duration(f.Delay)*time.Microsecond)
+		return s.acked(of, f.Seq, time.Duration(f.Delay)*time.Microsecond)
 	case wire.KindOpen:
 		return s.peerOpens(f)
 	case wire.KindData:

@@ -258,6 +258,9 @@ func (s *Session) drain(in mail) {
 	for _, c := range in.attached {
 		s.attach(c)
 	}
+	for _, st := range in.joined {
+		s.stand(st)
+	}
 	for _, n := range in.news {
 		s.flows[n.id] = s.makeFlow(n.id, n.worker)
 	}
@@ -269,6 +272,10 @@ func (s *Session) drain(in mail) {
 	}
 	for i := range in.commands {
 		s.obey(&in.commands[i])
+	}
+	for _, st := range in.parted {
+		s.part(st)
+		st.discard()
 	}
 	for _, l := range in.lost {
 		s.detach(l.conn, l.err)
@@ -382,6 +389,14 @@ func (s *Session) shutdown() {
 func (s *Session) drainLeft(in mail) {
 	for _, c := range in.attached {
 		c.carrier.Close(ErrEnded)
+	}
+	for _, st := range in.joined {
+		st.end(ErrEnded)
+	}
+	for _, st := range in.parted {
+		if st.conn.urgent != st { // else it goes with its connection
+			st.discard()
+		}
 	}
 	for _, b := range in.received {
 		b.release()

@@ -53,6 +53,7 @@ type simSide struct {
 type simConn struct {
 	*conn
 	way   way
+	apart map[*strand]simApart
 	there *simConn // the other end
 	over  bool     // its loop has closed it
 }
@@ -92,9 +93,10 @@ func newSim(seed uint64, links []simLink) *sim {
 }
 
 // connect gives link i a connection.
-func (m *sim) connect(i int, edge, cloud Carrier, up, down way) {
-	e, c := m.edge.attach(i, edge, up), m.cloud.attach(i, cloud, down)
+func (m *sim) connect(i int, edge, cloud Carrier, up, down way) (e, c *simConn) {
+	e, c = m.edge.attach(i, edge, up), m.cloud.attach(i, cloud, down)
 	e.there, c.there = c, e
+	return e, c
 }
 
 // newBareSim is one without links.
@@ -133,7 +135,9 @@ func (simCarrier) Close(error) {}
 // attach gives the side its end of link i.
 func (sd *simSide) attach(i int, end Carrier, w way) *simConn {
 	c := newConn(&link{info: LinkInfo{ID: i, Name: fmt.Sprint(i), Transport: "sim"}}, end)
-	c.bulk.rx = make(chan *rxBatch, 1<<16) // the loop gives back what nobody fills again
+	for _, st := range c.strands {
+		st.rx = make(chan *rxBatch, 1<<16) // the loop gives back what nobody fills again
+	}
 	sc := &simConn{conn: c, way: w}
 	sd.carries = append(sd.carries, sc)
 	sd.in.attached = append(sd.in.attached, c)
@@ -174,8 +178,10 @@ func (sd *simSide) turn() {
 
 // transmit takes what a connection has flushed, in place of its writer.
 func (sd *simSide) transmit(c *simConn) {
-	for len(c.bulk.rx) > 0 {
-		<-c.bulk.rx
+	for _, st := range c.strands {
+		for len(st.rx) > 0 {
+			<-st.rx
+		}
 	}
 	if c.closed {
 		c.over = true
@@ -183,28 +189,34 @@ func (sd *simSide) transmit(c *simConn) {
 		sd.wake()
 		return
 	}
-	for len(c.bulk.out) > 0 {
-		b := <-c.bulk.out
-		for _, r := range b.recs {
-			block := bytes.Clone(r.Block)
-			c.way.Send(len(block)+r.Body.Len(), func() {
-				if c.over {
-					r.Body.Release() // its transport was closed
-					return
-				}
-				sd.peer.arrive(c.there, block, r.Body)
+	for _, st := range c.strands {
+		w, there, over := c.way, c.there.bulk, &c.over
+		if a, ok := c.apart[st]; ok {
+			w, there, over = a.way, a.there, &a.of.over
+		}
+		for len(st.out) > 0 {
+			b := <-st.out
+			for _, r := range b.recs {
+				block := bytes.Clone(r.Block)
+				w.Send(len(block)+r.Body.Len(), func() {
+					if *over {
+						r.Body.Release() // its transport was closed
+						return
+					}
+					sd.peer.arrive(there, block, r.Body)
+				})
+			}
+			w.Room(func() {
+				sd.in.room = append(sd.in.room, b)
+				sd.wake()
 			})
 		}
-		c.way.Room(func() {
-			sd.in.room = append(sd.in.room, b)
-			sd.wake()
-		})
 	}
 }
 
 // arrive brings a record, in place of a reader.
-func (sd *simSide) arrive(c *simConn, block []byte, body buffer.Seg) {
-	b := &rxBatch{strand: c.bulk, at: sd.sim.Now()}
+func (sd *simSide) arrive(st *strand, block []byte, body buffer.Seg) {
+	b := &rxBatch{strand: st, at: sd.sim.Now()}
 	if err := b.decode(block, body); err != nil {
 		panic(err)
 	}

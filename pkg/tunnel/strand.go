@@ -28,6 +28,10 @@ type strand struct {
 	carrier Strand
 	quick   QuickStrand // carrier, or nil if it is none
 
+	apart *apart        // set where the strand has a connection of its own
+	stop  chan struct{} // closed when the writer is to end
+	end   func(error)   // ends what the strand is carried by
+
 	log     sentLog
 	recvSeq uint64    // records received
 	ackDue  bool      // the peer waits for an acknowledgement
@@ -64,15 +68,16 @@ type rxRecord struct {
 	body     buffer.Seg
 }
 
-func newStrand(c *conn, carrier Strand) *strand {
+// newStrand returns a strand whose batches have space bytes for header blocks.
+func newStrand(c *conn, carrier Strand, space int) *strand {
 	st := &strand{
-		conn: c, carrier: carrier,
+		conn: c, carrier: carrier, stop: c.stop, end: c.carrier.Close,
 		out: make(chan *txBatch, txBatches),
 		rx:  make(chan *rxBatch, rxBatches),
 	}
 	st.quick, _ = carrier.(QuickStrand)
 	for range txBatches {
-		st.free = append(st.free, &txBatch{strand: st, blocks: make([]byte, 0, blockSpace)})
+		st.free = append(st.free, &txBatch{strand: st, blocks: make([]byte, 0, space)})
 	}
 	for range rxBatches {
 		st.rx <- &rxBatch{strand: st}
@@ -84,11 +89,11 @@ func newStrand(c *conn, carrier Strand) *strand {
 func (st *strand) write(s *Session) {
 	for {
 		select {
-		case <-st.conn.stop:
+		case <-st.stop:
 			return
 		case b := <-st.out:
 			if err := st.send(b); err != nil {
-				st.conn.carrier.Close(err)
+				st.end(err)
 			}
 			s.post(func(in *mail) { in.room = append(in.room, b) })
 		}
@@ -219,11 +224,8 @@ const (
 func (st *strand) block(b *txBatch, now time.Time) []byte {
 	blk := b.blocks[len(b.blocks):len(b.blocks):cap(b.blocks)]
 	c := st.conn
-	if st != c.urgent {
-		return blk
-	}
 	for _, of := range c.strands {
-		if !of.ackDue {
+		if !of.ackDue || of.acksOn() != st {
 			continue
 		}
 		of.ackDue = false
@@ -235,6 +237,17 @@ func (st *strand) block(b *txBatch, now time.Time) []byte {
 		}
 	}
 	return blk
+}
+
+// acksOn is the strand that carries the acknowledgements of st's records: the urgent
+// one, but where that is a connection of its own those of bulk wait for nothing on the
+// bulk connection unless there is bulk this way, too, and cost less there.
+func (st *strand) acksOn() *strand {
+	c := st.conn
+	if c.urgent.apart != nil && st == c.bulk && c.bulk.log.bytes <= busyBytes {
+		return c.bulk
+	}
+	return c.urgent
 }
 
 // commit closes a record that asks for an answer and logs it.
@@ -255,7 +268,11 @@ func (st *strand) seal(b *txBatch, blk []byte, body buffer.Seg) int {
 	b.bytes += body.Len()
 	size := len(blk) + body.Len() + recordOverhead
 	st.conn.link.sentBytes += uint64(size)
-	st.conn.eye.sent += uint64(size)
+	if st.apart == nil {
+		st.conn.eye.sent += uint64(size)
+	} else {
+		st.apart.sent += uint64(size)
+	}
 	st.log.count++
 	return size
 }
@@ -272,7 +289,7 @@ func (st *strand) flush() {
 	if st.quick != nil && b.bytes <= quickMost && len(st.free) == txBatches-1 && st.mayTry() {
 		done, err := st.quick.TrySend(b.recs)
 		if err != nil {
-			st.conn.carrier.Close(err)
+			st.end(err)
 		}
 		if done || err != nil {
 			st.returned(b)
@@ -315,12 +332,14 @@ func (st *strand) returned(b *txBatch) {
 // discard releases the bodies of batches that were never written.
 func (st *strand) discard() {
 	if st.filling != nil {
+		st.conn.handed += st.filling.bytes
 		st.out <- st.filling
 		st.filling = nil
 	}
 	for {
 		select {
 		case b := <-st.out:
+			st.conn.handed -= b.bytes
 			for _, r := range b.recs {
 				r.Body.Release()
 			}

@@ -23,37 +23,38 @@ func (twoStrands) Urgent() Strand { return otherStrand{} }
 func TestStrandOfPieces(t *testing.T) {
 	before := buffer.Live()
 	c := newConn(&link{}, twoStrands{})
+	now := time.Now()
 	f := &flow{id: 1}
 	f.send.add(f, buffer.Copy(make([]byte, 12000)))
 	first := f.send.head
 	f.send.take(first, scheduler.UrgentHead)
 	rest := first.next
-	if c.strandFor(first) != c.urgent || c.strandFor(rest) != c.bulk {
+	if c.strandFor(first, now) != c.urgent || c.strandFor(rest, now) != c.bulk {
 		t.Error("a flow's first bytes are not urgent, or what follows them is")
 	}
 	f.send.take(rest, 12000)
 	f.send.consumed(12000)
 	f.send.add(f, buffer.Copy(make([]byte, 1000)))
-	if c.strandFor(f.send.head) != c.urgent {
+	if c.strandFor(f.send.head, now) != c.urgent {
 		t.Error("a small message is not urgent")
 	}
 	f.send.add(f, buffer.Copy(make([]byte, 1000)))
-	if c.strandFor(f.send.head) != c.bulk {
+	if c.strandFor(f.send.head, now) != c.bulk {
 		t.Error("a small piece with more behind it is urgent")
 	}
 	order := scheduler.NewDRR[*flow](0)
 	slow := &flow{id: 2}
 	order.Join(&slow.node, scheduler.Terms{Class: scheduler.Background, Weight: 1}, time.Now())
 	slow.send.add(slow, buffer.Copy(make([]byte, 10)))
-	if c.strandFor(slow.send.head) != c.bulk {
+	if c.strandFor(slow.send.head, now) != c.bulk {
 		t.Error("the background is urgent")
 	}
 	c.urgent.free, c.urgent.filling = nil, nil
-	if c.strandFor(first) != c.bulk {
+	if c.strandFor(first, now) != c.bulk {
 		t.Error("what is urgent waits though the bulk strand has room")
 	}
 	c.bulk.free, c.bulk.filling = nil, nil
-	if c.strandFor(first) != nil {
+	if c.strandFor(first, now) != nil {
 		t.Error("a strand without room takes a piece")
 	}
 	f.drop()
@@ -90,14 +91,14 @@ func TestAcksOfStrands(t *testing.T) {
 	if len(got) != 2 || got[wire.KindAck] != 3 || got[wire.KindUrgent] != 7 || c.bulk.ackDue || c.urgent.ackDue {
 		t.Errorf("acknowledges %v", got)
 	}
-	if err := s.frame(c, &wire.Frame{Kind: wire.KindUrgent, Seq: 1}, noSeg); err != nil || c.urgent.log.n != 0 || c.bulk.log.n != 1 {
+	if err := s.frame(c.bulk, &wire.Frame{Kind: wire.KindUrgent, Seq: 1}, noSeg); err != nil || c.urgent.log.n != 0 || c.bulk.log.n != 1 {
 		t.Errorf("%v; %d urgent records, %d others are unanswered", err, c.urgent.log.n, c.bulk.log.n)
 	}
-	if err := s.frame(c, &wire.Frame{Kind: wire.KindUrgent, Seq: 2}, noSeg); err == nil {
+	if err := s.frame(c.bulk, &wire.Frame{Kind: wire.KindUrgent, Seq: 2}, noSeg); err == nil {
 		t.Error("acknowledges a record that was not sent")
 	}
 	one := newConn(&link{}, simCarrier{})
-	if err := s.frame(one, &wire.Frame{Kind: wire.KindUrgent}, noSeg); !errors.Is(err, errNoUrgent) {
+	if err := s.frame(one.bulk, &wire.Frame{Kind: wire.KindUrgent}, noSeg); !errors.Is(err, errNoUrgent) {
 		t.Errorf("URGENT without an urgent strand: %v", err)
 	}
 }

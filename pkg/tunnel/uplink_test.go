@@ -21,7 +21,9 @@ type simUplink struct {
 	turn   int       // of races; what belongs to earlier ones is over
 	tcp    [2]*simlink.TCP
 	recall [2]bbr.Recall
-	made   int    // connections
+	made   int // connections
+	urgent *simUrgent
+	ends   [2]*simConn
 	again  uint64 // bytes that the cloud's earlier ones sent once more
 }
 
@@ -141,5 +143,14 @@ func (u *simUplink) connect() {
 		t.Unsent = max(t.Unsent, u.v.unsent)
 		ends[i] = lineCarrier{simCarrier{rtt: l[0].Delay + l[1].Delay}, t, u.v.blind}
 	}
-	m.connect(u.id, ends[0], ends[1], u.tcp[0], u.tcp[1])
+	if !u.v.beside {
+		m.connect(u.id, ends[0], ends[1], u.tcp[0], u.tcp[1])
+		return
+	}
+	u.urgent = &simUrgent{uplink: u}
+	for i := range ends {
+		ends[i] = besideCarrier{ends[i].(lineCarrier), u.urgent}
+	}
+	e, c := m.connect(u.id, ends[0], ends[1], u.tcp[0], u.tcp[1])
+	u.beside(e, c)
 }

@@ -10,9 +10,11 @@ import (
 // Range of protocol versions that this program speaks.
 const (
 	VersionMin = 1
-	VersionMax = 2
+	VersionMax = 3
 	// VersionUrgent is the first with an urgent stream on QUIC.
 	VersionUrgent = 2
+	// VersionBeside is the first with an urgent connection beside one over TCP.
+	VersionBeside = 3
 )
 
 // Limits of the handshake's messages, in bytes.
@@ -41,6 +43,9 @@ type Hello struct {
 	Resume     bool   // the edge knows Session's secret already; false asks for a new session
 	Link       uint16 // see LinkIndex
 	Name       string // the link's name, 1 to MaxName bytes of printable UTF-8
+	// Beside is the token of the TCP connection whose urgent connection this is;
+	// zero: it is a connection of the link by itself.
+	Beside [16]byte
 }
 
 // Status is the cloud's answer to a Hello.
@@ -89,6 +94,7 @@ var ErrHello = errors.New("malformed handshake message")
 const (
 	helloMagic  = "hwsr"
 	flagResume  = 0x01 // Hello
+	flagBeside  = 0x02 // Hello: the token follows the name
 	flagResumed = 0x01 // Welcome
 )
 
@@ -120,9 +126,13 @@ func AppendHello(b []byte, h Hello) ([]byte, error) {
 	b = be.AppendUint16(b, h.VersionMin)
 	b = be.AppendUint16(b, h.VersionMax)
 	b = append(b, h.Session[:]...)
-	b = append(b, flag(h.Resume, flagResume))
+	beside := h.Beside != [16]byte{}
+	b = append(b, flag(h.Resume, flagResume)|flag(beside, flagBeside))
 	b = be.AppendUint16(b, h.Link)
 	b = append(append(b, byte(len(h.Name))), h.Name...)
+	if beside {
+		b = append(b, h.Beside[:]...)
+	}
 	return finish(b, start), nil
 }
 
@@ -132,11 +142,18 @@ func AppendHello(b []byte, h Hello) ([]byte, error) {
 func DecodeHello(body []byte) (Hello, error) {
 	r := reader{b: body}
 	h := Hello{VersionMin: r.u16(), VersionMax: r.u16(), Session: [16]byte(r.take(16))}
-	h.Resume = r.u8()&flagResume != 0
+	flags := r.u8()
+	h.Resume = flags&flagResume != 0
 	h.Link = r.u16()
 	h.Name = string(r.long(int(r.u8())))
+	if flags&flagBeside != 0 {
+		h.Beside = [16]byte(r.take(16))
+	}
 	if r.short {
 		return Hello{}, fmt.Errorf("%w: hello is cut short", ErrHello)
+	}
+	if flags&flagBeside != 0 && h.Beside == [16]byte{} {
+		return Hello{}, fmt.Errorf("%w: an urgent connection beside nothing", ErrHello)
 	}
 	return h, h.check()
 }

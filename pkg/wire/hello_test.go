@@ -11,6 +11,12 @@ func sampleHello() Hello {
 	return Hello{VersionMin: 1, VersionMax: 3, Session: [16]byte{1, 2, 3, 15: 9}, Resume: true, Link: 7, Name: "wifi-1"}
 }
 
+func sampleBeside() Hello {
+	h := sampleHello()
+	h.Beside = [16]byte{7, 15: 8}
+	return h
+}
+
 func sampleWelcome() Welcome {
 	return Welcome{Version: 2, VersionMin: 1, VersionMax: 2, Resumed: true, Secret: [32]byte{5, 31: 6}, Name: "cloud-a", Text: "hi"}
 }
@@ -19,6 +25,7 @@ func TestHelloSurvivesCodec(t *testing.T) {
 	for _, h := range []Hello{
 		sampleHello(),
 		{VersionMin: 1, VersionMax: 1, Name: "x"},
+		sampleBeside(),
 		{VersionMin: 65535, VersionMax: 65535, Link: 65535, Name: strings.Repeat("ü", MaxName/2)},
 	} {
 		b, err := AppendHello([]byte("before"), h)
@@ -126,6 +133,16 @@ func TestEveryCutIsShort(t *testing.T) {
 			t.Errorf("hello cut to %d bytes: %v", i, err)
 		}
 	}
+	b, _ := AppendHello(nil, sampleBeside())
+	for i := HelloHeaderSize; i < len(b); i++ {
+		if _, err := DecodeHello(b[HelloHeaderSize:i]); !errors.Is(err, ErrHello) {
+			t.Errorf("hello of an urgent connection cut to %d bytes: %v", i, err)
+		}
+	}
+	clear(b[len(b)-16:])
+	if _, err := DecodeHello(b[HelloHeaderSize:]); !errors.Is(err, ErrHello) {
+		t.Errorf("an urgent connection beside nothing: %v", err)
+	}
 	w, _ := AppendWelcome(nil, sampleWelcome())
 	for i := HelloHeaderSize; i < len(w); i++ {
 		if _, err := DecodeWelcome(w[HelloHeaderSize:i]); !errors.Is(err, ErrHello) {
@@ -163,7 +180,9 @@ func TestStatusNames(t *testing.T) {
 func FuzzHello(f *testing.F) {
 	h, _ := AppendHello(nil, sampleHello())
 	w, _ := AppendWelcome(nil, sampleWelcome())
+	b, _ := AppendHello(nil, sampleBeside())
 	f.Add(h)
+	f.Add(b)
 	f.Add(w)
 	f.Add([]byte("hwsr\x01\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {

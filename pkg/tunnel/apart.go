@@ -1,0 +1,184 @@
+package tunnel
+
+import (
+	"context"
+	"time"
+
+	"hawser/pkg/wire"
+	"hawser/scheduler"
+)
+
+// Apart is an urgent connection: one beside a link's own, of the same link, for what
+// must not wait behind that one's bulk or behind a loss of it (PROTOCOL.md section 4.4).
+// It comes later than the link's own and may go before it.
+type Apart interface {
+	Strand
+	// Sense is as Carrier's.
+	Sense() scheduler.Sense
+	// Close is as Carrier's.
+	Close(err error)
+}
+
+// Joiner is a Carrier beside which urgent connections can stand, one at a time.
+type Joiner interface {
+	Carrier
+	// NextUrgent returns the next that stands. It takes as long as that takes, and
+	// returns an error when ctx has ended or the peer will have none.
+	NextUrgent(ctx context.Context) (Apart, error)
+}
+
+// apart is what a strand with a connection of its own knows of that. The loop owns it.
+type apart struct {
+	carrier Apart
+	sense   scheduler.Sense
+	started bool
+	base    uint64 // of sense.Arrived: the handshake's bytes
+	sent    uint64 // bytes of records
+}
+
+const (
+	busyBytes  = 4 << 10                // bulk that is under way makes other things wait from here on
+	busyTime   = 100 * time.Millisecond // and bulk that comes makes acknowledgements go, for so long
+	apartSpace = 2 * wire.MaxBlock      // of header blocks in a batch: it carries little
+	stuckTime  = 3 * time.Second        // without an answer, while the link has others: the connection is given up
+)
+
+// joins works the connection's urgent connections, one after the other, until ctx ends.
+func (c *conn) joins(ctx context.Context, s *Session, j Joiner, link string) {
+	var last Apart
+	ended := make(chan struct{})
+	close(ended)
+	for {
+		if s.cfg.Edge {
+			select { // it makes another when it has lost one
+			case <-ended:
+			case <-ctx.Done():
+			}
+		}
+		next, err := j.NextUrgent(ctx)
+		if last != nil {
+			last.Close(ErrReplaced)
+		}
+		<-ended
+		if err != nil {
+			if ctx.Err() == nil {
+				s.log.Warn("no urgent connection", "link", link, "reason", err)
+			}
+			return
+		}
+		last, ended = next, make(chan struct{})
+		go c.workApart(s, newApart(c, next), ended)
+	}
+}
+
+func newApart(c *conn, carrier Apart) *strand {
+	st := newStrand(c, carrier, apartSpace)
+	st.apart, st.stop, st.end = &apart{carrier: carrier}, make(chan struct{}), carrier.Close
+	return st
+}
+
+// workApart runs an urgent connection's goroutines until it ends.
+func (c *conn) workApart(s *Session, st *strand, ended chan<- struct{}) {
+	defer close(ended)
+	if !s.post(func(in *mail) { in.joined = append(in.joined, st) }) {
+		st.end(ErrEnded)
+		return
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		st.write(s)
+	}()
+	err := st.read(s)
+	st.end(err)
+	close(st.stop)
+	<-written
+	if !s.post(func(in *mail) { in.parted = append(in.parted, st) }) {
+		st.discard()
+	}
+}
+
+// stand gives a connection its urgent connection, in the place of an older one.
+func (s *Session) stand(st *strand) {
+	c := st.conn
+	if c.closed {
+		st.end(c.err)
+		return
+	}
+	if c.urgent != c.bulk {
+		s.part(c.urgent)
+	}
+	c.urgent, c.strands = st, []*strand{st, c.bulk}
+	s.log.Debug("urgent connection stands", "link", c.link.info.Name)
+}
+
+// part takes an urgent connection off. What it has not had acknowledged goes again.
+func (s *Session) part(st *strand) {
+	c := st.conn
+	st.end(ErrReplaced)
+	if c.urgent != st {
+		return
+	}
+	c.urgent, c.strands = c.bulk, []*strand{c.bulk}
+	s.log.Debug("urgent connection ended", "link", c.link.info.Name)
+	s.moveStrand(st)
+	for st.log.n > 0 {
+		e := st.log.pop()
+		c.inFlight -= e.size
+		if e.piece != nil {
+			e.piece.copies--
+		}
+	}
+}
+
+// stepApart gives an urgent connection up that is stuck while the link is not.
+func (s *Session) stepApart(c *conn) {
+	st := c.urgent
+	if at := st.log.oldest(); st.apart != nil && !at.IsZero() && s.now.Sub(at) > stuckTime && c.heard.Sub(at) > stuckTime {
+		s.part(st)
+	}
+}
+
+// suits reports whether what is urgent had better go by the strand than by the bulk
+// strand. Where it is a connection of its own that is so while bulk is under way, either
+// way, unless the strand itself waits for an answer that is late.
+func (st *strand) suits(now time.Time) bool {
+	c := st.conn
+	if st.apart == nil {
+		return true
+	}
+	if c.bulk.log.bytes <= busyBytes && now.Sub(c.bulkAt) >= busyTime {
+		return false
+	}
+	return !st.late(now)
+}
+
+// late reports whether the oldest record without an answer has waited too long for it.
+func (st *strand) late(now time.Time) bool {
+	at, est := st.log.oldest(), &st.conn.link.est
+	return !at.IsZero() && now.Sub(at) > scheduler.Late(est.SRTT(), est.RTTVar())
+}
+
+// look asks the strand's own transport while something is not answered, and reports
+// whether it has heard of anything new.
+func (st *strand) look() (heard bool) {
+	a := st.apart
+	if a.started && st.log.n == 0 {
+		return false
+	}
+	s := a.carrier.Sense()
+	if !a.started {
+		a.started, a.base = true, s.Arrived
+	}
+	heard = s.Progress != a.sense.Progress
+	a.sense = s
+	if arrived := s.Arrived - a.base; arrived > a.sent {
+		a.base += arrived - a.sent
+	}
+	return heard
+}
+
+// arrived is conn.arrived of the strand's own transport, when it was last asked.
+func (st *strand) arrived() bool {
+	return st.log.n == 0 || st.apart.sense.Arrived > 0 && st.apart.sense.Arrived-st.apart.base >= st.apart.sent
+}
