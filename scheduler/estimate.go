@@ -30,6 +30,7 @@ const (
 	initialRate  = 1.25e6                 // bytes/s: 10 Mbit/s until something is measured
 	initialRTT   = 100 * time.Millisecond
 	earlyFor     = 2 * time.Second // after the start, in which it may turn out to have ended too soon
+	resumeEvery  = time.Second     // at least, between two times that the start goes on
 	fullRounds   = 3               // rounds without growth that end the start
 	fullGrowth   = 1.25            // growth that keeps it going
 )
@@ -73,7 +74,9 @@ type Estimator struct {
 	stale     int           // rounds without growth
 	full      bool          // the start is over
 	early     time.Time     // a round trip has ended it, which may vary by itself: until then that may show
-	resumed   bool          // the start went on then; once in a connection's life
+	resumed   bool          // the start went on then
+	resumedAt time.Time     // when it did last
+	resumedBW float64       // bw then
 	urge      bool          // the transport should look for more
 	roundBW   float64       // bw when the round trip began
 	growing   bool          // it has grown in the last one
@@ -118,7 +121,7 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 		e.addWindowRate(now, r, limited)
 		e.addPrediction(r, limited, queued)
 	}
-	if s.Path > 0 && enough && e.queues(s.Path-trembleGain*e.tremble.depth) {
+	if s.Path > 0 && enough && e.queues(s.Path-trembleGain*e.tremble.lately) {
 		e.queueAtStart(now, s.Path)
 	} else if s.Round && !limited {
 		e.checkFull()
@@ -346,8 +349,9 @@ func (e *Estimator) See(path time.Duration) { e.path = path }
 // Look takes in a look at a transport that tells what has arrived.
 func (e *Estimator) Look(now time.Time, v View) {
 	e.tremble.look(now, v.RTT, e.minRTT)
-	if e.tremble.depth > 0 && now.Before(e.early) && !e.resumed {
+	if e.tremble.depth > 0 && e.endedTooSoon(now, v.RTT) {
 		e.resumed, e.full, e.urge = true, false, true // that was no queue
+		e.resumedAt, e.resumedBW = now, e.bw
 		e.lastRound, e.stale = 0, 0
 	}
 	if v.Due && e.full && e.drainTo.IsZero() && e.tremble.depth == 0 && now.Sub(e.dueAt) > dueEvery {
@@ -358,7 +362,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 	if v.At.After(now) { // what was delivered by then counts for then
 		now = v.At
 	}
-	e.unrest.look(now, v, window)
+	e.unrest.look(now, v, window, e.tremble.lately)
 	e.calm.look(now, v, e.tremble.depth > 0 || e.unrest.restless(now))
 	e.sure.look(now, v, window, max(bwWindow, 10*e.srtt))
 	e.short.look(v)
@@ -370,6 +374,16 @@ func (e *Estimator) Look(now time.Time, v View) {
 	default:
 		e.follower.Look(now, v)
 	}
+}
+
+// endedTooSoon reports whether the start had better go on, on a path that trembles: if
+// a swing may have ended it, and again where it has since found more, for then it
+// was on its way.
+func (e *Estimator) endedTooSoon(now time.Time, rtt time.Duration) bool {
+	if !e.resumed {
+		return now.Before(e.early)
+	}
+	return e.full && now.Sub(e.resumedAt) > resumeEvery && e.bw > fullGrowth*e.resumedBW && rtt < e.minRTT+e.tremble.depth
 }
 
 // Urge reports whether the transport should be asked to look for more than its

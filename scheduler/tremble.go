@@ -11,6 +11,7 @@ const (
 	swingPaths  = 8                     // or so many of the least round trip, if longer
 	swingMost   = 60 * time.Millisecond // higher ones are a queue's
 	swingRatio  = 2                     // times the least round trip: the same
+	latelyFor   = 2 * time.Second       // after which it does not count that a path has trembled
 	trembleGain = 2                     // swings beyond the least round trip are a queue all the same
 )
 
@@ -23,6 +24,9 @@ const (
 // put in flight for that, and so on downwards.
 type tremble struct {
 	depth time.Duration // mean height of the swings; 0: the path does not tremble
+
+	lately time.Duration // the last depth above 0, for latelyFor: swings come in bursts
+	seenAt time.Time     // when it was that
 
 	swings    [swingsKept]swing
 	n         int
@@ -60,6 +64,12 @@ func (t *tremble) look(now time.Time, rtt, base time.Duration) {
 	}
 	if t.judge(now, max(swingsFor, swingPaths*base), base); rtt-base > trembleGain*t.depth+least {
 		t.depth = 0
+	}
+	switch {
+	case t.depth > 0:
+		t.lately, t.seenAt = t.depth, now
+	case now.Sub(t.seenAt) > latelyFor:
+		t.lately = 0
 	}
 }
 

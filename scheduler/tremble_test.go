@@ -73,7 +73,8 @@ func TestTremble(t *testing.T) {
 }
 
 // TestTrembleStart: a round trip that a trembling path has lengthened does not
-// end the start for good, and the transport is asked to look for more.
+// end the start for good, and the transport is asked to look for more; once, unless
+// that has found more.
 func TestTrembleStart(t *testing.T) {
 	var e Estimator
 	now := time.Unix(1000, 0)
@@ -102,5 +103,21 @@ func TestTrembleStart(t *testing.T) {
 	}
 	if got := e.NetCap(); got < 3*before/2 {
 		t.Errorf("%d bytes in flight, %d before it was known", got, before)
+	}
+	asked := func(bytes int) (n int) {
+		for range 60 {
+			ack(40*ms, 40*ms, bytes)
+			ack(70*ms, 70*ms, bytes)
+			if e.Urge() {
+				n++
+			}
+		}
+		return n
+	}
+	if n := asked(32 << 10); n != 0 || !e.full {
+		t.Errorf("asked %d times at the same rate, full %v", n, e.full)
+	}
+	if n := asked(96 << 10); n != 1 || !e.full {
+		t.Errorf("asked %d times at three times the rate, full %v", n, e.full)
 	}
 }

@@ -49,8 +49,9 @@ func (u *unrest) restless(now time.Time) bool { return u.base >= leastPath && no
 // renew prepares for another connection.
 func (u *unrest) renew() { *u = unrest{until: u.until, moved: u.moved, stuck: u.stuck} }
 
-// look takes in a look at a link that has a window.
-func (u *unrest) look(now time.Time, v View, window int) {
+// look takes in a look at a link that has a window. swings is how high round trips
+// rise by themselves: that is no queue.
+func (u *unrest) look(now time.Time, v View, window int, swings time.Duration) {
 	if v.RTT == 0 {
 		return
 	}
@@ -75,7 +76,7 @@ func (u *unrest) look(now time.Time, v View, window int) {
 		u.fills++
 	}
 	if now.Sub(u.at) >= max(slotMin, slotPaths*v.RTT) {
-		u.close(now)
+		u.close(now, swings)
 		*u = unrest{
 			moved: u.moved, stuck: u.stuck, until: u.until, base: u.base, baseAt: u.baseAt, last: u.last,
 			least: u.least, leastAt: u.leastAt, most: u.most, mostAt: u.mostAt,
@@ -85,10 +86,10 @@ func (u *unrest) look(now time.Time, v View, window int) {
 }
 
 // close judges a slot.
-func (u *unrest) close(now time.Time) {
+func (u *unrest) close(now time.Time, swings time.Duration) {
 	before := u.last
 	u.last = 0
-	if u.at.IsZero() || u.looks < slotLooks || u.fills*4 < u.looks*3 || u.lowest-u.base < max(fullQueue, u.base/4) {
+	if u.at.IsZero() || u.looks < slotLooks || u.fills*4 < u.looks*3 || u.lowest-u.base < max(fullQueue, u.base/4, swings) {
 		return
 	}
 	u.last = float64(u.seen-u.from) / now.Sub(u.at).Seconds()

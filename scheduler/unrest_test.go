@@ -7,16 +7,18 @@ import (
 
 // TestUnrestNeedsAPath: a full link whose rate changes fourfold every two
 // seconds is restless on an uplink's round trip, and is not on a LAN's, where
-// such changes are those of the processors that the programs get.
+// such changes are those of the processors that the programs get. Nor is one whose
+// round trips rise as far by themselves: it may not be full.
 func TestUnrestNeedsAPath(t *testing.T) {
 	for _, k := range []struct {
-		path time.Duration
-		want bool
-	}{{100 * time.Microsecond, false}, {2 * time.Millisecond, false}, {20 * time.Millisecond, true}, {80 * time.Millisecond, true}} {
+		path, swings time.Duration
+		want         bool
+	}{{100 * time.Microsecond, 0, false}, {2 * time.Millisecond, 0, false}, {20 * time.Millisecond, 0, true},
+		{80 * time.Millisecond, 0, true}, {20 * time.Millisecond, 30 * time.Millisecond, true}, {20 * time.Millisecond, 45 * time.Millisecond, false}} {
 		var u unrest
 		const step, window = 5 * time.Millisecond, 1 << 20
 		now, delivered, got := time.Unix(1, 0), 0.0, false
-		u.look(now, View{RTT: k.path}, window)
+		u.look(now, View{RTT: k.path}, window, 0)
 		for i := range 2000 {
 			now = now.Add(step)
 			rate := 1e6
@@ -24,11 +26,11 @@ func TestUnrestNeedsAPath(t *testing.T) {
 				rate = 4e6
 			}
 			delivered += rate * step.Seconds()
-			u.look(now, View{RTT: k.path + 40*time.Millisecond, Delivered: uint64(delivered), Flying: window, InFlight: window}, window)
+			u.look(now, View{RTT: k.path + 40*time.Millisecond, Delivered: uint64(delivered), Flying: window, InFlight: window}, window, k.swings)
 			got = got || u.restless(now)
 		}
 		if got != k.want {
-			t.Errorf("round trip %v: restless %v, want %v", k.path, got, k.want)
+			t.Errorf("round trip %v, swings %v: restless %v, want %v", k.path, k.swings, got, k.want)
 		}
 	}
 }
