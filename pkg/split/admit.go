@@ -166,7 +166,7 @@ func (k *keeper) serve(w *ward, window int) {
 	}
 	old := k.rest(w)
 	k.mu.Unlock()
-	end(old)
+	old.end()
 	if told {
 		k.emit(&update, &w.ends, w.v6)
 	}
@@ -359,7 +359,7 @@ func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
 	gone, watched, fin := w.left, c.wanted, c.finSent.Load()
 	old := k.rest(w)
 	k.mu.Unlock()
-	end(old)
+	old.end()
 	switch {
 	case gone:
 		c.uncount()

@@ -15,8 +15,8 @@ import (
 // the client that has most, if those are more than its part, else the oldest of all.
 // So who makes many ends their own, and where many have a few each those go that
 // wait for longest, not those whose clients are about to speak. A crowd that comes at
-// once may be over the bound by as much again for a moment (grace). Any goroutine may
-// call its methods; mu is the last lock that is taken.
+// once may be as much again for a moment (grace). Any goroutine may call its methods;
+// mu is the last lock that is taken.
 type unused struct {
 	most int // 0: no bound, and nothing is noted
 
@@ -26,6 +26,7 @@ type unused struct {
 	clients map[[16]byte]*holder
 	peak    slim.Peak // of clients
 	ranks   ranks
+	sweeps  bool // sweep is to be called
 }
 
 // unusedPart is the part of all that one client may have before its own go first: a
@@ -36,10 +37,6 @@ const unusedPart = 16
 // as there may be: its client may have heard only now that its server is there, and
 // have a slow line to its first byte.
 const grace = 200 * time.Millisecond
-
-// endings is how many connections end at most when one comes: with two the number
-// falls to the bound again after a crowd.
-const endings = 2
 
 // holder is one client's unused connections in the order of their coming.
 type holder struct {
@@ -55,9 +52,9 @@ func newUnused(most int) unused {
 }
 
 // add notes a connection that nobody has used yet. If there are too many now, it
-// takes out those that are to end, endings at most, and returns them: end is to
-// follow, when no lock is held. The caller holds the mu of w's keeper.
-func (u *unused) add(w *ward, now time.Time) (old []*ward) {
+// takes out the one that is to end, and returns it: end is to follow, when no lock
+// is held. The caller holds the mu of w's keeper.
+func (u *unused) add(w *ward, now time.Time) *ward {
 	if u.most == 0 {
 		return nil
 	}
@@ -76,19 +73,17 @@ func (u *unused) add(w *ward, now time.Time) (old []*ward) {
 	h.count++
 	u.total++
 	heap.Fix(&u.ranks, h.rank)
-	for len(old) < endings {
-		last := u.last(now)
-		if last == nil {
-			break
-		}
-		u.drop(u.clients[guard.Identity(last.ends.Client)], last)
-		old = append(old, last)
+	old := u.excess(now)
+	if u.total > u.most && !u.sweeps {
+		u.sweeps = true
+		time.AfterFunc(grace, u.sweep)
 	}
 	return old
 }
 
-// last is the connection that is to end, or nil. The caller holds mu.
-func (u *unused) last(now time.Time) *ward {
+// excess takes out a connection that is to end now, if there is one. The caller holds
+// mu.
+func (u *unused) excess(now time.Time) *ward {
 	if u.total <= u.most {
 		return nil
 	}
@@ -99,7 +94,27 @@ func (u *unused) last(now time.Time) *ward {
 	if u.total <= 2*u.most && now.Sub(old.since) < grace {
 		return nil
 	}
+	u.drop(u.clients[guard.Identity(old.ends.Client)], old)
 	return old
+}
+
+// sweep ends those that are too many and whose grace is over, and looks again later if
+// there are more. No lock may be held.
+func (u *unused) sweep() {
+	now := time.Now()
+	for {
+		u.mu.Lock()
+		old := u.excess(now)
+		if old == nil {
+			if u.sweeps = u.total > u.most; u.sweeps {
+				time.AfterFunc(grace/4, u.sweep)
+			}
+			u.mu.Unlock()
+			return
+		}
+		u.mu.Unlock()
+		old.end()
+	}
 }
 
 // remove takes a connection out; one that is not there is left alone.
@@ -178,8 +193,8 @@ func (r *ranks) Pop() any {
 func (g *Gate) Unused() int { return g.unused.count() }
 
 // rest notes a flow that has both its server and its connection of the stack's,
-// unless a byte has come already. It returns flows for end. The caller holds mu.
-func (k *keeper) rest(w *ward) (old []*ward) {
+// unless a byte has come already. It returns a flow for end. The caller holds mu.
+func (k *keeper) rest(w *ward) (old *ward) {
 	if w.used || w.left || !w.connected || !w.conn.up.Load() || w.flow.State() == guard.Over {
 		return nil
 	}
@@ -197,19 +212,21 @@ func (k *keeper) use(w *ward) {
 	}
 }
 
-// end resets flows that unused.add has returned, unless a byte has come meanwhile.
-// The stack tells their clients, and their owners, whose part it is to tell the
-// servers. No lock may be held.
-func end(old []*ward) {
-	for _, w := range old {
-		k := w.conn.stack.keeper
-		k.mu.Lock()
-		over := w.used
-		w.used = true
-		k.mu.Unlock()
-		if !over {
-			k.count.unused.Add(1)
-			w.conn.ep.Abort()
-		}
+// end resets a flow that unused.add has returned, unless a byte has come
+// meanwhile; nil is left alone. The stack tells the client, and the flow's owner,
+// whose part it is to tell the server. No lock may be held.
+func (w *ward) end() {
+	if w == nil {
+		return
 	}
+	k := w.conn.stack.keeper
+	k.mu.Lock()
+	over := w.used
+	w.used = true
+	k.mu.Unlock()
+	if over {
+		return
+	}
+	k.count.unused.Add(1)
+	w.conn.ep.Abort()
 }
