@@ -110,7 +110,7 @@ func TestSmallWriteLeavesAtOnce(t *testing.T) {
 	s, client, w := accepted(t, l, l.options(0, 1))
 	var b [64]byte
 	left := 0
-	for try := 0; try < 5 && left < 15; try++ { // on a busy machine the outbox may often be sending something else just then
+	for try := 0; try < 25 && left < 15; try++ { // on a busy machine the outbox may often be sending something else just then
 		left = 0
 		for range 20 {
 			before := s.count.framesOut.Load()

@@ -48,6 +48,7 @@ var everything = variant{name: "all as by default"}
 
 var variants = []variant{
 	everything,
+	{name: "and an urgent connection per link, as in the programs", beside: true},
 	{name: "no overdue copies", data: func(d scheduler.Data) scheduler.Data { return noOverdue{d} }},
 	{name: "no urgent copies", data: func(d scheduler.Data) scheduler.Data { return noUrgent{d} }},
 	{name: "data order fifo (neither)", kinds: scheduler.Kinds{Data: scheduler.DataFIFO}},
