@@ -6,6 +6,7 @@ import "time"
 const (
 	calmFor  = 2 * time.Second        // of use, after which a path is believed to be steady
 	calmLook = 100 * time.Millisecond // the most that a look adds to it
+	calmRate = fastRate / 4           // above it what looks like a queue may be the ends' own time
 )
 
 // calm is for how long a path in use has neither trembled nor changed its rate. An
@@ -29,5 +30,5 @@ func (c *calm) look(now time.Time, v View, moving bool) {
 // Steady reports whether the path seems to be: while it was in use, neither its rate
 // nor its round trips have varied by themselves lately, so that a round trip longer
 // than the least shows a queue. The transport's congestion control cannot tell that by
-// itself.
-func (e *Estimator) Steady() bool { return e.calm.use >= calmFor }
+// itself. A path of more than calmRate never counts as steady.
+func (e *Estimator) Steady() bool { return e.calm.use >= calmFor && e.bw < calmRate }

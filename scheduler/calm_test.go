@@ -45,3 +45,23 @@ func TestSteady(t *testing.T) {
 		t.Error("another connection's path is steady at once")
 	}
 }
+
+// TestSteadyIsSlow: a fast path in use never counts as steady.
+func TestSteadyIsSlow(t *testing.T) {
+	for _, k := range []struct {
+		mbit float64
+		want bool
+	}{{50, true}, {300, false}} {
+		now := time.Unix(1000, 0)
+		var e Estimator
+		for i := range 2000 {
+			now = now.Add(2 * time.Millisecond)
+			bytes := int(k.mbit / 8 * 2000)
+			e.Look(now, View{RTT: 20 * time.Millisecond, Flying: 100_000, InFlight: 100_000, Delivered: uint64(i * bytes)})
+			e.Ack(now, Sample{RTT: 20 * time.Millisecond, Delivered: 10 * bytes, Interval: 20 * time.Millisecond, Round: i%10 == 0})
+		}
+		if e.Steady() != k.want {
+			t.Errorf("%.0f Mbit/s: steady %v", k.mbit, e.Steady())
+		}
+	}
+}

@@ -36,7 +36,7 @@ const unusedPart = 16
 // grace is how long a connection is left alone while there are at most twice as many
 // as there may be: its client may have heard only now that its server is there, and
 // have a slow line to its first byte.
-const grace = 200 * time.Millisecond
+const grace = 100 * time.Millisecond
 
 // holder is one client's unused connections in the order of their coming.
 type holder struct {
