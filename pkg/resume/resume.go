@@ -70,7 +70,7 @@ func (w *Windows) Close() error {
 	return errors.Join(w.link.Close(), w.objects.Close())
 }
 
-// Path is what is known of a path. A nil *Path takes in nothing.
+// Path is what is known of a path.
 type Path struct {
 	windows *Windows
 	key     resumePath
