@@ -34,7 +34,7 @@ type link struct {
 	sentBytes, gotBytes uint64
 	attaches, again     uint64 // connections made; bytes sent a second time here
 	packetsLost         uint64 // as the transport counts them
-	lastErr             error
+	lastErr             error  // why the last connection has ended; nil while there is one
 	meterUp, meterDown  meter
 }
 
@@ -102,7 +102,7 @@ func (s *Session) promote(c *conn) {
 	if l.conn != nil {
 		s.closeConn(l.conn, ErrReplaced)
 	}
-	l.conn, l.info = c, c.info
+	l.conn, l.info, l.lastErr = c, c.info, nil
 	if s.cfg.Edge {
 		s.setTerms(l, c.info.Terms)
 	}
@@ -145,10 +145,9 @@ func (s *Session) closeConn(c *conn, err error) {
 		c.carrier.Close(err)
 		return
 	}
-	c.link.lastErr = err
 	s.moveAway(c)
 	if c.link.conn == c {
-		c.link.conn = nil
+		c.link.conn, c.link.lastErr = nil, err
 		s.stepHealth(c.link)
 	}
 	c.carrier.Close(err)

@@ -186,6 +186,37 @@ func TestAllLinksGone(t *testing.T) {
 	})
 }
 
+// TestLastErrorEnds: why a link has ended is of no interest when it is back.
+func TestLastErrorEnds(t *testing.T) {
+	run(t, func(t *testing.T) {
+		spec := simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond}
+		w := newWorld(t, spec, spec)
+		defer w.close()
+		says := func(when string, want bool) {
+			t.Helper()
+			for _, sd := range []*side{w.edge, w.cloud} {
+				st, _ := sd.s.Status()
+				for _, l := range st.Links {
+					if (l.LastError != "") != (want && l.ID == 0) {
+						t.Errorf("%s: edge=%v: last error of link %d: %q", when, sd.s.cfg.Edge, l.ID, l.LastError)
+					}
+				}
+			}
+		}
+		time.Sleep(time.Second)
+		says("at first", false)
+		w.pairs[0].A.Close(errAny)
+		time.Sleep(time.Second)
+		says("after the end", true)
+		w.connect(0, spec)
+		time.Sleep(time.Second)
+		says("after the return", false)
+		w.connect(0, spec) // in the place of one that stands
+		time.Sleep(time.Second)
+		says("after a replacement", false)
+	})
+}
+
 func TestLinger(t *testing.T) {
 	run(t, func(t *testing.T) {
 		w := newWorld(t, simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond})
