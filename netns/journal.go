@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,8 +39,16 @@ func journalPath(runDir, space string) string {
 	return filepath.Join(runDir, space+".undo")
 }
 
+// Who holds the lock and is no owner does so for a moment: check looks at what is
+// there, cleanup removes it, an agent that starts has yet to write its name.
+const (
+	lockPatience = 2 * time.Second
+	lockPause    = 10 * time.Millisecond
+)
+
 // openJournal locks the journal and reads what an earlier owner left in it.
-// Without create a missing journal gives nil.
+// Without create a missing journal gives nil. An owner that runs is an error at
+// once, anybody else's lock after lockPatience.
 func openJournal(runDir, space string, create bool) (*journal, error) {
 	path := journalPath(runDir, space)
 	flags := os.O_RDWR | os.O_APPEND
@@ -49,7 +58,7 @@ func openJournal(runDir, space string, create bool) (*journal, error) {
 		}
 		flags |= os.O_CREATE
 	}
-	for {
+	for giveUp := time.Now().Add(lockPatience); ; {
 		f, err := os.OpenFile(path, flags, 0o644)
 		if errors.Is(err, os.ErrNotExist) && !create {
 			return nil, nil
@@ -58,8 +67,13 @@ func openJournal(runDir, space string, create bool) (*journal, error) {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			defer f.Close()
-			return nil, lockedError(f, space, err)
+			owned, err := lockedError(f, space, err)
+			f.Close()
+			if owned || time.Now().After(giveUp) {
+				return nil, err
+			}
+			time.Sleep(lockPause)
+			continue
 		}
 		if !sameFile(f, path) { // removed by its owner between open and lock
 			f.Close()
@@ -83,18 +97,20 @@ func sameFile(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-func lockedError(f *os.File, space string, err error) error {
+// lockedError says who holds the lock that could not be had, and whether waiting
+// for it is of no use.
+func lockedError(f *os.File, space string, err error) (final bool, _ error) {
 	if !errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("journal %s: lock: %w", f.Name(), err)
+		return true, fmt.Errorf("journal %s: lock: %w", f.Name(), err)
 	}
 	data := make([]byte, 4096)
 	n, _ := f.ReadAt(data, 0)
 	line, _, _ := bytes.Cut(data[:n], []byte("\n"))
 	var h header
 	if json.Unmarshal(line, &h) != nil || h.Start == "" || h.Start != startTime(h.PID) {
-		return fmt.Errorf("namespace %s is in use by a process that holds %s: stop it first", space, f.Name())
+		return false, fmt.Errorf("namespace %s is in use by a process that holds %s: stop it first", space, f.Name())
 	}
-	return fmt.Errorf("namespace %s is in use by the running hawser-%s with pid %d: stop it first", space, h.Role, h.PID)
+	return true, fmt.Errorf("namespace %s is in use by the running hawser-%s with pid %d: stop it first", space, h.Role, h.PID)
 }
 
 // load reads the entries of a dead owner. A line that does not parse can only

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -207,6 +209,25 @@ func TestJournalForgets(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left over: %v, %v", left, err)
 	}
+}
+
+// TestJournalIsLookedAt: check holds the journal of a dead owner for a moment, a
+// start in that moment waits for it; one that is held for good is an error.
+func TestJournalIsLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		must(t, os.WriteFile(journalPath(dir, "x"), jsonLine(t, header{Boot: bootID(), Net: networkID()}), 0o644))
+		look, err := openJournal(dir, "x", false)
+		must(t, err)
+		begin := time.Now()
+		if _, err := openJournal(dir, "x", true); err == nil || !strings.Contains(err.Error(), "in use by a process that holds") || time.Since(begin) > 3*time.Second {
+			t.Errorf("held for good: %v after %v", err, time.Since(begin))
+		}
+		time.AfterFunc(200*time.Millisecond, func() { look.file.Close() })
+		j, err := openJournal(dir, "x", true)
+		must(t, err)
+		must(t, j.finish())
+	})
 }
 
 func TestStartTime(t *testing.T) {
