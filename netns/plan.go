@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+
+	"github.com/vishvananda/netlink"
 )
 
 // Roles of a virtual host.
@@ -47,6 +50,28 @@ type LinkRoute struct {
 	Interface string         // the uplink
 	Gateway   netip.Addr     // invalid: the main table already has a route by Interface
 	Cloud     netip.AddrPort // the far end; never steered
+	Named     bool           // Cloud is not known: it has a name, which may change its addresses
+	Known     []netip.Addr   // of a Named one, those that are known; never steered
+}
+
+// family is that of the addresses by which the link can leave, netlink.FAMILY_ALL
+// (0) when it may be any.
+func (l LinkRoute) family() int {
+	switch {
+	case l.Gateway.IsValid():
+		return netlinkFamily(familyOf(l.Gateway))
+	case l.Cloud.IsValid():
+		return netlinkFamily(familyOf(l.Cloud.Addr()))
+	}
+	return netlink.FAMILY_ALL
+}
+
+// clouds are the known addresses of the far end.
+func (l LinkRoute) clouds() []netip.Addr {
+	if l.Cloud.IsValid() {
+		return []netip.Addr{l.Cloud.Addr()}
+	}
+	return l.Known
 }
 
 // Plan says what Install puts in place. Empty Namespace and RunDir take the
@@ -138,12 +163,15 @@ func preparedLinks(in []LinkRoute, clients map[string]bool) ([]LinkRoute, error)
 		if clients[l.Interface] {
 			return nil, fmt.Errorf("link %s: interface %s is also in steer.interfaces: an uplink cannot be a client interface", l.Name, l.Interface)
 		}
-		if !l.Cloud.IsValid() {
+		if !l.Cloud.IsValid() && !l.Named {
 			return nil, fmt.Errorf("link %s: the cloud's address is missing", l.Name)
 		}
-		l.Cloud = netip.AddrPortFrom(l.Cloud.Addr().Unmap(), l.Cloud.Port())
+		l.Cloud, l.Known = netip.AddrPortFrom(l.Cloud.Addr().Unmap(), l.Cloud.Port()), slices.Clone(l.Known)
+		for j, a := range l.Known {
+			l.Known[j] = a.Unmap()
+		}
 		l.Gateway = l.Gateway.Unmap()
-		if l.Gateway.IsValid() && l.Gateway.Is4() != l.Cloud.Addr().Is4() {
+		if l.Gateway.IsValid() && l.Cloud.IsValid() && l.Gateway.Is4() != l.Cloud.Addr().Is4() {
 			return nil, fmt.Errorf("link %s: gateway %s and cloud %s are of different address families", l.Name, l.Gateway, l.Cloud.Addr())
 		}
 		links[i] = l

@@ -1,11 +1,14 @@
 package netns
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
 
 func edgePlan() Plan {
@@ -147,5 +150,30 @@ func TestWithoutPrivileges(t *testing.T) {
 	_, err := Install(edgePlan(), quiet)
 	if err == nil || !strings.HasSuffix(err.Error(), "is missing: run as root") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestNamedCloud: a cloud that is given by name needs no address; the link's IP version
+// is its gateway's, or any.
+func TestNamedCloud(t *testing.T) {
+	p := edgePlan()
+	p.Links[0].Cloud, p.Links[0].Named = netip.AddrPort{}, true
+	p.Links[0].Known = []netip.Addr{netip.MustParseAddr("::ffff:198.18.0.1"), netip.MustParseAddr("2001:db8::1")}
+	p, err := p.prepared()
+	must(t, err)
+	l := p.Links[0]
+	if !l.Known[0].Is4() || l.family() != netlink.FAMILY_V4 {
+		t.Errorf("known %v, family %d", l.Known, l.family())
+	}
+	if l.Gateway = (netip.Addr{}); l.family() != netlink.FAMILY_ALL {
+		t.Errorf("without a gateway: family %d", l.family())
+	}
+	_, all4, _ := net.ParseCIDR("0.0.0.0/0")
+	_, to, _ := net.ParseCIDR("198.18.0.0/24")
+	_, other, _ := net.ParseCIDR("198.19.0.0/24")
+	for dst, want := range map[*net.IPNet]bool{nil: true, all4: true, to: true, other: false} {
+		if leadsTo(netlink.Route{Dst: dst}, l) != want {
+			t.Errorf("a route to %v leads there: %v", dst, !want)
+		}
 	}
 }

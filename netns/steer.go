@@ -155,9 +155,11 @@ func (b *builder) localRules(family int) [][]string {
 	}
 	seen := map[netip.Addr]bool{}
 	for _, l := range b.plan.Links {
-		if a := l.Cloud.Addr(); familyOf(a) == family && !seen[a] {
-			seen[a] = true
-			rules = append(rules, words("-d "+a.WithZone("").String()+" -j RETURN"))
+		for _, a := range l.clouds() {
+			if familyOf(a) == family && !seen[a] {
+				seen[a] = true
+				rules = append(rules, words("-d "+a.WithZone("").String()+" -j RETURN"))
+			}
 		}
 	}
 	rules = append(rules, b.exemptions(family)...)

@@ -3,7 +3,9 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -12,7 +14,7 @@ import (
 // UplinkState is what the kernel says of one link's interface.
 type UplinkState struct {
 	Why   string       // why nothing can be sent over it, in words; "" when it can
-	Addrs []netip.Addr // its global addresses of the cloud's family that may be used
+	Addrs []netip.Addr // its global addresses that may be used, of the cloud's family where that is known
 }
 
 // UplinkEvent tells that something about a link's interface may have changed.
@@ -36,7 +38,7 @@ func uplinkState(l LinkRoute) UplinkState {
 		return UplinkState{Why: fmt.Sprintf("interface %s has no carrier", l.Interface)}
 	}
 	var s UplinkState
-	addrs, err := netlink.AddrList(device, netlinkFamily(familyOf(l.Cloud.Addr())))
+	addrs, err := netlink.AddrList(device, l.family())
 	if err != nil {
 		return s // it went between two questions: another event follows
 	}
@@ -49,9 +51,34 @@ func uplinkState(l LinkRoute) UplinkState {
 	return s
 }
 
-// leadsTo tells whether a route is one that packets to the cloud may take.
-func leadsTo(r netlink.Route, cloud netip.Addr) bool {
-	return r.Dst == nil || r.Dst.Contains(cloud.AsSlice())
+// Versions tells which IP versions a link may leave by: its gateway's, those of its
+// interface's addresses, or any where it has none. It asks the thread's network
+// namespace.
+func Versions(l LinkRoute) (four, six bool) {
+	if l.Gateway.IsValid() {
+		return l.Gateway.Unmap().Is4(), !l.Gateway.Unmap().Is4()
+	}
+	for _, a := range uplinkState(l).Addrs {
+		four, six = four || a.Is4(), six || a.Is6()
+	}
+	return four || !six, six || !four
+}
+
+// leadsTo tells whether a route is one that packets to the link's cloud may take.
+func leadsTo(r netlink.Route, l LinkRoute) bool {
+	if ones := prefixLen(r.Dst); ones == 0 && (l.Named || r.Dst == nil) {
+		return true
+	}
+	return slices.ContainsFunc(l.clouds(), func(a netip.Addr) bool { return r.Dst.Contains(a.AsSlice()) })
+}
+
+// prefixLen is a destination's; a default route may have none.
+func prefixLen(dst *net.IPNet) int {
+	if dst == nil {
+		return 0
+	}
+	ones, _ := dst.Mask.Size()
+	return ones
 }
 
 // report tells the state of all links.
@@ -67,7 +94,7 @@ func (h *Host) reportRoute(r netlink.Route, tell func(UplinkEvent)) {
 		return
 	}
 	for i, l := range h.plan.Links {
-		if leadsTo(r, l.Cloud.Addr()) {
+		if leadsTo(r, l) {
 			h.tell(UplinkEvent{Link: i, Rerouted: true}, tell)
 		}
 	}

@@ -63,10 +63,7 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 	if err := box.TryCard(cfg.Card); err != nil {
 		return err
 	}
-	var err error
-	if a.plan, err = plan(cfg); err != nil {
-		return err
-	}
+	a.plan = plan(ctx, cfg)
 	a.windows = box.Windows(log)
 	defer a.windows.Close()
 	if err := a.makeTunnels(); err != nil {
@@ -84,7 +81,7 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 		a.control.Close()
 		return err
 	}
-	err = a.work(ctx)
+	err := a.work(ctx)
 	return errors.Join(err, a.host.Close())
 }
 
@@ -119,11 +116,12 @@ func (a *agent) makeTunnels() error {
 // lane makes a lane of link i and its dialer.
 func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error) {
 	index := wire.LinkIndex(i, n)
-	d, err := a.dialer(i, index, r)
+	u := newUplink(int(index), r.Name, a.tunnels)
+	u.where = newWhereabouts(a.cfg.Links[i], func() (four, six bool) { return u.versions(r.Gateway) })
+	d, err := a.dialer(i, index, r, u.where)
 	if err != nil {
 		return nil, nil, err
 	}
-	u := newUplink(int(index), r.Name, a.tunnels)
 	u.dial = d.Dial
 	if n > 0 {
 		u.log = u.log.With("lane", n+1)
@@ -131,17 +129,21 @@ func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error)
 	return u, d, nil
 }
 
-// dialer makes the dialer of a lane of link i.
-func (a *agent) dialer(i int, index uint16, r netns.LinkRoute) (*link.Dialer, error) {
+// dialer makes the dialer of a lane of link i; where is nil if the cloud's address is given.
+func (a *agent) dialer(i int, index uint16, r netns.LinkRoute, where *whereabouts) (*link.Dialer, error) {
 	certificate, err := a.id.Certificate(a.started)
 	if err != nil {
 		return nil, err
 	}
-	return link.NewDialer(link.DialerOptions{
+	o := link.DialerOptions{
 		Link: r.Name, Index: index, Remote: r.Cloud, Interface: r.Interface, Mark: netns.BypassMark,
 		Transport:   link.Transport(a.cfg.Links[i].Transport.String()),
 		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters, Windows: a.windows,
-	})
+	}
+	if where != nil {
+		o.Where = where.next
+	}
+	return link.NewDialer(o)
 }
 
 // install changes the host and builds the workers; on failure nothing stays.

@@ -24,10 +24,7 @@ const checkTime = 6 * time.Second
 // whether the cloud answers and accepts this edge on every link. It changes
 // nothing.
 func Check(ctx context.Context, cfg *config.Edge, id identity.Key) []admin.Finding {
-	p, err := plan(cfg)
-	if err != nil {
-		return []admin.Finding{{Level: admin.LevelFail, What: err.Error(), Remedy: "give the cloud's address as a number, or make the resolver work"}}
-	}
+	p := plan(ctx, cfg)
 	findings := append(box.Findings(netns.Check(p)), box.CheckCard(cfg.Card)...)
 	findings = append(findings, box.CheckMetrics(cfg.Settings())...)
 	findings = append(findings, checkState(cfg)...)
@@ -70,17 +67,22 @@ func (a *agent) checkLinks(ctx context.Context, p netns.Plan) []admin.Finding {
 // An uplink that needs the route which only run sets cannot be judged.
 func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) admin.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	where := newWhereabouts(a.cfg.Links[i], func() (four, six bool) { return netns.Versions(r) })
+	where.begin(ctx)
+	defer where.wait()
 	defer cancel()
-	d, err := a.dialer(i, uint16(i), r)
+	d, err := a.dialer(i, uint16(i), r, where)
 	if err != nil {
 		return admin.Finding{Level: admin.LevelFail, What: err.Error(), Remedy: "correct the link's entry"}
 	}
 	begin := time.Now()
-	conn, _, err := d.Dial(ctx, wire.Hello{Resume: true})
+	conn, err := tryAll(ctx, d, where)
 	var refusal *link.Refusal
 	switch {
 	case err == nil:
 		conn.Close(nil)
+	case errors.Is(err, errNowhere):
+		return admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "run goes on trying; where only run makes the uplink's route it may well succeed"}
 	case errors.As(err, &refusal) && refusal.Status == wire.StatusNoSession:
 	case errors.As(err, &refusal), errors.Is(err, link.ErrPeerKey), errors.Is(err, link.ErrVersion):
 		return admin.Finding{Level: admin.LevelFail, What: err.Error(), Remedy: "compare keys and versions of both ends: hawser-edge pubkey, hawser-cloud pubkey, version"}
@@ -90,7 +92,24 @@ func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) admin.F
 		return admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "see that the uplink is up, that its gateway is right and that the cloud's TCP and UDP port are open; run goes on trying"}
 	}
 	took := time.Since(begin).Round(time.Millisecond)
-	return admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf("link %s: the cloud at %s answers and accepts this edge (%v)", r.Name, r.Cloud, took)}
+	return admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf("link %s: the cloud at %s answers and accepts this edge (%v)", r.Name, a.cfg.Links[i].Cloud, took)}
+}
+
+// tryAll dials every address of the cloud until one answers.
+func tryAll(ctx context.Context, d *link.Dialer, where *whereabouts) (*link.Conn, error) {
+	each := checkTime
+	if where != nil {
+		each /= 2
+	}
+	for tries := 1; ; tries++ {
+		one, cancel := context.WithTimeout(ctx, each)
+		conn, _, err := d.Dial(one, wire.Hello{Resume: true})
+		cancel()
+		var refusal *link.Refusal
+		if err == nil || errors.As(err, &refusal) || errors.Is(err, errNowhere) || tries >= where.count() || ctx.Err() != nil {
+			return conn, err
+		}
+	}
 }
 
 // Cleanup removes what a crashed run left on the host.

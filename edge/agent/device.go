@@ -105,3 +105,17 @@ func (d *device) gone() string {
 	}
 	return ""
 }
+
+// versions tells which IP versions the uplink has. Without an address, which is none
+// it knows of, or another interface's, it may have any.
+func (u *uplink) versions(gateway netip.Addr) (four, six bool) {
+	if gateway.IsValid() {
+		return gateway.Is4(), gateway.Is6()
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	is4 := func(a netip.Addr) bool { return a.Is4() }
+	is6 := func(a netip.Addr) bool { return a.Is6() }
+	four, six = slices.ContainsFunc(u.device.addrs, is4), slices.ContainsFunc(u.device.addrs, is6)
+	return four || !six, six || !four
+}

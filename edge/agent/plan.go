@@ -2,16 +2,18 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
+	"sync"
+	"time"
 
 	"hawser/netns"
 	"hawser/pkg/config"
 )
 
-// plan says what the virtual host must be for a configuration.
-func plan(cfg *config.Edge) (netns.Plan, error) {
+// plan says what the virtual host must be for a configuration. Where clouds are that
+// are given by name shows later (whereabouts).
+func plan(ctx context.Context, cfg *config.Edge) netns.Plan {
 	p := netns.Plan{
 		Role: netns.RoleEdge, Namespace: cfg.Namespace, Clients: cfg.Steer.Interfaces,
 		Local: cfg.Steer.Local, Exclude: cfg.Steer.Exclude, Intercept: cfg.Steer.Intercept.String(),
@@ -20,24 +22,46 @@ func plan(cfg *config.Edge) (netns.Plan, error) {
 	for _, r := range cfg.Steer.Ports {
 		p.Ports = append(p.Ports, netns.PortRange{First: r.First, Last: r.Last})
 	}
+	known := knownNames(ctx, cfg)
 	for _, l := range cfg.Links {
-		remote, err := resolve(l.Cloud)
-		if err != nil {
-			return p, fmt.Errorf("link %s: %w", l.Name, err)
+		r := netns.LinkRoute{Name: l.Name, Interface: l.Interface, Gateway: l.Gateway}
+		var given bool
+		if r.Cloud, given = l.Cloud.AddrPort(); !given {
+			r.Cloud, r.Named, r.Known = netip.AddrPort{}, true, known[l.Cloud.Host]
 		}
-		p.Links = append(p.Links, netns.LinkRoute{Name: l.Name, Interface: l.Interface, Gateway: l.Gateway, Cloud: remote})
+		p.Links = append(p.Links, r)
 	}
-	return p, nil
+	return p
 }
 
-// resolve returns the address of a cloud that may be given by name.
-func resolve(e config.Endpoint) (netip.AddrPort, error) {
-	if ap, ok := e.AddrPort(); ok {
-		return ap, nil
+// knownTime bounds what a start waits for a resolver.
+const knownTime = 2 * time.Second
+
+// knownNames are the addresses that clouds' names have now, where it matters: this
+// host's own connections to them are not steered.
+func knownNames(ctx context.Context, cfg *config.Edge) map[string][]netip.Addr {
+	found := map[string][]netip.Addr{}
+	if !cfg.Steer.Local {
+		return found
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(context.Background(), "ip", e.Host)
-	if err != nil || len(addrs) == 0 {
-		return netip.AddrPort{}, fmt.Errorf("cloud: cannot resolve %q: give an address, or check the resolver: %w", e.Host, err)
+	ctx, cancel := context.WithTimeout(ctx, knownTime)
+	defer cancel()
+	var mu sync.Mutex
+	var asked sync.WaitGroup
+	seen := map[string]bool{}
+	for _, l := range cfg.Links {
+		host := l.Cloud.Host
+		if _, given := l.Cloud.AddrPort(); given || seen[host] {
+			continue
+		}
+		seen[host] = true
+		asked.Go(func() {
+			addrs, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			mu.Lock()
+			defer mu.Unlock()
+			found[host] = addrs
+		})
 	}
-	return netip.AddrPortFrom(addrs[0].Unmap(), e.Port), nil
+	asked.Wait()
+	return found
 }

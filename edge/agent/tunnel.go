@@ -20,7 +20,8 @@ import (
 // link is connected, and another when that one has ended.
 //
 // Goroutines, all ended when run returns: per link uplink.run, which owns the
-// dialling and one serve per connection; per session runSession.
+// dialling, one serve per connection and look-ups of the cloud's name
+// (whereabouts.ask); per session runSession.
 type tunnels struct {
 	log     *slog.Logger
 	sink    stream.Sink

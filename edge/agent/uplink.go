@@ -31,6 +31,7 @@ type uplink struct {
 	tunnels *tunnels
 	log     *slog.Logger
 	dial    func(context.Context, wire.Hello) (*link.Conn, wire.Welcome, error)
+	where   *whereabouts // nil: the cloud's address is given
 
 	silent atomic.Bool
 	mute   atomic.Bool   // the cloud's program does not answer
@@ -80,6 +81,8 @@ const (
 
 // run keeps the link connected until ctx ends.
 func (u *uplink) run(ctx context.Context) {
+	u.where.begin(ctx)
+	defer u.where.wait()
 	var running sync.WaitGroup
 	defer running.Wait()
 	now := serving{ended: closedChannel()}
@@ -112,6 +115,7 @@ func closedChannel() chan struct{} {
 // serve lets the session work a connection. The channel is closed at its end.
 func (u *uplink) serve(running *sync.WaitGroup, s *tunnel.Session, conn *link.Conn) chan struct{} {
 	info, terms := conn.Info(), u.termsNow()
+	u.where.works(info.Remote)
 	ended := make(chan struct{})
 	u.carry(conn)
 	running.Go(func() {

@@ -18,11 +18,16 @@ import (
 // cloud's part of a handshake.
 const DefaultTimeout = 5 * time.Second
 
+// Where says at which address the cloud is to be tried next. It may take time, and
+// may be called concurrently.
+type Where func(context.Context) (netip.AddrPort, error)
+
 // DialerOptions says what a link connects, and how.
 type DialerOptions struct {
 	Link      string         // name of the link, at most wire.MaxName bytes
 	Index     uint16         // its index in the configuration
 	Remote    netip.AddrPort // the cloud's address
+	Where     Where          // asked for it before each connection; nil: it is Remote
 	Transport Transport      // TCP, QUIC or Auto; "" is Auto
 	Interface string         // network interface that the sockets are bound to; "" leaves it to the routes
 	Mark      uint32         // firewall mark of the sockets; 0 for none
@@ -41,7 +46,7 @@ type DialerOptions struct {
 // succeeded last, or is to be preferred. Dial may be called concurrently.
 type Dialer struct {
 	options DialerOptions
-	last    atomic.Value // Transport
+	last    *atomic.Value // Transport
 }
 
 // NewDialer checks the options. It opens nothing.
@@ -60,12 +65,12 @@ func NewDialer(o DialerOptions) (*Dialer, error) {
 		return nil, fmt.Errorf("link %q: name has %d bytes, want 1 to %d", o.Link, len(o.Link), wire.MaxName)
 	case o.Transport != Auto && o.Transport != TCP && o.Transport != QUIC:
 		return nil, fmt.Errorf("link %s: transport %q, want auto, tcp or quic", o.Link, o.Transport)
-	case !o.Remote.IsValid() || o.Remote.Port() == 0:
+	case o.Where == nil && (!o.Remote.IsValid() || o.Remote.Port() == 0):
 		return nil, fmt.Errorf("link %s: cloud address %q, want address:port", o.Link, o.Remote)
 	case o.PeerKey == nil || len(o.Certificate.Certificate) == 0:
 		return nil, fmt.Errorf("link %s: no certificate or no way to read the cloud's", o.Link)
 	}
-	return &Dialer{options: o}, nil
+	return &Dialer{o, new(atomic.Value)}, nil
 }
 
 // Dial makes one connection and joins the session that hello names; the link's
@@ -74,6 +79,10 @@ func NewDialer(o DialerOptions) (*Dialer, error) {
 // one with a head start (race.go). Errors are a *StepError per transport, in
 // one line.
 func (d *Dialer) Dial(ctx context.Context, hello wire.Hello) (*Conn, wire.Welcome, error) {
+	d, err := d.there(ctx)
+	if err != nil {
+		return nil, wire.Welcome{}, err
+	}
 	hello.Link, hello.Name = d.options.Index, d.options.Link
 	if hello.VersionMin == 0 && hello.VersionMax == 0 {
 		hello.VersionMin, hello.VersionMax = wire.VersionMin, wire.VersionMax
@@ -86,11 +95,29 @@ func (d *Dialer) Dial(ctx context.Context, hello wire.Hello) (*Conn, wire.Welcom
 
 // DialBy is Dial by one transport, whatever the options say.
 func (d *Dialer) DialBy(ctx context.Context, t Transport, hello wire.Hello) (*Conn, wire.Welcome, error) {
+	d, err := d.there(ctx)
+	if err != nil {
+		return nil, wire.Welcome{}, err
+	}
 	hello.Link, hello.Name = d.options.Index, d.options.Link
 	if hello.VersionMin == 0 && hello.VersionMax == 0 {
 		hello.VersionMin, hello.VersionMax = wire.VersionMin, wire.VersionMax
 	}
 	return d.attempt(ctx, t, hello)
+}
+
+// there is d with the address that is to be tried.
+func (d *Dialer) there(ctx context.Context) (*Dialer, error) {
+	if d.options.Where == nil {
+		return d, nil
+	}
+	remote, err := d.options.Where(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", d.options.Link, err)
+	}
+	o := d.options
+	o.Remote = remote
+	return &Dialer{o, d.last}, nil
 }
 
 // Prefer makes a transport the one that Auto gives the head start.
