@@ -78,6 +78,11 @@ type rateSample struct {
 
 // begin starts with the window that is there and a round trip; first or anew. The
 // least round trip is the least of the last minutes, however old that is.
+//
+// The kernel takes the window that there is, however small (bbr_init leaves snd_cwnd
+// alone), and none is made smaller by a rest (tcp_slow_start_after_idle is not for
+// congestion controls that have cong_control). The model is kinder where the window was
+// below ten packets, after a time-out.
 func (b *bbr) begin(now time.Time, rtt, least time.Duration, delivered uint64) {
 	cwnd := max(b.cwnd, firstSegs*segment)
 	*b = bbr{cwnd: cwnd, minRTT: least, minAt: now, roundTo: delivered, mend: b.mend}
