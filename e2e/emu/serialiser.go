@@ -51,11 +51,11 @@ func (s *serialiser) serveTrace(arrived time.Duration, size int) finish {
 		}
 		need -= s.left
 	}
-	first := max(s.next, s.trace.from(arrived-s.base))
+	first := max(s.next, s.trace.First(arrived-s.base))
 	n := int64(math.Ceil(need / s.quantum))
 	last := first + n - 1
 	return finish{
-		at:   s.base + s.trace.time(last),
+		at:   s.base + s.trace.Time(last),
 		next: last + 1,
 		left: float64(n)*s.quantum - need,
 	}

@@ -70,17 +70,17 @@ func (t *Trace) Rate() float64 {
 // Bytes returns what the link could deliver from one time to another, that one
 // not included.
 func (t *Trace) Bytes(from, to time.Duration) float64 {
-	return float64(t.from(to)-t.from(from)) * opportunityBytes
+	return float64(t.First(to)-t.First(from)) * opportunityBytes
 }
 
-// time returns when opportunity k (counted over all repetitions) occurs.
-func (t *Trace) time(k int64) time.Duration {
+// Time returns when opportunity k (counted over all repetitions) occurs.
+func (t *Trace) Time(k int64) time.Duration {
 	n := int64(len(t.at))
 	return time.Duration((k/n)*t.period+int64(t.at[k%n])) * time.Millisecond
 }
 
-// from returns the first opportunity at or after d.
-func (t *Trace) from(d time.Duration) int64 {
+// First returns the first opportunity at or after d.
+func (t *Trace) First(d time.Duration) int64 {
 	if d <= 0 {
 		return 0
 	}
@@ -91,7 +91,7 @@ func (t *Trace) from(d time.Duration) int64 {
 	k := round*int64(len(t.at)) + int64(i)
 	// The end of one repetition is the start of the next: a time on the seam is
 	// also the time of the last opportunities before it.
-	for k > 0 && t.time(k-1) >= d {
+	for k > 0 && t.Time(k-1) >= d {
 		k--
 	}
 	return k

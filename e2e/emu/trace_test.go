@@ -64,12 +64,12 @@ func FuzzParseTrace(f *testing.F) {
 			return
 		}
 		d := time.Duration(at) * 100 * time.Microsecond
-		k := trace.from(d)
-		if trace.time(k) < d {
-			t.Fatalf("opportunity %d is at %v, before %v", k, trace.time(k), d)
+		k := trace.First(d)
+		if trace.Time(k) < d {
+			t.Fatalf("opportunity %d is at %v, before %v", k, trace.Time(k), d)
 		}
-		if k > 0 && trace.time(k-1) >= d {
-			t.Fatalf("opportunity %d at %v was skipped for %v", k-1, trace.time(k-1), d)
+		if k > 0 && trace.Time(k-1) >= d {
+			t.Fatalf("opportunity %d at %v was skipped for %v", k-1, trace.Time(k-1), d)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 // fields may change at any time: the rate counts for what waits already, the
 // delay for what leaves the queue from then on.
 type Line struct {
-	Rate    float64       // bytes per second
+	Rate    float64       // bytes per second; of a recording: the mean
 	Delay   time.Duration // one way
 	Tremble time.Duration // the delay wanders by as much, both ways
 	Queue   int           // bytes
@@ -24,6 +24,7 @@ type Line struct {
 	Served  uint64 // bytes that have left the queue
 
 	events  *Events
+	replay  *replay // nil: the line has a rate
 	rnd     *rand.Rand
 	waiting []parcel // the first is being sent
 	waits   int      // bytes of them
@@ -65,7 +66,11 @@ func (l *Line) Send(size int, arrive func()) {
 // serve sends the first packet that waits.
 func (l *Line) serve() {
 	p := l.waiting[0]
-	l.events.After(time.Duration(float64(p.size)/l.Rate*1e9), func() {
+	at := l.events.now.Add(time.Duration(float64(p.size) / l.Rate * 1e9))
+	if l.replay != nil {
+		at = l.replay.serve(l.events.now, p.size)
+	}
+	l.events.At(at, func() {
 		l.waiting = l.waiting[1:]
 		l.waits -= p.size
 		l.Served += uint64(p.size)

@@ -11,7 +11,7 @@ import (
 // it brings bytes in order over a line that loses packets, sends what was lost
 // again, is governed by BBR, and tells what it knows of its path. What it has
 // not sent yet is little (TCP_NOTSENT_LOWAT). Acknowledgements need only time
-// on the line back. It times out as the kernel's does, a second apart at most
+// on the line back, or their turn where that follows a recording. It times out as the kernel's does, a second apart at most
 // (TCP_RTO_MAX_MS), and begins with one packet then.
 type TCP struct {
 	Unsent int    // bytes that it takes beyond what it has sent
@@ -266,11 +266,14 @@ func (t *TCP) receive(k packed) {
 	for _, s := range t.early {
 		ahead += int(s.to - s.from)
 	}
-	if t.back.Dead {
-		return
-	}
 	come := t.come
-	t.events.After(t.back.Delay+t.back.offset(), func() { t.acknowledged(k.number, come, ahead) })
+	switch acknowledge := func() { t.acknowledged(k.number, come, ahead) }; {
+	case t.back.Dead:
+	case t.back.Replays():
+		t.back.Send(headers, acknowledge)
+	default:
+		t.events.After(t.back.Delay+t.back.offset(), acknowledge)
+	}
 }
 
 // merge adds a span to others.

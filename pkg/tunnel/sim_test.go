@@ -24,10 +24,12 @@ type sim struct {
 	*simlink.Events
 	edge, cloud *simSide
 	flows       []*simFlow
+	seed        uint64
 	rnd         *rand.Rand
 	wires       [][2]*simlink.Wire // by link: away from the edge, from the cloud
 	uplinks     []*simUplink       // where lines are below
 	faults      int                // wrong bytes
+	tap         func(fate)         // if any, told of data that has arrived
 }
 
 // way is one direction of a link: a wire, or a transport over a worse line.
@@ -101,7 +103,7 @@ func (m *sim) connect(i int, edge, cloud Carrier, up, down way) (e, c *simConn) 
 
 // newBareSim is one without links.
 func newBareSim(seed uint64, k scheduler.Kinds) *sim {
-	m := &sim{Events: simlink.NewEvents(), rnd: rand.New(rand.NewPCG(seed, 99))}
+	m := &sim{Events: simlink.NewEvents(), seed: seed, rnd: rand.New(rand.NewPCG(seed, 99))}
 	m.edge, m.cloud = m.side(true, k), m.side(false, k)
 	m.edge.peer, m.cloud.peer = m.cloud, m.edge
 	return m
@@ -131,6 +133,14 @@ func (simCarrier) Pace(float64) {}
 
 // Close implements Carrier.
 func (simCarrier) Close(error) {}
+
+// fate is a record that has arrived.
+type fate struct {
+	from  *simSide
+	by    *strand // of the side that has it
+	sent  time.Time
+	block []byte
+}
 
 // attach gives the side its end of link i.
 func (sd *simSide) attach(i int, end Carrier, w way) *simConn {
@@ -190,7 +200,7 @@ func (sd *simSide) transmit(c *simConn) {
 		return
 	}
 	for _, st := range c.strands {
-		w, there, over := c.way, c.there.bulk, &c.over
+		w, there, over, sentAt := c.way, c.there.bulk, &c.over, sd.sim.Now()
 		if a, ok := c.apart[st]; ok {
 			w, there, over = a.way, a.there, &a.of.over
 		}
@@ -202,6 +212,9 @@ func (sd *simSide) transmit(c *simConn) {
 					if *over {
 						r.Body.Release() // its transport was closed
 						return
+					}
+					if sd.sim.tap != nil {
+						sd.sim.tap(fate{sd, there, sentAt, block})
 					}
 					sd.peer.arrive(there, block, r.Body)
 				})

@@ -12,11 +12,21 @@ import (
 // terrain is uplinks as networks are: lines that lose, tremble, change and die,
 // with TCP over them, and what happens to them.
 type terrain struct {
-	name   string
-	about  string // beside the lines
-	lines  []lineSpec
-	d      time.Duration
-	script func(*sim, [][2]*simlink.Line)
+	name    string
+	about   string // beside the lines
+	lines   []lineSpec
+	d       time.Duration
+	script  func(*sim, [][2]*simlink.Line)
+	missing string // why it cannot be run here, or ""
+	bare    bool   // counts from the download's first moment on, and has no objects, as the bench's recordings
+}
+
+// warm is when a run begins to count.
+func (g terrain) warm() time.Duration {
+	if g.bare {
+		return simStart
+	}
+	return simWarm
 }
 
 // lineSpec is one uplink.
@@ -139,17 +149,26 @@ func (g terrain) run(v variant, seeds ...uint64) (out outcome) {
 
 func (g terrain) runOnce(v variant, seed uint64, out *outcome) {
 	m, lines := g.enter(v, seed)
+	warm := g.warm()
 	var bulk *simFlow
 	var base int
 	m.After(simStart+time.Duration(seed)*37*time.Millisecond, func() { bulk = m.request(1, endless) })
-	m.After(simWarm, func() { base, bulk.longest, bulk.last = bulk.got, 0, m.Now() })
-	talk := &messenger{sim: m}
-	m.After(simWarm-messageFirst, talk.begin)
+	m.After(warm, func() {
+		if bulk != nil {
+			base, bulk.longest, bulk.last = bulk.got, 0, m.Now()
+		}
+	})
+	talk := &messenger{sim: m, every: simMessage}
+	if g.bare {
+		talk.every *= 2
+	}
+	m.After(warm-messageFirst, talk.begin)
+	m.watchLate(talk, *whereLate)
 	var objects []*simFlow
-	for at := simWarm; at < g.d; at += simObject {
+	for at := warm; at < g.d && !g.bare; at += simObject {
 		m.After(at, func() { objects = append(objects, m.request(3, 100_000)) })
 	}
-	for at := simWarm; at < g.d; at += 10 * time.Millisecond {
+	for at := warm; at < g.d; at += 10 * time.Millisecond {
 		m.After(at, func() {
 			for i, l := range lines {
 				out.queue[i] = append(out.queue[i], time.Duration(float64(l[1].Waits())/l[1].Rate*1e9))
@@ -157,9 +176,9 @@ func (g terrain) runOnce(v variant, seed uint64, out *outcome) {
 		})
 	}
 	offered, ends := 0.0, m.Now().Add(g.d)
-	m.After(simWarm, func() { m.watch(lines, ends, out.went, &offered) })
+	m.After(warm, func() { m.watch(lines, ends, out.went, &offered) })
 	m.Run(m.Now().Add(g.d), nil)
-	out.goodput = append(out.goodput, float64(bulk.got-base)/mbit/(g.d-simWarm).Seconds())
+	out.goodput = append(out.goodput, float64(bulk.got-base)/mbit/(g.d-warm).Seconds())
 	out.used = append(out.used, float64(bulk.got-base)/offered)
 	out.stall = append(out.stall, max(bulk.longest, m.Now().Sub(bulk.last)).Seconds()*1000)
 	out.extra = append(out.extra, 100*float64(m.duplicates())/float64(m.edge.s.count.BytesReceived))
@@ -206,14 +225,15 @@ func (m *sim) end() {
 	m.Run(m.Now().Add(5*time.Second), nil)
 }
 
-// messenger sends a message of 1,200 bytes every 50 ms, and waits for its echo.
+// messenger sends a message of 1,200 bytes every so often, and waits for its echo.
 type messenger struct {
-	sim  *sim
-	flow *simFlow
-	want int       // bytes of echoes
-	sent time.Time // of the message that is under way; zero: none is
-	took []time.Duration
-	over bool
+	sim   *sim
+	every time.Duration
+	flow  *simFlow
+	want  int       // bytes of echoes
+	sent  time.Time // of the message that is under way; zero: none is
+	took  []time.Duration
+	over  bool
 }
 
 const (
@@ -245,7 +265,7 @@ func (t *messenger) await() {
 		t.sim.After(100*time.Microsecond, t.await)
 	default:
 		t.took = append(t.took, t.sim.Now().Sub(t.sent))
-		t.sim.At(t.sent.Add(simMessage), t.next)
+		t.sim.At(t.sent.Add(t.every), t.next)
 		t.sent = time.Time{}
 	}
 }

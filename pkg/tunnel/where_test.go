@@ -44,7 +44,7 @@ func (m *sim) watch(lines [][2]*simlink.Line, until time.Time, all []went, offer
 			s, a, t := float64(l[1].Served), float64(u.again+u.tcp[1].Again), float64(m.cloud.s.links[i].again)
 			could := 0.0
 			if !l[1].Dead {
-				could = l[1].Rate * watchEvery.Seconds()
+				could = l[1].Could(m.Now().Add(-watchEvery))
 			}
 			*offered += could
 			w.offered += could
@@ -84,6 +84,12 @@ func (w *went) cause(m *sim, i int) *float64 {
 	return &w.choice
 }
 
+var (
+	whereLate   = flag.Duration("late", 0, "TestWhere prints messages that took longer, and how they went; 0: none")
+	whereBeside = flag.Bool("beside", false, "TestWhere has an urgent connection per link, as the programs")
+	whereSeeds  = flag.Int("seeds", 8, "seeds of TestWhere")
+)
+
 var whereOnly = flag.String("where", "", "terrains of which TestWhere says where their capacity goes, separated by commas")
 
 // TestWhere prints where the capacity of a terrain's uplinks goes.
@@ -91,13 +97,23 @@ func TestWhere(t *testing.T) {
 	if *whereOnly == "" {
 		t.Skip("prints a table: -args -where train")
 	}
-	for _, g := range terrains() {
+	v := everything
+	v.beside = *whereBeside
+	for _, g := range append(terrains(), recorded(t)...) {
 		if !slices.Contains(strings.Split(*whereOnly, ","), g.name) {
 			continue
 		}
 		t.Run(g.name, func(t *testing.T) {
+			if g.missing != "" {
+				t.Skip(g.missing)
+			}
 			t.Parallel()
-			o := g.run(everything, 1, 2, 3, 4, 5, 6, 7, 8)
+			var seeds []uint64
+			for i := range *whereSeeds {
+				seeds = append(seeds, uint64(i+1))
+			}
+			o := g.run(v, seeds...)
+			t.Logf("stalls %.0f, extra %.1f", o.stall, o.extra)
 			t.Logf("%s: %.1f Mbit/s (%.1f to %.1f), %.3f of the capacity, stall %.0f / %.0f ms, extra %.1f %%, message %.0f / %.0f, 100 KB %.0f, queue %.0f, full %d", g.name, mean(o.goodput), slices.Min(o.goodput), slices.Max(o.goodput), mean(o.used),
 				mean(o.stall), slices.Max(o.stall), mean(o.extra), quantile(o.message, 0.5), quantile(o.message, 0.99), quantile(o.object, 0.5), o.worstQueue(), o.dropped)
 			for i, w := range o.went {
