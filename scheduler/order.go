@@ -50,6 +50,9 @@ func (n *Node[F]) Class() Class { return n.terms.Class }
 // Active reports whether the flow is in line.
 func (n *Node[F]) Active() bool { return n.place.list != nil }
 
+// Free reports whether the flow is in line and its user is not held back by a limit.
+func (n *Node[F]) Free() bool { return n.Active() && (n.user == nil || !n.user.held) }
+
 // Sent returns how many bytes of the flow were charged.
 func (n *Node[F]) Sent() int { return n.sent }
 

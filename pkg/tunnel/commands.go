@@ -37,6 +37,7 @@ func (s *Session) obey(c *stream.Command) {
 		s.cfg.Budget.kept.Add(int64(c.Seg.Len()))
 		f.send.add(f, c.Seg)
 		s.order.Activate(&f.node, s.now)
+		s.notePressing(f)
 	case stream.CmdFin:
 		f.send.close(f)
 		s.order.Activate(&f.node, s.now)

@@ -23,6 +23,7 @@ type flow struct {
 	credit  credit
 	via     []via // which connection brought what was not consumed yet
 	dirty   bool  // in the session's list of flows with credit to tell
+	listed  bool  // in its list of those that may have something that presses
 	opened  bool  // the worker knows the flow
 	finOut  bool  // the worker was told of the end
 	finTold bool  // the peer was told that the end was consumed

@@ -17,6 +17,7 @@ func (s *Session) pump() {
 	s.sendCtrl()
 	s.refreshViews()
 	s.sendChunks()
+	s.sendPressing()
 	for i, l := range s.links {
 		c := l.conn
 		if c == nil {

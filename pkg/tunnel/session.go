@@ -85,6 +85,7 @@ type Session struct {
 	ctrlEnds   []int   // where each of them ends
 	hurry      bool    // somebody waits for one of them: they go out on two links
 	dirty      []*flow
+	pressing   []*flow // that may have got something that presses
 	pieces     pieces
 	vias       [][]via  // emptied, for other flows
 	ctrls      [][]byte // emptied, for other records

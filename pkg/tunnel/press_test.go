@@ -1,0 +1,72 @@
+package tunnel
+
+import (
+	"testing"
+
+	"hawser/pkg/buffer"
+	"hawser/scheduler"
+)
+
+// TestPressingNeedsNoRoom: where no link has room a small message goes by the urgent
+// strand all the same, once, as long as little of that is unanswered; a chunk of bulk
+// does not, nor does one whose user is held back.
+func TestPressingNeedsNoRoom(t *testing.T) {
+	before := buffer.Live()
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	l := s.findLink(0)
+	c := newConn(l, simCarrier{})
+	l.conn, c.heard, c.bulkAt = c, s.now, s.now
+	urgent := newApart(c, &closer{})
+	s.stand(urgent)
+	s.stepHealth(l)
+	c.inFlight = 1 << 20 // more than it may have
+	var flows []*flow
+	give := func(n int, t scheduler.Terms) {
+		f := s.makeFlow(1, 0)
+		f.node.Flow = f
+		s.order.Join(&f.node, t, s.now)
+		f.send.add(f, buffer.Copy(make([]byte, n)))
+		s.order.Activate(&f.node, s.now)
+		s.notePressing(f)
+		flows = append(flows, f)
+		s.pump()
+		for len(urgent.out) > 0 {
+			b := <-urgent.out
+			for _, r := range b.recs {
+				r.Body.Release()
+			}
+			urgent.returned(b)
+		}
+	}
+	normal := scheduler.Terms{Class: scheduler.Normal, Weight: 1}
+	give(1200, normal)
+	if flows[0].send.head.state != sent || urgent.log.n != 1 || c.bulk.log.n != 0 {
+		t.Fatalf("a message waits for room: %d records by the urgent strand, %d by the other", urgent.log.n, c.bulk.log.n)
+	}
+	give(1200, scheduler.Terms{Class: scheduler.Background, Weight: 1})
+	if urgent.log.n != 1 || len(s.pressing) > 0 {
+		t.Error("what is in the background goes without room")
+	}
+	for range 2 * pressMost / 1200 {
+		give(1200, normal)
+	}
+	if urgent.log.bytes > pressMost || urgent.log.n < pressMost/2000 {
+		t.Errorf("%d bytes are unanswered, wanted at most %d", urgent.log.bytes, pressMost)
+	}
+	if len(s.pressing) == 0 {
+		t.Error("what found the urgent strand full is forgotten")
+	}
+	for _, f := range flows {
+		f.drop()
+		f.done = true
+	}
+	s.pump()
+	if len(s.pressing) > 0 {
+		t.Errorf("%d flows are left in the list", len(s.pressing))
+	}
+	urgent.discard()
+	c.discard()
+	if buffer.Live() != before {
+		t.Errorf("%d bytes are left", buffer.Live()-before)
+	}
+}
