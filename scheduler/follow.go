@@ -168,7 +168,7 @@ func (f *Follower) Look(now time.Time, v View) {
 		f.fills++
 	}
 	f.looks++
-	if v.waiting() > max(waitMost, v.Flying/8) {
+	if v.waiting() > max(waitMost, v.Flying/8) || idle(v, f.window) {
 		f.waits++
 	}
 	f.peak, f.flew = max(f.peak, v.Flying), max(f.flew, v.InFlight)

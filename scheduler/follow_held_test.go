@@ -51,3 +51,28 @@ func TestFollowerHeld(t *testing.T) {
 		})
 	}
 }
+
+// TestFollowerHeldOnASlowLine: where the window is small what the transport holds back is
+// little, too. It is noticed all the same, and the transport is asked for more: else the
+// link stays at what the transport had found before the line became quick.
+func TestFollowerHeldOnASlowLine(t *testing.T) {
+	const rate, base = 1_500_000, 60 * ms // bytes per second by now, and the round trip
+	var f Follower
+	now, delivered, sends, asked := time.Unix(1000, 0), 0.0, 15_000, 0
+	f.begin(now, View{RTT: base}, startCap, 250_000, base)
+	for range 3000 {
+		now = now.Add(ms)
+		sent := min(f.Most(), sends) // its congestion window
+		path := max(base, time.Duration(float64(sent)/rate*1e9))
+		delivered += float64(sent) / path.Seconds() * ms.Seconds()
+		f.Look(now, View{RTT: path, Flying: f.Most(), InFlight: sent, Delivered: uint64(delivered)})
+		if f.Urge() {
+			asked++
+			sends *= 2
+		}
+	}
+	t.Logf("asked %d times, window %d", asked, f.Window())
+	if got := float64(min(f.Most(), sends)) / base.Seconds(); got < 0.8*rate {
+		t.Errorf("%.0f bytes per second are under way, wanted %d: the transport was asked %d times", got, rate, asked)
+	}
+}

@@ -112,3 +112,9 @@ func (u *unrest) close(now time.Time, swings time.Duration) {
 func full(v View, window float64) bool {
 	return float64(v.Flying) > usedShare*window && float64(v.InFlight) > sentShare*window
 }
+
+// idle reports whether a window is full of bytes that the transport does not send. On a
+// slow line they are fewer than always wait for a transport on a fast one.
+func idle(v View, window float64) bool {
+	return float64(v.Flying) > usedShare*window && float64(v.InFlight) <= sentShare*window
+}
