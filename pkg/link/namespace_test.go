@@ -151,7 +151,7 @@ func markOf(t *testing.T, c *Conn) int {
 	case *tcpPipe:
 		conn = p.conn
 	case *quicPipe:
-		conn = p.own.udp.(*net.UDPConn)
+		conn = p.own.udp.(syscall.Conn)
 	}
 	raw, err := conn.SyscallConn()
 	if err != nil {

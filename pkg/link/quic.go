@@ -274,7 +274,12 @@ func openQUIC(ctx context.Context, network, address string, s socket) (*quicSock
 	if err != nil {
 		return nil, err
 	}
-	return newQUICSocket(udp), nil
+	cheap, err := newDatagrams(udp.(*net.UDPConn))
+	if err != nil {
+		_ = udp.Close()
+		return nil, err
+	}
+	return newQUICSocket(cheap), nil
 }
 
 func newQUICSocket(udp net.PacketConn) *quicSocket {

@@ -41,3 +41,10 @@ func Mmsg(call, fd uintptr, msgs unsafe.Pointer, count int) (int, unix.Errno) {
 	n, _, errno := unix.Syscall6(call, fd, uintptr(msgs), uintptr(count), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
 }
+
+// Sendmsg is sendmsg(2) with MSG_DONTWAIT; the caller keeps alive what msg points
+// to.
+func Sendmsg(fd uintptr, msg *unix.Msghdr) (int, unix.Errno) {
+	n, _, errno := unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(msg)), unix.MSG_DONTWAIT)
+	return int(n), errno
+}
