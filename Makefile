@@ -55,7 +55,7 @@ vet: ## gofmt and go vet
 
 unit: ## unit tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout 20m $(UNIT)
-	$(GO) test -run 'TestSimulation|TestAblation|TestNoPause|TestTremblingStart|TestCopiesUnderLoss|TestWorkPerChunk' ./pkg/tunnel
+	$(GO) test -run 'TestSimulation|TestAblation|TestNoPause|TestTremblingStart|TestCopiesUnderLoss|TestWorkPerChunk|TestSlowUplinks' ./pkg/tunnel
 
 .PHONY: steps
 steps: ## netns: a crash at every single step, 5 minutes

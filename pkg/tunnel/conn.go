@@ -145,6 +145,10 @@ func (c *conn) sendAcks(now time.Time) {
 // room is how many bytes the connection may take now. The cap is for what is in
 // the network; what has arrived and was not acknowledged yet, behind a lost
 // packet or because the other end is busy, has a bound of its own.
+//
+// A chunk that a slow line takes its full time for needs room for half of it. Otherwise
+// half a chunk more than the cap would be under way in the mean: 5 ms of queue, where
+// the uplink's buffer may hold no more than 20.
 func (c *conn) room() int {
 	if c.closed || c.bulk.batch() == nil {
 		return 0
@@ -152,8 +156,12 @@ func (c *conn) room() int {
 	if !c.eye.sense.Known {
 		return c.link.est.Cap() - c.inFlight
 	}
-	most := c.link.est.NetCap()
-	return min(most-c.flying(), max(holdGain*most, holdMin)-c.inFlight)
+	most, chunk := c.link.est.NetCap(), chunkSize(c.link.est.Rate())
+	room := min(most-c.flying(), max(holdGain*most, holdMin)-c.inFlight)
+	if c.link.est.Rated() && chunk < wire.MaxBody && room < chunk/2 && most > 2*chunk {
+		return 0
+	}
+	return room
 }
 
 // Bounds of what is sent and not acknowledged by the other end's tunnel.

@@ -72,6 +72,7 @@ type simFlow struct {
 	sent    int
 	request bool // the cloud has the request
 	echo    bool // of messages: the cloud sends back what comes
+	up      bool // an upload: the client sends size bytes
 
 	last    time.Time     // when something of the answer came
 	longest time.Duration // without anything
@@ -272,14 +273,14 @@ func (sd *simSide) event(f *simFlow, ev stream.Event) {
 	case stream.EventOpen:
 		sd.post(stream.Command{Kind: stream.CmdAccepted, Flow: f.id})
 	case stream.EventCredit:
-		if !sd.s.cfg.Edge {
+		if sd.s.cfg.Edge == f.up {
 			f.limit = ev.Limit
 			sd.answer(f)
 		}
 	case stream.EventData:
 		n := ev.Seg.Len()
 		switch {
-		case sd.s.cfg.Edge:
+		case sd.s.cfg.Edge != f.up:
 			sd.received(f, ev.Seg)
 		case f.echo:
 			sd.give(f, n)
@@ -335,12 +336,20 @@ func (m *sim) request(user, size int) *simFlow {
 	return f
 }
 
+// upload opens a flow of a user that sends size bytes.
+func (m *sim) upload(user, size int) *simFlow {
+	f := m.request(user, size)
+	f.up, f.request, f.sent = true, true, requestBytes
+	return f
+}
+
 // requestBytes is the size of a request.
 const requestBytes = 300
 
 // ask sends n bytes of a flow to the cloud.
 func (m *sim) ask(f *simFlow, n int) {
 	b := buffer.Get(n)
+	copy(b.Bytes(), patternAt(0, n)) // an upload begins with it
 	m.edge.post(stream.Command{Kind: stream.CmdSend, Flow: f.id, Seg: b.Seg(0, n)})
 	m.edge.wake()
 }

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -32,6 +33,7 @@ func (g terrain) warm() time.Duration {
 // lineSpec is one uplink.
 type lineSpec struct {
 	mbit    float64
+	upMbit  float64 // away from the edge; 0: the same
 	rtt     time.Duration
 	queue   time.Duration // that its buffer holds; 0: a round trip, 20 ms at least
 	loss    float64
@@ -81,7 +83,9 @@ func (g terrain) enter(v variant, seed uint64) (*sim, [][2]*simlink.Line) {
 	m := newBareSim(seed, v.kinds)
 	var lines [][2]*simlink.Line
 	for i, l := range g.lines {
-		pair := [2]*simlink.Line{m.line(l, 100*seed+uint64(2*i+1)), m.line(l, 100*seed+uint64(2*i+2))}
+		away := l
+		away.mbit = cmp.Or(l.upMbit, l.mbit)
+		pair := [2]*simlink.Line{m.line(away, 100*seed+uint64(2*i+1)), m.line(l, 100*seed+uint64(2*i+2))}
 		lines = append(lines, pair)
 		u := &simUplink{sim: m, id: i, lines: pair, v: v}
 		m.uplinks = append(m.uplinks, u)
@@ -234,6 +238,8 @@ type messenger struct {
 	sent  time.Time // of the message that is under way; zero: none is
 	took  []time.Duration
 	over  bool
+
+	first time.Duration // from the opening to the first; 0: messageFirst
 }
 
 const (
@@ -244,7 +250,7 @@ const (
 func (t *messenger) begin() {
 	t.flow = t.sim.request(2, endless)
 	t.flow.echo, t.want = true, requestBytes
-	t.sim.After(messageFirst, t.next) // what opened it is answered, too
+	t.sim.After(cmp.Or(t.first, messageFirst), t.next) // what opened it is answered, too
 }
 
 func (t *messenger) next() {
