@@ -24,7 +24,7 @@ type attempts struct {
 	patient  int // number of the attempt that may take its full time; 0 if none
 	begin    time.Time
 	interval time.Duration
-	lost     bool // the uplink was connected by TCP until just now
+	lost     bool // the uplink was connected until just now
 }
 
 func newAttempts(u *uplink, ctx context.Context, lost bool) *attempts {

@@ -2,8 +2,6 @@ package agent
 
 import (
 	"time"
-
-	"hawser/pkg/link"
 )
 
 // When a race goes on although the old connection speaks again.
@@ -16,10 +14,11 @@ const (
 // incumbent is the connection that others are raced against.
 //
 // That it speaks again ends the race at once only if it was silent for a moment. After
-// longer, a TCP connection is slow to recover: its cloud's end may not have noticed yet
-// that the path is back, and looks only once a second; its window is a packet then, and
-// all that was under way goes first, though it has long arrived over other uplinks. A
-// fresh connection is soon ahead of it, unless only acknowledgements had been lost.
+// longer it is slow to recover: its cloud's end may not have noticed yet that the path is
+// back, and looks only once a second (TCP) or as long again as the outage was (QUIC, whose
+// window is full of what was lost); and all that was under way goes first, though it has
+// long arrived over other uplinks. A fresh connection is soon ahead of it, unless only
+// acknowledgements had been lost.
 type incumbent struct {
 	serving
 	uplink *uplink
@@ -36,7 +35,7 @@ func (i *incumbent) spoke(begin time.Time) bool {
 	switch {
 	case !i.speaks():
 		return false
-	case i.transport != link.TCP || time.Since(begin) < raceFirm:
+	case time.Since(begin) < raceFirm:
 		return true
 	case i.until == nil:
 		i.until, i.moved = time.After(raceStill), i.carried()

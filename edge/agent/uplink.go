@@ -65,11 +65,10 @@ const silenceGrace = 150 * time.Millisecond
 // Race of connection attempts on one uplink. While nothing at all answers the
 // attempts stay close together, because an uplink that comes back must be in
 // use again within a second, and closest where it was connected until just now: most
-// outages are short, and each attempt that comes sooner is time in which it carries (an
-// attempt by TCP is a SYN, while one by QUIC is several full packets). A cloud that
-// answers, but not with a welcome, is asked less and less often.
+// outages are short, and each attempt that comes sooner is time in which it carries. A
+// cloud that answers, but not with a welcome, is asked less and less often.
 const (
-	raceEager = 150 * time.Millisecond // from one attempt's start to the next's, where a TCP link was lost
+	raceEager = 150 * time.Millisecond // from one attempt's start to the next's, where a link was lost
 	raceSoon  = 5 * time.Second        // for which that is so
 	raceFirst = 400 * time.Millisecond // the same later, and where there was none
 	raceMost  = 5 * time.Second        // the same when the cloud turns us away
@@ -174,7 +173,7 @@ var (
 // only seconds later. It returns an error when ctx ends, when the old connection
 // speaks again (see incumbent), or when the session to join is no more.
 func (u *uplink) race(ctx context.Context, old serving) (attempt, error) {
-	r := newAttempts(u, ctx, old.transport == link.TCP)
+	r := newAttempts(u, ctx, old.session != nil)
 	defer r.end()
 	i := incumbent{serving: old, uplink: u}
 	next := time.NewTimer(0)

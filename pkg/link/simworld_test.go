@@ -29,11 +29,12 @@ type simWorld struct {
 	cancel    context.CancelFunc
 	mu        sync.Mutex
 	flows     map[stream.ID]*simUser
-	conns     [][2]*Conn
+	conns     [][2]*Conn // newest of each link
+	every     []*Conn    // that the cloud ever had
 	dialers   []*Dialer
-	waiting   chan *Conn
-	redials   int
+	races     []*simRace
 	version   uint16 // highest that the edge speaks
+	over      bool   // flows are reset by the test
 	listener  *Listener
 	accepting chan error
 }
@@ -135,7 +136,7 @@ func (s simSink) event(ev stream.Event) (out []stream.Command) {
 			}
 		}
 	case stream.EventReset:
-		if s.w.ctx.Err() != nil {
+		if s.w.ctx.Err() != nil || s.w.over {
 			return nil
 		}
 		s.w.t.Errorf("flow %d reset: %v", ev.Flow, ev.Code)
@@ -168,6 +169,9 @@ func (w *simWorld) serve(s *tunnel.Session, i int, c *Conn) {
 		side = 1
 	}
 	w.conns[i][side] = c
+	if side == 1 {
+		w.every = append(w.every, c)
+	}
 	w.mu.Unlock()
 	w.wg.Go(func() { _ = s.Serve(w.ctx, info, simCarrier{c, w.ups.net.cpus[side]}) })
 }
@@ -181,17 +185,20 @@ func newSimWorld(t *testing.T, seed uint64, version uint16, specs ...simLine) *s
 			Peer: "peer", Edge: side == 0, Secret: make([]byte, 32), Sink: simSink{w, side},
 			Budget: tunnel.NewBudget(256 << 20), Log: slog.New(slog.DiscardHandler),
 			Silent: func(i int, silent bool) {
-				if side == 0 && silent {
-					w.wg.Go(func() { w.dial(i) })
+				if side == 0 {
+					w.races[i].tell(silent)
 				}
 			},
 		})
 	}
 	w.edge, w.cloud = session(0), session(1)
+	for i := range specs {
+		w.races = append(w.races, newSimRace(w, i))
+	}
 	w.wg.Go(func() { _ = w.edge.Run(w.ctx) })
 	w.wg.Go(func() { _ = w.cloud.Run(w.ctx) })
 	edge, cloud := newParty(t), newParty(t)
-	o := ListenOptions{Certificate: cloud.cert, PeerKey: readKey, Admitter: w, Name: "cloud", Failed: func(e *StepError) { t.Log(e) }}
+	o := ListenOptions{Certificate: cloud.cert, PeerKey: readKey, Admitter: w, Name: "cloud", Failed: func(*StepError) {}}
 	if err := o.fill(); err != nil {
 		t.Fatal(err)
 	}
@@ -215,6 +222,7 @@ func newSimWorld(t *testing.T, seed uint64, version uint16, specs ...simLine) *s
 		}
 		w.dialers = append(w.dialers, d)
 		w.dial(i)
+		w.wg.Go(func() { w.races[i].run(w.ctx) })
 	}
 	return w
 }
@@ -234,6 +242,19 @@ func (w *simWorld) close() {
 	_ = w.listener.quic.early.Close()
 	w.listener.active.Wait()
 	w.listener.quic.socket.close()
+}
+
+// active is the cloud's end of the connection that a link's edge uses.
+func (w *simWorld) active(i int) *Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	local := w.conns[i][0].Info().Local
+	for _, c := range w.every {
+		if c.Info().Remote == local {
+			return c
+		}
+	}
+	return w.conns[i][1]
 }
 
 // open starts a flow.
