@@ -82,7 +82,7 @@ type rateSample struct {
 // The kernel takes the window that there is, however small (bbr_init leaves snd_cwnd
 // alone), and none is made smaller by a rest (tcp_slow_start_after_idle is not for
 // congestion controls that have cong_control). The model is kinder where the window was
-// below ten packets, after a time-out.
+// below ten packets: after a time-out, and on short paths.
 func (b *bbr) begin(now time.Time, rtt, least time.Duration, delivered uint64) {
 	cwnd := max(b.cwnd, firstSegs*segment)
 	*b = bbr{cwnd: cwnd, minRTT: least, minAt: now, roundTo: delivered, mend: b.mend}
