@@ -30,8 +30,14 @@ const (
 	// longRun is how long a run must be for its thirds to be compared: before,
 	// the agents have not yet held what their load makes them hold.
 	longRun = 10 * time.Minute
-	// moreFiles and moreGoroutines may be there in the end beyond the start.
-	moreFiles, moreGoroutines = 8, 12
+	// moreFiles may be there in the end beyond the start.
+	moreFiles = 8
+	// handshakers and perLink are the goroutines that may have come since the start for good:
+	// those that wait for the next handshake (pkg/split, porters), and what an uplink has more
+	// with a link of the other transport, or with an urgent connection, than it had then.
+	handshakers, perLink = 8, 6
+	// moreGoroutines may be there in the end beyond the least number in the second third.
+	moreGoroutines = 12
 )
 
 var roles = [2]string{"edge", "cloud"}
@@ -142,8 +148,11 @@ func (s *soak) leftover(last figures) (bad []error) {
 		if last.fds[i] > first.fds[i]+moreFiles {
 			bad = append(bad, fmt.Errorf("%s: %d descriptors at rest, %d at the start", role, last.fds[i], first.fds[i]))
 		}
-		if last.goroutines[i] > first.goroutines[i]+moreGoroutines {
+		if last.goroutines[i] > first.goroutines[i]+handshakers+perLink*uint64(len(lines())) {
 			bad = append(bad, fmt.Errorf("%s: %d goroutines at rest, %d at the start", role, last.goroutines[i], first.goroutines[i]))
+		}
+		if least := s.fewest(i); last.at >= longRun && last.goroutines[i] > least+moreGoroutines {
+			bad = append(bad, fmt.Errorf("%s: goroutines grow: %d at rest, as few as %d in the second third", role, last.goroutines[i], least))
 		}
 		if middle := s.median(i, 1); float64(last.resident[i]) > growth*float64(middle)+slack {
 			bad = append(bad, fmt.Errorf("%s: %.1f MB at rest, %.1f MB in the middle of the run", role, mega(last.resident[i]), mega(middle)))
@@ -164,9 +173,24 @@ func (s *soak) grown() (bad []error) {
 	return bad
 }
 
+// fewest is the least number of an agent's goroutines in the second third of the run: flows
+// have none of their own, so that it is what the links and workers need.
+func (s *soak) fewest(agent int) uint64 {
+	least := s.seen[0].goroutines[agent]
+	for i, f := range s.third(1) {
+		if n := f.goroutines[agent]; i == 0 || n < least {
+			least = n
+		}
+	}
+	return least
+}
+
+// third is a third of the run, 0 to 2.
+func (s *soak) third(n int) []figures { return s.seen[len(s.seen)*n/3 : len(s.seen)*(n+1)/3] }
+
 // median is that of an agent's memory in a third of the run.
 func (s *soak) median(agent, third int) int64 {
-	part := s.seen[len(s.seen)*third/3 : len(s.seen)*(third+1)/3]
+	part := s.third(third)
 	if len(part) == 0 {
 		return 0
 	}
