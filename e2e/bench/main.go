@@ -25,6 +25,8 @@ type bench struct {
 	timeline bool    // of its readings
 	racers   string  // parts of the names of those that table peers is for, separated by commas; empty: all
 	flows    int     // of `bench crowd`
+	readers  int     // of its table slow
+	budget   int     // of both agents in that table, in MB
 }
 
 // table is one that can be measured.

@@ -30,6 +30,8 @@ func (b *bench) measureCrowd(args []string) (missed int, err error) {
 	only := f.String("only", "", "tables to measure, separated by commas; empty: all")
 	f.IntVar(&b.runs, "runs", 3, "runs of which the median is shown")
 	f.IntVar(&b.flows, "flows", idleFlows, "flows at rest")
+	f.IntVar(&b.readers, "readers", slowReaders, "clients of table slow")
+	f.IntVar(&b.budget, "memory", budgetMB, "both agents' budget in table slow, in MB")
 	f.StringVar(&b.out, "out", "bench-results", "directory of the raw readings")
 	if err := f.Parse(args); err != nil {
 		return 0, err

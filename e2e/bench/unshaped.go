@@ -174,17 +174,18 @@ func (w *world) pingN(v way, n int) ([]float64, error) {
 	return pingOn(c, n)
 }
 
-// pingOn times n round trips on a flow that echoes, in microseconds.
+// pingOn times n round trips on a flow that echoes, in microseconds. With an error it
+// returns those before it.
 func pingOn(c *net.TCPConn, n int) ([]float64, error) {
 	var us []float64
 	var b [pingSize]byte
 	for range n {
 		began := time.Now()
 		if _, err := c.Write(b[:]); err != nil {
-			return nil, err
+			return us, err
 		}
 		if _, err := io.ReadFull(c, b[:]); err != nil {
-			return nil, err
+			return us, err
 		}
 		us = append(us, float64(time.Since(began))/1000)
 	}

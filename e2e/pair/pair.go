@@ -48,6 +48,7 @@ type Options struct {
 	Policies  string            // of the edge, as in the file
 	Connects  string            // egress.limits of the cloud, as in the file; "" leaves them to the default
 	Workers   int
+	Memory    string // budget of both agents, as in the file; "" leaves it to the default
 	Card      string // kind of both agents' crypto card; default "auto"
 	Exclude   []string
 	Local     bool
@@ -145,6 +146,9 @@ func (p *Pair) shared(b *strings.Builder, role string) {
 	}
 	if p.opts.Card != "" {
 		fmt.Fprintf(b, "card: {kind: %s}\n", p.opts.Card)
+	}
+	if p.opts.Memory != "" {
+		fmt.Fprintf(b, "memory: %s\n", p.opts.Memory)
 	}
 	if p.opts.Workers > 0 {
 		fmt.Fprintf(b, "workers: %d\n", p.opts.Workers)
