@@ -218,6 +218,12 @@ func (e *Estimator) Pace() float64 {
 	return max(paceGain*e.bw, paceFloor)
 }
 
+// Leads reports whether Pace is a rate that the link should be sent at, and not only the
+// most: its rate changes every second or so, and is followed, while the transport's own
+// congestion control looks for more every few seconds. Not while a queue shows, which it
+// would feed.
+func (e *Estimator) Leads() bool { return e.follower.Window() > 0 && !e.follower.queued() }
+
 // addWindowRate keeps the maximum of the window in two halves. A sample that
 // the application limited may raise it but never lets it fall.
 func (e *Estimator) addWindowRate(now time.Time, r float64, limited bool) {

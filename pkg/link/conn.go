@@ -90,6 +90,8 @@ type pipe interface {
 	urge()
 	// steady tells the congestion control whether the path is steady.
 	steady(yes bool)
+	// lead tells the congestion control whether the rate of pace is the one to send at.
+	lead(yes bool)
 	// sample enters the transport's figures.
 	sample(*Stats)
 	// describe enters what the transport knows.
@@ -184,6 +186,11 @@ func (c *Conn) Urge() { c.pipe.urge() }
 // round trips and its rate do not vary by themselves. QUIC's own takes it at first
 // that it is not; the kernel's makes nothing of it.
 func (c *Conn) Steady(yes bool) { c.pipe.steady(yes) }
+
+// Lead tells the transport whether the rate that Pace asks for is the one to send at, and
+// not only the most: the caller follows a path whose rate changes. QUIC's own congestion
+// control does so within its window; the kernel's makes nothing of it.
+func (c *Conn) Lead(yes bool) { c.pipe.lead(yes) }
 
 // Stats samples the connection's figures. It costs one system call on TCP.
 func (c *Conn) Stats() Stats {

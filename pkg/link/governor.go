@@ -13,6 +13,10 @@ import (
 // it counts as short of data: between two packets it only reads others' first.
 const starvedAfter = 2 * time.Millisecond
 
+// ledMost is how many times its controller's own rate a connection that is led sends at,
+// at most: where the path has that, the controller's rate has grown a round trip later.
+const ledMost = 1.25
+
 // governor is the congestion control of one QUIC connection: BBR, paced, and
 // held to the rate that pace was last asked for. limit, stats and their fields
 // may be used by any goroutine, the rest by the connection's own.
@@ -36,6 +40,7 @@ type governor struct {
 	limited     atomic.Bool
 	urged       atomic.Bool
 	isSteady    atomic.Bool
+	isLed       atomic.Bool // most is what packets are paced at
 }
 
 // newGovernor starts with packets of the given size and, unless it is 0, a
@@ -55,13 +60,19 @@ func (g *governor) limit(rate float64) { g.most.Store(math.Float64bits(max(rate,
 // urge has the controller look for more at its next event.
 func (g *governor) urge() { g.urged.Store(true) }
 
-// rate is what packets are paced at, bytes per second.
+// rate is what packets are paced at, bytes per second. Where the caller of limit
+// follows a rate that changes it may be more than the controller's own, which cruises for
+// seconds at what the path has carried. Its window bounds what is in flight all the same.
 func (g *governor) rate() float64 {
 	own := g.controller.Rate()
-	if most := math.Float64frombits(g.most.Load()); most > 0 {
-		return min(own, most)
+	most := math.Float64frombits(g.most.Load())
+	switch {
+	case most == 0:
+		return own
+	case g.isLed.Load():
+		return min(ledMost*own, most)
 	}
-	return own
+	return min(own, most)
 }
 
 // maySend reports whether the pacing allows a packet now.

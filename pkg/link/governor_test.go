@@ -59,6 +59,33 @@ func TestGovernorLimit(t *testing.T) {
 	}
 }
 
+// TestGovernorLed: a governor that is led sends at the rate that it is asked for, also
+// where its controller knows of less, but by a quarter of that at most; its window bounds what
+// is in flight.
+func TestGovernorLed(t *testing.T) {
+	g := newGovernor(0, govPacket, 20*time.Millisecond)
+	g.limit(1e6)
+	drive(g, 0, 3*time.Second, time.Millisecond)
+	own := g.controller.Rate()
+	for _, k := range []struct {
+		led        bool
+		asks, want float64 // times the controller's own rate
+	}{{false, 1.2, 1}, {true, 1.2, 1.2}, {true, 10, ledMost}, {true, 0.5, 0.5}, {false, 0.5, 0.5}} {
+		g.isLed.Store(k.led)
+		g.limit(k.asks * own)
+		if r := g.rate(); r != k.want*own {
+			t.Errorf("led %v, asked for %.1f: %.2f times its own rate, wanted %.1f", k.led, k.asks, r/own, k.want)
+		}
+		if g.hasRoom(g.controller.Window()) {
+			t.Errorf("led %v: room beyond the window", k.led)
+		}
+	}
+	g.isLed.Store(true)
+	if g.limit(0); g.rate() != own {
+		t.Errorf("%.0f bytes per second without a limit, wanted %.0f", g.rate(), own)
+	}
+}
+
 // TestGovernorStarved: the controller is told that data was short when the
 // library may send and does not, and never while it does.
 func TestGovernorStarved(t *testing.T) {

@@ -103,6 +103,7 @@ func (p *quicPipe) govern(rtt time.Duration) {
 	if before := p.control.Load(); before != nil {
 		g.most.Store(before.most.Load())
 		g.isSteady.Store(before.isSteady.Load())
+		g.isLed.Store(before.isLed.Load())
 		g.lostPackets.Store(before.lostPackets.Load())
 	}
 	p.control.Store(g)
@@ -137,6 +138,8 @@ func (p *quicPipe) close(reason error) {
 func (p *quicPipe) pace(rate float64) { p.control.Load().limit(rate) }
 
 func (p *quicPipe) steady(yes bool) { p.control.Load().isSteady.Store(yes) }
+
+func (p *quicPipe) lead(yes bool) { p.control.Load().isLed.Store(yes) }
 
 func (p *quicPipe) urge() { p.control.Load().urge() }
 

@@ -16,6 +16,7 @@ import (
 
 var (
 	journeys   = flag.String("journeys", "", "journeys on which TestJourneys measures, separated by commas; all: all")
+	unled      = flag.Bool("unled", false, "in the simulation the tunnel leads no congestion control")
 	eachOutage = flag.Bool("outages", false, "TestJourneys says of each outage how long the uplink needed")
 )
 
@@ -47,8 +48,8 @@ func (j *simJourney) varies(uplink int, at time.Duration, mbit float64, delay ti
 }
 
 // simJourneys are the bench's train, what LTE in a car is like (rates that change four
-// times a second over two orders of magnitude, and die away for a moment), and lines of which
-// each dies for a second, in turn.
+// times a second over two orders of magnitude, and die away for a moment), lines of which
+// each dies for a second, in turn, and lines whose rates alone change, every second.
 func simJourneys() []simJourney {
 	car := simLine{rate: 20 * 125_000, delay: 40 * ms, limit: 300 * ms}
 	train := simJourney{name: "train", lines: []simLine{car, car}, d: 30 * time.Second}
@@ -80,7 +81,13 @@ func simJourneys() []simJourney {
 	for i, at := range []time.Duration{2000 * ms, 4130 * ms, 6260 * ms, 8390 * ms} {
 		turns.outage(i%2, at, at+time.Second)
 	}
-	all := []simJourney{train, lte, turns}
+	restless := simJourney{name: "restless", lines: []simLine{car, car}, d: 24 * time.Second}
+	for i, rates := range [2][]float64{{20, 4, 30, 8, 40, 10, 25, 50}, {8, 25, 5, 20, 6, 30, 12, 4}} {
+		for at := time.Duration(0); at < restless.d; at += time.Second {
+			restless.varies(i, at, rates[int(at/time.Second)%len(rates)], 40*ms)
+		}
+	}
+	all := []simJourney{train, lte, turns, restless}
 	for i := range all {
 		slices.SortStableFunc(all[i].steps, func(a, b simStep) int { return int(a.at - b.at) })
 	}

@@ -27,6 +27,7 @@ type simResult struct {
 	queue       [4]time.Duration
 	drops       int
 	lost        uint64 // as the cloud's connections count
+	leads       int    // times that a congestion control was led
 }
 
 func measureSim(t *testing.T, seed uint64, version uint16, d time.Duration, lines ...simLine) simResult {
@@ -44,6 +45,7 @@ func measureTaken(t *testing.T, seed uint64, version uint16, d, taken time.Durat
 				w.wg.Go(func() { cpu.take(w.ctx, rand.New(rand.NewPCG(seed, uint64(100+side))), taken) })
 			}
 		}
+		defer func() { r.leads = int(w.leads.Load()) }()
 		ping, echo := w.open(true)
 		time.Sleep(300 * ms)
 		_, bulk := w.open(false)

@@ -72,9 +72,10 @@ func TestLines(t *testing.T) {
 				}
 				sum.drops += r.drops
 				sum.lost += r.lost
+				sum.leads += r.leads
 			}
-			t.Logf("%-9s taken %v: %.3f of the capacity (least %.3f), first 2 s %.1f; messages p50 %.1f p99 %.1f ms; queues %.0f %.0f %.0f ms; %d found a full queue, %d lost",
-				name, taken, share, least, sum.first, sum.p50.Seconds()*1e3, sum.p99.Seconds()*1e3, sum.queue[0].Seconds()*1e3, sum.queue[1].Seconds()*1e3, sum.queue[2].Seconds()*1e3, sum.drops, sum.lost)
+			t.Logf("%-9s taken %v: %.3f of the capacity (least %.3f), first 2 s %.1f; messages p50 %.1f p99 %.1f ms; queues %.0f %.0f %.0f ms; %d found a full queue, %d lost; led %d times",
+				name, taken, share, least, sum.first, sum.p50.Seconds()*1e3, sum.p99.Seconds()*1e3, sum.queue[0].Seconds()*1e3, sum.queue[1].Seconds()*1e3, sum.queue[2].Seconds()*1e3, sum.drops, sum.lost, sum.leads)
 		}
 	}
 }

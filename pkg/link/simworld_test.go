@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,7 +35,8 @@ type simWorld struct {
 	dialers   []*Dialer
 	races     []*simRace
 	version   uint16 // highest that the edge speaks
-	over      bool   // flows are reset by the test
+	leads     atomic.Int32
+	over      bool // flows are reset by the test
 	listener  *Listener
 	accepting chan error
 }
@@ -54,7 +56,8 @@ type simUser struct {
 
 type simCarrier struct {
 	*Conn
-	cpu *simCPU
+	cpu   *simCPU
+	leads *atomic.Int32 // times that it was led
 }
 
 func (c simCarrier) Send(batch []wire.Record) error {
@@ -68,6 +71,13 @@ func (c simCarrier) Resume(batch []wire.Record) error {
 }
 
 func (c simCarrier) Urge() { c.Conn.Urge() }
+
+func (c simCarrier) Lead(yes bool) {
+	if yes {
+		c.leads.Add(1)
+	}
+	c.Conn.Lead(yes && !*unled)
+}
 
 func (c simCarrier) Urgent() tunnel.Strand {
 	if s := c.Conn.Urgent(); s != nil {
@@ -173,7 +183,7 @@ func (w *simWorld) serve(s *tunnel.Session, i int, c *Conn) {
 		w.every = append(w.every, c)
 	}
 	w.mu.Unlock()
-	w.wg.Go(func() { _ = s.Serve(w.ctx, info, simCarrier{c, w.ups.net.cpus[side]}) })
+	w.wg.Go(func() { _ = s.Serve(w.ctx, info, simCarrier{c, w.ups.net.cpus[side], &w.leads}) })
 }
 
 func newSimWorld(t *testing.T, seed uint64, version uint16, specs ...simLine) *simWorld {

@@ -60,6 +60,11 @@ type Urger interface{ Urge() }
 // steady (scheduler.Estimator.Steady); until Steady is called it takes it that it is not.
 type Steadier interface{ Steady(yes bool) }
 
+// Leader is a Carrier whose congestion control may be led: to send at the rate that Pace
+// asks for, not only at that at most (scheduler.Estimator.Leads); until Lead is called it
+// is not.
+type Leader interface{ Lead(yes bool) }
+
 // conn is one connection of a link. The loop owns all fields.
 type conn struct {
 	link      *link
@@ -81,6 +86,7 @@ type conn struct {
 	rate     rateState
 	paced    float64 // what the transport was last asked
 	steady   bool    // what it was last told
+	leads    bool    // the same
 	eye      eye
 	handed   int // bytes of bodies in batches at the writers
 
@@ -183,6 +189,12 @@ func (c *conn) pace() {
 		c.steady = yes
 		if t, ok := c.carrier.(Steadier); ok {
 			t.Steady(yes)
+		}
+	}
+	if yes := c.link.est.Leads(); yes != c.leads {
+		c.leads = yes
+		if t, ok := c.carrier.(Leader); ok {
+			t.Lead(yes)
 		}
 	}
 	want := c.link.est.Pace()

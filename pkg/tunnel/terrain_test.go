@@ -59,6 +59,14 @@ type lineCarrier struct {
 	simCarrier
 	tcp   *simlink.TCP
 	blind bool
+	led   *int // times that it was to be led
+}
+
+// Lead implements Leader. The kernel's BBR cannot be led.
+func (c lineCarrier) Lead(yes bool) {
+	if yes {
+		*c.led++
+	}
 }
 
 // Sense implements Carrier.

@@ -22,6 +22,7 @@ type simUplink struct {
 	tcp    [2]*simlink.TCP
 	recall [2]bbr.Recall
 	made   int // connections
+	led    int // times that one of them was to be led
 	urgent *simUrgent
 	ends   [2]*simConn
 	again  uint64 // bytes that the cloud's earlier ones sent once more
@@ -141,7 +142,7 @@ func (u *simUplink) connect() {
 	for i, t := range u.tcp {
 		t.Resume(&u.recall[i])
 		t.Unsent = max(t.Unsent, u.v.unsent)
-		ends[i] = lineCarrier{simCarrier{rtt: l[0].Delay + l[1].Delay}, t, u.v.blind}
+		ends[i] = lineCarrier{simCarrier{rtt: l[0].Delay + l[1].Delay}, t, u.v.blind, &u.led}
 	}
 	if !u.v.beside {
 		m.connect(u.id, ends[0], ends[1], u.tcp[0], u.tcp[1])

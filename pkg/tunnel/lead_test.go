@@ -1,0 +1,25 @@
+package tunnel
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestLead: the congestion control of a link is led where its rate changes, as after an
+// outage, and left alone where it does not.
+func TestLead(t *testing.T) {
+	for _, k := range []struct {
+		terrain string
+		want    bool
+	}{{"outage", true}, {"twins", false}} {
+		g := terrains()[slices.IndexFunc(terrains(), func(g terrain) bool { return g.name == k.terrain })]
+		m, _ := g.enter(everything, 1)
+		m.After(simStart, func() { m.request(1, endless) })
+		m.Run(m.Now().Add(4*time.Second), nil)
+		if led := m.uplinks[0].led > 0; led != k.want {
+			t.Errorf("%s: led %v, wanted %v", k.terrain, led, k.want)
+		}
+		m.end()
+	}
+}
