@@ -154,7 +154,8 @@ func (c *conn) sendAcks(now time.Time) {
 //
 // A chunk that a slow line takes its full time for needs room for half of it. Otherwise
 // half a chunk more than the cap would be under way in the mean: 5 ms of queue, where
-// the uplink's buffer may hold no more than 20.
+// the uplink's buffer may hold no more than 20. Not before the line counts as steady: one
+// that begins, or trembles, must show first what it carries.
 func (c *conn) room() int {
 	if c.closed || c.bulk.batch() == nil {
 		return 0
@@ -164,7 +165,7 @@ func (c *conn) room() int {
 	}
 	most, chunk := c.link.est.NetCap(), chunkSize(c.link.est.Rate())
 	room := min(most-c.flying(), max(holdGain*most, holdMin)-c.inFlight)
-	if c.link.est.Rated() && chunk < wire.MaxBody && room < chunk/2 && most > 2*chunk {
+	if c.link.est.Steady() && chunk < wire.MaxBody && room < chunk/2 && most > 2*chunk {
 		return 0
 	}
 	return room
