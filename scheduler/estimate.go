@@ -450,9 +450,6 @@ func (e *Estimator) Rate() float64 {
 	return e.rate
 }
 
-// Rated reports whether a rate was measured yet.
-func (e *Estimator) Rated() bool { return e.rate > 0 }
-
 // Measured reports whether a round trip was measured yet.
 func (e *Estimator) Measured() bool { return e.srtt != 0 }
 
