@@ -200,7 +200,7 @@ func TestKnownAddresses(t *testing.T) {
 	}
 }
 
-// TestQUICUsesDatagrams: both ends of a link do.
+// TestQUICUsesDatagrams: the end that dials does; both make their sockets with openQUIC.
 func TestQUICUsesDatagrams(t *testing.T) {
 	edge, _ := startCloud(t, loopback, nil).connect(QUIC)
 	p := edge.pipe.(*quicPipe)
