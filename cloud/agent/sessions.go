@@ -135,12 +135,17 @@ func (s *sessions) runSession(ctx context.Context, h *held) {
 	s.ended(h.session)
 }
 
-// attach serves a link connection until it ends.
+// attach serves a link connection until it ends. One that was admitted before stop
+// and comes up after it is closed: nobody would wait for it.
 func (s *sessions) attach(h *held, c *link.Conn) {
 	info := c.Info()
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		c.Close(errStopped)
+		return
+	}
 	h.version = info.Version
-	s.mu.Unlock()
 	s.wg.Go(func() {
 		// The session closes its connections when it ends, after its goodbye.
 		_ = h.session.Serve(context.Background(), tunnel.LinkInfo{
