@@ -39,7 +39,7 @@ func RunFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *s
 	if err := f.reserve(f.status); err != nil {
 		return err
 	}
-	if err := f.build(netip.AddrPort{}, f.open); err != nil {
+	if err := f.build(f.open); err != nil {
 		f.release()
 		return err
 	}

@@ -29,8 +29,7 @@ type near struct {
 // something fails for good.
 func RunNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *slog.Logger) error {
 	n := &near{side: side{role: card.Edge, cfg: &cfg.Box, id: id, log: log, started: time.Now()}, conf: cfg}
-	remote, err := n.addresses(ctx)
-	if err != nil {
+	if err := n.addresses(ctx); err != nil {
 		return err
 	}
 	certificate, err := id.Certificate(n.started)
@@ -40,27 +39,28 @@ func RunNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *s
 	if err := n.reserve(n.status); err != nil {
 		return err
 	}
-	if err := n.build(remote, n.open); err != nil {
+	if err := n.build(n.open); err != nil {
 		n.release()
 		return err
 	}
 	n.dialer = sealed.NewDialer(sealed.DialerOptions{
-		Remote: remote.String(), Certificate: certificate, Gateway: cfg.Gateway.Key, Ports: n.ports, Counters: &n.counters, Log: log,
+		Remote: cfg.Gateway.Address.String(), Certificate: certificate, Gateway: cfg.Gateway.Key, Ports: n.ports, Counters: &n.counters, Log: log,
 	})
-	log.Info("relay runs", "gateway", remote, "forwards", len(cfg.Forward), "workers", n.workers.Count(), "key", id.String())
+	log.Info("relay runs", "gateway", cfg.Gateway.Address, "forwards", len(cfg.Forward), "workers", n.workers.Count(), "key", id.String())
 	return n.run(ctx, n.dialer.Run)
 }
 
-// addresses resolves what the file names.
-func (n *near) addresses(ctx context.Context) (gateway netip.AddrPort, err error) {
+// addresses resolves where to listen. The gateway's name is the dialer's: a client
+// starts where there is no name service yet.
+func (n *near) addresses(ctx context.Context) error {
 	for i, f := range n.conf.Forward {
 		a, err := resolve(ctx, fmt.Sprintf("forward[%d].listen", i), f.Listen)
 		if err != nil {
-			return gateway, err
+			return err
 		}
 		n.listen = append(n.listen, a)
 	}
-	return resolve(ctx, "gateway.address", n.conf.Gateway.Address)
+	return nil
 }
 
 // open opens one worker's listeners, one per forward.
@@ -115,11 +115,14 @@ func (n *near) status() admin.Status {
 func CheckNear(ctx context.Context, cfg *config.EdgeRelay, _ identity.Key) []admin.Finding {
 	n := &near{conf: cfg}
 	found := checkShared(&cfg.Box)
-	if _, err := n.addresses(ctx); err != nil {
+	if err := n.addresses(ctx); err != nil {
 		return append(found, fails(err, "give an address, or mend the name's look-up"))
 	}
 	for i, at := range n.listen {
 		found = append(found, checkListen(fmt.Sprintf("forward[%d].listen", i), at))
+	}
+	if _, err := resolve(ctx, "gateway.address", n.conf.Gateway.Address); err != nil {
+		found = append(found, admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "mend the name's look-up, or give an address: nothing is carried until it is found"})
 	}
 	return found
 }

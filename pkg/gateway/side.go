@@ -40,7 +40,7 @@ type side struct {
 	metrics   *metrics.Server
 }
 
-// newSide reserves what other programs can see, status being the document's
+// reserve takes what other programs can see, status being the document's
 // source. release gives it back when run will not be called.
 func (s *side) reserve(status func() admin.Status) error {
 	s.control = &admin.Server{Path: s.cfg.Control, Source: status}
@@ -61,13 +61,13 @@ func (s *side) release() {
 }
 
 // build makes the workers. listen opens a worker's listeners.
-func (s *side) build(remote netip.AddrPort, listen func(port *sealed.Port, p *sock.Poller, r *relay.Worker) ([]*sock.Listener, error)) (err error) {
+func (s *side) build(listen func(port *sealed.Port, p *sock.Poller, r *relay.Worker) ([]*sock.Listener, error)) (err error) {
 	s.workers, err = box.NewWorkers(box.Options{
 		Role: s.role, Count: s.cfg.Workers, Log: s.log, NoCompress: s.cfg.Compress == config.CompressOff, Card: s.cfg.Card,
 		Ring: sealed.Ring,
 		Attach: func(worker int, poller *sock.Poller, r *relay.Worker) error {
 			port := sealed.NewPort(sealed.Options{
-				Worker: worker, Poller: poller, Deliver: r.Deliver, Remote: remote, Budget: int64(s.cfg.Memory), Counters: &s.counters,
+				Worker: worker, Poller: poller, Deliver: r.Deliver, Budget: int64(s.cfg.Memory), Counters: &s.counters,
 			})
 			s.ports = append(s.ports, port)
 			l, err := listen(port, poller, r)

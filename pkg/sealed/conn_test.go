@@ -48,7 +48,8 @@ func newBench(t testing.TB) *bench {
 	defer ln.Close()
 	client, gateway := couple(t)
 	b.far = gateway
-	b.port = NewPort(Options{Poller: b.poller, Deliver: b.deliver, Remote: ln.Addr().(*net.TCPAddr).AddrPort(), Budget: 1 << 40, Counters: &b.count})
+	b.port = NewPort(Options{Poller: b.poller, Deliver: b.deliver, Budget: 1 << 40, Counters: &b.count})
+	client.gateway = ln.Addr().(*net.TCPAddr).AddrPort()
 	b.lane = newLane(b.port, client)
 	client.lanes = []*Lane{b.lane}
 	b.lane.Post([]stream.Command{{Kind: stream.CmdOpen, Flow: benchFlow, Dst: Service(0)}})

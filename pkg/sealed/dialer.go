@@ -18,7 +18,7 @@ import (
 
 // DialerOptions make a Dialer. All fields are needed.
 type DialerOptions struct {
-	Remote      string // the gateway's host:port
+	Remote      string // the gateway's host:port; a name is looked up for each association
 	Certificate tls.Certificate
 	Gateway     [32]byte // its public key
 	Ports       []*Port
@@ -216,5 +216,7 @@ func (d *Dialer) shake(raw net.Conn) (*held, error) {
 		return nil, err
 	}
 	a.ID, a.Peer, a.Services, a.Key = grant.Association, d.o.Remote, grant.Services, d.o.Gateway
+	// The address that has just answered, of all that a name may have.
+	a.gateway = raw.RemoteAddr().(*net.TCPAddr).AddrPort()
 	return &held{a: a, conn: t, gone: make(chan struct{})}, nil
 }

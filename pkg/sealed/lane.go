@@ -76,7 +76,7 @@ func (l *Lane) obey(m *stream.Command) {
 // open dials the gateway for a flow that the worker has accepted. The
 // destination's port is the service's index; see Service.
 func (l *Lane) open(m *stream.Command) {
-	s, err := sock.Dial(l.port.o.Poller, l.port.o.Remote, 0, "")
+	s, err := sock.Dial(l.port.o.Poller, l.a.gateway, 0, "")
 	if err != nil {
 		l.port.tell(stream.Event{Kind: stream.EventReset, Code: stream.CodeUnreachable, Flow: m.Flow, From: l})
 		return

@@ -1,7 +1,6 @@
 package sealed
 
 import (
-	"net/netip"
 	"sync/atomic"
 
 	"hawser/pkg/buffer"
@@ -26,8 +25,6 @@ type Options struct {
 	Worker  int
 	Poller  *sock.Poller
 	Deliver func([]stream.Event) // of the relay worker; copies the slice
-	// Remote is where the client's lanes connect to.
-	Remote netip.AddrPort
 	// Budget bounds the bytes of all flows' buffers: as it is used up, windows
 	// shrink to a record.
 	Budget   int64

@@ -1,0 +1,154 @@
+package gateway
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hawser/pkg/admin"
+	"hawser/pkg/config"
+	"hawser/pkg/identity"
+)
+
+func testKey(t *testing.T, fill string) identity.Key {
+	t.Helper()
+	k, err := identity.Generate(strings.NewReader(strings.Repeat(fill, 64)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func testBox(t *testing.T, name string) config.Box {
+	t.Helper()
+	return config.Box{Control: filepath.Join(t.TempDir(), name), Workers: 1, Memory: 64 << 20, Card: config.Card{Kind: config.CardInline, Queue: config.DefaultQueue}}
+}
+
+// loopback is a free port of the loopback interface.
+func loopback(t *testing.T) config.Endpoint {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	return config.Endpoint{Addr: at.Addr(), Port: at.Port()}
+}
+
+// during runs a side for as long as the test, which must then end without error.
+func during(t *testing.T, run func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("a side does not stop")
+		}
+	})
+}
+
+// echo is a server that says what it hears.
+func echo(t *testing.T) config.Endpoint {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	return config.Endpoint{Addr: at.Addr(), Port: at.Port()}
+}
+
+// TestGatewayByName: flows go where the gateway's name was found, of several
+// addresses the one that answers.
+func TestGatewayByName(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	clientKey, gatewayKey := testKey(t, "c"), testKey(t, "g")
+	listen, at := loopback(t), loopback(t)
+	during(t, func(ctx context.Context) error {
+		return RunFar(ctx, &config.CloudRelay{
+			Box: testBox(t, "far"), Listen: listen,
+			Services: []config.Service{{Name: "echo", To: echo(t)}},
+			Clients:  []config.RelayClient{{Name: "bus", Key: clientKey.Public(), Services: []string{"echo"}}},
+		}, gatewayKey, log)
+	})
+	during(t, func(ctx context.Context) error {
+		return RunNear(ctx, &config.EdgeRelay{
+			Box:     testBox(t, "near"),
+			Gateway: config.Gateway{Address: config.Endpoint{Host: "localhost", Port: listen.Port}, Key: gatewayKey.Public()},
+			Forward: []config.Forward{{Listen: at, Service: "echo"}},
+		}, clientKey, log)
+	})
+	var err error
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err = says(netip.AddrPortFrom(at.Addr, at.Port), "hello"); err == nil {
+			return
+		}
+	}
+	t.Error(err)
+}
+
+// says sends a text and wants it back.
+func says(at netip.AddrPort, text string) error {
+	c, err := net.DialTimeout("tcp", at.String(), time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	if _, err := io.WriteString(c, text); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, make([]byte, len(text)))
+	return err
+}
+
+// TestGatewayNotFoundYet: a client starts without a name service, says what it
+// lacks and goes on; its check warns.
+func TestGatewayNotFoundYet(t *testing.T) {
+	cfg := &config.EdgeRelay{
+		Box:     testBox(t, "near"),
+		Gateway: config.Gateway{Address: config.Endpoint{Host: "gateway.invalid", Port: 4600}, Key: testKey(t, "g").Public()},
+		Forward: []config.Forward{{Listen: loopback(t), Service: "web"}},
+	}
+	found := CheckNear(t.Context(), cfg, testKey(t, "c"))
+	if last := found[len(found)-1]; last.Level != admin.LevelWarn || !strings.Contains(last.What, "gateway.invalid") {
+		t.Errorf("check: %+v", last)
+	}
+	during(t, func(ctx context.Context) error {
+		return RunNear(ctx, cfg, testKey(t, "c"), slog.New(slog.DiscardHandler))
+	})
+	var trouble string
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		st, err := admin.Fetch(t.Context(), cfg.Control)
+		if err != nil {
+			continue // not there yet
+		}
+		if trouble = st.Sessions[0].Links[0].LastError; strings.Contains(trouble, "gateway.invalid") {
+			return
+		}
+	}
+	t.Errorf("status says %q", trouble)
+}
