@@ -109,3 +109,20 @@ func TestDecisionParts(t *testing.T) {
 		}
 	}
 }
+
+// TestPossible: a rate counts as far as the uplinks carried it in the same time.
+func TestPossible(t *testing.T) {
+	for _, c := range []struct {
+		delivered float64
+		carried   []float64
+		want      float64
+	}{
+		{66, []float64{50, 20}, 66},
+		{68.7, []float64{50, 20}, 70 * 1448 / 1500.0}, // a second's worth waited for order before
+		{9.4, []float64{10, 0}, 9.4},
+	} {
+		if got := possible(c.delivered, c.carried); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%v of %v: %v, want %v", c.delivered, c.carried, got, c.want)
+		}
+	}
+}

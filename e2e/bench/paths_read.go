@@ -15,8 +15,9 @@ import (
 // pathReading is one run of one rival.
 type pathReading struct {
 	Seed      uint64    `json:"seed"`
-	Mbps      float64   `json:"mbps"`    // payload, of all flows
-	Singles   []float64 `json:"singles"` // by uplink, of single connections
+	Mbps      float64   `json:"mbps"`      // payload, of all flows, that the uplinks carried in the time
+	Delivered float64   `json:"delivered"` // the same as it was delivered, Mbit/s
+	Singles   []float64 `json:"singles"`   // by uplink, of single connections
 	StallMs   float64   `json:"stall_ms"`
 	Extra     float64   `json:"extra"`    // share of bytes sent twice, hawser only
 	QueueMs   []float64 `json:"queue_ms"` // p50 of each uplink's queue in the bulk's direction
@@ -136,7 +137,7 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 	for i, f := range flows {
 		rate := float64(f.count.Load()-base[i]) * 8 / 1e6 / span
 		p.Singles = append(p.Singles, rate)
-		p.Mbps += rate
+		p.Delivered += rate
 	}
 	p.StallMs = millis(g.longest)
 	after, err := w.carried(s)
@@ -146,12 +147,28 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 	for i := range after {
 		p.Carried = append(p.Carried, (after[i]-wire[i])*8/1e6/span)
 	}
+	p.Mbps = possible(p.Delivered, p.Carried)
 	select {
 	case err := <-failed:
 		return err
 	default:
 		return nil // the script is longer than the reading
 	}
+}
+
+// payloadShare is the payload in the largest TCP segment by its IP packet of 1500
+// bytes, with the timestamps that Linux sends: no rival's packets hold more.
+const payloadShare = 1448.0 / 1500
+
+// possible is how much of a delivered rate the uplinks can have carried meanwhile,
+// both Mbit/s. What waited for order when the time began was carried before it: over
+// unlike uplinks a receiver may have a second's worth of it after a start.
+func possible(delivered float64, carried []float64) float64 {
+	total := 0.0
+	for _, c := range carried {
+		total += c
+	}
+	return min(delivered, total*payloadShare)
 }
 
 // carried is what the uplinks have carried so far in the bulk flow's direction,
