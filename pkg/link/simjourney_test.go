@@ -33,6 +33,7 @@ type simJourney struct {
 	lines []simLine
 	d     time.Duration
 	steps []simStep
+	begin func(w *simWorld, seed uint64) // called as the download begins; nil: nothing
 }
 
 func dying(dead bool) func(*simLine) { return func(l *simLine) { l.dead = dead } }
@@ -110,13 +111,17 @@ type journeyResult struct {
 	stall          time.Duration
 	p50, p99       time.Duration
 	spent          []simSpent
-	made, kept     int // connections; races that the old one has won
+	ends           time.Duration // until both ends had forgotten the flows that the edge reset
+	made, kept     int           // connections; races that the old one has won
 	lost           uint64
 	first, carries []time.Duration // of each outage: until a packet came after its end; until the uplink carried half of its rate for 50 ms
 }
 
 // backlog is how many bytes wait for the line now.
 func (l *simLine) backlog(now time.Time) float64 {
+	if l.replay != nil {
+		return float64(l.waiting)
+	}
 	return max(l.busy.Sub(now).Seconds(), 0) * l.rate
 }
 
@@ -160,7 +165,7 @@ func (v *simWatch) look(w *simWorld, i int, r *journeyResult, state scheduler.St
 		backlog = l.backlog(time.Now())
 		served = float64(l.bytes-v.bytes) + v.backlog - backlog
 		v.bytes, v.backlog, dead = l.bytes, backlog, l.dead
-		could = l.rate * spentEvery.Seconds()
+		could = l.could(time.Now().Add(-spentEvery))
 	})
 	v.follow(r, served, could, dead)
 	if dead {
@@ -220,6 +225,9 @@ func (j simJourney) run(t *testing.T, seed uint64) (r journeyResult) {
 		ping, echo := w.open(true)
 		time.Sleep(300*ms + time.Duration(seed)*37*ms)
 		id, bulk := w.open(false)
+		if j.begin != nil {
+			j.begin(w, seed)
+		}
 		time.Sleep(1500*ms - time.Since(start))
 		w.mu.Lock()
 		bulk.gap, bulk.lastGot = 0, time.Now()
@@ -239,7 +247,10 @@ func (j simJourney) run(t *testing.T, seed uint64) (r journeyResult) {
 		w.mu.Unlock()
 		then, _ := w.cloud.Status()
 		r.again = float64(then.Counts.BytesAgain-was.Counts.BytesAgain) / got
-		r.twice = min(r.again, float64(w.duplicates(id))/got)
+		w.reset(id, ping)
+		then, _ = w.edge.Status()
+		r.twice = min(r.again, float64(then.Counts.Duplicates)/got)
+		r.ends = w.atRest(time.Minute)
 		for i := range w.races {
 			r.made += int(w.races[i].made.Load())
 			r.kept += int(w.races[i].kept.Load())
@@ -251,15 +262,26 @@ func (j simJourney) run(t *testing.T, seed uint64) (r journeyResult) {
 	return r
 }
 
-// duplicates ends a flow and says what had come to the edge a second time, in bytes.
-func (w *simWorld) duplicates(id stream.ID) uint64 {
+// reset ends flows at the edge.
+func (w *simWorld) reset(flows ...stream.ID) {
 	w.mu.Lock()
 	w.over = true
 	w.mu.Unlock()
-	w.edge.Post([]stream.Command{{Kind: stream.CmdReset, Flow: id, Code: stream.CodeLost}})
+	for _, id := range flows {
+		w.edge.Post([]stream.Command{{Kind: stream.CmdReset, Flow: id, Code: stream.CodeLost}})
+	}
 	time.Sleep(ms)
-	st, _ := w.edge.Status()
-	return st.Counts.Duplicates
+}
+
+// atRest is how long it takes until neither end has a flow; at most limit.
+func (w *simWorld) atRest(limit time.Duration) time.Duration {
+	for from := time.Now(); ; time.Sleep(10 * ms) {
+		edge, _ := w.edge.Status()
+		cloud, _ := w.cloud.Status()
+		if took := time.Since(from); edge.Flows+cloud.Flows == 0 || took > limit {
+			return took
+		}
+	}
 }
 
 // play changes the lines as the journey says, both ways alike.
@@ -281,7 +303,7 @@ func TestJourneys(t *testing.T) {
 	if *journeys == "" {
 		t.Skip("no -args -journeys")
 	}
-	for _, j := range simJourneys() {
+	for _, j := range append(simJourneys(), simRecorded(t)...) {
 		if *journeys != "all" && !slices.Contains(strings.Split(*journeys, ","), j.name) {
 			continue
 		}
@@ -305,17 +327,18 @@ func (j simJourney) measure(t *testing.T, seeds int) {
 		sum.p50 += r.p50 / time.Duration(seeds)
 		sum.p99 += r.p99 / time.Duration(seeds)
 		sum.made, sum.kept, sum.lost = sum.made+r.made, sum.kept+r.kept, sum.lost+r.lost
+		sum.ends = max(sum.ends, r.ends)
 		sum.first, sum.carries = append(sum.first, r.first...), append(sum.carries, r.carries...)
 		for i, s := range r.spent {
 			a := &sum.spent[i]
 			a.offered, a.served, a.ill, a.window, a.paced, a.bound = a.offered+s.offered, a.served+s.served, a.ill+s.ill, a.window+s.window, a.paced+s.paced, a.bound+s.bound
 		}
 		if *eachOutage {
-			t.Logf("   seed %d: %.3f, twice %.1f %%; first packet %v, carries %v", seed, r.used, r.twice*100, rounded(r.first), rounded(r.carries))
+			t.Logf("   seed %d: %.3f, twice %.1f %%, stall %d ms; first packet %v, carries %v; reset flows gone after %v", seed, r.used, r.twice*100, r.stall.Milliseconds(), rounded(r.first), rounded(r.carries), r.ends)
 		}
 	}
-	t.Logf("%-6s %.1f Mbit/s, %.3f of the capacity (least %.3f), twice %.1f %% (sent again %.1f %%), stall %.0f / %d ms, message p50 / p99 %d / %d ms, %d packets lost; %d new connections, %d races won by the old one",
-		j.name, sum.goodput, sum.used, least, sum.twice*100, sum.again*100, stall, sum.stall.Milliseconds(), sum.p50.Milliseconds(), sum.p99.Milliseconds(), sum.lost, sum.made, sum.kept)
+	t.Logf("%-6s %.1f Mbit/s, %.3f of the capacity (least %.3f), twice %.1f %% (sent again %.1f %%), stall %.0f / %d ms, message p50 / p99 %d / %d ms, %d packets lost; %d new connections, %d races won by the old one; reset flows were gone after %d ms at most",
+		j.name, sum.goodput, sum.used, least, sum.twice*100, sum.again*100, stall, sum.stall.Milliseconds(), sum.p50.Milliseconds(), sum.p99.Milliseconds(), sum.lost, sum.made, sum.kept, sum.ends.Milliseconds())
 	t.Logf("       after an outage: first packet p50 / p90 %d / %d ms, half of the rate for 50 ms after %d / %d ms",
 		quantileOf(sum.first, 0.5).Milliseconds(), quantileOf(sum.first, 0.9).Milliseconds(), quantileOf(sum.carries, 0.5).Milliseconds(), quantileOf(sum.carries, 0.9).Milliseconds())
 	for i, s := range sum.spent {

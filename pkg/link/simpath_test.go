@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"hawser/pkg/simlink"
 )
 
 // A network in virtual time for QUIC's packets: each uplink is a pair of lines
@@ -23,6 +25,8 @@ type simLine struct {
 	jitter time.Duration
 	loss   float64
 	dead   bool
+	replay *simlink.Replay // nil: the line has a rate
+	most   int             // bytes that wait for a line that replays
 
 	busy     time.Time // when the serialiser is free
 	last     time.Time // newest arrival
@@ -30,6 +34,7 @@ type simLine struct {
 	a, b     float64
 	dropped  int
 	bytes    int
+	waiting  int // bytes in the queue of a line that replays
 	queued   []time.Duration
 }
 
@@ -57,18 +62,10 @@ func (l *simLine) send(p []byte, from net.Addr, to *simSocket) {
 	if l.dead || l.random.Float64() < l.loss {
 		return
 	}
-	start := l.busy
-	if start.Before(now) {
-		start = now
-	}
-	if start.Sub(now) > l.limit {
+	if !l.serve(now, len(p)+28) {
 		l.dropped++
 		return
 	}
-	l.queued = append(l.queued, start.Sub(now))
-	size := len(p) + 28
-	l.bytes += size
-	l.busy = start.Add(time.Duration(float64(size) / l.rate * float64(time.Second)))
 	at := l.busy.Add(l.delay + l.wander(l.busy))
 	if !at.After(l.last) {
 		at = l.last.Add(1) // at the same time they would overtake each other
@@ -83,6 +80,46 @@ func (l *simLine) send(p []byte, from net.Addr, to *simSocket) {
 			to.push(datagram{b, from})
 		}
 	})
+}
+
+// serve puts a packet in the queue: busy is when it has left. It returns false where the
+// queue is full.
+func (l *simLine) serve(now time.Time, size int) bool {
+	start := l.busy
+	if start.Before(now) {
+		start = now
+	}
+	if l.replay == nil {
+		if start.Sub(now) > l.limit {
+			return false
+		}
+		l.busy = start.Add(time.Duration(float64(size) / l.rate * float64(time.Second)))
+	} else {
+		if l.waiting+size > l.most {
+			return false
+		}
+		l.waiting += size
+		l.busy = l.replay.Serve(start, size)
+		time.AfterFunc(l.busy.Sub(now), func() { l.change(func(l *simLine) { l.waiting -= size }) })
+	}
+	l.queued = append(l.queued, start.Sub(now))
+	l.bytes += size
+	return true
+}
+
+// follow has the line replay a recording from now on, from a time of it. Its queue holds
+// as many bytes as go in wait at the mean rate.
+func (l *simLine) follow(r simlink.Recording, from, wait time.Duration) {
+	l.rate = r.Rate() / 8
+	l.replay, l.most = simlink.NewReplay(r, time.Now().Add(-from)), int(l.rate*wait.Seconds())
+}
+
+// could is how many bytes the line could have carried from a time until now.
+func (l *simLine) could(from time.Time) float64 {
+	if l.replay != nil {
+		return l.replay.Could(from, time.Now())
+	}
+	return l.rate * time.Since(from).Seconds()
 }
 
 func (l *simLine) change(f func(*simLine)) {

@@ -24,7 +24,7 @@ type Line struct {
 	Served  uint64 // bytes that have left the queue
 
 	events  *Events
-	replay  *replay // nil: the line has a rate
+	replay  *Replay // nil: the line has a rate
 	rnd     *rand.Rand
 	waiting []parcel // the first is being sent
 	waits   int      // bytes of them
@@ -68,7 +68,7 @@ func (l *Line) serve() {
 	p := l.waiting[0]
 	at := l.events.now.Add(time.Duration(float64(p.size) / l.Rate * 1e9))
 	if l.replay != nil {
-		at = l.replay.serve(l.events.now, p.size)
+		at = l.replay.Serve(l.events.now, p.size)
 	}
 	l.events.At(at, func() {
 		l.waiting = l.waiting[1:]

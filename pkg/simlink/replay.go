@@ -18,10 +18,10 @@ type Recording interface {
 // opportunity is what one carries, in bytes.
 const opportunity = 1500
 
-// replay has a line follow a recording as Mahimahi does: an opportunity is spent even
+// Replay has a line follow a recording as Mahimahi does: an opportunity is spent even
 // if nobody waits, and a packet that does not fill it leaves the rest to those behind
 // it.
-type replay struct {
+type Replay struct {
 	of    Recording
 	began time.Time // time 0 of the recording
 	next  int64     // first unused opportunity
@@ -29,12 +29,15 @@ type replay struct {
 	left  int       // bytes of it
 }
 
+// NewReplay returns a replay of a recording whose time 0 is began.
+func NewReplay(r Recording, began time.Time) *Replay { return &Replay{of: r, began: began} }
+
 // Replay makes the line follow a recording from now on, from a time of it. Its queue
 // holds as many bytes as go in wait at the mean rate.
 func (l *Line) Replay(r Recording, from, wait time.Duration) {
 	l.Rate = r.Rate() / 8
 	l.Queue = int(l.Rate * wait.Seconds())
-	l.replay = &replay{of: r, began: l.events.now.Add(-from)}
+	l.replay = NewReplay(r, l.events.now.Add(-from))
 }
 
 // Replays reports whether the line follows a recording.
@@ -44,13 +47,18 @@ func (l *Line) Replays() bool { return l.replay != nil }
 // not.
 func (l *Line) Could(from time.Time) float64 {
 	if r := l.replay; r != nil {
-		return r.of.Bytes(max(from.Sub(r.began), 0), l.events.now.Sub(r.began))
+		return r.Could(from, l.events.now)
 	}
 	return l.Rate * l.events.now.Sub(from).Seconds()
 }
 
-// serve returns when a packet has left that is the first in the queue since now.
-func (r *replay) serve(now time.Time, size int) time.Time {
+// Could is how many bytes could have been carried from one time to another.
+func (r *Replay) Could(from, to time.Time) float64 {
+	return r.of.Bytes(max(from.Sub(r.began), 0), to.Sub(r.began))
+}
+
+// Serve returns when a packet has left that is the first in the queue since now.
+func (r *Replay) Serve(now time.Time, size int) time.Time {
 	need := size
 	if !now.After(r.free) {
 		if need <= r.left {

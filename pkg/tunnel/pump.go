@@ -36,17 +36,12 @@ func (s *Session) sendCtrl() {
 	for len(s.ctrlEnds) > 0 {
 		c := s.quickest(nil)
 		if c == nil {
+			s.tryCtrl()
 			return
 		}
 		st := c.control(s.now)
 		b := st.batch()
-		blk := st.block(b, s.now)
-		n, sent := 0, 0
-		for n < len(s.ctrlEnds) && len(blk)+s.ctrlEnds[n]-sent <= ctrlMax {
-			blk = append(blk, s.ctrl[sent:s.ctrlEnds[n]]...)
-			sent = s.ctrlEnds[n]
-			n++
-		}
+		blk, n, sent := s.appendCtrl(st.block(b, s.now), 0)
 		kept := append(s.takeCtrl(), s.ctrl[:sent]...)
 		st.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
 		if other := s.quickest(c); s.hurry && other != nil && !other.dearer(c, s.now) {
@@ -57,6 +52,50 @@ func (s *Session) sendCtrl() {
 		s.dropCtrl(n, sent)
 	}
 	s.hurry = false
+}
+
+// appendCtrl appends to a record the queued control frames from number n on that it has
+// space for. It returns the number of the next and where that begins.
+func (s *Session) appendCtrl(blk []byte, n int) (_ []byte, next, at int) {
+	if n > 0 {
+		at = s.ctrlEnds[n-1]
+	}
+	for n < len(s.ctrlEnds) && len(blk)+s.ctrlEnds[n]-at <= ctrlMax {
+		blk = append(blk, s.ctrl[at:s.ctrlEnds[n]]...)
+		at = s.ctrlEnds[n]
+		n++
+	}
+	return blk, n, at
+}
+
+// tryCtrl sends copies of the control frames that wait for a link to be up on those that
+// are not, once. What is outstanding there has no answer, but that may be because answers
+// are held up, and the peer hears all the same: a download's queue on a line that has
+// slowed down does so for seconds, until the peer is told that nobody wants it any more.
+func (s *Session) tryCtrl() {
+	if s.connected() {
+		return // what is up has no space for a moment
+	}
+	for s.tried < len(s.ctrlEnds) {
+		next := s.tried
+		for _, l := range s.links {
+			if l.conn == nil || l.conn.closed {
+				continue
+			}
+			st := l.conn.control(s.now)
+			b := st.batch()
+			if b == nil {
+				continue
+			}
+			var blk []byte
+			blk, next, _ = s.appendCtrl(st.block(b, s.now), s.tried)
+			st.commit(b, blk, noSeg, entry{at: s.now})
+		}
+		if next == s.tried {
+			return
+		}
+		s.tried = next
+	}
 }
 
 // takeCtrl and spareCtrl lend link logs the memory for copies of control frames.
@@ -82,6 +121,7 @@ const ctrlMax = 1200
 func (s *Session) dropCtrl(n, bytes int) {
 	s.ctrl = s.ctrl[:copy(s.ctrl, s.ctrl[bytes:])]
 	s.ctrlEnds = s.ctrlEnds[:copy(s.ctrlEnds, s.ctrlEnds[n:])]
+	s.tried = max(s.tried-n, 0)
 	for i := range s.ctrlEnds {
 		s.ctrlEnds[i] -= bytes
 	}

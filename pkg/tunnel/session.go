@@ -83,6 +83,7 @@ type Session struct {
 	candidates []*conn // connections that have not spoken yet (cloud)
 	ctrl       []byte  // control frames that wait for a link
 	ctrlEnds   []int   // where each of them ends
+	tried      int     // how many of them were sent where no link is up
 	hurry      bool    // somebody waits for one of them: they go out on two links
 	dirty      []*flow
 	pressing   []*flow // that may have got something that presses

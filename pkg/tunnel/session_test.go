@@ -260,6 +260,50 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// TestResetWithoutAnswers: where no link answers, because the way back is held up, a reset
+// reaches the other end all the same, once per link, and once more when they answer.
+func TestResetWithoutAnswers(t *testing.T) {
+	run(t, func(t *testing.T) {
+		spec := simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond}
+		w := newWorld(t, spec, spec)
+		defer w.close()
+		w.serve(50e6)
+		u := w.open(0)
+		time.Sleep(time.Second)
+		victim := w.peerOf(u)
+		for _, p := range w.pairs {
+			p.CutFrom(false, true)
+		}
+		time.Sleep(700 * time.Millisecond)
+		st, _ := w.edge.s.Status()
+		for _, l := range st.Links {
+			if l.State != scheduler.Suspect {
+				t.Errorf("link %s is %v", l.Name, l.State)
+			}
+		}
+		w.edge.mu.Lock()
+		u.end()
+		w.edge.mu.Unlock()
+		w.edge.s.Post([]stream.Command{{Kind: stream.CmdReset, Code: stream.CodeRefused, Flow: u.id}})
+		victim.await(50 * time.Millisecond)
+		if victim.resetCode() != stream.CodeRefused {
+			t.Errorf("reset code %v", victim.resetCode())
+		}
+		before, _ := w.edge.s.Status()
+		time.Sleep(150 * time.Millisecond)
+		after, _ := w.edge.s.Status()
+		for i := range after.Links {
+			if sent := after.Links[i].BytesSent - before.Links[i].BytesSent; sent > 100 {
+				t.Errorf("link %d: %d bytes in 150 ms without an answer", i, sent)
+			}
+		}
+		for _, p := range w.pairs {
+			p.CutFrom(false, false)
+		}
+		w.gone()
+	})
+}
+
 // TestStop: a session that stops tells its peer at once.
 func TestStop(t *testing.T) {
 	run(t, func(t *testing.T) {
