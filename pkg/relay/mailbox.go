@@ -194,12 +194,21 @@ func (m *mail) opens() bool {
 	return false
 }
 
-// sleep announces that the worker parks. It returns false when there is mail.
-func (b *mailbox) sleep() bool {
+// sleep announces that the worker parks. It returns false when there is mail. A worker
+// that has no flows keeps no room for their mail.
+func (b *mailbox) sleep(flows int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sleeping = len(b.events)+len(b.accepts)+len(b.ready) == 0
+	if b.sleeping && flows == 0 {
+		b.events, b.accepts, b.ready = slim.Rested(b.events), slim.Rested(b.accepts), slim.Rested(b.ready)
+	}
 	return b.sleeping
+}
+
+// rest is clear for a worker that has no flows and parks.
+func (m *mail) rest() {
+	m.events, m.accepts, m.ready = slim.Rested(m.events), slim.Rested(m.accepts), slim.Rested(m.ready)
 }
 
 // close takes the last mail; nothing is accepted from now on.

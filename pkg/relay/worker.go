@@ -107,7 +107,7 @@ func (w *Worker) visit() {
 		if dials || w.runnable.head != nil || !ok || limit >= 0 {
 			break // a dial's time-out is the poller's
 		}
-		if w.box.sleep() {
+		if w.box.sleep(w.Flows()) {
 			return
 		}
 	}
@@ -190,8 +190,11 @@ func (w *Worker) sleep() error {
 		return w.o.Poller.Wait(0)
 	}
 	limit, ok := w.o.Card.Park(w.now)
-	if !ok || !w.box.sleep() {
+	if !ok || !w.box.sleep(w.Flows()) {
 		return w.o.Poller.Wait(0)
+	}
+	if w.Flows() == 0 {
+		w.mail.rest()
 	}
 	return w.o.Poller.Rest(&w.turn, limit)
 }

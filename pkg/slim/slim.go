@@ -10,6 +10,9 @@ import "maps"
 // least is the number of entries below which nothing is worth a copy.
 const least = 1 << 10
 
+// few is how many elements of a slice at rest are no waste.
+const few = 64
+
 // Peak is the most entries that a map has had since it was last rebuilt.
 type Peak int
 
@@ -35,4 +38,13 @@ func Emptied[T any](s []T) []T {
 	}
 	clear(s)
 	return s[:0]
+}
+
+// Rested is Emptied for a time when nothing is going to be put into s for a while: only
+// a little memory is kept.
+func Rested[T any](s []T) []T {
+	if cap(s) > few {
+		return nil
+	}
+	return Emptied(s)
 }

@@ -63,3 +63,12 @@ func TestEmptied(t *testing.T) {
 		t.Error("memory in use was given away")
 	}
 }
+
+func TestRested(t *testing.T) {
+	if s := Rested(make([]int, 1, 100)); s != nil {
+		t.Errorf("room for %d is kept", cap(s))
+	}
+	if s := Rested([]*int{new(int)}); len(s) != 0 || cap(s) == 0 || s[:1][0] != nil {
+		t.Errorf("%d of %d, %v", len(s), cap(s), s[:1])
+	}
+}

@@ -25,6 +25,7 @@ const (
 type growth struct {
 	most  int64        // bytes, Options.MaxGrowth
 	conns atomic.Int64 // connections that netstack has
+	crowd atomic.Int64 // the most that it had, about
 	taken atomic.Int64 // bytes
 }
 
@@ -99,7 +100,11 @@ type room struct {
 // lock may be held: netstack takes the endpoint's, and whoever sends with that one asks
 // for the keeper's.
 func (g *growth) furnish(ep tcpip.Endpoint, buffer int, dialed bool) rooms {
-	n := g.start(g.conns.Add(1), buffer)
+	conns := g.conns.Add(1)
+	if conns > g.crowd.Load() {
+		g.crowd.Store(conns)
+	}
+	n := g.start(conns, buffer)
 	r := rooms{in: n, out: n}
 	switch o := ep.SocketOptions(); {
 	case !dialed:
@@ -112,6 +117,9 @@ func (g *growth) furnish(ep tcpip.Endpoint, buffer int, dialed bool) rooms {
 	}
 	return r
 }
+
+// peak is how many connections there were at most, and are now.
+func (g *growth) peak() (most, now int) { return int(g.crowd.Load()), int(g.conns.Load()) }
 
 // adopt gives c the endpoint, which has been furnished with r.
 func (c *Conn) adopt(ep tcpip.Endpoint, r rooms) {

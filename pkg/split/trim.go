@@ -131,16 +131,27 @@ func follow(p unsafe.Pointer, offset uintptr) unsafe.Pointer {
 	return *(*unsafe.Pointer)(unsafe.Add(p, offset))
 }
 
-// Trim takes memory from connections at rest that they do not use then. It takes about
-// a microsecond for each, and may be called on any goroutine.
+// Trim takes memory from connections at rest that they do not use then, and from
+// netstack's tables what a crowd that has left made them grow by. It takes about
+// a microsecond for each connection, and may be called on any goroutine, but not by
+// two at a time.
 func (s *Stack) Trim() {
 	ns := s.net.Load()
-	if ns == nil || s.trimmer == nil {
+	if ns == nil {
 		return
 	}
-	for _, ep := range ns.RegisteredEndpoints() {
-		if e, ok := ep.(*tcp.Endpoint); ok {
-			s.trimmer.rest(e)
+	if s.trimmer != nil {
+		for _, ep := range ns.RegisteredEndpoints() {
+			if e, ok := ep.(*tcp.Endpoint); ok {
+				s.trimmer.rest(e)
+			}
 		}
+	}
+	most, now := s.growth.peak()
+	if most < leastTable || now > most/tablePart {
+		return
+	}
+	if s.tables == nil || s.tables.shrink(ns, most) {
+		s.growth.crowd.CompareAndSwap(int64(most), int64(now))
 	}
 }

@@ -16,6 +16,7 @@ func (s *Session) makeFlow(id stream.ID, worker int) *flow {
 	f := &flow{id: id, worker: worker, peer: s.initial.peer, credit: newCredit(s.cfg.Budget, s.initial.own)}
 	f.node.Flow = f
 	f.send.free = &s.pieces
+	s.swollen = true
 	return f
 }
 

@@ -71,6 +71,7 @@ type Session struct {
 	now        time.Time
 	flows      map[stream.ID]*flow
 	peak       slim.Peak // of flows
+	swollen    bool      // there were flows since rest
 	used       idSet     // flow IDs that the peer ever used
 	initial    initial   // credit of new flows
 	order      scheduler.Order[*flow]
@@ -295,6 +296,7 @@ func (s *Session) turn() time.Duration {
 	s.resendLate()
 	s.deliver() // first: workers can begin while the links take what is below
 	s.pump()
+	s.rest()
 	return s.nextDeadline()
 }
 
