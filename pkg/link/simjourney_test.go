@@ -2,6 +2,7 @@ package link
 
 import (
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -98,10 +99,30 @@ func simJourneys() []simJourney {
 // simSpent is where an uplink's capacity towards the edge went, in bytes.
 type simSpent struct {
 	offered, served float64
-	ill             float64 // not used while the cloud left the uplink alone
-	window          float64 // while QUIC's window was full
-	paced           float64 // while QUIC held bytes back otherwise
-	bound           float64 // otherwise: the tunnel's bound, or nothing to send
+	unused          [causes]float64
+	soon            [causes]float64 // of that, in the first second after an outage
+}
+
+// Causes for which capacity is not used.
+const (
+	byIll    = iota // the cloud leaves the uplink alone
+	byWindow        // QUIC's window is full
+	byPacing        // QUIC holds bytes back otherwise
+	byBound         // otherwise: the tunnel's bound, or nothing to send
+	causes
+)
+
+func (s *simSpent) add(o simSpent) {
+	s.offered, s.served = s.offered+o.offered, s.served+o.served
+	for i := range s.unused {
+		s.unused[i] += o.unused[i]
+		s.soon[i] += o.soon[i]
+	}
+}
+
+// shares are the parts of what was offered that causes took.
+func (s *simSpent) shares(of [causes]float64) string {
+	return fmt.Sprintf("ill %.3f, window %.3f, paced %.3f, otherwise %.3f", of[byIll]/s.offered, of[byWindow]/s.offered, of[byPacing]/s.offered, of[byBound]/s.offered)
 }
 
 // journeyResult is what came of a journey.
@@ -131,6 +152,7 @@ type simWatch struct {
 	bytes    int
 	backlog  float64
 	dead     bool
+	back     time.Time // when the last outage ended
 	returned time.Time // zero: no outage is being followed
 	heard    bool
 	gate     int // bytes when it returned
@@ -174,24 +196,27 @@ func (v *simWatch) look(w *simWorld, i int, r *journeyResult, state scheduler.St
 	s := &v.spent
 	s.offered += could
 	s.served += served
-	unused := max(could-served, 0)
-	q := w.active(i).Stats()
+	q, cause := w.active(i).Stats(), byBound
 	switch {
 	case state != scheduler.Up:
-		s.ill += unused
+		cause = byIll
 	case q.InFlight+3000 > q.Window:
-		s.window += unused
+		cause = byWindow
 	case flying-int(q.InFlight) > 16<<10:
-		s.paced += unused
-	default:
-		s.bound += unused
+		cause = byPacing
+	}
+	unused := max(could-served, 0)
+	s.unused[cause] += unused
+	if time.Since(v.back) < time.Second {
+		s.soon[cause] += unused
 	}
 }
 
 // follow notes how soon the uplink is used after an outage.
 func (v *simWatch) follow(r *journeyResult, served, could float64, dead bool) {
 	if v.dead && !dead {
-		v.returned, v.heard, v.gate, v.n = time.Now(), false, v.bytes, 0
+		v.back = time.Now()
+		v.returned, v.heard, v.gate, v.n = v.back, false, v.bytes, 0
 		v.recent = [10][2]float64{}
 	}
 	if v.dead = dead; dead {
@@ -330,8 +355,7 @@ func (j simJourney) measure(t *testing.T, seeds int) {
 		sum.ends = max(sum.ends, r.ends)
 		sum.first, sum.carries = append(sum.first, r.first...), append(sum.carries, r.carries...)
 		for i, s := range r.spent {
-			a := &sum.spent[i]
-			a.offered, a.served, a.ill, a.window, a.paced, a.bound = a.offered+s.offered, a.served+s.served, a.ill+s.ill, a.window+s.window, a.paced+s.paced, a.bound+s.bound
+			sum.spent[i].add(s)
 		}
 		if *eachOutage {
 			t.Logf("   seed %d: %.3f, twice %.1f %%, stall %d ms; first packet %v, carries %v; reset flows gone after %v", seed, r.used, r.twice*100, r.stall.Milliseconds(), rounded(r.first), rounded(r.carries), r.ends)
@@ -342,7 +366,7 @@ func (j simJourney) measure(t *testing.T, seeds int) {
 	t.Logf("       after an outage: first packet p50 / p90 %d / %d ms, half of the rate for 50 ms after %d / %d ms",
 		quantileOf(sum.first, 0.5).Milliseconds(), quantileOf(sum.first, 0.9).Milliseconds(), quantileOf(sum.carries, 0.5).Milliseconds(), quantileOf(sum.carries, 0.9).Milliseconds())
 	for i, s := range sum.spent {
-		t.Logf("   uplink %d: carried %.3f; unused: ill %.3f, window %.3f, paced %.3f, otherwise %.3f", i, s.served/s.offered, s.ill/s.offered, s.window/s.offered, s.paced/s.offered, s.bound/s.offered)
+		t.Logf("   uplink %d: carried %.3f; unused: %s; of that in the first second after an outage: %s", i, s.served/s.offered, s.shares(s.unused), s.shares(s.soon))
 	}
 }
 
