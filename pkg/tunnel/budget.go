@@ -12,7 +12,9 @@ import (
 // While half of it is free, flows have the windows that suit them. Beyond that
 // new flows, of which nobody knows whether they will be read, begin with
 // leastWindow, so that thousands which are not read take little more; those that
-// are read take what is free. When slabs nevertheless exceed several budgets,
+// are read take what is free. A crowd may have been promised all of it before the
+// first has shown that he does not read, so flows of which more was read than fills
+// their readers' own buffers have a quarter of the pool besides, all together. When slabs nevertheless exceed several budgets,
 // because more was under way than could be foreseen or a peer ignores its
 // credit, a flow that holds something and is sent more is reset.
 type Budget struct {
@@ -20,6 +22,8 @@ type Budget struct {
 	held  atomic.Int64 // received, and not yet taken by the plain parties
 	peak  atomic.Int64 // of held
 	kept  atomic.Int64 // given by workers, and not yet consumed by the peers
+	in    atomic.Int64 // flows of which provenAfter was read here
+	out   atomic.Int64 // and by the peers
 }
 
 const (
@@ -28,6 +32,10 @@ const (
 	// leastWindow is what every flow may be sent or keep, in bytes. Two are
 	// no more than a small slab.
 	leastWindow = 1 << 10
+	// provenAfter is how much of a flow must have been read for that to be more than
+	// what its reader's own buffers take, in bytes, and provenPart the part of what was
+	// read that it may be sent or keep before that while memory is scarce.
+	provenAfter, provenPart = 128 << 10, 16
 )
 
 // NewBudget returns a budget of limit bytes.
@@ -71,16 +79,49 @@ func (b *Budget) share() int {
 	return int(max(min((b.free()-b.pool()/2)/4, openWindow), leastWindow))
 }
 
-// window bounds the window of a flow that keeps up: it may take half of what is
-// free, but for an eighth of the pool.
-func (b *Budget) window(want int) int {
-	return max(int(min(int64(want), (b.free()-b.pool()/8)/2)), b.share())
+// window bounds the window of a flow that keeps up and of which so much was read: it
+// may take half of what is free, but for an eighth of the pool. While memory is scarce,
+// one of which little was read may have a part of that only, and the others theirs of
+// what is for them alone.
+func (b *Budget) window(want int, consumed uint64) int {
+	room := (b.free() - b.pool()/8) / 2
+	switch {
+	case consumed >= provenAfter:
+		room = max(room, b.reserve(&b.in))
+	case b.scarce():
+		room = int64(consumed / provenPart)
+	}
+	return max(int(min(int64(want), room)), b.share())
 }
 
-// keep is how much a flow may keep for sending: two thirds as much, because its
-// peer is no proof that it will be consumed.
-func (b *Budget) keep() uint64 {
-	return uint64(max((b.free()-b.pool()/8)/3, leastWindow))
+// reserve is what one of the flows that count may have however scarce memory is.
+func (b *Budget) reserve(count *atomic.Int64) int64 { return b.pool() / 4 / max(count.Load(), 1) }
+
+// keep is how much a flow may keep for sending of which the peer has consumed so much:
+// two thirds as much, because its peer is no proof that it will be consumed.
+func (b *Budget) keep(consumed uint64) uint64 {
+	room := max((b.free()-b.pool()/8)/3, int64(min(consumed, provenAfter)/provenPart))
+	if consumed >= provenAfter {
+		room = max(room, b.reserve(&b.out))
+	}
+	return uint64(max(room, leastWindow))
+}
+
+// proven counts a flow once what was read of it passes provenAfter.
+func proven(count *atomic.Int64, before, after uint64) {
+	if before < provenAfter && after >= provenAfter {
+		count.Add(1)
+	}
+}
+
+// forget ends the counting of a flow of which so much was read, here and by the peer.
+func (b *Budget) forget(in, out uint64) {
+	if in >= provenAfter {
+		b.in.Add(-1)
+	}
+	if out >= provenAfter {
+		b.out.Add(-1)
+	}
 }
 
 // overdrawn says that slabs of all kinds exceed even what was promised: slabs

@@ -67,14 +67,14 @@ func TestCreditUnderPressure(t *testing.T) {
 
 func TestSendersKeepAPart(t *testing.T) {
 	b := NewBudget(64 << 20)
-	if k := b.keep(); k < 8<<20 {
+	if k := b.keep(0); k < 8<<20 {
 		t.Errorf("a lone flow may keep %d bytes", k)
 	}
 	for range 2000 {
-		b.kept.Add(int64(b.keep()))
+		b.kept.Add(int64(b.keep(0)))
 	}
-	if b.Kept() > b.pool() || b.keep() != leastWindow {
-		t.Errorf("%d bytes are kept, another flow may keep %d", b.Kept(), b.keep())
+	if b.Kept() > b.pool() || b.keep(0) != leastWindow {
+		t.Errorf("%d bytes are kept, another flow may keep %d", b.Kept(), b.keep(0))
 	}
 }
 
@@ -132,6 +132,34 @@ func TestScarceBudget(t *testing.T) {
 			}
 		}
 		w.gone()
+	})
+}
+
+// TestCrowdLeavesRoom: a crowd of which nobody reads more than fills his own buffers
+// takes no more than the pool, though all were promised something before the first had
+// shown that he does not read, and leaves its window to a flow that is read.
+func TestCrowdLeavesRoom(t *testing.T) {
+	const crowd, own, size = 2000, 24 << 10, 2_000_000
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 200 * mbit, Delay: 10 * time.Millisecond}, simlink.Spec{Rate: 200 * mbit, Delay: 10 * time.Millisecond})
+		defer w.close()
+		w.serve(size)
+		alone := w.open(100).await(time.Minute)
+		for range crowd {
+			w.open(100, func(u *user) { u.appetite = own })
+			time.Sleep(2 * time.Millisecond)
+		}
+		time.Sleep(20 * time.Second)
+		b := w.edge.s.cfg.Budget
+		t.Logf("%d KB of %d are held", b.Held()>>10, b.pool()>>10)
+		if most := b.pool(); b.Held() > most {
+			t.Errorf("%d bytes are held, want at most %d", b.Held(), most)
+		}
+		beside := w.open(100).await(time.Minute)
+		t.Logf("%d bytes take %v alone, %v beside the crowd", size, alone, beside)
+		if beside > alone+2*time.Second {
+			t.Errorf("%d bytes take %v alone, %v beside the crowd", size, alone, beside)
+		}
 	})
 }
 

@@ -75,7 +75,7 @@ func (s *Session) open(f *flow, c *stream.Command) {
 
 // welcome gives a new flow its first credit in both directions.
 func (s *Session) welcome(f *flow) {
-	f.allowed = min(f.peer, f.send.base+s.cfg.Budget.keep())
+	f.allowed = min(f.peer, f.send.base+s.cfg.Budget.keep(f.send.base))
 	s.emit(f.worker, stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: f.allowed})
 	if uint64(f.credit.window) > f.credit.limit {
 		s.grant(f)
@@ -182,6 +182,7 @@ func (s *Session) dropFlow(f *flow) {
 	s.order.Leave(&f.node, s.now)
 	s.cfg.Budget.kept.Add(-int64(f.send.held))
 	s.cfg.Budget.move(f.heldIn(), 0)
+	s.cfg.Budget.forget(f.credit.consumed, f.send.base)
 	f.drop()
 	f.done = true
 	delete(s.flows, f.id)

@@ -37,6 +37,7 @@ func newCredit(b *Budget, initial int) credit {
 
 // consume notes n bytes and moves the window to what the consumer needs.
 func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
+	proven(&b.in, c.consumed, c.consumed+uint64(n))
 	c.consumed += uint64(n)
 	if c.markAt.IsZero() {
 		c.mark, c.markAt = c.consumed, now
@@ -47,11 +48,11 @@ func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	}
 	switch took := now.Sub(c.markAt); {
 	case took < 2*rtt+10*time.Millisecond:
-		c.window = b.window(2 * c.window)
+		c.window = b.window(2*c.window, c.consumed)
 	case took > slowTime+2*rtt && b.scarce():
 		c.window = b.share()
 	default:
-		c.window = b.window(c.window)
+		c.window = b.window(c.window, c.consumed)
 	}
 	c.mark, c.markAt = c.consumed, now
 }

@@ -75,7 +75,8 @@ type user struct {
 	gotFin   bool
 	accepted bool
 	reset    stream.Code
-	stuck    bool // consumes nothing
+	stuck    bool   // consumes nothing
+	appetite uint64 // consumes no more than this and one segment; 0: all
 	done     chan struct{}
 	segs     []buffer.Seg
 	forge    func(off uint64) bool // says that the byte at off cannot be authenticated
@@ -240,7 +241,7 @@ func (u *user) end() {
 
 // work consumes what came and sends what credit allows.
 func (u *user) work() (out []stream.Command) {
-	for len(u.segs) > 0 && !u.stuck && !u.rejected {
+	for len(u.segs) > 0 && !u.stuck && !u.rejected && (u.appetite == 0 || u.got < u.appetite) {
 		seg := u.segs[0]
 		if u.forge != nil && u.forge(u.got) {
 			u.rejected = true

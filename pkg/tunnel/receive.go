@@ -132,11 +132,12 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 
 // peerCredit frees what the peer has opened and passes the limit on.
 func (s *Session) peerCredit(fl *flow, f *wire.Frame) error {
-	before := fl.send.held
+	before, base := fl.send.held, fl.send.base
 	if f.Offset > fl.send.base && !fl.send.consumed(f.Offset) {
 		return fmt.Errorf("flow %d: consumed %d of %d sent", fl.id, f.Offset, fl.send.next)
 	}
 	s.cfg.Budget.kept.Add(int64(fl.send.held - before))
+	proven(&s.cfg.Budget.out, base, fl.send.base)
 	fl.peer = max(fl.peer, f.Limit)
 	s.askWorker(fl)
 	s.retire(fl)
