@@ -24,8 +24,9 @@ type pathReading struct {
 	Carried   []float64 `json:"carried"`  // by uplink, IP Mbit/s in the bulk's direction
 	MessageMs []float64 `json:"message_ms"`
 	Objects   []object  `json:"objects,omitempty"`
-	Dropped   uint64    `json:"dropped"`   // packets that found a full queue, either direction
-	Suspected uint64    `json:"suspected"` // times that either agent took an uplink for ill
+	EndMs     float64   `json:"end_ms,omitempty"` // until neither agent knew of the reset flows any more, hawser only
+	Dropped   uint64    `json:"dropped"`          // packets that found a full queue, either direction
+	Suspected uint64    `json:"suspected"`        // times that either agent took an uplink for ill
 	LateUs    float64   `json:"emulator_late_us"`
 	Faults    uint64    `json:"emulator_faults"` // not 0: the reading is invalid
 	Went      []string  `json:"went,omitempty"`  // where each uplink's capacity went, with -timeline
@@ -44,6 +45,8 @@ const (
 	messageSize   = 1200
 	progressEvery = 2 * ms
 	queueEvery    = 10 * ms
+	endLimit      = time.Minute // for flows that end; a recording may leave a tenth of a Mbit/s for it
+	endLate       = 1000        // ms
 )
 
 // readRival takes one reading.
@@ -64,6 +67,11 @@ func (b *bench) readRival(s scenario, r rival, seed uint64) (p pathReading, err 
 		return p, err
 	}
 	if r.hawser() {
+		from := time.Now()
+		if err = w.pair.WaitIdle(endLimit); err != nil {
+			return p, err
+		}
+		p.EndMs = millis(time.Since(from))
 		if p.Extra, p.Suspected, err = w.extra(); err != nil {
 			return p, err
 		}

@@ -105,6 +105,9 @@ func (p *pathResult) notes(t *report, s scenario, best, sum float64) {
 			if r.LateUs > lateMost {
 				t.Notes = append(t.Notes, fmt.Sprintf("DISTURBED: the emulator was %.1f ms late in the mean in a run of %s: the processors were short", r.LateUs/1e3, name))
 			}
+			if r.EndMs > endLate {
+				t.Notes = append(t.Notes, fmt.Sprintf("%s: %.1f s until both agents had let go of the flows that were reset at the end", name, r.EndMs/1e3))
+			}
 			if r.Faults > 0 {
 				t.Notes = append(t.Notes, fmt.Sprintf("INVALID: the emulator itself dropped %d packets in a run of %s", r.Faults, name))
 			}
