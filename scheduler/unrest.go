@@ -20,14 +20,16 @@ const (
 // much the one time as the other. Only a link that is full all the time tells its
 // rate: its round trips never are as short as they could be. And only two
 // slots in a row count, as the sender may have been short of a processor in one.
-// A link that was dead for half a second is restless, too.
+// A link that was dead for half a second is restless, too. One that nobody looked at
+// meanwhile was not dead but at rest: what the last look saw under way had come soon after.
 //
 // Paths of less than leastPath are no uplinks by radio: what changes there is
 // the share of a processor that the programs get, and to follow that took such
 // links down to a tenth of their rate.
 type unrest struct {
-	moved  time.Time // when anything was acknowledged last
-	stuck  bool      // something was in flight then
+	moved  time.Time     // when anything was acknowledged last
+	stuck  bool          // something was in flight then
+	still  time.Duration // how long after it a look last found that nothing had come
 	until  time.Time
 	base   time.Duration // the least round trip of the last ten seconds or so
 	baseAt time.Time
@@ -47,7 +49,7 @@ type unrest struct {
 func (u *unrest) restless(now time.Time) bool { return u.base >= leastPath && now.Before(u.until) }
 
 // renew prepares for another connection.
-func (u *unrest) renew() { *u = unrest{until: u.until, moved: u.moved, stuck: u.stuck} }
+func (u *unrest) renew() { *u = unrest{until: u.until, moved: u.moved, stuck: u.stuck, still: u.still} }
 
 // look takes in a look at a link that has a window. swings is how high round trips
 // rise by themselves: that is no queue.
@@ -58,11 +60,13 @@ func (u *unrest) look(now time.Time, v View, window int, swings time.Duration) {
 	if u.base == 0 || v.RTT <= u.base || now.Sub(u.baseAt) > unrestSpan {
 		u.base, u.baseAt = v.RTT, now
 	}
-	if v.Delivered != u.seen {
-		if u.stuck && now.Sub(u.moved) > outage {
+	if v.Delivered == u.seen {
+		u.still = now.Sub(u.moved)
+	} else {
+		if u.stuck && u.still > outage/2 && now.Sub(u.moved) > outage {
 			u.until = now.Add(restlessFor)
 		}
-		u.moved = now
+		u.moved, u.still = now, 0
 	}
 	if now.Sub(u.moved) < outage/2 {
 		u.stuck = v.Flying > evidence
@@ -78,7 +82,7 @@ func (u *unrest) look(now time.Time, v View, window int, swings time.Duration) {
 	if now.Sub(u.at) >= max(slotMin, slotPaths*v.RTT) {
 		u.close(now, swings)
 		*u = unrest{
-			moved: u.moved, stuck: u.stuck, until: u.until, base: u.base, baseAt: u.baseAt, last: u.last,
+			moved: u.moved, stuck: u.stuck, still: u.still, until: u.until, base: u.base, baseAt: u.baseAt, last: u.last,
 			least: u.least, leastAt: u.leastAt, most: u.most, mostAt: u.mostAt,
 			at: now, from: v.Delivered, seen: v.Delivered,
 		}

@@ -34,3 +34,33 @@ func TestUnrestNeedsAPath(t *testing.T) {
 		}
 	}
 }
+
+// TestRestIsNoOutage: half a second in which nobody looked at a link, as it had nothing
+// to carry, does not make it restless, though the last look saw more under way; the same
+// half second under looks does.
+func TestRestIsNoOutage(t *testing.T) {
+	const path, window = 20 * time.Millisecond, 1 << 20
+	for _, every := range []time.Duration{0, 25 * time.Millisecond} {
+		var u unrest
+		now, delivered := time.Unix(1, 0), uint64(0)
+		look := func() {
+			u.look(now, View{RTT: path, Delivered: delivered, Flying: 4 * evidence, InFlight: 4 * evidence}, window, 0)
+		}
+		for range 50 {
+			now, delivered = now.Add(2*time.Millisecond), delivered+10_000
+			look()
+		}
+		for rest := 570 * time.Millisecond; rest > 0 && every > 0; rest -= every {
+			now = now.Add(every)
+			look()
+		}
+		if every == 0 {
+			now = now.Add(570 * time.Millisecond)
+		}
+		now, delivered = now.Add(2*time.Millisecond), delivered+10_000
+		look()
+		if got, want := u.restless(now), every > 0; got != want {
+			t.Errorf("a look every %v (0: none): restless %v, want %v", every, got, want)
+		}
+	}
+}
