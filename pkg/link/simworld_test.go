@@ -41,9 +41,10 @@ type simWorld struct {
 	accepting chan error
 }
 
-// simUser is a flow: a download without end, or messages that come back.
+// simUser is a flow: a download, or messages that come back.
 type simUser struct {
 	echo    bool
+	size    int       // of the download; 0: without end
 	limit   [2]uint64 // edge, cloud
 	sent    [2]uint64
 	left    [2]int
@@ -123,7 +124,10 @@ func (s simSink) event(ev stream.Event) (out []stream.Command) {
 	switch ev.Kind {
 	case stream.EventOpen:
 		out = append(out, stream.Command{Kind: stream.CmdAccepted, Flow: ev.Flow, Bytes: -1})
-		if !u.echo {
+		switch {
+		case u.size > 0:
+			u.left[1] = u.size
+		case !u.echo:
 			u.left[1] = 1 << 40
 		}
 	case stream.EventCredit:
@@ -269,8 +273,11 @@ func (w *simWorld) active(i int) *Conn {
 
 // open starts a flow.
 func (w *simWorld) open(echo bool) (stream.ID, *simUser) {
+	return w.begin(&simUser{echo: echo, lastGot: time.Now()})
+}
+
+func (w *simWorld) begin(u *simUser) (stream.ID, *simUser) {
 	id := w.edge.NewFlow(0)
-	u := &simUser{echo: echo, lastGot: time.Now()}
 	w.mu.Lock()
 	w.flows[id] = u
 	w.mu.Unlock()
