@@ -263,12 +263,43 @@ func floors(t *testing.T) map[string]string {
 	return found
 }
 
-// TestLinks follows the documents' links to other files of the tree.
+// anchors returns the names by which a document's headings are linked to.
+func anchors(text string) []string {
+	var list []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		list = append(list, strings.ReplaceAll(name, " ", "-"))
+	}
+	return list
+}
+
+// TestLinks follows the documents' links to other files of the tree and to
+// headings, of which no document has two of one name.
 func TestLinks(t *testing.T) {
-	for _, name := range []string{"README.md", "CHANGELOG.md", "docs/config.md", "docs/operations.md"} {
-		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(read(t, name), -1) {
-			if _, err := os.Stat(filepath.Join("..", filepath.Dir(name), m[1])); err != nil {
+	names, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range names {
+		names[i] = "docs/" + names[i]
+	}
+	for _, name := range append(names, "README.md", "CHANGELOG.md", "pkg/wire/PROTOCOL.md") {
+		text := read(t, name)
+		if list := anchors(text); name != "CHANGELOG.md" {
+			slices.Sort(list)
+			if len(slices.Compact(slices.Clone(list))) != len(list) {
+				t.Errorf("%s has two headings of one name", name)
+			}
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]*)(?:#([^):]+))?\)`).FindAllStringSubmatch(text, -1) {
+			target := filepath.Join(filepath.Dir(name), m[1])
+			if m[1] == "" {
+				target = name
+			}
+			if _, err := os.Stat(filepath.Join("..", target)); err != nil {
 				t.Errorf("%s links to %s: %v", name, m[1], err)
+			} else if m[2] != "" && !slices.Contains(anchors(read(t, target)), m[2]) {
+				t.Errorf("%s links to %s, which has no heading %s", name, target, m[2])
 			}
 		}
 	}

@@ -33,7 +33,7 @@ func (w *simWorld) fetch(size int) time.Duration {
 
 // TestObjects says how long objects take over two QUIC links, after many smaller ones,
 // on ends that wait for a processor now and then. It is an instrument and judges nothing:
-// docs/bench.md, "objects", has what it shows.
+// docs/findings-paths.md, "100 KB by QUIC", has what it shows.
 func TestObjects(t *testing.T) {
 	if *objectSeeds == 0 {
 		t.Skip("no -args -objects")
