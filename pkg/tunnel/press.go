@@ -35,7 +35,7 @@ func (s *Session) sendPressing() {
 			continue
 		}
 		f.listed = false
-		s.order.Charge(&f.node, s.sendPiece(s.links[i].conn, &s.views[i], p))
+		s.order.Charge(&f.node, s.sendPiece(s.links[i].conn.urgent, &s.views[i], p))
 		s.sendTwice(i, p)
 		s.askWorker(f)
 	}

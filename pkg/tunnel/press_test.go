@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"testing"
+	"time"
 
 	"hawser/pkg/buffer"
 	"hawser/scheduler"
@@ -64,6 +65,49 @@ func TestPressingNeedsNoRoom(t *testing.T) {
 	if len(s.pressing) > 0 {
 		t.Errorf("%d flows are left in the list", len(s.pressing))
 	}
+	urgent.discard()
+	c.discard()
+	if buffer.Live() != before {
+		t.Errorf("%d bytes are left", buffer.Live()-before)
+	}
+}
+
+// TestPressingIsCut: a message that is longer than what suits a slow link goes by the
+// urgent strand although the other takes nothing, and what is left of it later: cut in two,
+// neither part is a message that is alone, and neither presses.
+func TestPressingIsCut(t *testing.T) {
+	before := buffer.Live()
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	l := s.findLink(0)
+	c := newConn(l, simCarrier{})
+	l.conn, c.heard, c.bulkAt = c, s.now, s.now
+	urgent := newApart(c, &closer{})
+	s.stand(urgent)
+	s.stepHealth(l)
+	for range 10 { // a link of 0.8 Mbit/s
+		l.est.Ack(s.now, scheduler.Sample{RTT: 100 * time.Millisecond, Delivered: 10_000, Interval: 100 * time.Millisecond, Round: true})
+	}
+	c.bulk.free = nil // both batches are at the transport
+	f := s.makeFlow(1, 0)
+	f.node.Flow = f
+	s.order.Join(&f.node, scheduler.Terms{Class: scheduler.Normal, Weight: 1}, s.now)
+	skip := buffer.Copy(make([]byte, scheduler.UrgentHead)) // the flow's beginning, which is answered
+	f.send.add(f, skip)
+	f.send.take(f.send.first, scheduler.UrgentHead)
+	f.send.consumed(scheduler.UrgentHead)
+	f.send.add(f, buffer.Copy(make([]byte, 2<<10)))
+	if p := f.send.first; chunkSize(l.est.Rate()) >= p.seg.Len() || !p.presses() {
+		t.Fatalf("%d bytes: %d suit the link, presses %v", p.seg.Len(), chunkSize(l.est.Rate()), p.presses())
+	}
+	s.order.Activate(&f.node, s.now)
+	s.notePressing(f)
+	s.pump()
+	if urgent.log.n != 1 || f.send.head.state != sent || f.send.first == nil {
+		t.Errorf("%d records by the urgent strand, wanted the message's beginning", urgent.log.n)
+	}
+	f.drop()
+	f.done = true
+	s.pump()
 	urgent.discard()
 	c.discard()
 	if buffer.Live() != before {

@@ -186,7 +186,7 @@ func (s *Session) sendChunks() {
 			s.order.Pass(node)
 			continue
 		}
-		s.order.Charge(node, s.sendPiece(s.links[i].conn, &s.views[i], p))
+		s.order.Charge(node, s.sendPiece(s.links[i].conn.strandFor(p, s.now), &s.views[i], p))
 		s.sendTwice(i, p)
 		s.askWorker(f)
 	}
@@ -211,9 +211,10 @@ func (s *Session) hasRoom() bool {
 	return false
 }
 
-// sendPiece puts a piece, cut to what suits the link, on a connection and
-// returns its size.
-func (s *Session) sendPiece(c *conn, v *scheduler.Link, p *piece) int {
+// sendPiece puts a piece, cut to what suits the link, on one of its strands, which has
+// room for it, and returns its size. What is cut may press no longer, so that strandFor
+// could not be asked afterwards.
+func (s *Session) sendPiece(st *strand, v *scheduler.Link, p *piece) int {
 	again := p.state != unsent
 	most := chunkSize(v.Rate)
 	if p.off < scheduler.UrgentHead {
@@ -222,12 +223,12 @@ func (s *Session) sendPiece(c *conn, v *scheduler.Link, p *piece) int {
 	p.flow.send.take(p, most)
 	n := p.seg.Len()
 	if again {
-		c.link.again += uint64(n)
+		st.conn.link.again += uint64(n)
 		s.count.BytesAgain += uint64(n)
 	} else {
 		s.count.BytesSent += uint64(n)
 	}
-	s.carry(c, v, p)
+	s.carryBy(st, v, p)
 	if path, ok := s.path.(scheduler.Copier); ok {
 		for _, i := range path.Copies(s.admitted(p.flow.ofFlow(n)), v.ID) {
 			n += s.carryCopy(i, p)
@@ -263,12 +264,7 @@ func (s *Session) carryCopyBy(st *strand, i int, p *piece) int {
 	return n
 }
 
-// carry logs and sends one copy of a piece.
-func (s *Session) carry(c *conn, v *scheduler.Link, p *piece) {
-	s.carryBy(c.strandFor(p, s.now), v, p)
-}
-
-// carryBy is carry by one of the strands.
+// carryBy logs and sends one copy of a piece by a strand.
 func (s *Session) carryBy(st *strand, v *scheduler.Link, p *piece) {
 	c, b := st.conn, st.batch()
 	n := p.seg.Len()
