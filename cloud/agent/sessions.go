@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -63,7 +64,7 @@ func newSessions(cfg *config.Cloud, budget *tunnel.Budget, log *slog.Logger) *se
 func (s *sessions) Admit(r link.Request) (link.Admission, error) {
 	edge, ok := s.find(r.Key)
 	if !ok {
-		return link.Admission{}, link.ErrUnknownEdge
+		return link.Admission{}, fmt.Errorf("%w: no entry of edges has its key %s", link.ErrUnknownEdge, link.KeyText(r.Key))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
