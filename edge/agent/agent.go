@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -123,6 +124,9 @@ func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error)
 		return nil, nil, err
 	}
 	u.dial = d.Dial
+	u.advise = func(err error) string {
+		return advice(err, i, a.cfg.Links[i], func(neighbour netip.Addr) bool { return netns.Mute(r, neighbour) })
+	}
 	if n > 0 {
 		u.log = u.log.With("lane", n+1)
 	}

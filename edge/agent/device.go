@@ -13,6 +13,7 @@ import (
 // device is what an uplink knows of its interface, and the connection that
 // depends on it.
 type device struct {
+	known bool   // the kernel has told of it
 	why   string // why it cannot be used; "" when it can
 	addrs []netip.Addr
 	had   bool // it had an address before
@@ -75,12 +76,14 @@ func (u *uplink) judge(e netns.UplinkEvent) (end *link.Conn, why string, dial bo
 	defer u.mu.Unlock()
 	d := &u.device
 	was := *d
-	d.why, d.addrs = e.State.Why, e.State.Addrs
+	d.known, d.why, d.addrs = true, e.State.Why, e.State.Addrs
 	d.had = was.had || len(d.addrs) > 0
 	if d.why == "" && d.had && len(d.addrs) == 0 {
 		d.why = "the interface has lost its address"
 	}
-	dial = d.why != was.why || !slices.Equal(d.addrs, was.addrs) || e.Rerouted
+	// What is told first of an interface that can be used changes nothing for the
+	// attempts that have begun.
+	dial = d.why != was.why || was.known && !slices.Equal(d.addrs, was.addrs) || e.Rerouted
 	switch {
 	case d.why != "" && was.why == "":
 		why = d.why

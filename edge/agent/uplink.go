@@ -31,7 +31,8 @@ type uplink struct {
 	tunnels *tunnels
 	log     *slog.Logger
 	dial    func(context.Context, wire.Hello) (*link.Conn, wire.Welcome, error)
-	where   *whereabouts // nil: the cloud's address is given
+	where   *whereabouts       // nil: the cloud's address is given
+	advise  func(error) string // what to do about a failure, "" if nothing; nil: never
 
 	silent atomic.Bool
 	mute   atomic.Bool   // the cloud's program does not answer
@@ -40,12 +41,13 @@ type uplink struct {
 	spoke  chan struct{} // one slot: it speaks again
 	moved  chan struct{} // one slot: the interface, its addresses or routes changed
 
-	mu      sync.Mutex
-	lastErr string // for status
-	device  device
-	terms   tunnel.LinkTerms // what both ends of the session are told
-	heard   hint.Hint        // until terms.Until
-	quota   *metered         // nil: none
+	mu       sync.Mutex
+	lastErr  string // for status
+	lastNews string // what was logged of it
+	device   device
+	terms    tunnel.LinkTerms // what both ends of the session are told
+	heard    hint.Hint        // until terms.Until
+	quota    *metered         // nil: none
 
 	chooser chooser // run's, but for chooser.choice
 }
@@ -240,18 +242,25 @@ func (u *uplink) failed(ctx context.Context, a attempt) bool {
 	return false
 }
 
-// note keeps the last error for status and logs it when it is news.
+// note keeps the last error, and what to do about it, for status, and logs it when it is
+// news: the same remedy is not, whatever the network said this time.
 func (u *uplink) note(err error) {
-	text := ""
+	var text, news string
 	if err != nil {
 		text = err.Error()
+		news = text
+	}
+	if err != nil && u.advise != nil {
+		if advice := u.advise(err); advice != "" {
+			text, news = text+" ("+advice+")", advice
+		}
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if text != "" && text != u.lastErr {
+	if text != "" && news != u.lastNews {
 		u.log.Warn(fmt.Sprintf("cannot connect: %s", text))
 	}
-	u.lastErr = text
+	u.lastErr, u.lastNews = text, news
 }
 
 // choice is why the link uses its transport, or "".

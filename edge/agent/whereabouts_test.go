@@ -217,14 +217,14 @@ func TestLinkByName(t *testing.T) {
 func TestCheckByName(t *testing.T) {
 	r := newRig(t, 0)
 	for host, want := range map[string]admin.Level{"localhost": admin.LevelOK, "no-such-name.invalid": admin.LevelWarn} {
-		cfg := &config.Edge{Links: []config.Link{{Name: "a", Cloud: config.Endpoint{Host: host, Port: r.listener.Addr().Port()}}}}
+		cfg := &config.Edge{Links: []config.Link{{Name: "a", Cloud: config.Endpoint{Host: host, Port: r.listener.Addr().Port()}, Transport: config.TransportTCP}}}
 		cfg.Cloud.Key = r.cloud.Public()
 		a := &agent{cfg: cfg, id: r.edge, started: time.Now()}
 		p := plan(t.Context(), cfg)
 		if !p.Links[0].Named || p.Links[0].Cloud.IsValid() {
 			t.Errorf("planned: %+v", p.Links[0])
 		}
-		if f := a.checkLink(t.Context(), 0, p.Links[0]); f.Level != want || !strings.Contains(f.What, host) {
+		if f := a.checkLink(t.Context(), 0, p.Links[0]); len(f) != 1 || f[0].Level != want || !strings.Contains(f[0].What, host) {
 			t.Errorf("found: %+v", f)
 		}
 	}

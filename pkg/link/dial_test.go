@@ -97,7 +97,7 @@ func TestWrongCloudKey(t *testing.T) {
 		c := startCloud(t, loopback, nil)
 		other := newParty(t).key
 		err := dialFails(t, c.dialer(transport, func(o *DialerOptions) { o.CloudKey = other }), sampleHello())
-		want := "cloud shows key " + KeyText(c.party.key) + ", config expects " + KeyText(other)
+		want := "the cloud shows key " + KeyText(c.party.key) + ", cloud.key is " + KeyText(other)
 		if !errors.Is(err, ErrPeerKey) || !strings.Contains(err.Error(), want) {
 			t.Errorf("edge: %v", err)
 		}

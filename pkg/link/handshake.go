@@ -71,7 +71,7 @@ func (v *verdict) verify(state tls.ConnectionState) error {
 	if v.err != nil {
 		v.err = fmt.Errorf("%w: %w", ErrPeerKey, v.err)
 	} else if v.want != nil && v.key != *v.want {
-		v.err = fmt.Errorf("cloud shows key %s, config expects %s: %w", KeyText(v.key), KeyText(*v.want), ErrPeerKey)
+		v.err = fmt.Errorf("the cloud shows key %s, cloud.key is %s: %w", KeyText(v.key), KeyText(*v.want), ErrPeerKey)
 	}
 	return v.err
 }

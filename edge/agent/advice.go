@@ -1,0 +1,61 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	"hawser/pkg/config"
+	"hawser/pkg/link"
+)
+
+// final tells whether the cloud has answered and cannot be joined until somebody changes
+// a configuration or a program.
+func final(err error) bool {
+	var refusal *link.Refusal
+	return errors.As(err, &refusal) || errors.Is(err, link.ErrPeerKey) || errors.Is(err, link.ErrVersion)
+}
+
+// advice says what to do about links[i] that cannot connect, or "" where that shows by
+// itself or passes. mute asks whether nobody answers for an address on the link's
+// interface.
+func advice(err error, i int, l config.Link, mute func(netip.Addr) bool) string {
+	var step *link.StepError
+	errors.As(err, &step)
+	switch {
+	case errors.Is(err, link.ErrPeerKey):
+		return "compare cloud.key with what hawser-cloud pubkey prints of the cloud's key file"
+	case errors.Is(err, link.ErrUnknownEdge):
+		return "add it to edges in the cloud's configuration, or correct identity here"
+	case errors.Is(err, link.ErrVersion):
+		return "update the older of the two programs"
+	case final(err):
+		return ""
+	case errors.Is(err, errNowhere):
+		return fmt.Sprintf("see that links[%d].cloud is right and that a resolver answers; where only run makes the uplink's route it may well succeed then", i)
+	case l.Gateway.IsValid() && mute(l.Gateway):
+		return fmt.Sprintf("its gateway %s does not answer on %s: correct links[%d].gateway", l.Gateway, l.Interface, i)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("the host answers, but no hawser-cloud on it: start that, or correct links[%d].cloud", i)
+	case errors.Is(err, syscall.ENETUNREACH) && !l.Gateway.IsValid():
+		return fmt.Sprintf("the host has no route to the cloud by %s: set links[%d].gateway", l.Interface, i)
+	case step != nil && !l.Gateway.IsValid() && mute(step.Remote.Addr()):
+		return fmt.Sprintf("nobody on %s has that address: set links[%d].gateway, the router that leads there", l.Interface, i)
+	case errors.Is(err, link.ErrSilent), errors.Is(err, syscall.EHOSTUNREACH):
+		return unanswered(i, l)
+	}
+	return ""
+}
+
+// unanswered is advice where no packet comes back.
+func unanswered(i int, l config.Link) string {
+	by, other := "TCP and UDP", ""
+	switch l.Transport {
+	case config.TransportTCP:
+		by, other = "TCP", fmt.Sprintf(", or set links[%d].transport to auto", i)
+	case config.TransportQUIC:
+		by, other = "UDP", fmt.Sprintf(", or set links[%d].transport to auto", i)
+	}
+	return fmt.Sprintf("see that links[%d].cloud is right and let its port in by %s at the cloud's firewall%s", i, by, other)
+}

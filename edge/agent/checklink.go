@@ -1,0 +1,160 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"hawser/netns"
+	"hawser/pkg/admin"
+	"hawser/pkg/config"
+	"hawser/pkg/link"
+	"hawser/pkg/wire"
+)
+
+// checkTime bounds the attempt to reach the cloud over one link, gatewayTime that to
+// find its gateway: the kernel asks for three seconds.
+const (
+	checkTime   = 6 * time.Second
+	gatewayTime = 4 * time.Second
+)
+
+// checkLinks tries all links at the same time.
+func (a *agent) checkLinks(ctx context.Context, p netns.Plan) []admin.Finding {
+	out := make([][]admin.Finding, len(a.cfg.Links))
+	var wg sync.WaitGroup
+	for i := range a.cfg.Links {
+		wg.Go(func() { out[i] = a.checkLink(ctx, i, p.Links[i]) })
+	}
+	wg.Wait()
+	return slices.Concat(out...)
+}
+
+// checkLink tries a link by each transport that it may use. An uplink that needs the
+// route which only run sets cannot be judged, but for its gateway.
+func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) []admin.Finding {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	transports := []link.Transport{link.TCP, link.QUIC}
+	switch a.cfg.Links[i].Transport {
+	case config.TransportTCP:
+		transports = transports[:1]
+	case config.TransportQUIC:
+		transports = transports[1:]
+	}
+	tried := make([]trialRun, len(transports))
+	mute := false
+	var wg sync.WaitGroup
+	for n, t := range transports {
+		wg.Go(func() { tried[n] = a.try(ctx, i, r, t) })
+	}
+	if r.Gateway.IsValid() {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, gatewayTime)
+			defer cancel()
+			mute = netns.AskGateway(ctx, r)
+		})
+	}
+	wg.Wait()
+	return a.judge(i, r, tried, mute)
+}
+
+// trialRun is how the attempt by one transport ended. A cloud that knows this edge
+// refuses the session that is asked for, which does not exist: that is success.
+type trialRun struct {
+	transport link.Transport
+	err       error
+	took      time.Duration
+}
+
+// try dials every address of the cloud over link i by one transport until one answers.
+func (a *agent) try(ctx context.Context, i int, r netns.LinkRoute, t link.Transport) trialRun {
+	ctx, cancel := context.WithCancel(ctx)
+	where := newWhereabouts(a.cfg.Links[i], func() (four, six bool) { return netns.Versions(r) })
+	where.begin(ctx)
+	defer where.wait()
+	defer cancel()
+	each, begin := checkTime, time.Now()
+	d, err := a.dialer(i, uint16(i), r, where)
+	if err != nil {
+		return trialRun{t, err, 0}
+	}
+	if where != nil {
+		each /= 2
+	}
+	for tries := 1; ; tries++ {
+		one, cancel := context.WithTimeout(ctx, each)
+		conn, _, err := d.DialBy(one, t, wire.Hello{Resume: true})
+		cancel()
+		var refusal *link.Refusal
+		switch {
+		case err == nil:
+			conn.Close(nil)
+		case errors.As(err, &refusal) && refusal.Status == wire.StatusNoSession:
+			err = nil
+		case !errors.As(err, &refusal) && !errors.Is(err, errNowhere) && tries < where.count() && ctx.Err() == nil:
+			continue
+		}
+		return trialRun{t, err, time.Since(begin).Round(time.Millisecond)}
+	}
+}
+
+// judge says what the attempts of link i have shown; mute: its gateway does not answer.
+func (a *agent) judge(i int, r netns.LinkRoute, tried []trialRun, mute bool) (findings []admin.Finding) {
+	l := a.cfg.Links[i]
+	remedy := func(err error) string {
+		return advice(err, i, l, func(neighbour netip.Addr) bool { return netns.Mute(r, neighbour) })
+	}
+	if works := slices.IndexFunc(tried, trialRun.works); works >= 0 {
+		findings = append(findings, admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf(
+			"link %s: the cloud at %s answers and accepts this edge (%s, %v)", r.Name, l.Cloud, tried[works].transport, tried[works].took)})
+		for _, t := range tried {
+			if !t.works() {
+				findings = append(findings, admin.Finding{Level: admin.LevelWarn, What: t.err.Error(), Remedy: fmt.Sprintf(
+					"the link does without %s; to let it choose, let the cloud's port in by TCP and UDP", t.transport)})
+			}
+		}
+		return findings
+	}
+	var errs []error
+	for _, t := range tried {
+		if final(t.err) {
+			return []admin.Finding{{Level: admin.LevelFail, What: t.err.Error(), Remedy: remedy(t.err)}}
+		}
+		errs = append(errs, t.err)
+	}
+	err := &failures{errs}
+	switch {
+	case errors.Is(err, syscall.ENODEV):
+		return nil // netns.Check has said so
+	case mute:
+		return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("link %s: its gateway %s does not answer on %s", r.Name, r.Gateway, r.Interface),
+			Remedy: fmt.Sprintf("correct links[%d].gateway; run goes on trying", i)}}
+	case r.Gateway.IsValid() && !errors.Is(err, syscall.ECONNREFUSED):
+		return []admin.Finding{{Level: admin.LevelOK, What: fmt.Sprintf("link %s: not tried, run sets the route by its gateway %s", r.Name, r.Gateway)}}
+	}
+	return []admin.Finding{{Level: admin.LevelWarn, What: err.Error(), Remedy: remedy(err) + "; run goes on trying"}}
+}
+
+func (t trialRun) works() bool { return t.err == nil }
+
+// failures are those of several transports in one line.
+type failures struct{ errs []error }
+
+func (f *failures) Error() string {
+	var parts []string
+	for _, err := range f.errs {
+		if text := err.Error(); !slices.Contains(parts, text) {
+			parts = append(parts, text)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (f *failures) Unwrap() []error { return f.errs }
