@@ -57,9 +57,11 @@ type Conn struct {
 
 	wanted     bool // Watch was called before up; guarded by keeper.mu
 	dialed     bool
-	gone       bool  // Close or Abort was called
-	grown      int32 // bytes of both buffers beyond what they began with
-	unmoderate int32 // bytes read since the receive buffer was last tuned
+	gone       bool   // Close or Abort was called
+	grown      int32  // bytes of both buffers beyond what they began with
+	unmoderate int32  // bytes read since the receive buffer was last tuned
+	passed     int32  // bytes read and written since passedAt, up to provenAfter and what went beyond it at once
+	passedAt   uint32 // in milliseconds of the stack's clock
 }
 
 // tools are what a call hands to netstack. In a Conn they would rest most of the

@@ -13,6 +13,10 @@ const (
 	// keepUpTime is how long as much as a small buffer holds may take to pass for
 	// the buffer to double: whoever takes longer would only keep more.
 	keepUpTime = time.Second
+	// provenAfter is how much must have passed a connection within provenTime for that
+	// to be more than what its peer's own buffers take and a trickle beside it, in bytes.
+	provenAfter = 128 << 10
+	provenTime  = 10 * time.Second
 )
 
 // growth bounds what the buffers of a stack's connections take all together:
@@ -21,20 +25,41 @@ const (
 // with its part of twice `most` in each direction, with Options.Buffer at most
 // and leastBuffer at least. What buffers grow by beyond that is counted: up to
 // Options.Buffer they grow while it is below four times `most`, further while it
-// is below `most`.
+// is below `most`. A crowd that reads nothing would leave others none of that, so
+// connections that have once carried provenAfter in provenTime have half of `most` besides, all together.
 type growth struct {
 	most  int64        // bytes, Options.MaxGrowth
 	conns atomic.Int64 // connections that netstack has
 	crowd atomic.Int64 // the most that it had, about
 	taken atomic.Int64 // bytes
+	sure  atomic.Int64 // those of connections that have half of `most` besides
 }
 
-// allows says whether a buffer may grow beyond Options.Buffer: by up to
-// Options.MaxBuffer, then.
-func (g *growth) allows() bool { return g.taken.Load() < g.most }
+// allows says whether a buffer of that size may grow; one that has Options.Buffer
+// does by up to Options.MaxBuffer, then.
+func (c *Conn) allows(size int) bool {
+	g, most := &c.stack.growth, c.stack.growth.most
+	if size < c.stack.opts.Buffer {
+		most *= 4
+	}
+	return g.taken.Load() < most || c.proven() && g.sure.Load() < g.most/2
+}
 
-// allowsSmall is the same for a buffer below Options.Buffer.
-func (g *growth) allowsSmall() bool { return g.taken.Load() < 4*g.most }
+// proven says that more has passed than what the peer's own buffers take.
+func (c *Conn) proven() bool { return c.passed >= provenAfter }
+
+// pass notes that n bytes more were read or written.
+func (c *Conn) pass(n int) {
+	if c.proven() {
+		return
+	}
+	if now := c.stack.millis(); now-c.passedAt > uint32(provenTime.Milliseconds()) {
+		c.passed, c.passedAt = 0, now
+	}
+	if c.passed += int32(n); c.proven() {
+		c.stack.growth.sure.Add(int64(c.grown))
+	}
+}
 
 // start is what one of n connections begins with: Options.Buffer or less.
 func (g *growth) start(n int64, buffer int) int {
@@ -153,6 +178,7 @@ func (c *Conn) uncount() {
 // moderate lets the receive buffer grow to what is read in a round trip; n bytes
 // more were read.
 func (c *Conn) moderate(n int) {
+	c.pass(n)
 	if c.small != nil && int(c.small.in.size) < c.stack.opts.Buffer {
 		if c.double(&c.small.in, n, c.stack.opts.Buffer) {
 			c.ep.SocketOptions().SetReceiveBufferSize(int64(c.small.in.size), false)
@@ -162,7 +188,7 @@ func (c *Conn) moderate(n int) {
 	if c.unmoderate += int32(n); c.unmoderate < moderateAfter {
 		return
 	}
-	if c.stack.growth.allows() {
+	if c.allows(c.stack.opts.Buffer) {
 		c.ep.ModerateRecvBuf(int(c.unmoderate))
 		size := int(c.ep.SocketOptions().GetReceiveBufferSize())
 		if c.small != nil {
@@ -175,6 +201,7 @@ func (c *Conn) moderate(n int) {
 
 // sent lets a small send buffer grow; n bytes more were written.
 func (c *Conn) sent(n int) {
+	c.pass(n)
 	if c.small != nil && c.double(&c.small.out, n, c.stack.opts.MaxBuffer) {
 		c.ep.SocketOptions().SetSendBufferSize(int64(c.small.out.size), false)
 	}
@@ -183,18 +210,13 @@ func (c *Conn) sent(n int) {
 // double notes n bytes that have passed r and doubles it, up to limit, if that
 // is wanted and allowed.
 func (c *Conn) double(r *room, n, limit int) bool {
-	g := &c.stack.growth
-	allows := g.allows
-	if int(r.size) < c.stack.opts.Buffer {
-		allows = g.allowsSmall
-	}
 	if r.passed += int32(n); r.passed < r.size || int(r.size) >= limit {
 		return false
 	}
 	now := c.stack.millis()
 	keepsUp := now-r.since <= uint32(keepUpTime.Milliseconds())
 	r.passed, r.since = 0, now
-	if !keepsUp || !allows() {
+	if !keepsUp || !c.allows(int(r.size)) {
 		return false
 	}
 	r.size = min(2*r.size, int32(limit))
@@ -209,6 +231,10 @@ func (c *Conn) grow(by int) {
 	if c.small != nil && !c.gone {
 		by = int(c.small.in.size + c.small.out.size - c.small.start)
 	}
-	c.stack.growth.taken.Add(int64(by) - int64(c.grown))
+	more := int64(by) - int64(c.grown)
+	c.stack.growth.taken.Add(more)
+	if c.proven() {
+		c.stack.growth.sure.Add(more)
+	}
 	c.grown = int32(by)
 }
