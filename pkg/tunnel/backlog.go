@@ -59,7 +59,7 @@ func (s *Session) allowance(f *flow) int {
 // askWorker lets the worker send what the peer's credit, the memory budget and
 // the allowance permit, when that is worth telling.
 func (s *Session) askWorker(f *flow) {
-	most := min(f.peer, f.send.base+s.cfg.Budget.keep(f.send.base))
+	most := min(f.peer, f.send.base+s.cfg.Budget.keep(f.send.base, f.read.sure))
 	if !f.opened || f.done || f.allowed >= most {
 		return
 	}

@@ -13,16 +13,16 @@ import (
 // new flows, of which nobody knows whether they will be read, begin with
 // leastWindow, so that thousands which are not read take little more; those that
 // are read take what is free. A crowd may have been promised all of it before the
-// first has shown that he does not read, so flows of which more was read than fills
-// their readers' own buffers have a quarter of the pool besides, all together. When slabs nevertheless exceed several budgets,
+// first has shown that he does not read, so flows that are read (proof) have a quarter of
+// the pool besides, all together. When slabs nevertheless exceed several budgets,
 // because more was under way than could be foreseen or a peer ignores its
 // credit, a flow that holds something and is sent more is reset.
 type Budget struct {
-	limit int64
+	limit atomic.Int64 // see Resize
 	held  atomic.Int64 // received, and not yet taken by the plain parties
 	peak  atomic.Int64 // of held
 	kept  atomic.Int64 // given by workers, and not yet consumed by the peers
-	in    atomic.Int64 // flows of which provenAfter was read here
+	in    atomic.Int64 // flows that are read here
 	out   atomic.Int64 // and by the peers
 }
 
@@ -32,14 +32,21 @@ const (
 	// leastWindow is what every flow may be sent or keep, in bytes. Two are
 	// no more than a small slab.
 	leastWindow = 1 << 10
-	// provenAfter is how much of a flow must have been read for that to be more than
-	// what its reader's own buffers take, in bytes, and provenPart the part of what was
-	// read that it may be sent or keep before that while memory is scarce.
-	provenAfter, provenPart = 128 << 10, 16
+	// provenPart is the part of what was read of a flow that it may be sent or keep
+	// while memory is scarce and it is not known to be read, of provenAfter at most.
+	provenPart = 16
 )
 
 // NewBudget returns a budget of limit bytes.
-func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+func NewBudget(limit int64) *Budget {
+	b := &Budget{}
+	b.Resize(limit)
+	return b
+}
+
+// Resize changes the budget. What is above it then stays until it is read, and new
+// windows are small until it is.
+func (b *Budget) Resize(limit int64) { b.limit.Store(limit) }
 
 // Peak is the most received bytes that ever waited.
 func (b *Budget) Peak() int64 { return b.peak.Load() }
@@ -51,7 +58,7 @@ func (b *Budget) Held() int64 { return b.held.Load() }
 func (b *Budget) Kept() int64 { return b.kept.Load() }
 
 // Limit is the budget, in bytes.
-func (b *Budget) Limit() int64 { return b.limit }
+func (b *Budget) Limit() int64 { return b.limit.Load() }
 
 // move notes that a flow holds another number of received bytes than before.
 func (b *Budget) move(before, after int) {
@@ -64,7 +71,7 @@ func (b *Budget) move(before, after int) {
 // The rest is for the blocks that workers have in hand, what slabs are larger than
 // their contents, the user-space TCP's buffers, and what the collector has not
 // found yet.
-func (b *Budget) pool() int64 { return b.limit / 2 }
+func (b *Budget) pool() int64 { return b.Limit() / 2 }
 
 // free is how much more may wait.
 func (b *Budget) free() int64 { return b.pool() - b.held.Load() - b.kept.Load() }
@@ -81,15 +88,15 @@ func (b *Budget) share() int {
 
 // window bounds the window of a flow that keeps up and of which so much was read: it
 // may take half of what is free, but for an eighth of the pool. While memory is scarce,
-// one of which little was read may have a part of that only, and the others theirs of
+// one that is not sure to be read may have a part of what was, and the others theirs of
 // what is for them alone.
-func (b *Budget) window(want int, consumed uint64) int {
+func (b *Budget) window(want int, consumed uint64, sure bool) int {
 	room := (b.free() - b.pool()/8) / 2
 	switch {
-	case consumed >= provenAfter:
+	case sure:
 		room = max(room, b.reserve(&b.in))
 	case b.scarce():
-		room = int64(consumed / provenPart)
+		room = int64(min(consumed, provenAfter) / provenPart)
 	}
 	return max(int(min(int64(want), room)), b.share())
 }
@@ -99,31 +106,14 @@ func (b *Budget) reserve(count *atomic.Int64) int64 { return b.pool() / 4 / max(
 
 // keep is how much a flow may keep for sending of which the peer has consumed so much:
 // two thirds as much, because its peer is no proof that it will be consumed.
-func (b *Budget) keep(consumed uint64) uint64 {
+func (b *Budget) keep(consumed uint64, sure bool) uint64 {
 	room := max((b.free()-b.pool()/8)/3, int64(min(consumed, provenAfter)/provenPart))
-	if consumed >= provenAfter {
+	if sure {
 		room = max(room, b.reserve(&b.out))
 	}
 	return uint64(max(room, leastWindow))
 }
 
-// proven counts a flow once what was read of it passes provenAfter.
-func proven(count *atomic.Int64, before, after uint64) {
-	if before < provenAfter && after >= provenAfter {
-		count.Add(1)
-	}
-}
-
-// forget ends the counting of a flow of which so much was read, here and by the peer.
-func (b *Budget) forget(in, out uint64) {
-	if in >= provenAfter {
-		b.in.Add(-1)
-	}
-	if out >= provenAfter {
-		b.out.Add(-1)
-	}
-}
-
 // overdrawn says that slabs of all kinds exceed even what was promised: slabs
 // are larger than their contents, so this is above the budget.
-func (b *Budget) overdrawn() bool { return buffer.Live() > hard*b.limit }
+func (b *Budget) overdrawn() bool { return buffer.Live() > hard*b.Limit() }

@@ -23,6 +23,7 @@ type credit struct {
 	window   int
 	mark     uint64 // consumed when the current measurement began
 	markAt   time.Time
+	read     proof
 }
 
 // slowTime is how long half a window may last until the consumer is slow.
@@ -37,8 +38,8 @@ func newCredit(b *Budget, initial int) credit {
 
 // consume notes n bytes and moves the window to what the consumer needs.
 func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
-	proven(&b.in, c.consumed, c.consumed+uint64(n))
 	c.consumed += uint64(n)
+	c.read.pass(c.consumed, n, now, &b.in)
 	if c.markAt.IsZero() {
 		c.mark, c.markAt = c.consumed, now
 		return
@@ -48,11 +49,11 @@ func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	}
 	switch took := now.Sub(c.markAt); {
 	case took < 2*rtt+10*time.Millisecond:
-		c.window = b.window(2*c.window, c.consumed)
+		c.window = b.window(2*c.window, c.consumed, c.read.sure)
 	case took > slowTime+2*rtt && b.scarce():
 		c.window = b.share()
 	default:
-		c.window = b.window(c.window, c.consumed)
+		c.window = b.window(c.window, c.consumed, c.read.sure)
 	}
 	c.mark, c.markAt = c.consumed, now
 }

@@ -21,7 +21,9 @@ type flow struct {
 	allowed uint64 // limit that the worker was told
 	recv    reassembly.Stream
 	credit  credit
+	read    proof // of what we send, by the peer
 	via     []via // which connection brought what was not consumed yet
+	proven  bool  // in the session's list of flows that are read
 	dirty   bool  // in the session's list of flows with credit to tell
 	listed  bool  // in its list of those that may have something that presses
 	opened  bool  // the worker knows the flow

@@ -137,7 +137,8 @@ func (s *Session) peerCredit(fl *flow, f *wire.Frame) error {
 		return fmt.Errorf("flow %d: consumed %d of %d sent", fl.id, f.Offset, fl.send.next)
 	}
 	s.cfg.Budget.kept.Add(int64(fl.send.held - before))
-	proven(&s.cfg.Budget.out, base, fl.send.base)
+	fl.read.pass(fl.send.base, int(fl.send.base-base), s.now, &s.cfg.Budget.out)
+	s.proven(fl)
 	fl.peer = max(fl.peer, f.Limit)
 	s.askWorker(fl)
 	s.retire(fl)
