@@ -30,8 +30,8 @@ const (
 	// stuckTime and slowTime are how long the agents are watched while nobody
 	// reads, and while all do.
 	stuckTime, slowTime = 10 * time.Second, 15 * time.Second
-	// budgetMB is the agents' default.
-	budgetMB = 256
+	// budgetMB is `memory` of both agents: their default.
+	budgetMB = 512
 )
 
 // slowLines have room for the slow readers and the others.
@@ -164,12 +164,15 @@ func (b *bench) slowPhases(w *world, row *slowRow, clients *crew) (err error) {
 	if row.Beside, err = b.othersFare(w); err != nil {
 		return err
 	}
-	for time.Since(began) < slowTime {
+	for {
 		f, err := w.footprint()
 		if err != nil {
 			return err
 		}
 		row.Reading.Edge, row.Reading.Cloud = max(row.Reading.Edge, f.Edge), max(row.Reading.Cloud, f.Cloud)
+		if time.Since(began) >= slowTime {
+			break
+		}
 		if err := b.sleep(time.Second); err != nil {
 			return err
 		}

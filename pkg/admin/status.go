@@ -64,7 +64,7 @@ type Card struct {
 	Window  int    `json:"window"`  // blocks per direction of a flow in it at most
 }
 
-// Memory says how much of the flow budget is in use, in bytes.
+// Memory says how much payload there is, and how much there may be now, in bytes.
 type Memory struct {
 	Used   uint64 `json:"used"` // received, and not taken yet
 	Peak   uint64 `json:"peak"` // the most of that

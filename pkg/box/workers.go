@@ -19,6 +19,7 @@ import (
 	"hawser/pkg/sock"
 	"hawser/pkg/split"
 	"hawser/pkg/stream"
+	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
 )
 
@@ -31,9 +32,12 @@ type Options struct {
 	Adapt bool
 	Host  *netns.Host // nil: no hub, the parties are kernel sockets
 	Log   *slog.Logger
-	// Memory is the agent's budget in bytes. The receive buffers of a hub's user-space
-	// TCP may grow by a sixteenth of it, all together; 0: by the stacks' default.
+	// Memory is what the process may have in bytes; Payload of it is for payload. The
+	// receive buffers of a hub's user-space TCP may grow by a sixteenth of that, all
+	// together. 0: Go's collector gets no bound, the buffers the stacks' default.
 	Memory int64
+	// Budget is kept at what of Memory flows leave for payload; nil: there is none.
+	Budget *tunnel.Budget
 
 	// Sockets are where an edge without a hub takes clients' connections by
 	// transparent sockets, one address per family; see Workers.Sockets.
@@ -208,8 +212,16 @@ func (w *Workers) stackOptions(i, fd int) split.Options {
 		FD: fd, HubMAC: hub.HubMAC, HostMAC: hub.HostMAC, MTU: hub.MTU,
 		Hub4: hub.Hub4, Hub6: hub.Hub6, Direct: w.opts.Direct,
 		Attend: w.workers[i].Attend, Settle: w.workers[i].Settled,
-		Worker: i, Workers: w.opts.Count, MaxGrowth: int(w.opts.Memory/16) / w.opts.Count,
+		Worker: i, Workers: w.opts.Count, MaxGrowth: w.maxGrowth(),
 	}
+}
+
+// maxGrowth is what the buffers of one worker's stack may grow by; 0: its default.
+func (w *Workers) maxGrowth() int {
+	if w.opts.Memory == 0 {
+		return 0
+	}
+	return int(Payload(w.opts.Memory, 0)/16) / w.opts.Count
 }
 
 // accepter takes clients' connections at the edge. The cloud's stacks accept

@@ -98,7 +98,7 @@ func TestBrokenEdge(t *testing.T) {
 		{"workers: 2\nmemory", "workers: -1\nmemory", `edge.yaml:17: workers: "-1" is not a number from 0 (one per CPU) to 256`},
 		{"workers: 2\nmemory", "workers: 2\nworkers: 3\nmemory", `edge.yaml:18: workers: given twice, first in line 17: keep one`},
 		{"256MiB", "256 melons", `edge.yaml:18: memory: "256 melons" is not an amount of bytes such as 256MiB or 2GiB`},
-		{"256MiB", "1MiB", `edge.yaml:18: memory: "1MiB" is too little: give at least 16.0 MiB`},
+		{"256MiB", "1MiB", `edge.yaml:18: memory: "1MiB" is too little: give at least 64.0 MiB`},
 		{"compress: auto", "limits: {unused: 0}", `edge.yaml:19: limits.unused: "0" is not a number from 1 to 1048576, or never`},
 		{"compress: auto", "compress: &x auto", `edge.yaml:19: compress: an anchor is not accepted here: write the value out`},
 		{"compress: auto", "compress: true", `edge.yaml:19: compress: expected text, not true or false`},

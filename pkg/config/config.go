@@ -23,7 +23,7 @@ import (
 // the default identity /etc/hawser/edge.key and /etc/hawser/cloud.key.
 const (
 	DefaultNamespace = "hawser"
-	DefaultMemory    = 256 * unit.MiB
+	DefaultMemory    = 512 * unit.MiB
 	DefaultPort      = 7443
 )
 
@@ -47,8 +47,8 @@ const (
 // MinQuota is the smallest quota of a link.
 const MinQuota unit.Bytes = 1_000_000
 
-// MinMemory is the smallest flow budget with which an agent can work.
-const MinMemory = 16 * unit.MiB
+// MinMemory is the least with which an agent can work.
+const MinMemory = 64 * unit.MiB
 
 // MaxWorkers is the largest number of workers: one PACKET_FANOUT group holds
 // no more members.
@@ -64,7 +64,7 @@ type Box struct {
 	Control   string      // path of the control socket; absolute
 	Metrics   Endpoint    // where Prometheus finds metrics; the zero Endpoint: nowhere
 	Workers   int         // relay workers; 0 means one per CPU
-	Memory    unit.Bytes  // budget for the payload of all flows; at least MinMemory
+	Memory    unit.Bytes  // that the program may take; at least MinMemory
 	Compress  Compression // zero means CompressAuto
 	Card      Card
 	Scheduler Scheduler

@@ -67,7 +67,7 @@ func (s *side) build(listen func(port *sealed.Port, p *sock.Poller, r *relay.Wor
 		Ring: sealed.Ring,
 		Attach: func(worker int, poller *sock.Poller, r *relay.Worker) error {
 			port := sealed.NewPort(sealed.Options{
-				Worker: worker, Poller: poller, Deliver: r.Deliver, Budget: int64(s.cfg.Memory), Counters: &s.counters,
+				Worker: worker, Poller: poller, Deliver: r.Deliver, Budget: box.Payload(int64(s.cfg.Memory), 0), Counters: &s.counters,
 			})
 			s.ports = append(s.ports, port)
 			l, err := listen(port, poller, r)
@@ -128,7 +128,7 @@ func (s *side) run(ctx context.Context, extra func(context.Context) error) error
 
 // describe fills in what both sides' status documents begin with.
 func (s *side) describe() admin.Status {
-	st := s.workers.Describe(s.started, tunnel.NewBudget(int64(s.cfg.Memory)), &link.Counters{})
+	st := s.workers.Describe(s.started, tunnel.NewBudget(box.Payload(int64(s.cfg.Memory), 0)), &link.Counters{})
 	st.Key, st.Intercept = s.id.String(), ""
 	st.Memory.Used = uint64(max(buffer.Live(), 0))
 	st.Memory.Peak = st.Memory.Used

@@ -15,7 +15,7 @@ var (
 	memUsed   = desc("memory_used_bytes", "Payload of flows held now.")
 	memKept   = desc("memory_kept_bytes", "Payload of flows kept until the peers have delivered it.")
 	memPeak   = desc("memory_peak_bytes", "The most payload of flows held so far.")
-	memBudget = desc("memory_budget_bytes", "The budget for the payload of flows.")
+	memBudget = desc("memory_budget_bytes", "What payload of flows may take now.")
 	counted   = desc("events_total", "What the agent has counted, by the names of status.", "what")
 
 	shakeMode     = desc("handshake_mode", "Always 1; the labels say how clients are accepted, as configured and now.", "mode", "now")
