@@ -13,6 +13,7 @@ const (
 	slackMin     = 5 * time.Millisecond   // for the processing of both ends
 	slackFast    = 15 * time.Millisecond  // more of it at fastRate and above
 	fastRate     = 62.5e6                 // bytes per second: 500 Mbit/s
+	netFast      = 4 * time.Millisecond   // slackFast where what is in the network is known
 	evidence     = 16 << 10               // bytes of an application-limited sample that is believed to show a queue
 	paceGain     = 1.3                    // of the window rate; headers take some of it
 	paceFloor    = 64 << 10               // bytes per second
@@ -331,7 +332,7 @@ func (e *Estimator) NetCap() int {
 	if !probing {
 		over = min(over, overMost)
 	}
-	span := e.minRTT + over + e.slack()
+	span := e.minRTT + over + slackOf(e.bw, netFast)
 	held := time.Duration(holdGain * float64(min(e.path, e.minRTT+max(farMin, e.minRTT))))
 	if held <= span {
 		return max(capFloor, int(e.bw*span.Seconds()))
@@ -422,8 +423,11 @@ func (e *Estimator) slack() time.Duration { return slackAt(e.bw) }
 // slackAt is the time that the ends' own processing takes. On a slow line it is
 // little, and what is in flight for it waits in the uplink's queue. On a fast
 // one the ends are what is slow, and there is no queue.
-func slackAt(rate float64) time.Duration {
-	return slackMin + time.Duration(float64(slackFast)*min(1, rate/fastRate))
+func slackAt(rate float64) time.Duration { return slackOf(rate, slackFast) }
+
+// slackOf is slackMin, and so much more at fastRate and above.
+func slackOf(rate float64, fast time.Duration) time.Duration {
+	return slackMin + time.Duration(float64(fast)*min(1, rate/fastRate))
 }
 
 // Renew prepares for a new connection on the same uplink: the path may have

@@ -107,7 +107,7 @@ func TestNetCapOfBunches(t *testing.T) {
 		mbit  float64
 		base  time.Duration
 		queue time.Duration
-	}{{50, 20 * ms, 16 * ms}, {300, 20 * ms, 26 * ms}, {20, 80 * ms, 40 * ms}, {5, 60 * ms, 32 * ms}} {
+	}{{50, 20 * ms, 16 * ms}, {300, 20 * ms, 20 * ms}, {20, 80 * ms, 40 * ms}, {5, 60 * ms, 32 * ms}} {
 		f := &fluid{now: time.Unix(1000, 0), rate: c.mbit * 125_000, bunch: 0.1, rng: rand.New(rand.NewPCG(5, 6))}
 		used, queue := f.run(20*time.Second, flat(c.base))
 		t.Logf("%v Mbit/s, %v: %.3f of the rate is used, with a queue of %v", c.mbit, c.base, used, queue)
