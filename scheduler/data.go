@@ -12,10 +12,15 @@ type Data interface {
 	// of its flow should be sent at once, or false. alone: its flow has nothing
 	// else under way. The copy is charged.
 	Urgent(links []Link, on, off, n int, alone bool) (int, bool)
+	// Beside says whether such a chunk should also go a second time by the same link,
+	// by its other strand. The copy is charged.
+	Beside(off, n int, alone bool) bool
 	// Spend notes that a copy of n bytes was sent.
 	Spend(n int)
 	// Delivered notes that n bytes have arrived.
 	Delivered(n int)
+	// Received notes that n new bytes have come from the peer.
+	Received(n int)
 }
 
 // NewData returns a data order.
@@ -40,5 +45,11 @@ func (FIFO) Spend(int) {}
 // Urgent implements Data.
 func (FIFO) Urgent([]Link, int, int, int, bool) (int, bool) { return 0, false }
 
+// Beside implements Data.
+func (FIFO) Beside(int, int, bool) bool { return false }
+
 // Delivered implements Data.
 func (FIFO) Delivered(int) {}
+
+// Received implements Data.
+func (FIFO) Received(int) {}

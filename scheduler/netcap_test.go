@@ -201,6 +201,32 @@ func TestUrgent(t *testing.T) {
 	}
 }
 
+// TestBeside: what has come lets small messages be copied, and the copies by the same
+// link leave half of the budget to those elsewhere.
+func TestBeside(t *testing.T) {
+	links := []Link{up(20*ms, 50, 0, 1<<20), up(80*ms, 20, 0, 1<<20)}
+	o := NewOverdue()
+	if !o.Beside(1<<20, 1200, true) || o.Beside(1<<20, 1200, false) || o.Beside(0, UrgentHead, false) {
+		t.Error("not for small messages alone")
+	}
+	for range 1000 {
+		o.Beside(1<<20, 1200, true)
+	}
+	n := 0
+	for range 1000 {
+		if _, ok := o.Urgent(links, 0, 1<<20, 1200, true); ok {
+			n++
+		}
+	}
+	if want := urgentDepth / 2 / 1200; n < want || n > want+1 {
+		t.Errorf("%d copies elsewhere are left, want %d", n, want)
+	}
+	o.Received(1 << 20)
+	if _, ok := o.Urgent(links, 0, 1<<20, 1200, true); !ok {
+		t.Error("no copy though a megabyte has come")
+	}
+}
+
 // TestHealthOneWay: what the other end says is no proof that it hears us, and a
 // peer that has all and does not answer is slow, not cut off.
 func TestHealthOneWay(t *testing.T) {

@@ -18,6 +18,7 @@ const (
 	budgetDepth = 512 << 10
 	budgetStart = 64 << 10
 	urgentShare = 0.01
+	heardShare  = 0.0025 // of what has come
 	urgentDepth = 64 << 10
 	lateMin     = 40 * time.Millisecond
 	lateMax     = 500 * time.Millisecond
@@ -34,6 +35,10 @@ func (o *Overdue) Delivered(n int) {
 	o.tokens = min(o.tokens+budgetShare*float64(n), budgetDepth)
 	o.urgent = min(o.urgent+urgentShare*float64(n), urgentDepth)
 }
+
+// Received earns the budget of copies made at once by what has come from the peer: the
+// requests beside a download are little, and are waited for as its answers are.
+func (o *Overdue) Received(n int) { o.urgent = min(o.urgent+heardShare*float64(n), urgentDepth) }
 
 // Late returns the age at which a chunk with prediction pred (the expected age
 // at its acknowledgement) is overdue.
@@ -114,6 +119,17 @@ func (o *Overdue) Urgent(links []Link, on, off, n int, alone bool) (int, bool) {
 	}
 	o.urgent -= float64(n)
 	return best, true
+}
+
+// Beside says whether a small chunk that presses should go once more by the same link,
+// where it has another strand: if its packet is lost there, the copy elsewhere may have
+// far to go. It leaves half of the budget to those.
+func (o *Overdue) Beside(off, n int, alone bool) bool {
+	if n > urgentSmall || !Presses(off, n, alone) || o.urgent < urgentDepth/2+float64(n) {
+		return false
+	}
+	o.urgent -= float64(n)
+	return true
 }
 
 // soonest is the link other than links[on] on which n bytes arrive first, of

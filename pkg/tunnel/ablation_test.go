@@ -31,6 +31,9 @@ func (noOverdue) Copy([]scheduler.Link, int, int, time.Duration, time.Duration) 
 // Urgent implements scheduler.Data.
 func (noUrgent) Urgent([]scheduler.Link, int, int, int, bool) (int, bool) { return 0, false }
 
+// Beside implements scheduler.Data.
+func (noUrgent) Beside(int, int, bool) bool { return false }
+
 // Pick implements scheduler.Path: earliest completion among the links that have
 // room, without waiting for a better one.
 func (impatience) Pick(links []scheduler.Link, c scheduler.Chunk) (int, bool) {

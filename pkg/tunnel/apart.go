@@ -147,10 +147,19 @@ func (st *strand) suits(now time.Time) bool {
 	if st.apart == nil {
 		return true
 	}
-	if c.bulk.log.bytes <= busyBytes && now.Sub(c.bulkAt) >= busyTime {
-		return false
-	}
-	return !st.late(now)
+	return c.underLoad(now) && !st.late(now)
+}
+
+// underLoad reports whether bulk is under way, either way.
+func (c *conn) underLoad(now time.Time) bool {
+	return c.bulk.log.bytes > busyBytes || now.Sub(c.bulkAt) < busyTime
+}
+
+// takesCopy reports whether the bulk strand takes a copy of what went by the urgent
+// one: under load only, and not in bulk of a slow line, in whose queue it shows.
+func (c *conn) takesCopy(now time.Time) bool {
+	slow := c.bulk.log.bytes > busyBytes && chunkSize(c.link.est.Rate()) < wire.MaxBody
+	return c.underLoad(now) && !slow && c.bulk.batch() != nil
 }
 
 // late reports whether the oldest record without an answer has waited too long for it.

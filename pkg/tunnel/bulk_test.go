@@ -63,6 +63,7 @@ func (g terrain) bulk(up bool, seed uint64, out *bulkOutcome) {
 	begin := simStart + time.Duration(seed)*37*time.Millisecond
 	m.After(begin, func() { flow = m.bulkFlow(up) })
 	m.After(begin+time.Duration(seed%4)*time.Millisecond, talk.begin)
+	m.watchLate(talk, *whereLate)
 	var got, dropped int
 	m.After(begin+bulkWarm, func() { got, dropped = flow.got, dropsOf(lines, up) })
 	m.Run(m.Now().Add(begin+bulkFor), nil)

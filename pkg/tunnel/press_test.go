@@ -114,3 +114,54 @@ func TestPressingIsCut(t *testing.T) {
 		t.Errorf("%d bytes are left", buffer.Live()-before)
 	}
 }
+
+// TestMessageGoesBeside: under load a small message goes by a link's bulk strand, too,
+// but not where nothing else is under way or the link is full by more than a chunk.
+func TestMessageGoesBeside(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		busy     bool
+		inFlight int
+		copies   int
+	}{{"under load", true, 0, 1}, {"full", true, startBytes, 1}, {"fuller", true, 1 << 20, 0}, {"idle", false, 0, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			before := buffer.Live()
+			s := newBareSim(1, scheduler.Kinds{}).cloud.s
+			l := s.findLink(0)
+			cn := newConn(l, twoStrands{})
+			l.conn, cn.heard = cn, s.now
+			if c.busy {
+				cn.bulkAt = s.now
+			}
+			s.stepHealth(l)
+			cn.inFlight = c.inFlight
+			f := s.makeFlow(1, 0)
+			f.node.Flow = f
+			s.order.Join(&f.node, scheduler.Terms{Class: scheduler.Normal, Weight: 1}, s.now)
+			f.send.add(f, buffer.Copy(make([]byte, 1200)))
+			s.order.Activate(&f.node, s.now)
+			s.notePressing(f)
+			s.pump()
+			if cn.urgent.log.n != 1 || cn.bulk.log.n != c.copies {
+				t.Errorf("%d records by the urgent strand, %d by the other, want 1 and %d", cn.urgent.log.n, cn.bulk.log.n, c.copies)
+			}
+			f.drop()
+			for _, st := range cn.strands {
+				for len(st.out) > 0 {
+					b := <-st.out
+					for _, r := range b.recs {
+						r.Body.Release()
+					}
+					st.returned(b)
+				}
+			}
+			cn.discard()
+			if buffer.Live() != before {
+				t.Errorf("%d bytes are left", buffer.Live()-before)
+			}
+		})
+	}
+}
+
+// startBytes is what a link may have under way before anything was measured.
+const startBytes = 32 << 10

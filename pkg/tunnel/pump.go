@@ -238,15 +238,22 @@ func (s *Session) sendPiece(st *strand, v *scheduler.Link, p *piece) int {
 }
 
 // sendTwice sends a second copy of a piece at once, on another link than i, when
-// it is urgent (scheduler.Overdue).
+// it is urgent (scheduler.Overdue), and a small one's third behind i's bulk.
 func (s *Session) sendTwice(i int, p *piece) {
-	if p.copies > 1 || len(s.views) < 2 {
+	if p.copies > 1 {
 		return
 	}
 	n, q := p.seg.Len(), &p.flow.send
-	alone := q.head == p && p.next == nil
-	if j, ok := s.copies.Urgent(s.admitted(p.flow.ofFlow(n)), i, int(p.off), n, alone); ok && s.links[j].conn.strandFor(p, s.now) != nil {
-		s.order.Charge(&p.flow.node, s.carryCopy(j, p))
+	off, alone := int(p.off), q.head == p && p.next == nil
+	c := s.links[i].conn
+	beside := c.urgent.holds(p) && c.takesCopy(s.now) && s.views[i].Room > -wire.MaxBody
+	if len(s.views) > 1 {
+		if j, ok := s.copies.Urgent(s.admitted(p.flow.ofFlow(n)), i, off, n, alone); ok && s.links[j].conn.strandFor(p, s.now) != nil {
+			s.order.Charge(&p.flow.node, s.carryCopy(j, p))
+		}
+	}
+	if beside && s.copies.Beside(off, n, alone) {
+		s.order.Charge(&p.flow.node, s.carryCopyBy(c.bulk, i, p))
 	}
 }
 

@@ -212,6 +212,7 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 	}
 	s.cfg.Budget.move(before, fl.heldIn())
 	s.count.BytesReceived += uint64(fl.heldIn() - before)
+	s.copies.Received(fl.heldIn() - before)
 	s.advance(fl)
 	return nil
 }

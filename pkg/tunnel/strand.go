@@ -277,6 +277,11 @@ func (st *strand) seal(b *txBatch, blk []byte, body buffer.Seg) int {
 	return size
 }
 
+// holds reports whether p went by the strand, and not by bulk, last.
+func (st *strand) holds(p *piece) bool {
+	return st != st.conn.bulk && st.log.n > 0 && st.log.at(st.log.n-1).piece == p
+}
+
 // flush hands the filled batch to the writer, or sends it at once if that is
 // little and nothing is before it.
 func (st *strand) flush() {
