@@ -36,18 +36,6 @@ const (
 	fullGrowth   = 1.25            // growth that keeps it going
 )
 
-// Sample is what one acknowledgement says. It follows the delivery-rate
-// estimation of draft-cheng-iccrg-delivery-rate-estimation.
-type Sample struct {
-	RTT        time.Duration // 0: no round trip measured
-	Path       time.Duration // the transport's own measure, asked for by WantsPath; 0: unknown
-	Delivered  int           // bytes newly delivered between the sample's packet's sending and now
-	Interval   time.Duration // the time they took; the larger of the send and the ack interval
-	AppLimited bool          // the sender had nothing more to send
-	InFlight   int           // bytes in flight after this ack
-	Round      bool          // the first ack of a round trip
-}
-
 // Omit leaves mechanisms of an Estimator out, so that what each brings can be
 // measured. The zero Omit leaves out none.
 type Omit struct {
@@ -119,8 +107,11 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 	}
 	if s.Delivered > 0 && s.Interval > 0 {
 		r := float64(s.Delivered) / max(s.Interval, e.minRTT, 100*time.Microsecond).Seconds()
-		e.addWindowRate(now, r, limited)
 		e.addPrediction(r, limited, queued)
+		if e.full && queued { // in the start the window is a multiple of what the rate fills
+			r = max(r, s.burst(e.minRTT, e.bw))
+		}
+		e.addWindowRate(now, r, limited)
 	}
 	if s.Path > 0 && enough && e.queues(s.Path-trembleGain*e.tremble.lately) {
 		e.queueAtStart(now, s.Path)

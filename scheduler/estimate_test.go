@@ -81,6 +81,36 @@ func TestEstimatorQueueIsEvidence(t *testing.T) {
 	}
 }
 
+// TestEstimatorBurst: objects of 50 KB, paced at what the estimator allows after a start
+// that ended too soon, find the rate of the line, though each takes less than a round trip
+// of the path beside it and the application has nothing more to send. Acknowledgements that
+// were held up and came at once do not make more of it.
+func TestEstimatorBurst(t *testing.T) {
+	const object, chunk, line = 50_000, 5_000, 6.25e6
+	for _, held := range []time.Duration{0, 5 * ms} {
+		p := newPath()
+		p.deliver(chunk, 20*ms, 20*ms, true)
+		p.e.full, p.e.bw = true, line*3/10
+		for range 20 {
+			p.now = p.now.Add(100 * ms)
+			began, first := p.now, time.Duration(0)
+			took := time.Duration(object / min(p.e.Pace(), line) * float64(time.Second))
+			for got := chunk; got <= object; got += chunk {
+				since := 20*ms + took*time.Duration(got)/object
+				at := max(since, 20*ms+min(held, took/2)) // what comes earlier waits
+				if first == 0 {
+					first = at
+				}
+				p.now = began.Add(at)
+				p.e.Ack(p.now, Sample{RTT: at, Delivered: got, Interval: at, FromRest: true, First: chunk, Since: at - first, AppLimited: true, InFlight: object - got, Round: got == chunk})
+			}
+		}
+		if pace := p.e.Pace(); pace < 0.8*line || p.e.bw > 1.02*line {
+			t.Errorf("acknowledgements held up for %v: a rate of %.0f, paced at %.0f; the line has %.0f", held, p.e.bw, pace, line)
+		}
+	}
+}
+
 func TestEstimatorStartGrows(t *testing.T) {
 	p := newPath()
 	if p.e.Cap() != startCap {

@@ -3,9 +3,11 @@ package tunnel
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"hawser/pkg/buffer"
 	"hawser/pkg/stream"
+	"hawser/scheduler"
 )
 
 func TestIDSet(t *testing.T) {
@@ -120,4 +122,37 @@ func TestResendFrom(t *testing.T) {
 		t.Errorf("%d pieces again", len(got))
 	}
 	q.clear()
+}
+
+// TestRateFromRest: samples of what was sent before the first acknowledgement of a flight
+// that began at rest tell what that brought, and when; those of what was sent after it do not.
+func TestRateFromRest(t *testing.T) {
+	const ms = time.Millisecond
+	begin := time.Unix(1000, 0)
+	var r rateState
+	send := func(at time.Duration, inFlight int) entry {
+		e := entry{at: begin.Add(at), size: 1000}
+		r.stamp(&e, inFlight)
+		return e
+	}
+	ack := func(at time.Duration, e entry) scheduler.Sample {
+		r.delivered += uint64(e.size)
+		return r.sample(begin.Add(at), e, 0)
+	}
+	for _, from := range []time.Duration{0, 100 * ms} {
+		a, b, c := send(from, 0), send(from+ms, 1000), send(from+2*ms, 2000)
+		if s := ack(from+20*ms, a); !s.FromRest || s.First != 1000 || s.Since != 0 {
+			t.Errorf("the first: %+v", s)
+		}
+		late := send(from+21*ms, 2000)
+		if s := ack(from+23*ms, b); !s.FromRest || s.First != 1000 || s.Since != 3*ms || s.Delivered != 2000 || s.Interval != 23*ms {
+			t.Errorf("the second: %+v", s)
+		}
+		if s := ack(from+26*ms, c); !s.FromRest || s.First != 1000 || s.Since != 6*ms || s.Delivered != 3000 {
+			t.Errorf("the third: %+v", s)
+		}
+		if s := ack(from+41*ms, late); s.FromRest || s.Since != 0 {
+			t.Errorf("what was sent after the first acknowledgement: %+v", s)
+		}
+	}
 }

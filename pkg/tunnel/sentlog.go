@@ -72,8 +72,11 @@ type rateState struct {
 	delivered   uint64
 	deliveredAt time.Time
 	firstSent   time.Time
-	limitedTo   uint64 // samples are application-limited until this much was delivered
-	roundEnd    uint64 // delivered at which the current round trip ends
+	limitedTo   uint64    // samples are application-limited until this much was delivered
+	roundEnd    uint64    // delivered at which the current round trip ends
+	restAt      time.Time // when the last flight that began at rest did
+	firstAcked  uint64    // delivered after the first acknowledgement of it
+	firstAckAt  time.Time
 }
 
 // stamp notes the state of delivery in an entry at its sending.
@@ -93,6 +96,12 @@ func (r *rateState) sample(now time.Time, e entry, delay time.Duration) schedule
 	s := scheduler.Sample{AppLimited: e.appLimited, RTT: max(now.Sub(e.at)-delay, time.Microsecond)}
 	s.Delivered = int(r.delivered - e.delivered)
 	s.Interval = max(now.Sub(e.deliveredAt), e.at.Sub(e.firstSent))
+	if s.FromRest = e.deliveredAt.Equal(e.firstSent); s.FromRest {
+		if !r.restAt.Equal(e.firstSent) {
+			r.restAt, r.firstAcked, r.firstAckAt = e.firstSent, r.delivered, now
+		}
+		s.First, s.Since = int(r.firstAcked-e.delivered), now.Sub(r.firstAckAt)
+	}
 	if e.delivered >= r.roundEnd {
 		s.Round = true
 		r.roundEnd = r.delivered
