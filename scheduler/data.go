@@ -6,8 +6,8 @@ import "time"
 // second time, in place of new ones.
 type Data interface {
 	// Copy says on which of links a chunk of n bytes that is late on links[on]
-	// should be sent again, or false. age is its age, pred was its prediction.
-	Copy(links []Link, on, n int, age, pred time.Duration) (int, bool)
+	// should be sent again, or false. wait is how much longer it is likely to take.
+	Copy(links []Link, on, n int, wait time.Duration) (int, bool)
 	// Urgent says where else than on links[on] a chunk of n bytes at offset off
 	// of its flow should be sent at once, or false. alone: its flow has nothing
 	// else under way. The copy is charged.
@@ -37,7 +37,7 @@ func NewData(k DataKind) Data {
 type FIFO struct{}
 
 // Copy implements Data.
-func (FIFO) Copy([]Link, int, int, time.Duration, time.Duration) (int, bool) { return 0, false }
+func (FIFO) Copy([]Link, int, int, time.Duration) (int, bool) { return 0, false }
 
 // Spend implements Data.
 func (FIFO) Spend(int) {}

@@ -62,25 +62,25 @@ func TestEarliest(t *testing.T) {
 func TestOverdue(t *testing.T) {
 	links := []Link{up(20*ms, 50, 30_000, 1<<20), up(40*ms, 50, 0, 1<<20)}
 	o := NewOverdue()
-	if _, ok := o.Copy(links, 0, 16000, 30*ms, 25*ms); ok {
+	if _, ok := o.Copy(links, 0, 16000, 20*ms); ok {
 		t.Error("a copy that arrives after the original is likely to")
 	}
-	if i, ok := o.Copy(links, 0, 16000, 120*ms, 25*ms); !ok || i != 1 {
+	if i, ok := o.Copy(links, 0, 16000, 95*ms); !ok || i != 1 {
 		t.Errorf("a chunk 95 ms late: link %d, %v", i, ok)
 	}
 	links[1].Room = 0
-	if _, ok := o.Copy(links, 0, 16000, 120*ms, 25*ms); ok {
+	if _, ok := o.Copy(links, 0, 16000, 95*ms); ok {
 		t.Error("a copy on a link without room")
 	}
 	links[1].Room = 1 << 20
 	for range 5 {
 		o.Spend(16000)
 	}
-	if _, ok := o.Copy(links, 0, 16000, 120*ms, 25*ms); ok {
+	if _, ok := o.Copy(links, 0, 16000, 95*ms); ok {
 		t.Error("a copy beyond the budget")
 	}
 	o.Delivered(1 << 20)
-	if _, ok := o.Copy(links, 0, 16000, 120*ms, 25*ms); !ok {
+	if _, ok := o.Copy(links, 0, 16000, 95*ms); !ok {
 		t.Error("no copy though a megabyte was delivered")
 	}
 }

@@ -81,6 +81,7 @@ type Estimator struct {
 	follower  Follower // works while the link is restless
 	short     short    // works otherwise
 	sure      sure     // for a window that follows the round trip
+	ebb       ebb      // the link delivers less than is in flight for it
 }
 
 // Ack takes in one sample.
@@ -301,11 +302,16 @@ func (e *Estimator) Cap() int {
 // counts for that: see sure.
 //
 // All that takes a second or two to follow. Where the rate changes every second,
-// a Follower decides.
+// a Follower decides; and where it has just fallen, what comes by the moment bounds it.
 func (e *Estimator) NetCap() int {
 	if e.Omit.Caps {
 		return uncapped
 	}
+	return e.ebb.most(e.netCap(), e.unrest.base)
+}
+
+// netCap is NetCap but for what ebb bounds.
+func (e *Estimator) netCap() int {
 	if n := e.follower.Most(); n > 0 {
 		return n
 	}
@@ -360,6 +366,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 	if v.At.After(now) { // what was delivered by then counts for then
 		now = v.At
 	}
+	e.ebb.look(now, v, e.unrest.base)
 	e.unrest.look(now, v, window, e.tremble.lately)
 	e.calm.look(now, v, e.tremble.depth > 0 || e.unrest.restless(now))
 	e.sure.look(now, v, window, max(bwWindow, 10*e.srtt))
@@ -370,6 +377,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 	case e.follower.Window() == 0 && v.RTT > 0:
 		e.follower.begin(now, v, e.NetCap(), e.unrest.last, e.unrest.base)
 	default:
+		e.follower.bound = e.ebb.most(uncapped, e.unrest.base)
 		e.follower.Look(now, v)
 	}
 }
@@ -442,7 +450,7 @@ func (e *Estimator) Rate() float64 {
 	if e.rate == 0 {
 		return initialRate
 	}
-	return e.rate
+	return e.ebb.least(e.rate)
 }
 
 // Measured reports whether a round trip was measured yet.

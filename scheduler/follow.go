@@ -60,6 +60,7 @@ func (v View) waiting() int { return max(v.Flying-v.InFlight, 0) }
 // the round trip, which shows within two rounds.
 type Follower struct {
 	window float64
+	bound  int           // bytes that may be in flight, whatever the window: see ebb
 	rate   float64       // what the link delivered when it was last busy, bytes per second
 	base   time.Duration // the least round trip
 	baseAt time.Time
@@ -133,7 +134,7 @@ func (f *Follower) tooLong() bool { return f.path-f.base > f.mid()*3/2+slackMin/
 // begin starts with a rate and a least round trip that are known so far, and with
 // a round that measures the latter anew: a search follows.
 func (f *Follower) begin(now time.Time, v View, window int, rate float64, base time.Duration) {
-	*f = Follower{window: float64(max(window, capFloor)), rate: rate, base: min(base, v.RTT), baseAt: now, guess: true}
+	*f = Follower{bound: uncapped, window: float64(max(window, capFloor)), rate: rate, base: min(base, v.RTT), baseAt: now, guess: true}
 	if rate == 0 {
 		f.rate = f.window / (f.base + f.mid()).Seconds()
 	}
@@ -164,11 +165,12 @@ func (f *Follower) Look(now time.Time, v View) {
 	if f.least == 0 || f.path < f.least {
 		f.least = f.path
 	}
-	if full(v, f.window) {
+	window := min(f.window, float64(f.bound))
+	if full(v, window) {
 		f.fills++
 	}
 	f.looks++
-	if v.waiting() > max(waitMost, v.Flying/8) || idle(v, f.window) {
+	if v.waiting() > max(waitMost, v.Flying/8) || idle(v, window) {
 		f.waits++
 	}
 	f.peak, f.flew = max(f.peak, v.Flying), max(f.flew, v.InFlight)

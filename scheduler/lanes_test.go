@@ -25,13 +25,13 @@ func TestCopiesPreferOtherUplinks(t *testing.T) {
 		if j, ok := o.Urgent(c.links, 0, 0, 1200, true); ok != (c.want >= 0) || ok && j != c.want {
 			t.Errorf("%s: urgent copy on %d, %v", c.name, j, ok)
 		}
-		if j, ok := o.Copy(c.links, 0, 1200, 400*time.Millisecond, 20*time.Millisecond); ok != (c.want >= 0) || ok && j != c.want {
+		if j, ok := o.Copy(c.links, 0, 1200, 380*time.Millisecond); ok != (c.want >= 0) || ok && j != c.want {
 			t.Errorf("%s: late copy on %d, %v", c.name, j, ok)
 		}
 	}
 	// The other uplink would be later than the original is likely to be.
 	o, slow := NewOverdue(), of(1, up(900*ms, 20, 0, 1<<20))
-	if j, ok := o.Copy([]Link{first, lane, slow}, 0, 1200, 100*time.Millisecond, 20*time.Millisecond); !ok || j != 1 {
+	if j, ok := o.Copy([]Link{first, lane, slow}, 0, 1200, 80*time.Millisecond); !ok || j != 1 {
 		t.Errorf("the other uplink is too slow: late copy on %d, %v", j, ok)
 	}
 }

@@ -23,8 +23,10 @@ const (
 	lateMin     = 40 * time.Millisecond
 	lateMax     = 500 * time.Millisecond
 	lateSlack   = 20 * time.Millisecond
-	mendTime    = 0.75                  // of a round trip, in which a transport makes good a loss
-	mendSilence = 10 * time.Millisecond // beyond it the path may be dead
+	mendTime    = 0.75                   // of a round trip, in which a transport makes good a loss
+	silentMin   = 50 * time.Millisecond  // without anything that has arrived: what is late may not come
+	wrongBy     = 350 * time.Millisecond // that a prediction was wrong by: so may be the rate
+	mendSilence = 10 * time.Millisecond  // beyond it the path may be dead
 )
 
 // NewOverdue returns a policy with a small starting budget.
@@ -59,17 +61,30 @@ func Mending(s Sense, silence time.Duration) time.Duration {
 	return time.Duration(mendTime * float64(s.RTT))
 }
 
+// Wait is how much longer a chunk that is late is likely to be on its way: age is its age,
+// pred its prediction, ahead the bytes before its end that have not arrived, and silence
+// for how long nothing has. A link that delivers goes on as it does. Where it is silent, or
+// was predicted all wrong, one late by x is expected late by another x.
+func (l Link) Wait(ahead int, age, pred, silence time.Duration) time.Duration {
+	wait := l.drain(ahead) - l.MinRTT/2
+	if silence > max(silentMin, l.drain(2*packet)) || age-pred > wrongBy {
+		wait = max(wait, age-pred)
+	}
+	return wait
+}
+
+// Guess is Wait where less is known: the chunk itself may be lost, or is so small that a
+// copy costs less than somebody's waiting.
+func (l Link) Guess(age, pred time.Duration) time.Duration {
+	return max(lateSlack, age-pred, l.drain(l.InFlight))
+}
+
 // Copy says on which link a chunk of n bytes that is late on links[on] should
-// be sent again, or false. age is its age, pred its prediction. A copy is worth
-// it when it arrives before the original is likely to: a chunk late by x is
-// expected to be late by another x.
-func (o *Overdue) Copy(links []Link, on, n int, age, pred time.Duration) (int, bool) {
+// be sent again, or false. A copy is worth it when it arrives before the original is
+// likely to, which takes another wait.
+func (o *Overdue) Copy(links []Link, on, n int, wait time.Duration) (int, bool) {
 	if o.tokens < float64(n) {
 		return 0, false
-	}
-	wait := max(lateSlack, age-pred)
-	if on >= 0 {
-		wait = max(wait, links[on].drain(links[on].InFlight))
 	}
 	for _, lane := range [...]bool{false, true} {
 		if best := soonest(links, on, n, false, lane); best >= 0 && links[best].ETA(n) < wait {

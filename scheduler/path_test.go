@@ -184,10 +184,10 @@ func TestFIFO(t *testing.T) {
 	links := []Link{up(20*ms, 50, 30_000, 1<<20), up(40*ms, 50, 0, 1<<20)}
 	d := NewData(DataFIFO)
 	d.Delivered(1 << 30)
-	if _, ok := d.Copy(links, 0, 1000, time.Second, ms); ok {
+	if _, ok := d.Copy(links, 0, 1000, time.Second); ok {
 		t.Error("a copy")
 	}
-	if _, ok := NewData(DataOverdue).Copy(links, 0, 1000, time.Second, ms); !ok {
+	if _, ok := NewData(DataOverdue).Copy(links, 0, 1000, time.Second); !ok {
 		t.Error("overdue makes none")
 	}
 }

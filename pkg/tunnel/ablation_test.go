@@ -24,7 +24,7 @@ type (
 )
 
 // Copy implements scheduler.Data.
-func (noOverdue) Copy([]scheduler.Link, int, int, time.Duration, time.Duration) (int, bool) {
+func (noOverdue) Copy([]scheduler.Link, int, int, time.Duration) (int, bool) {
 	return 0, false
 }
 

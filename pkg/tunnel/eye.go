@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"math"
 	"time"
 
 	"hawser/scheduler"
@@ -67,6 +68,15 @@ func (c *conn) flying() int {
 func (c *conn) arrived() bool {
 	s := c.eye.sense
 	return s.Arrived > 0 && s.Arrived-c.eye.base >= c.eye.sent && (c.urgent.apart == nil || c.urgent.arrived())
+}
+
+// unarrived is how many bytes up to an entry's end have not arrived in order, as far as
+// the transport says.
+func (c *conn) unarrived(e *entry) int {
+	if c.eye.sense.Arrived == 0 {
+		return math.MaxInt
+	}
+	return int(int64(e.end) - int64(c.eye.sense.Arrived-c.eye.base))
 }
 
 // waiting is how many bytes of bodies the transport has not taken. Of a batch

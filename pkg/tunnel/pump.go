@@ -330,8 +330,10 @@ func (s *Session) resendLateOn(i int, st *strand) {
 	if mending > 0 {
 		rttvar = 0 // most of it is losses that were made good
 	}
+	ahead, silence := 0, s.now.Sub(c.heard)
 	for k := range min(st.log.n, lateScan) {
 		e := st.log.at(k)
+		ahead += e.size
 		age := s.now.Sub(e.at)
 		if age < lateFloor {
 			return // the log is in order of time
@@ -340,7 +342,15 @@ func (s *Session) resendLateOn(i int, st *strand) {
 		if p == nil || e.moved || p.state != sent || p.copies > 1 || p.again || age < scheduler.Late(pred, rttvar) || !p.atHead() {
 			continue
 		}
-		j, ok := s.copies.Copy(s.admitted(p.flow.ofFlow(p.seg.Len())), i, p.seg.Len(), age, pred)
+		wait := s.views[i].Guess(age, pred)
+		if st == c.bulk && c.eye.sense.Known && c.eye.sense.Ahead == 0 && !p.presses() {
+			left := min(ahead, c.unarrived(e))
+			if left <= 0 {
+				continue // only the answer is late
+			}
+			wait = s.views[i].Wait(left, age, pred, silence)
+		}
+		j, ok := s.copies.Copy(s.admitted(p.flow.ofFlow(p.seg.Len())), i, p.seg.Len(), wait)
 		by := c.bulk
 		if ok {
 			by = s.links[j].conn.strandFor(p, s.now)

@@ -11,6 +11,7 @@ type entry struct {
 	seq        uint64 // the record's place in the order of sending, as both ends count it
 	at         time.Time
 	size       int
+	end        uint64 // bytes of records that the connection was given until then
 	piece      *piece // the chunk it carries, or nil
 	turn       int    // of the piece when it was sent
 	ctrl       []byte // control frames that must reach the peer, or nil

@@ -257,6 +257,7 @@ func (st *strand) commit(b *txBatch, blk []byte, body buffer.Seg, e entry) {
 	c.rate.stamp(&e, c.inFlight)
 	c.inFlight += e.size
 	c.probed = e.at
+	e.end = c.eye.sent
 	e.seq = st.log.count
 	st.log.push(e)
 }
