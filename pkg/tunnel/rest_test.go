@@ -18,7 +18,7 @@ func TestSessionAtRest(t *testing.T) {
 		w.serve(2000)
 		crowd := func() {
 			var all []*user
-			for range 1000 {
+			for range 2000 {
 				all = append(all, w.open(500))
 			}
 			time.Sleep(10 * time.Millisecond)
