@@ -50,9 +50,12 @@ func (sd *side) room() (n int) {
 			for _, st := range l.conn.strands {
 				n += len(st.log.ring)
 				for range len(st.rx) {
-					b := <-st.rx
-					n += cap(b.frames) + cap(b.recs)
-					st.rx <- b
+					select {
+					case b := <-st.rx:
+						n += cap(b.frames) + cap(b.recs)
+						st.rx <- b
+					default: // its reader has just taken it
+					}
 				}
 			}
 		}
