@@ -78,22 +78,30 @@ func TestTrafficBothWays(t *testing.T) {
 }
 
 // TestTrySend sends without blocking until the transport takes no more, in the
-// middle of a batch or between two, and has Resume send the rest.
+// middle of a batch or between two, and has Resume send the rest. By TCP a little on a
+// connection at rest goes at once, whatever the size of the kernel's buffers.
 func TestTrySend(t *testing.T) {
 	transports(t, func(t *testing.T, transport Transport) {
 		edge, cloud := startCloud(t, loopback, nil).connect(transport)
-		const rounds = 60
+		const rounds, perRound = 60, 10
 		live := buffer.Live()
 		resumed, full := make(chan int, 1), make(chan struct{}, rounds)
 		failed := make(chan error, 2)
 		go func() {
 			n := 0
 			for i := range rounds {
-				batch := make([]wire.Record, 10)
+				batch := make([]wire.Record, perRound)
+				size := 16 << 10
+				if i == 0 {
+					size = 100
+				}
 				for k := range batch {
-					batch[k] = record(10*i+k, 60, 16<<10)
+					batch[k] = record(perRound*i+k, 60, size)
 				}
 				done, err := edge.TrySend(batch)
+				if i == 0 && transport == TCP && !done {
+					t.Errorf("a little on a connection at rest is not taken: %v", err)
+				}
 				if err == nil && !done {
 					n++
 					full <- struct{}{}
@@ -108,7 +116,7 @@ func TestTrySend(t *testing.T) {
 			failed <- nil
 		}()
 		<-full // or all is sent
-		for i := range 10 * rounds {
+		for i := range perRound * rounds {
 			rec, err := cloud.Receive()
 			if err != nil {
 				t.Fatal(err)
@@ -121,8 +129,8 @@ func TestTrySend(t *testing.T) {
 		if err := <-failed; err != nil {
 			t.Fatal(err)
 		}
-		if n := <-resumed; n == 0 || transport == TCP && n == rounds {
-			t.Errorf("%d of %d batches had to be resumed", n, rounds)
+		if n := <-resumed; n == 0 {
+			t.Errorf("none of %d batches had to be resumed", rounds)
 		}
 		if now := buffer.Live(); now != live {
 			t.Errorf("%d bytes of bodies are not released", now-live)
