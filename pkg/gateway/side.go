@@ -63,7 +63,7 @@ func (s *side) release() {
 // build makes the workers. listen opens a worker's listeners.
 func (s *side) build(listen func(port *sealed.Port, p *sock.Poller, r *relay.Worker) ([]*sock.Listener, error)) (err error) {
 	s.workers, err = box.NewWorkers(box.Options{
-		Role: s.role, Count: s.cfg.Workers, Log: s.log, NoCompress: s.cfg.Compress == config.CompressOff, Card: s.cfg.Card,
+		Role: s.role, Count: s.cfg.Workers, Memory: int64(s.cfg.Memory), Log: s.log, NoCompress: s.cfg.Compress == config.CompressOff, Card: s.cfg.Card,
 		Ring: sealed.Ring,
 		Attach: func(worker int, poller *sock.Poller, r *relay.Worker) error {
 			port := sealed.NewPort(sealed.Options{

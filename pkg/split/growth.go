@@ -26,7 +26,8 @@ const (
 // and leastBuffer at least. What buffers grow by beyond that is counted: up to
 // Options.Buffer they grow while it is below four times `most`, further while it
 // is below `most`. A crowd that reads nothing would leave others none of that, so
-// connections that have once carried provenAfter in provenTime have half of `most` besides, all together.
+// connections that have once carried provenAfter in provenTime have half of `most`
+// besides, all together.
 type growth struct {
 	most  int64        // bytes, Options.MaxGrowth
 	conns atomic.Int64 // connections that netstack has

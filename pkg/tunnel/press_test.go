@@ -8,18 +8,24 @@ import (
 	"hawser/scheduler"
 )
 
+// pressed is a session whose only link is under load and has an urgent connection.
+func pressed() (s *Session, c *conn, urgent *strand) {
+	s = newBareSim(1, scheduler.Kinds{}).cloud.s
+	l := s.findLink(0)
+	c = newConn(l, simCarrier{})
+	l.conn, c.heard, c.bulkAt = c, s.now, s.now
+	urgent = newApart(c, &closer{})
+	s.stand(urgent)
+	s.stepHealth(l)
+	return s, c, urgent
+}
+
 // TestPressingNeedsNoRoom: where no link has room a small message goes by the urgent
 // strand all the same, once, as long as little of that is unanswered; a chunk of bulk
 // does not, nor does one whose user is held back.
 func TestPressingNeedsNoRoom(t *testing.T) {
 	before := buffer.Live()
-	s := newBareSim(1, scheduler.Kinds{}).cloud.s
-	l := s.findLink(0)
-	c := newConn(l, simCarrier{})
-	l.conn, c.heard, c.bulkAt = c, s.now, s.now
-	urgent := newApart(c, &closer{})
-	s.stand(urgent)
-	s.stepHealth(l)
+	s, c, urgent := pressed()
 	c.inFlight = 1 << 20 // more than it may have
 	var flows []*flow
 	give := func(n int, t scheduler.Terms) {
@@ -77,15 +83,9 @@ func TestPressingNeedsNoRoom(t *testing.T) {
 // neither part is a message that is alone, and neither presses.
 func TestPressingIsCut(t *testing.T) {
 	before := buffer.Live()
-	s := newBareSim(1, scheduler.Kinds{}).cloud.s
-	l := s.findLink(0)
-	c := newConn(l, simCarrier{})
-	l.conn, c.heard, c.bulkAt = c, s.now, s.now
-	urgent := newApart(c, &closer{})
-	s.stand(urgent)
-	s.stepHealth(l)
+	s, c, urgent := pressed()
 	for range 10 { // a link of 0.8 Mbit/s
-		l.est.Ack(s.now, scheduler.Sample{RTT: 100 * time.Millisecond, Delivered: 10_000, Interval: 100 * time.Millisecond, Round: true})
+		c.link.est.Ack(s.now, scheduler.Sample{RTT: 100 * time.Millisecond, Delivered: 10_000, Interval: 100 * time.Millisecond, Round: true})
 	}
 	c.bulk.free = nil // both batches are at the transport
 	f := s.makeFlow(1, 0)
@@ -96,8 +96,8 @@ func TestPressingIsCut(t *testing.T) {
 	f.send.take(f.send.first, scheduler.UrgentHead)
 	f.send.consumed(scheduler.UrgentHead)
 	f.send.add(f, buffer.Copy(make([]byte, 2<<10)))
-	if p := f.send.first; chunkSize(l.est.Rate()) >= p.seg.Len() || !p.presses() {
-		t.Fatalf("%d bytes: %d suit the link, presses %v", p.seg.Len(), chunkSize(l.est.Rate()), p.presses())
+	if p := f.send.first; chunkSize(c.link.est.Rate()) >= p.seg.Len() || !p.presses() {
+		t.Fatalf("%d bytes: %d suit the link, presses %v", p.seg.Len(), chunkSize(c.link.est.Rate()), p.presses())
 	}
 	s.order.Activate(&f.node, s.now)
 	s.notePressing(f)
