@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"hawser/e2e/pair"
+	"hawser/pkg/box"
+	"hawser/pkg/config"
 )
 
 // TestMetrics scrapes both agents as Prometheus would, after one connection.
@@ -26,11 +29,16 @@ func TestMetrics(t *testing.T) {
 			`what="opened"} 1` + "\n",
 			`link="wifi",peer="` + peer,
 			`hawser_link_state{link="lte"`,
-			"hawser_memory_budget_bytes 2.68435456e+08\n",
 		} {
 			if !strings.Contains(out, want) {
 				t.Errorf("%s: no %s in\n%s", role, want, out)
 			}
+		}
+		var budget float64 // of payload: a flow or two may have a little of the default
+		_, text, _ := strings.Cut(out, "\nhawser_memory_budget_bytes ")
+		_, err = fmt.Sscan(text, &budget)
+		if most := box.Payload(int64(config.DefaultMemory), 0); err != nil || budget > float64(most) || budget < 0.999*float64(most) {
+			t.Errorf("%s: %v bytes for payload (%v), want %d", role, budget, err, most)
 		}
 	}
 	r.quiet()
