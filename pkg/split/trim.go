@@ -11,11 +11,13 @@ import (
 // trimmer takes from netstack's endpoints what they have and never, or not soon, use:
 // as soon as they stand a free list for the nodes of a tree of selective
 // acknowledgements, and the functions of timers that we have no use for (RACK's two and
-// the one for held back segments), so that the next ones get that memory; at rest the
-// room in the table of what is sent, which is empty. It is more than half a kilobyte for
-// each. netstack offers no way to do without them, so they are looked up by name; where
-// a later netstack has none of that name, nothing is taken.
+// the one for held back segments), and of those that have dialled what their handshake
+// was led by (of accepted ones netstack forgets that itself), so that the next ones get
+// that memory; at rest the room in the table of what is sent, which is empty. It is more
+// than half a kilobyte for each. netstack offers no way to do without them, so they are
+// looked up by name; where a later netstack has none of that name, nothing is taken.
 type trimmer struct {
+	hand     uintptr    // in the endpoint: its handshake
 	sender   uintptr    // in the endpoint
 	board    uintptr    // the scoreboard
 	ranges   uintptr    // in the scoreboard: its tree
@@ -33,6 +35,7 @@ func newTrimmer() *trimmer {
 	t := &trimmer{never: reflect.ValueOf(never).Pointer()}
 	l := lookup{}
 	end := reflect.TypeFor[tcp.Endpoint]()
+	l.behind(end, &t.hand, "h")
 	snd := l.behind(end, &t.sender, "snd")
 	for i, name := range []string{"reorderTimer", "probeTimer", "corkTimer"} {
 		if f := l.in(snd, &t.timers[i], name, "callback"); f != nil && f != reflect.TypeFor[func()]() {
@@ -85,8 +88,9 @@ func (l *lookup) behind(t reflect.Type, at *uintptr, name string) reflect.Type {
 func never()  {}
 func rested() {}
 
-// prune takes what e never uses, once it is connected. netstack guards all of it by the
-// endpoint's lock.
+// prune takes what e never uses, once it is connected: netstack looks at the handshake
+// only while that goes on, and when it has failed. It guards all of it by the endpoint's
+// lock.
 func (t *trimmer) prune(ep tcpip.Endpoint) {
 	e, ok := ep.(*tcp.Endpoint)
 	if t == nil || !ok {
@@ -99,6 +103,7 @@ func (t *trimmer) prune(ep tcpip.Endpoint) {
 	if snd == nil || list == nil {
 		return // it is not
 	}
+	*(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(e), t.hand)) = nil
 	*(*[]unsafe.Pointer)(unsafe.Add(list, t.nodes)) = nil // it keeps none without room
 	for _, at := range t.timers {
 		*(*func())(unsafe.Add(snd, at)) = never

@@ -1,11 +1,16 @@
 package split
 
 import (
+	"bytes"
+	"io"
+	"net/netip"
 	"runtime"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"hawser/pkg/guard"
 	"hawser/pkg/party"
 )
@@ -64,6 +69,32 @@ func TestTrim(t *testing.T) {
 	for i, c := range all {
 		echoOnce(t, ends[i], c)
 	}
+}
+
+// TestTrimDialed: netstack would keep of each dial what led its handshake, as long as the
+// connection lives; without it the connection carries bytes, and ends, as any.
+func TestTrimDialed(t *testing.T) {
+	l := newLab(t, false)
+	l.serve("198.18.2.2:7", echoServer)
+	s, _ := l.start(l.options(0, 1), nil)
+	c, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:7"))
+	must(t, err)
+	w := watch(t, c)
+	must(t, w.connected())
+	if follow(unsafe.Pointer(c.ep.(*tcp.Endpoint)), s.trimmer.hand) != nil {
+		t.Error("the handshake is kept")
+	}
+	want := random(64 << 10)
+	n, err := c.Write(want)
+	must(t, err)
+	if got, err := w.read(n); err != nil || !bytes.Equal(got, want[:n]) {
+		t.Errorf("%d bytes back of %d, %v", len(got), n, err)
+	}
+	must(t, c.CloseWrite())
+	if _, err := w.read(1); err != io.EOF {
+		t.Errorf("read: %v, want EOF", err)
+	}
+	c.Close()
 }
 
 // echoOnce sends some bytes from a client to its connection and back.
