@@ -32,6 +32,7 @@ func (b *bench) measureCrowd(args []string) (missed int, err error) {
 	f.IntVar(&b.flows, "flows", idleFlows, "flows at rest")
 	f.IntVar(&b.readers, "readers", slowReaders, "clients of table slow")
 	f.IntVar(&b.budget, "memory", budgetMB, "both agents' budget in table slow, in MB")
+	f.StringVar(&b.racers, "racers", "", "ways of table slow, by a part of their names; empty: all")
 	f.StringVar(&b.out, "out", "bench-results", "directory of the raw readings")
 	if err := f.Parse(args); err != nil {
 		return 0, err

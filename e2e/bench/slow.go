@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"hawser/e2e/lab"
@@ -48,10 +49,12 @@ type others struct {
 // slowRow is one world's reading.
 type slowRow struct {
 	Way             string        `json:"way"`
-	Alone, Beside   others        // without and with slow readers
+	Alone, Beside   others        // without slow readers, and while they read
+	Still           others        // beside slow readers of which none reads
 	Before, Stuck   footprint     // before they came, and while none reads
 	Reading         footprint     // the most while they read
-	StuckCPU        [2]float64    `json:"stuck_cpu"` // share of a core, edge and cloud
+	StuckCPU        [2]float64    `json:"stuck_cpu"`  // share of a core, edge and cloud
+	BesideCPU       [2]float64    `json:"beside_cpu"` // the same with the others, while they read
 	Opened          time.Duration `json:"opened"`
 	PerReader       float64       `json:"bytes_per_s_and_reader"`
 	Ended           int           `json:"ended"` // slow readers whose connection broke
@@ -62,10 +65,13 @@ type slowRow struct {
 func (b *bench) slow() (*report, error) {
 	r := &report{
 		Title: fmt.Sprintf("slow readers: %d clients that read 1 KB/s of 10 MB each from fast servers, 2 x 200 Mbit/s, 20 ms, budget %d MB", b.readers, b.budget),
-		Head:  []string{"way", "edge MB before, stuck, reading", "cloud MB before, stuck, reading", "CPU % of a core while stuck, edge, cloud", "other flow Mbit/s alone, beside", "ping ms p50 alone, beside", "p99 alone, beside", "B/s per reader"},
+		Head:  []string{"way", "edge MB before, stuck, reading", "cloud MB before, stuck, reading", "CPU % of a core while stuck, edge, cloud", "while they read", "other flow Mbit/s alone, while stuck, while they read", "ping ms p50, the same", "p99", "B/s per reader"},
 	}
 	var rows []*slowRow
 	for _, h := range []host{{"hub to hub", "hub", "hub"}, {"tproxy to socket", "tproxy", "socket"}} {
+		if !strings.Contains(h.name, b.racers) {
+			continue
+		}
 		row, err := b.slowOn(h)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", h.name, err)
@@ -84,14 +90,15 @@ func (b *bench) slowRow(r *report, row *slowRow) {
 	mb := func(of func(footprint) int64) string {
 		return fmt.Sprintf("%.0f, %.0f, %.0f", mega(of(row.Before)), mega(of(row.Stuck)), mega(of(row.Reading)))
 	}
-	pair := func(format string, of func(others) float64) string {
-		return fmt.Sprintf(format+", "+format, of(row.Alone), of(row.Beside))
+	three := func(format string, of func(others) float64) string {
+		return fmt.Sprintf(format+", "+format+", "+format, of(row.Alone), of(row.Still), of(row.Beside))
 	}
+	cpu := func(c [2]float64) string { return fmt.Sprintf("%.1f, %.1f", 100*c[0], 100*c[1]) }
 	mbps := func(o others) float64 { return o.Mbps }
 	p50 := func(o others) float64 { return quantile(o.Ms, 0.5) }
 	p99 := func(o others) float64 { return quantile(o.Ms, 0.99) }
-	r.add(row.Way, mb(edgeOf), mb(cloudOf), fmt.Sprintf("%.1f, %.1f", 100*row.StuckCPU[0], 100*row.StuckCPU[1]),
-		pair("%.1f", mbps), pair("%.2f", p50), pair("%.2f", p99), fmt.Sprintf("%.0f", row.PerReader))
+	r.add(row.Way, mb(edgeOf), mb(cloudOf), cpu(row.StuckCPU), cpu(row.BesideCPU),
+		three("%.1f", mbps), three("%.2f", p50), three("%.2f", p99), fmt.Sprintf("%.0f", row.PerReader))
 	most := max(row.Stuck.Edge, row.Stuck.Cloud, row.Reading.Edge, row.Reading.Cloud)
 	r.Gates = append(r.Gates,
 		gate{What: row.Way + ", resident memory of either agent", Got: mega(most), Want: float64(b.budget), Most: true, Unit: " MB"},
@@ -135,21 +142,13 @@ func (b *bench) slowPhases(w *world, row *slowRow, clients *crew) (err error) {
 	if err := b.sleep(restTime); err != nil { // windows fill, the rush is over
 		return err
 	}
-	before, err := w.cpu()
-	if err == nil {
-		err = b.sleep(stuckTime)
-	}
-	if err != nil {
+	if row.StuckCPU, err = w.spent(func() error { return b.sleep(stuckTime) }); err != nil {
 		return err
-	}
-	after, err := w.cpu()
-	if err != nil {
-		return err
-	}
-	for i := range row.StuckCPU {
-		row.StuckCPU[i] = (after[i] - before[i]).Seconds() / stuckTime.Seconds()
 	}
 	if row.Stuck, err = w.footprint(); err != nil {
+		return err
+	}
+	if row.Still, err = b.othersFare(w); err != nil {
 		return err
 	}
 	for _, m := range clients.members {
@@ -161,7 +160,8 @@ func (b *bench) slowPhases(w *world, row *slowRow, clients *crew) (err error) {
 	if err := b.sleep(3 * time.Second); err != nil {
 		return err
 	}
-	if row.Beside, err = b.othersFare(w); err != nil {
+	row.BesideCPU, err = w.spent(func() (err error) { row.Beside, err = b.othersFare(w); return err })
+	if err != nil {
 		return err
 	}
 	for {
@@ -195,6 +195,18 @@ func (b *bench) slowPhases(w *world, row *slowRow, clients *crew) (err error) {
 		row.Ended += ended
 	}
 	return nil
+}
+
+// spent is what the agents use of a core during f.
+func (w *world) spent(f func() error) (share [2]float64, err error) {
+	before, err1 := w.cpu()
+	began := time.Now()
+	err2 := f()
+	after, err3 := w.cpu()
+	for i := range share {
+		share[i] = (after[i] - before[i]).Seconds() / time.Since(began).Seconds()
+	}
+	return share, errors.Join(err1, err2, err3)
 }
 
 // cpu is the processor time of both agents.

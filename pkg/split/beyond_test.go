@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hawser/pkg/party"
+	"hawser/pkg/proof"
 )
 
 // TestGrowthBeyondBuffer: a receive buffer grows beyond Options.Buffer while what all
@@ -20,7 +21,7 @@ func TestGrowthBeyondBuffer(t *testing.T) {
 	s, _ := l.start(o, func(c *Conn) { conns <- c })
 	// grows reads until the buffer has grown, and all that limit allows at most; it
 	// returns how much was read.
-	grows := func(limit int) (read int, grown bool) {
+	grows := func(limit int, others func()) (read int, grown bool) {
 		client := l.dial(anywhere(false, 4711))
 		defer client.Close()
 		_ = client.SetWriteDeadline(time.Now().Add(time.Minute))
@@ -33,25 +34,26 @@ func TestGrowthBeyondBuffer(t *testing.T) {
 			if err != nil && err != party.ErrAgain {
 				t.Fatal(err)
 			}
-			if read += n; n == 0 {
+			if others(); n == 0 {
 				time.Sleep(100 * time.Microsecond)
 			}
+			read += n
 			grown = c.ep.SocketOptions().GetReceiveBufferSize() > buffer
 		}
 		return read, grown
 	}
-	read, grown := grows(enough)
+	read, grown := grows(enough, func() {})
 	if !grown {
 		t.Fatalf("the buffer has not grown after %d bytes", read)
 	}
 	waitFor(t, "what it had", func() bool { return s.growth.taken.Load() == 0 })
 	s.growth.taken.Store(most)
-	s.growth.sure.Store(most / 2)
-	if read, grown := grows(4*read + 4<<20); grown {
+	var busy proof.Proof // by others, all the time
+	others := func() { busy.Pass(proof.After, s.now(), most/2, &s.growth.sure) }
+	if read, grown := grows(4*read+4<<20, others); grown {
 		t.Errorf("the buffer has grown after %d bytes although others have all", read)
 	}
 	s.growth.taken.Add(-most)
-	s.growth.sure.Add(-most / 2)
 }
 
 // zeros is a source without end.

@@ -39,10 +39,13 @@ func (c *clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
 	return a
 }
 
-// millis is the time since the stack was made, in milliseconds; it wraps.
-func (s *Stack) millis() uint32 {
-	return uint32(s.clock.NowMonotonic().Sub(tcpip.MonotonicTime{}).Milliseconds())
+// now is the time since the stack was made, in milliseconds.
+func (s *Stack) now() int64 {
+	return s.clock.NowMonotonic().Sub(tcpip.MonotonicTime{}).Milliseconds()
 }
+
+// millis is that, and wraps.
+func (s *Stack) millis() uint32 { return uint32(s.now()) }
 
 // stop forgets all timers, now and in future; functions that run are not waited for.
 func (c *clock) stop() {

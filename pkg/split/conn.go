@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 	"hawser/pkg/party"
+	"hawser/pkg/proof"
 )
 
 const (
@@ -57,11 +58,10 @@ type Conn struct {
 
 	wanted     bool // Watch was called before up; guarded by keeper.mu
 	dialed     bool
-	gone       bool   // Close or Abort was called
-	grown      int32  // bytes of both buffers beyond what they began with
-	unmoderate int32  // bytes read since the receive buffer was last tuned
-	passed     int32  // bytes read and written since passedAt, up to provenAfter and what went beyond it at once
-	passedAt   uint32 // in milliseconds of the stack's clock
+	gone       bool        // Close or Abort was called
+	grown      int32       // bytes of both buffers beyond what they began with
+	unmoderate int32       // bytes read since the receive buffer was last tuned
+	read       proof.Proof // of both directions
 }
 
 // tools are what a call hands to netstack. In a Conn they would rest most of the

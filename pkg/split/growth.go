@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"hawser/pkg/proof"
 )
 
 const (
@@ -13,10 +14,6 @@ const (
 	// keepUpTime is how long as much as a small buffer holds may take to pass for
 	// the buffer to double: whoever takes longer would only keep more.
 	keepUpTime = time.Second
-	// provenAfter is how much must have passed a connection within provenTime for that
-	// to be more than what its peer's own buffers take and a trickle beside it, in bytes.
-	provenAfter = 128 << 10
-	provenTime  = 10 * time.Second
 )
 
 // growth bounds what the buffers of a stack's connections take all together:
@@ -26,14 +23,15 @@ const (
 // and leastBuffer at least. What buffers grow by beyond that is counted: up to
 // Options.Buffer they grow while it is below four times `most`, further while it
 // is below `most`. A crowd that reads nothing would leave others none of that, so
-// connections that have once carried provenAfter in provenTime have half of `most`
-// besides, all together.
+// connections that are read (package proof) have half of `most` besides, all together.
+// What those keep that are read no more still counts in all: beyond five times `most`
+// nothing grows.
 type growth struct {
 	most  int64        // bytes, Options.MaxGrowth
 	conns atomic.Int64 // connections that netstack has
 	crowd atomic.Int64 // the most that it had, about
 	taken atomic.Int64 // bytes
-	sure  atomic.Int64 // those of connections that have half of `most` besides
+	sure  proof.Tally  // bytes of those connections that are read
 }
 
 // allows says whether a buffer of that size may grow; one that has Options.Buffer
@@ -43,23 +41,13 @@ func (c *Conn) allows(size int) bool {
 	if size < c.stack.opts.Buffer {
 		most *= 4
 	}
-	return g.taken.Load() < most || c.proven() && g.sure.Load() < g.most/2
+	taken, now := g.taken.Load(), c.stack.now()
+	return taken < most || taken < 5*g.most && c.read.Holds(now) && g.sure.Sum(now) < g.most/2
 }
-
-// proven says that more has passed than what the peer's own buffers take.
-func (c *Conn) proven() bool { return c.passed >= provenAfter }
 
 // pass notes that n bytes more were read or written.
 func (c *Conn) pass(n int) {
-	if c.proven() {
-		return
-	}
-	if now := c.stack.millis(); now-c.passedAt > uint32(provenTime.Milliseconds()) {
-		c.passed, c.passedAt = 0, now
-	}
-	if c.passed += int32(n); c.proven() {
-		c.stack.growth.sure.Add(int64(c.grown))
-	}
+	c.read.Pass(n, c.stack.now(), int(c.grown), &c.stack.growth.sure)
 }
 
 // start is what one of n connections begins with: Options.Buffer or less.
@@ -232,10 +220,8 @@ func (c *Conn) grow(by int) {
 	if c.small != nil && !c.gone {
 		by = int(c.small.in.size + c.small.out.size - c.small.start)
 	}
-	more := int64(by) - int64(c.grown)
-	c.stack.growth.taken.Add(more)
-	if c.proven() {
-		c.stack.growth.sure.Add(more)
-	}
+	more := by - int(c.grown)
+	c.stack.growth.taken.Add(int64(more))
+	c.read.Change(c.stack.now(), more, &c.stack.growth.sure)
 	c.grown = int32(by)
 }

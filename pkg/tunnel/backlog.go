@@ -56,10 +56,15 @@ func (s *Session) allowance(f *flow) int {
 	return max(int(all*s.order.Share(&f.node)), backlogFloor)
 }
 
+// keep is up to where the worker may send for f as far as memory goes.
+func (s *Session) keep(f *flow) uint64 {
+	return f.send.base + s.cfg.Budget.keep(f.send.base, f.read.Holds(s.now.UnixMilli()), s.now)
+}
+
 // askWorker lets the worker send what the peer's credit, the memory budget and
 // the allowance permit, when that is worth telling.
 func (s *Session) askWorker(f *flow) {
-	most := min(f.peer, f.send.base+s.cfg.Budget.keep(f.send.base, f.read.sure))
+	most := min(f.peer, s.keep(f))
 	if !f.opened || f.done || f.allowed >= most {
 		return
 	}

@@ -2,8 +2,10 @@ package tunnel
 
 import (
 	"sync/atomic"
+	"time"
 
 	"hawser/pkg/buffer"
+	"hawser/pkg/proof"
 )
 
 // Budget bounds the payload that an agent's sessions hold together, in bytes.
@@ -13,7 +15,7 @@ import (
 // new flows, of which nobody knows whether they will be read, begin with
 // leastWindow, so that thousands which are not read take little more; those that
 // are read take what is free. A crowd may have been promised all of it before the
-// first has shown that he does not read, so flows that are read (proof) have a quarter of
+// first has shown that he does not read, so flows that are read (package proof) have a quarter of
 // the pool besides, all together. When slabs nevertheless exceed several budgets,
 // because more was under way than could be foreseen or a peer ignores its
 // credit, a flow that holds something and is sent more is reset.
@@ -22,8 +24,8 @@ type Budget struct {
 	held  atomic.Int64 // received, and not yet taken by the plain parties
 	peak  atomic.Int64 // of held
 	kept  atomic.Int64 // given by workers, and not yet consumed by the peers
-	in    atomic.Int64 // flows that are read here
-	out   atomic.Int64 // and by the peers
+	in    proof.Tally  // flows that are read here
+	out   proof.Tally  // and by the peers
 }
 
 const (
@@ -33,7 +35,7 @@ const (
 	// no more than a small slab.
 	leastWindow = 1 << 10
 	// provenPart is the part of what was read of a flow that it may be sent or keep
-	// while memory is scarce and it is not known to be read, of provenAfter at most.
+	// while memory is scarce and it is not known to be read, of proof.After at most.
 	provenPart = 16
 )
 
@@ -86,30 +88,32 @@ func (b *Budget) share() int {
 	return int(max(min((b.free()-b.pool()/2)/4, openWindow), leastWindow))
 }
 
-// window bounds the window of a flow that keeps up and of which so much was read: it
+// window bounds the window of a flow that keeps up and of which so much was read at now: it
 // may take half of what is free, but for an eighth of the pool. While memory is scarce,
 // one that is not sure to be read may have a part of what was, and the others theirs of
 // what is for them alone.
-func (b *Budget) window(want int, consumed uint64, sure bool) int {
+func (b *Budget) window(want int, consumed uint64, sure bool, now time.Time) int {
 	room := (b.free() - b.pool()/8) / 2
 	switch {
 	case sure:
-		room = max(room, b.reserve(&b.in))
+		room = max(room, b.reserve(&b.in, now))
 	case b.scarce():
-		room = int64(min(consumed, provenAfter) / provenPart)
+		room = int64(min(consumed, proof.After) / provenPart)
 	}
 	return max(int(min(int64(want), room)), b.share())
 }
 
 // reserve is what one of the flows that count may have however scarce memory is.
-func (b *Budget) reserve(count *atomic.Int64) int64 { return b.pool() / 4 / max(count.Load(), 1) }
+func (b *Budget) reserve(count *proof.Tally, now time.Time) int64 {
+	return b.pool() / 4 / max(count.Sum(now.UnixMilli()), 1)
+}
 
 // keep is how much a flow may keep for sending of which the peer has consumed so much:
 // two thirds as much, because its peer is no proof that it will be consumed.
-func (b *Budget) keep(consumed uint64, sure bool) uint64 {
-	room := max((b.free()-b.pool()/8)/3, int64(min(consumed, provenAfter)/provenPart))
+func (b *Budget) keep(consumed uint64, sure bool, now time.Time) uint64 {
+	room := max((b.free()-b.pool()/8)/3, int64(min(consumed, proof.After)/provenPart))
 	if sure {
-		room = max(room, b.reserve(&b.out))
+		room = max(room, b.reserve(&b.out, now))
 	}
 	return uint64(max(room, leastWindow))
 }

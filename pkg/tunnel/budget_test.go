@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"hawser/pkg/buffer"
+	"hawser/pkg/proof"
 	"hawser/pkg/simlink"
 	"hawser/pkg/stream"
 )
@@ -66,15 +67,16 @@ func TestCreditUnderPressure(t *testing.T) {
 }
 
 func TestSendersKeepAPart(t *testing.T) {
+	now := time.Unix(1000, 0)
 	b := NewBudget(64 << 20)
-	if k := b.keep(0, false); k < 8<<20 {
+	if k := b.keep(0, false, now); k < 8<<20 {
 		t.Errorf("a lone flow may keep %d bytes", k)
 	}
 	for range 2000 {
-		b.kept.Add(int64(b.keep(0, false)))
+		b.kept.Add(int64(b.keep(0, false, now)))
 	}
-	if b.Kept() > b.pool() || b.keep(0, false) != leastWindow {
-		t.Errorf("%d bytes are kept, another flow may keep %d", b.Kept(), b.keep(0, false))
+	if b.Kept() > b.pool() || b.keep(0, false, now) != leastWindow {
+		t.Errorf("%d bytes are kept, another flow may keep %d", b.Kept(), b.keep(0, false, now))
 	}
 }
 
@@ -141,7 +143,7 @@ func TestScarceBudget(t *testing.T) {
 // whose buffers take more than shows that somebody reads, some seconds later.
 func TestCrowdLeavesRoom(t *testing.T) {
 	t.Run("small buffers", func(t *testing.T) { crowdLeavesRoom(t, 2000, 24<<10) })
-	t.Run("large buffers", func(t *testing.T) { crowdLeavesRoom(t, 1000, 3*provenAfter/2) })
+	t.Run("large buffers", func(t *testing.T) { crowdLeavesRoom(t, 1000, 3*proof.After/2) })
 }
 
 func crowdLeavesRoom(t *testing.T, crowd int, own uint64) {

@@ -75,7 +75,7 @@ func (s *Session) open(f *flow, c *stream.Command) {
 
 // welcome gives a new flow its first credit in both directions.
 func (s *Session) welcome(f *flow) {
-	f.allowed = min(f.peer, f.send.base+s.cfg.Budget.keep(f.send.base, f.read.sure))
+	f.allowed = min(f.peer, s.keep(f))
 	s.emit(f.worker, stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: f.allowed})
 	if uint64(f.credit.window) > f.credit.limit {
 		s.grant(f)
@@ -86,7 +86,6 @@ func (s *Session) welcome(f *flow) {
 func (s *Session) consumed(f *flow, n int) {
 	before := f.heldIn()
 	f.credit.consume(n, s.now, s.roundTrip(), s.cfg.Budget)
-	s.proven(f)
 	s.cfg.Budget.move(before, f.heldIn())
 	if f.credit.consumed == f.recv.Offset() && f.via != nil {
 		s.spareVia(f)
@@ -183,8 +182,8 @@ func (s *Session) dropFlow(f *flow) {
 	s.order.Leave(&f.node, s.now)
 	s.cfg.Budget.kept.Add(-int64(f.send.held))
 	s.cfg.Budget.move(f.heldIn(), 0)
-	f.credit.read.end(&s.cfg.Budget.in)
-	f.read.end(&s.cfg.Budget.out)
+	f.credit.read.End(s.now.UnixMilli(), 1, &s.cfg.Budget.in)
+	f.read.End(s.now.UnixMilli(), 1, &s.cfg.Budget.out)
 	f.drop()
 	f.done = true
 	delete(s.flows, f.id)

@@ -1,6 +1,10 @@
 package tunnel
 
-import "time"
+import (
+	"time"
+
+	"hawser/pkg/proof"
+)
 
 // InitialCredit is how many sealed bytes each side may send on a new flow
 // before it hears of credit, unless the peer has said another amount
@@ -23,7 +27,7 @@ type credit struct {
 	window   int
 	mark     uint64 // consumed when the current measurement began
 	markAt   time.Time
-	read     proof
+	read     proof.Proof
 }
 
 // slowTime is how long half a window may last until the consumer is slow.
@@ -39,7 +43,7 @@ func newCredit(b *Budget, initial int) credit {
 // consume notes n bytes and moves the window to what the consumer needs.
 func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	c.consumed += uint64(n)
-	c.read.pass(c.consumed, n, now, &b.in)
+	c.read.Pass(n, now.UnixMilli(), 1, &b.in)
 	if c.markAt.IsZero() {
 		c.mark, c.markAt = c.consumed, now
 		return
@@ -47,13 +51,14 @@ func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	if c.consumed-c.mark < uint64(c.window/2) {
 		return
 	}
+	sure := c.read.Holds(now.UnixMilli())
 	switch took := now.Sub(c.markAt); {
 	case took < 2*rtt+10*time.Millisecond:
-		c.window = b.window(2*c.window, c.consumed, c.read.sure)
+		c.window = b.window(2*c.window, c.consumed, sure, now)
 	case took > slowTime+2*rtt && b.scarce():
 		c.window = b.share()
 	default:
-		c.window = b.window(c.window, c.consumed, c.read.sure)
+		c.window = b.window(c.window, c.consumed, sure, now)
 	}
 	c.mark, c.markAt = c.consumed, now
 }

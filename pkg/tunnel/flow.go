@@ -3,6 +3,7 @@ package tunnel
 import (
 	"slices"
 
+	"hawser/pkg/proof"
 	"hawser/pkg/reassembly"
 	"hawser/pkg/stream"
 	"hawser/scheduler"
@@ -21,15 +22,14 @@ type flow struct {
 	allowed uint64 // limit that the worker was told
 	recv    reassembly.Stream
 	credit  credit
-	read    proof // of what we send, by the peer
-	via     []via // which connection brought what was not consumed yet
-	proven  bool  // in the session's list of flows that are read
-	dirty   bool  // in the session's list of flows with credit to tell
-	listed  bool  // in its list of those that may have something that presses
-	opened  bool  // the worker knows the flow
-	finOut  bool  // the worker was told of the end
-	finTold bool  // the peer was told that the end was consumed
-	done    bool  // the worker is done
+	read    proof.Proof // of what we send, by the peer
+	via     []via       // which connection brought what was not consumed yet
+	dirty   bool        // in the session's list of flows with credit to tell
+	listed  bool        // in its list of those that may have something that presses
+	opened  bool        // the worker knows the flow
+	finOut  bool        // the worker was told of the end
+	finTold bool        // the peer was told that the end was consumed
+	done    bool        // the worker is done
 }
 
 // via says which link connection brought a range: when its bytes turn out to

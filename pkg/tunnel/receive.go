@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"hawser/pkg/buffer"
+	"hawser/pkg/proof"
 	"hawser/pkg/stream"
 	"hawser/pkg/wire"
 )
@@ -137,8 +138,7 @@ func (s *Session) peerCredit(fl *flow, f *wire.Frame) error {
 		return fmt.Errorf("flow %d: consumed %d of %d sent", fl.id, f.Offset, fl.send.next)
 	}
 	s.cfg.Budget.kept.Add(int64(fl.send.held - before))
-	fl.read.pass(fl.send.base, int(fl.send.base-base), s.now, &s.cfg.Budget.out)
-	s.proven(fl)
+	fl.read.Pass(int(min(fl.send.base-base, proof.After)), s.now.UnixMilli(), 1, &s.cfg.Budget.out)
 	fl.peer = max(fl.peer, f.Limit)
 	s.askWorker(fl)
 	s.retire(fl)

@@ -29,8 +29,6 @@ func (s *Session) rest() {
 	if len(s.dirty)+len(s.pressing) == 0 {
 		s.dirty, s.pressing = slim.Rested(s.dirty), slim.Rested(s.pressing)
 	}
-	clear(s.readers)
-	s.readers = slim.Rested(s.readers[:0])
 	for w := range s.events {
 		s.events[w] = slim.Rested(s.events[w])
 	}

@@ -87,9 +87,7 @@ type Session struct {
 	tried      int     // how many of them were sent where no link is up
 	hurry      bool    // somebody waits for one of them: they go out on two links
 	dirty      []*flow
-	pressing   []*flow   // that may have got something that presses
-	readers    []*flow   // that are read, by the worker or the peer
-	renewedAt  time.Time // when it was last seen whether they still are
+	pressing   []*flow // that may have got something that presses
 	pieces     pieces
 	vias       [][]via  // emptied, for other flows
 	ctrls      [][]byte // emptied, for other records
@@ -293,7 +291,6 @@ func (s *Session) drain(in mail) {
 // turn does what is due and returns how long nothing else will be.
 func (s *Session) turn() time.Duration {
 	s.checkHealth()
-	s.renewProofs()
 	s.tellCredit()
 	s.tellInitial()
 	s.resendLate()
