@@ -102,7 +102,7 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 		e.roundBW = e.bw
 		e.short.close(now, e.full && e.minRTT >= leastPath && e.path <= e.minRTT+max(slackMin, e.minRTT/16), e.bw)
 		e.far++
-		if e.path <= e.minRTT+max(farMin, e.minRTT/2) {
+		if e.path <= e.minRTT+max(farMin, e.minRTT/2)+trembleGain*e.tremble.lately { // swings explain as much
 			e.far = 0
 		}
 	}

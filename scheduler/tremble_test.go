@@ -121,3 +121,44 @@ func TestTrembleStart(t *testing.T) {
 		t.Errorf("asked %d times at three times the rate, full %v", n, e.full)
 	}
 }
+
+// TestTrembleIsNotFar: round trips that are usually far above the least one, because
+// they vary by so much, are no reason to drain the line and measure that anew; where a
+// path has become longer they are.
+func TestTrembleIsNotFar(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		low, high time.Duration // of the round trips, after the first
+		every     time.Duration // from the one to the other
+		want      bool
+	}{
+		{"it trembles", 55 * ms, 100 * ms, 60 * ms, false},
+		{"it has become longer", 75 * ms, 75 * ms, 60 * ms, true},
+		{"it has become longer, and trembles a little", 85 * ms, 100 * ms, 60 * ms, true},
+	} {
+		var e Estimator
+		now := time.Unix(1000, 0)
+		const bytes = 400 << 10
+		path, drained := 25*ms, false
+		step := func(rtt time.Duration) {
+			now = now.Add(10 * ms)
+			path += (rtt - path) / 8
+			e.See(path)
+			e.Look(now, View{RTT: rtt, Delivered: 1, Flying: bytes, InFlight: bytes})
+			e.Ack(now, Sample{RTT: rtt, Path: rtt, Delivered: bytes, Interval: rtt, Round: now.UnixNano()/int64(10*ms)%8 == 0, InFlight: bytes})
+		}
+		e.full = true
+		step(25 * ms)
+		for at := time.Duration(0); at < 8*time.Second; at += 10 * ms {
+			rtt := c.low
+			if at/c.every%2 == 1 {
+				rtt = c.high
+			}
+			step(rtt)
+			drained = drained || !e.drainTo.IsZero()
+		}
+		if drained != c.want {
+			t.Errorf("%s: the line was drained: %v", c.name, drained)
+		}
+	}
+}
