@@ -7,6 +7,7 @@ package box
 const (
 	programMemory = 24 << 20 // bytes that an agent without flows takes
 	flowMemory    = 8 << 10  // bytes that a flow at rest takes, with its connection
+	flowPieces    = 8 << 10  // bytes that a flow with payload takes beside it: its last slabs and chunks are hardly filled
 	payloadBytes  = 2.4      // that a byte of payload takes
 	payloadLeast  = 8        // payload has one byte in so many of all, however many flows there are
 )
@@ -15,6 +16,6 @@ const (
 // configuration, the payload of so many flows may take, for the agent's resident
 // memory to stay below all of it.
 func Payload(memory int64, flows int) int64 {
-	left := memory - programMemory - flowMemory*int64(flows)
+	left := memory - programMemory - (flowMemory+flowPieces)*int64(flows)
 	return max(int64(float64(left)/payloadBytes), memory/payloadLeast)
 }

@@ -89,9 +89,7 @@ func (w *Workers) tidy(ctx context.Context) {
 				w.procs.note(now) // spliced connections and floods pass no worker
 			}
 			ceiling.follow(w.flowCount())
-			if w.opts.Budget != nil {
-				w.opts.Budget.Resize(Payload(w.opts.Memory, w.flowCount()))
-			}
+			w.resize(w.flowCount())
 			heap, allocated := heapSize()
 			if !j.due(now, heap, allocated, w.moved(), w.flowCount()) {
 				continue

@@ -212,16 +212,29 @@ func (w *Workers) stackOptions(i, fd int) split.Options {
 		FD: fd, HubMAC: hub.HubMAC, HostMAC: hub.HostMAC, MTU: hub.MTU,
 		Hub4: hub.Hub4, Hub6: hub.Hub6, Direct: w.opts.Direct,
 		Attend: w.workers[i].Attend, Settle: w.workers[i].Settled,
-		Worker: i, Workers: w.opts.Count, MaxGrowth: w.maxGrowth(),
+		Worker: i, Workers: w.opts.Count, MaxGrowth: w.maxGrowth(0),
 	}
 }
 
-// maxGrowth is what the buffers of one worker's stack may grow by; 0: its default.
-func (w *Workers) maxGrowth() int {
+// maxGrowth is what the buffers of one worker's stack may grow by beside so many flows; 0:
+// its default.
+func (w *Workers) maxGrowth(flows int) int {
 	if w.opts.Memory == 0 {
 		return 0
 	}
-	return int(Payload(w.opts.Memory, 0)/16) / w.opts.Count
+	return int(Payload(w.opts.Memory, flows)/16) / w.opts.Count
+}
+
+// resize gives payload what so many flows leave.
+func (w *Workers) resize(flows int) {
+	if w.opts.Budget != nil {
+		w.opts.Budget.Resize(Payload(w.opts.Memory, flows))
+	}
+	for _, s := range w.stacks {
+		if n := w.maxGrowth(flows); n > 0 {
+			s.Resize(n)
+		}
+	}
 }
 
 // accepter takes clients' connections at the edge. The cloud's stacks accept

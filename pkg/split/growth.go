@@ -1,6 +1,7 @@
 package split
 
 import (
+	"math/bits"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +28,7 @@ const (
 // What those keep that are read no more still counts in all: beyond five times `most`
 // nothing grows.
 type growth struct {
-	most  int64        // bytes, Options.MaxGrowth
+	most  atomic.Int64 // bytes, Options.MaxGrowth or what Resize has said
 	conns atomic.Int64 // connections that netstack has
 	crowd atomic.Int64 // the most that it had, about
 	taken atomic.Int64 // bytes
@@ -37,12 +38,14 @@ type growth struct {
 // allows says whether a buffer of that size may grow; one that has Options.Buffer
 // does by up to Options.MaxBuffer, then.
 func (c *Conn) allows(size int) bool {
-	g, most := &c.stack.growth, c.stack.growth.most
+	g := &c.stack.growth
+	whole := g.most.Load()
+	most := whole
 	if size < c.stack.opts.Buffer {
 		most *= 4
 	}
 	taken, now := g.taken.Load(), c.stack.now()
-	return taken < most || taken < 5*g.most && c.read.Holds(now) && g.sure.Sum(now) < g.most/2
+	return taken < most || taken < 5*whole && c.read.Holds(now) && g.sure.Sum(now) < whole/2
 }
 
 // pass notes that n bytes more were read or written.
@@ -50,9 +53,12 @@ func (c *Conn) pass(n int) {
 	c.read.Pass(n, c.stack.now(), int(c.grown), &c.stack.growth.sure)
 }
 
+// Resize changes Options.MaxGrowth, in bytes. What buffers have already they keep.
+func (s *Stack) Resize(maxGrowth int) { s.growth.most.Store(int64(maxGrowth)) }
+
 // start is what one of n connections begins with: Options.Buffer or less.
 func (g *growth) start(n int64, buffer int) int {
-	return fitting(int(min(max(2*g.most/n, leastBuffer), int64(buffer))), buffer)
+	return fitting(int(min(max(2*g.most.Load()/n, leastBuffer), int64(buffer))), buffer)
 }
 
 // next is what the next connection begins with.
@@ -89,6 +95,16 @@ func fitting(n, buffer int) int {
 	return size
 }
 
+// chunked is what a send buffer begins with where a receive buffer would with n bytes:
+// netstack keeps what is to be sent in chunks of powers of two, so that 6 KB take 8. Only a
+// crowd's are that small; a thousand flows that are read would be slower with less.
+func chunked(n int) int {
+	if n >= 4*leastBuffer {
+		return n
+	}
+	return 1 << (bits.Len(uint(n)) - 1)
+}
+
 // rooms is what a connection's buffers begin with, in bytes.
 type rooms struct{ in, out int }
 
@@ -119,7 +135,7 @@ func (g *growth) furnish(ep tcpip.Endpoint, buffer int, dialed bool) rooms {
 		g.crowd.Store(conns)
 	}
 	n := g.start(conns, buffer)
-	r := rooms{in: n, out: n}
+	r := rooms{in: n, out: chunked(n)}
 	switch o := ep.SocketOptions(); {
 	case !dialed:
 		r.in = int(o.GetReceiveBufferSize())
@@ -127,7 +143,7 @@ func (g *growth) furnish(ep tcpip.Endpoint, buffer int, dialed bool) rooms {
 		o.SetReceiveBufferSize(int64(n), false)
 	}
 	if n < buffer {
-		ep.SocketOptions().SetSendBufferSize(int64(n), true) // netstack does not tune it then
+		ep.SocketOptions().SetSendBufferSize(int64(r.out), true) // netstack does not tune it then
 	}
 	return r
 }

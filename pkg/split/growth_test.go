@@ -69,11 +69,21 @@ func TestManyBeginSmall(t *testing.T) {
 		if want := s.growth.start(int64(i+1), buffer); size != want {
 			t.Fatalf("connection %d begins with %d bytes, want %d", i, size, want)
 		}
+		if size := int(last.ep.SocketOptions().GetSendBufferSize()); size != chunked(s.growth.start(int64(i+1), buffer)) || size < 16<<10 && size&(size-1) != 0 {
+			t.Fatalf("connection %d may be sent %d bytes, which is no power of two", i, size)
+		}
 	}
 	if n := s.growth.conns.Load(); n != clients {
 		t.Errorf("%d connections are counted, want %d", n, clients)
 	}
 	size := func() int64 { return last.ep.SocketOptions().GetReceiveBufferSize() }
+	if s.Resize(256 << 10); s.growth.next(buffer) != 6<<10 {
+		t.Errorf("with half of it the next one begins with %d bytes, want 6 KB", s.growth.next(buffer))
+	}
+	s.Resize(512 << 10)
+	if n := chunked(6 << 10); n != 4<<10 {
+		t.Errorf("a send buffer begins with %d bytes where a receive buffer has 6 KB, want 4 KB", n)
+	}
 	if size() != 16<<10 {
 		t.Errorf("the last one begins with %d bytes, want 16 KB", size())
 	}

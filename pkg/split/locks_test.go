@@ -29,7 +29,7 @@ type lockSeeker struct {
 func newLockSeeker(t *testing.T) *lockSeeker {
 	l := &lockSeeker{t: t, told: map[string]int{}}
 	s := &Stack{clock: newClock(), opts: Options{Buffer: 128 << 10, MaxBuffer: 1 << 20, KeepAlive: 1}}
-	s.growth.most = 128 << 10
+	s.Resize(128 << 10)
 	s.out = newOutbox(nil, &s.count)
 	s.link = &link{hub: tcpip.LinkAddress(lanClient), host: tcpip.LinkAddress(lanClient), out: s.out, dispatcher: l}
 	s.keeper = newKeeper(s, GuardOptions{Gate: NewGate(guard.Fast, guard.Limits{})})

@@ -58,7 +58,7 @@ func TestProofsLapse(t *testing.T) {
 	const most, part = 512 << 10, 64 << 10
 	synctest.Test(t, func(t *testing.T) {
 		s := &Stack{opts: Options{}.withDefaults(), clock: newClock()}
-		s.growth.most = most
+		s.Resize(most)
 		s.growth.taken.Store(4 * most) // by others
 		// come is a wave of connections that are read until they may not grow by more.
 		come := func() (grown int, all []*Conn) {
