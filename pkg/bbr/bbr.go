@@ -25,7 +25,8 @@
 //   - on a steady path a queue ends Startup and tells the rate, see queue.go;
 //   - a path that has become much slower is believed earlier, see slump.go;
 //   - ProbeRTT ends after a round that has confirmed the least round trip: 200 ms
-//     with half of the path's product in flight cost 2 % of a link.
+//     with half of the path's product in flight cost 2 % of a link; and it comes half
+//     as often, as in version 1, where the caller measures that round trip as well.
 //
 // An ECN mark, which the draft leaves open (3.7), counts as one lost packet.
 // Spurious losses (5.5.11) are not undone: the QUIC library does not tell.
@@ -46,6 +47,9 @@ type Config struct {
 	Window int            // initial window, bytes; 0 is 32 packets
 	RTT    time.Duration  // a round trip that was measured before; 0 if none
 	Random func() float64 // in [0, 1): keeps flows from probing in step
+	// Measured: the caller lets the queue drain every ten seconds or so, and sooner where
+	// round trips stay far above the least one.
+	Measured bool
 }
 
 // Constants of sections 2.8 to 2.16.
@@ -62,6 +66,7 @@ const (
 	probeWait       = 2 * time.Second // plus up to one more
 	rttWindow       = 10 * time.Second
 	probeRTTEvery   = 5 * time.Second
+	probeRTTSeldom  = 10 * time.Second // where the caller measures, too
 	probeRTTTime    = 200 * time.Millisecond
 	probeRTTGain    = 0.5
 	probeRTTSame    = 16 // that part of a round trip more than the least is the same
@@ -76,8 +81,9 @@ const unbounded = math.MaxInt
 // Controller is the state of one connection.
 type Controller struct {
 	random  func() float64
-	packet  int // largest packet
-	initial int // initial window
+	packet  int           // largest packet
+	probing time.Duration // from one ProbeRTT to the next
+	initial int           // initial window
 
 	now      time.Duration // of the present event
 	inFlight int
@@ -138,6 +144,10 @@ func New(cfg Config, now time.Duration) *Controller {
 	}
 	if c.initial == 0 {
 		c.initial = initialPackets * cfg.Packet
+	}
+	c.probing = probeRTTEvery
+	if cfg.Measured {
+		c.probing = probeRTTSeldom
 	}
 	c.window = c.initial
 	c.probeRTT = minDelay{delay: cfg.RTT, at: now}

@@ -77,7 +77,7 @@ func (c *Controller) updateAggregation() {
 // updateMinRTT is UpdateMinRTT of 5.3.4.3.
 func (c *Controller) updateMinRTT() {
 	p := &c.probeRTT
-	p.expired = c.now > p.at+probeRTTEvery
+	p.expired = c.now > p.at+c.probing
 	if p.expired && c.state != ProbeRTT {
 		p.known = c.minRTT
 	}

@@ -374,6 +374,11 @@ func (n *network) bbr() *governed {
 	return &governed{c: New(Config{Packet: simPacket, RTT: n.rtt, Random: n.random.Float64}, n.now)}
 }
 
+// measured is bbr for a caller that lets queues drain by itself.
+func (n *network) measured() *governed {
+	return &governed{c: New(Config{Packet: simPacket, RTT: n.rtt, Random: n.random.Float64, Measured: true}, n.now)}
+}
+
 // cubic is RFC 9438, with slow start and without HyStart.
 type cubic struct {
 	cwnd, ssthresh, wMax, k, reno float64 // packets

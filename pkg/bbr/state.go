@@ -31,7 +31,8 @@ package bbr
 // ended by loss, as soon as the bound is reached (5.3.3.6).
 //
 // ProbeRTT (5.3.4) halves what is in flight for 200 ms and a round, when no
-// round trip as short as the least has been seen for five seconds: a queue that
+// round trip as short as the least has been seen for five seconds, or for ten where the
+// caller measures it, too: a queue that
 // all senders keep standing would pass for distance otherwise. A round suffices
 // where the round trip shows that there is none. Every other
 // state may be left for it. It is left for ProbeCruise, or for Startup if the

@@ -91,7 +91,7 @@ func (g *followed) settle(now, rtt time.Duration, inFlight int) {
 }
 
 func (n *network) follow() *followed {
-	ctl := &followed{governed: n.bbr(), origin: time.Unix(1000, 0)}
+	ctl := &followed{governed: n.measured(), origin: time.Unix(1000, 0)}
 	ctl.flow = n.add(ctl, -1)
 	return ctl
 }

@@ -47,7 +47,7 @@ type governor struct {
 // round trip that the handshake has measured.
 func newGovernor(now time.Duration, packet int, rtt time.Duration) *governor {
 	g := &governor{
-		controller: bbr.New(bbr.Config{Packet: packet, RTT: rtt, Random: rand.Float64}, now),
+		controller: bbr.New(bbr.Config{Packet: packet, RTT: rtt, Random: rand.Float64, Measured: true}, now), // by scheduler.Estimator
 		packet:     packet, now: now,
 	}
 	g.window.Store(int64(g.controller.Window()))
