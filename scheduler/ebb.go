@@ -7,7 +7,8 @@ const (
 	ebbMarks = 32                     // looks back that are kept
 	ebbLooks = 8                      // of them that say something together, at least
 	ebbMin   = 60 * time.Millisecond  // beyond the least round trip: what is in the network for longer waits in a queue
-	ebbMost  = 250 * time.Millisecond // of queue, by the rate of the moment
+	ebbMost  = 180 * time.Millisecond // of queue, by the rate of the moment
+	ebbBase  = 10 * time.Second       // for which the least round trip is believed, at least
 	ebbFloor = 4 * packet             // bytes that may be in flight all the same, to find out when it ends
 	ebbShare = 0.5                    // of the predicted rate: less than that is much lower
 	ebbRate  = 8 << 10                // bytes per second that a link is predicted to carry at least
@@ -26,6 +27,11 @@ type ebb struct {
 	moved time.Time // when it last grew
 	rate  float64   // bytes per second, while on
 	on    bool
+
+	// The least round trip of the last ten to twenty seconds: what one look after them
+	// shows has a queue in it just where this matters, which would count as distance.
+	base, next time.Duration
+	baseAt     time.Time
 }
 
 // mark is what a look showed.
@@ -35,14 +41,19 @@ type mark struct {
 	inFlight  int
 }
 
-// look takes in a look at a transport; base is the least round trip. After a silence the
-// line may carry what it had before: what comes then says nothing of its rate at first.
-func (b *ebb) look(now time.Time, v View, base time.Duration) {
-	if v.RTT == 0 || base < leastPath {
+// look takes in a look at a transport. After a silence the line may carry what it had
+// before: what comes then says nothing of its rate at first.
+func (b *ebb) look(now time.Time, v View) {
+	if v.RTT == 0 {
 		*b = ebb{}
 		return
 	}
-	span := base*3/2 + ebbMin
+	b.see(now, v.RTT)
+	if b.base < leastPath {
+		b.on, b.n = false, 0
+		return
+	}
+	span := b.base*3/2 + ebbMin
 	if v.Delivered != b.seen {
 		if now.Sub(b.moved) > span {
 			b.n = 0
@@ -65,12 +76,26 @@ func (b *ebb) look(now time.Time, v View, base time.Duration) {
 	}
 }
 
+// see takes in a round trip. The least one is kept in two halves, as the Estimator's rate.
+func (b *ebb) see(now time.Time, rtt time.Duration) {
+	if b.base == 0 || rtt <= b.base {
+		b.base, b.next, b.baseAt = rtt, rtt, now
+		return
+	}
+	if b.next == 0 || rtt < b.next {
+		b.next = rtt
+	}
+	if now.Sub(b.baseAt) > ebbBase {
+		b.base, b.next, b.baseAt = b.next, 0, now
+	}
+}
+
 // most bounds what may be in flight.
-func (b *ebb) most(window int, base time.Duration) int {
+func (b *ebb) most(window int) int {
 	if !b.on {
 		return window
 	}
-	return min(window, max(ebbFloor, int(b.rate*(base+ebbMost).Seconds())))
+	return min(window, max(ebbFloor, int(b.rate*(b.base+ebbMost).Seconds())))
 }
 
 // least is a predicted rate, or that of the moment where that is much lower.

@@ -62,6 +62,7 @@ func TestWait(t *testing.T) {
 		{"next, and late", 1500, 300 * ms, 100 * ms, 2 * ms, -27 * ms},
 		{"behind a queue", 40_000, 300 * ms, 100 * ms, 2 * ms, 50 * ms},
 		{"predicted all wrong", 1500, 500 * ms, 100 * ms, 2 * ms, 400 * ms},
+		{"next, and nothing comes for a while", 1500, 120 * ms, 100 * ms, 45 * ms, 45 * ms},
 		{"next, and nothing comes", 1500, 300 * ms, 100 * ms, 80 * ms, 200 * ms},
 	} {
 		if got := l.Wait(c.ahead, c.age, c.pred, c.silence); got != c.want {
@@ -70,5 +71,54 @@ func TestWait(t *testing.T) {
 	}
 	if got := l.Guess(300*ms, 100*ms); got != 200*ms {
 		t.Errorf("one that may be lost: %v, want 200 ms", got)
+	}
+}
+
+// TestEbbBase: what a look shows that comes when the least round trip has become old is
+// not taken for it, with the queue that it has in it.
+func TestEbbBase(t *testing.T) {
+	var b ebb
+	now := time.Unix(1000, 0)
+	for at := time.Duration(0); at < 35*time.Second; at += 10 * ms {
+		rtt := 400 * ms
+		switch at {
+		case 0:
+			rtt = 60 * ms
+		case 15 * time.Second:
+			rtt = 70 * ms
+		}
+		b.see(now.Add(at), rtt)
+		want := 60 * ms
+		if at > 21*time.Second {
+			want = 70 * ms
+		}
+		if (at < 20*time.Second || at > 21*time.Second) && at < 29*time.Second && b.base != want {
+			t.Fatalf("after %v: %v, want %v", at, b.base, want)
+		}
+	}
+	if b.base != 400*ms {
+		t.Errorf("at last %v, want 400 ms: the path has become longer", b.base)
+	}
+}
+
+// TestStuck: bulk goes twice where its flow stands still, then whatever was predicted.
+func TestStuck(t *testing.T) {
+	for _, c := range []struct {
+		name                      string
+		age, late, stuck, silence time.Duration
+		told, want                bool
+	}{
+		{"late, but the flow goes on", 400 * ms, 200 * ms, 100 * ms, 2 * ms, true, false},
+		{"the same on a link that is silent", 400 * ms, 200 * ms, 100 * ms, 95 * ms, true, true},
+		{"a link that is silent, and the flow goes on", 400 * ms, 200 * ms, 80 * ms, 95 * ms, true, false},
+		{"late, and the flow stands", 400 * ms, 200 * ms, 150 * ms, 2 * ms, true, true},
+		{"predicted to take seconds", 260 * ms, 3 * time.Second, 200 * ms, 2 * ms, true, true},
+		{"the same behind a gap", 260 * ms, 3 * time.Second, 200 * ms, 2 * ms, false, false},
+		{"late behind a gap", 260 * ms, 200 * ms, 20 * ms, 2 * ms, false, true},
+		{"not late yet", 190 * ms, 200 * ms, 190 * ms, 2 * ms, true, false},
+	} {
+		if got := Stuck(c.age, c.late, c.stuck, c.silence, c.told); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
 	}
 }

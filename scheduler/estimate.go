@@ -307,7 +307,7 @@ func (e *Estimator) NetCap() int {
 	if e.Omit.Caps {
 		return uncapped
 	}
-	return e.ebb.most(e.netCap(), e.unrest.base)
+	return e.ebb.most(e.netCap())
 }
 
 // netCap is NetCap but for what ebb bounds.
@@ -366,7 +366,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 	if v.At.After(now) { // what was delivered by then counts for then
 		now = v.At
 	}
-	e.ebb.look(now, v, e.unrest.base)
+	e.ebb.look(now, v)
 	e.unrest.look(now, v, window, e.tremble.lately)
 	e.calm.look(now, v, e.tremble.depth > 0 || e.unrest.restless(now))
 	e.sure.look(now, v, window, max(bwWindow, 10*e.srtt))
@@ -377,7 +377,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 	case e.follower.Window() == 0 && v.RTT > 0:
 		e.follower.begin(now, v, e.NetCap(), e.unrest.last, e.unrest.base)
 	default:
-		e.follower.bound = e.ebb.most(uncapped, e.unrest.base)
+		e.follower.bound = e.ebb.most(uncapped)
 		e.follower.Look(now, v)
 	}
 }

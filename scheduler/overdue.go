@@ -27,6 +27,9 @@ const (
 	silentMin   = 50 * time.Millisecond  // without anything that has arrived: what is late may not come
 	wrongBy     = 350 * time.Millisecond // that a prediction was wrong by: so may be the rate
 	mendSilence = 10 * time.Millisecond  // beyond it the path may be dead
+	stuckMin    = 150 * time.Millisecond // that a flow's head has not moved for, before bulk goes twice on a link that delivers
+	stuckQuiet  = 90 * time.Millisecond  // the same where nothing has come for as long
+	stuckLong   = 250 * time.Millisecond // after that what was predicted says no more
 )
 
 // NewOverdue returns a policy with a small starting budget.
@@ -48,6 +51,18 @@ func Late(pred, rttvar time.Duration) time.Duration {
 	return min(max(pred+max(4*rttvar, lateSlack), lateMin), max(lateMax, pred+lateMin))
 }
 
+// Stuck tells whether bulk of an age is overdue, where its flow's head has not moved for
+// so long. late is what Late says; told: the transport tells what has come, and of no gap.
+// Where it delivers, and the head moves, nothing is gained: most copies were of what came
+// soon after by itself. And where the head has not, a chunk that was predicted to take
+// seconds, on a line that has nearly died, is late all the same.
+func Stuck(age, late, stuck, silence time.Duration, told bool) bool {
+	if !told {
+		return age >= late
+	}
+	return age >= min(late, stuckLong) && (stuck >= stuckMin || min(stuck, silence) >= stuckQuiet)
+}
+
 // Mending is how much longer than predicted a chunk may take because its transport
 // is busy making good a loss, or 0. It hears of what it sent later, and either of a
 // gap before that, or it does not tell what has arrived: then a chunk that is late has
@@ -63,10 +78,14 @@ func Mending(s Sense, silence time.Duration) time.Duration {
 
 // Wait is how much longer a chunk that is late is likely to be on its way: age is its age,
 // pred its prediction, ahead the bytes before its end that have not arrived, and silence
-// for how long nothing has. A link that delivers goes on as it does. Where it is silent, or
+// for how long nothing has. A link that delivers goes on as it does, and one that is silent
+// is so for as long again, at least. Where it is silent for longer than its rate explains, or
 // was predicted all wrong, one late by x is expected late by another x.
 func (l Link) Wait(ahead int, age, pred, silence time.Duration) time.Duration {
 	wait := l.drain(ahead) - l.MinRTT/2
+	if silence > mendSilence {
+		wait = max(wait, silence) // as long again
+	}
 	if silence > max(silentMin, l.drain(2*packet)) || age-pred > wrongBy {
 		wait = max(wait, age-pred)
 	}

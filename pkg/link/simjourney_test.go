@@ -132,8 +132,9 @@ type journeyResult struct {
 	stall          time.Duration
 	p50, p99       time.Duration
 	spent          []simSpent
-	ends           time.Duration // until both ends had forgotten the flows that the edge reset
-	made, kept     int           // connections; races that the old one has won
+	queue          []time.Duration // of each uplink, at the median, by its rate, or mean rate
+	ends           time.Duration   // until both ends had forgotten the flows that the edge reset
+	made, kept     int             // connections; races that the old one has won
 	lost           uint64
 	first, carries []time.Duration // of each outage: until a packet came after its end; until the uplink carried half of its rate for 50 ms
 }
@@ -151,6 +152,7 @@ type simWatch struct {
 	spent    simSpent
 	bytes    int
 	backlog  float64
+	queues   []time.Duration // by the line's rate, or the recording's mean
 	dead     bool
 	back     time.Time // when the last outage ended
 	returned time.Time // zero: no outage is being followed
@@ -177,6 +179,7 @@ func (w *simWorld) watch(r *journeyResult, until time.Time) {
 	}
 	for i := range all {
 		r.spent = append(r.spent, all[i].spent)
+		r.queue = append(r.queue, quantileOf(all[i].queues, 0.5))
 	}
 }
 
@@ -188,6 +191,7 @@ func (v *simWatch) look(w *simWorld, i int, r *journeyResult, state scheduler.St
 		served = float64(l.bytes-v.bytes) + v.backlog - backlog
 		v.bytes, v.backlog, dead = l.bytes, backlog, l.dead
 		could = l.could(time.Now().Add(-spentEvery))
+		v.queues = append(v.queues, time.Duration(backlog/l.rate*float64(time.Second)))
 	})
 	v.follow(r, served, could, dead)
 	if dead {
@@ -339,7 +343,7 @@ func TestJourneys(t *testing.T) {
 func (j simJourney) measure(t *testing.T, seeds int) {
 	var sum journeyResult
 	least, stall, n := 1.0, 0.0, float64(seeds)
-	sum.spent = make([]simSpent, len(j.lines))
+	sum.spent, sum.queue = make([]simSpent, len(j.lines)), make([]time.Duration, len(j.lines))
 	for seed := range seeds {
 		r := j.run(t, uint64(seed))
 		sum.goodput += r.goodput / n
@@ -356,6 +360,7 @@ func (j simJourney) measure(t *testing.T, seeds int) {
 		sum.first, sum.carries = append(sum.first, r.first...), append(sum.carries, r.carries...)
 		for i, s := range r.spent {
 			sum.spent[i].add(s)
+			sum.queue[i] += r.queue[i] / time.Duration(seeds)
 		}
 		if *eachOutage {
 			t.Logf("   seed %d: %.3f, twice %.1f %%, stall %d ms; first packet %v, carries %v; reset flows gone after %v", seed, r.used, r.twice*100, r.stall.Milliseconds(), rounded(r.first), rounded(r.carries), r.ends)
@@ -366,7 +371,7 @@ func (j simJourney) measure(t *testing.T, seeds int) {
 	t.Logf("       after an outage: first packet p50 / p90 %d / %d ms, half of the rate for 50 ms after %d / %d ms",
 		quantileOf(sum.first, 0.5).Milliseconds(), quantileOf(sum.first, 0.9).Milliseconds(), quantileOf(sum.carries, 0.5).Milliseconds(), quantileOf(sum.carries, 0.9).Milliseconds())
 	for i, s := range sum.spent {
-		t.Logf("   uplink %d: carried %.3f; unused: %s; of that in the first second after an outage: %s", i, s.served/s.offered, s.shares(s.unused), s.shares(s.soon))
+		t.Logf("   uplink %d: queue p50 %d ms; carried %.3f; unused: %s; of that in the first second after an outage: %s", i, sum.queue[i].Milliseconds(), s.served/s.offered, s.shares(s.unused), s.shares(s.soon))
 	}
 }
 

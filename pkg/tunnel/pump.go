@@ -339,11 +339,16 @@ func (s *Session) resendLateOn(i int, st *strand) {
 			return // the log is in order of time
 		}
 		p, pred := e.piece, e.pred+mending
-		if p == nil || e.moved || p.state != sent || p.copies > 1 || p.again || age < scheduler.Late(pred, rttvar) || !p.atHead() {
+		if p == nil || e.moved || p.state != sent || p.again {
+			continue
+		}
+		late, stuck := scheduler.Late(pred, rttvar), p.flow.send.stuck(s.now, age)
+		told := st == c.bulk && c.eye.sense.Known && c.eye.sense.Ahead == 0 && !p.presses()
+		if !scheduler.Stuck(age, late, stuck, silence, told) || !p.atHead() || c.shares(p) {
 			continue
 		}
 		wait := s.views[i].Guess(age, pred)
-		if st == c.bulk && c.eye.sense.Known && c.eye.sense.Ahead == 0 && !p.presses() {
+		if told {
 			left := min(ahead, c.unarrived(e))
 			if left <= 0 {
 				continue // only the answer is late
@@ -370,11 +375,28 @@ const (
 	headSize  = 4 // pieces that count as a flow's head
 )
 
+// shares reports whether a piece is under way by another link, too. A link that was taken
+// for ill, and has taken a piece again when it spoke, may have it twice.
+func (c *conn) shares(p *piece) bool {
+	copies := p.copies
+	if copies < 2 {
+		return false
+	}
+	for _, st := range c.strands {
+		for k := range st.log.n {
+			if st.log.at(k).piece == p {
+				copies--
+			}
+		}
+	}
+	return copies > 0
+}
+
 // atHead reports whether p is among the first pieces that were not
 // acknowledged: those block the flow.
 func (p *piece) atHead() bool {
 	seen := 0
-	for q := p.flow.send.head; q != nil && seen < headSize; q = q.next {
+	for q := p.flow.send.block; q != nil && seen < headSize; q = q.next {
 		if q == p {
 			return true
 		}

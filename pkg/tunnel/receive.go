@@ -137,6 +137,7 @@ func (s *Session) peerCredit(fl *flow, f *wire.Frame) error {
 	if f.Offset > fl.send.base && !fl.send.consumed(f.Offset) {
 		return fmt.Errorf("flow %d: consumed %d of %d sent", fl.id, f.Offset, fl.send.next)
 	}
+	fl.send.advance(s.now)
 	s.cfg.Budget.kept.Add(int64(fl.send.held - before))
 	fl.read.Pass(int(min(fl.send.base-base, proof.After)), s.now.UnixMilli(), 1, &s.cfg.Budget.out)
 	fl.peer = max(fl.peer, f.Limit)
@@ -261,7 +262,9 @@ func (s *Session) acked(st *strand, seq uint64, delay time.Duration) error {
 		c.rate.delivered += uint64(newest.size)
 		if p := newest.piece; p != nil {
 			p.copies--
-			p.acked(newest.turn)
+			if p.acked(newest.turn); p.state == arrived && p.flow.send.block == p {
+				p.flow.send.advance(s.now)
+			}
 			s.pieces.put(p)
 			s.copies.Delivered(newest.size)
 		}

@@ -1,6 +1,8 @@
 package tunnel
 
 import (
+	"time"
+
 	"hawser/pkg/buffer"
 	"hawser/scheduler"
 )
@@ -78,7 +80,9 @@ func (p *piece) end() uint64 { return p.off + uint64(p.seg.Len()) }
 type sendQueue struct {
 	free       *pieces // where pieces come from
 	head, tail *piece
-	first      *piece // first unsent piece
+	first      *piece    // first unsent piece
+	block      *piece    // the first that has not arrived: it blocks the flow
+	moved      time.Time // when another one last did; zero: it is not known
 	resend     []*piece
 	base, end  uint64 // offsets: consumed by the peer, given by the worker
 	next       uint64 // offset of the first unsent byte
@@ -121,6 +125,9 @@ func (q *sendQueue) link(p *piece) {
 	q.tail = p
 	if q.first == nil {
 		q.first = p
+	}
+	if q.block == nil {
+		q.block = p
 	}
 }
 
@@ -194,6 +201,25 @@ func (p *piece) acked(turn int) {
 	}
 }
 
+// advance finds out what blocks the flow, after pieces have arrived.
+func (q *sendQueue) advance(now time.Time) {
+	p := q.block
+	for p != nil && p.state == arrived {
+		p = p.next
+	}
+	if p != q.block || q.moved.IsZero() {
+		q.block, q.moved = p, now
+	}
+}
+
+// stuck is for how long the same piece has blocked the flow, one of an age that has not arrived.
+func (q *sendQueue) stuck(now time.Time, age time.Duration) time.Duration {
+	if q.moved.IsZero() {
+		return age
+	}
+	return min(age, now.Sub(q.moved))
+}
+
 // consumed frees everything below off; the end of the stream counts as one
 // more byte. It returns false when off lies beyond what was sent.
 func (q *sendQueue) consumed(off uint64) bool {
@@ -219,6 +245,9 @@ func (q *sendQueue) pop() {
 	if q.head == nil {
 		q.tail = nil
 	}
+	if q.block == p {
+		q.block, q.moved = p.next, time.Time{}
+	}
 	q.held -= p.seg.Len()
 	p.drop()
 	q.free.put(p)
@@ -236,6 +265,9 @@ func (q *sendQueue) resendFrom(off uint64) {
 		if p.end() > off || p.fin {
 			p.state = sent
 			p.turn++ // an ack of an earlier copy may still be under way
+			if q.block == nil || p.off < q.block.off {
+				q.block = p
+			}
 			q.enqueue(p)
 		}
 	}
