@@ -55,8 +55,8 @@ vet: ## gofmt and go vet
 
 unit: ## unit tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout 20m $(UNIT)
-	$(GO) test -run 'TestSimulation|TestAblation|TestNoPause|TestTremblingStart|TestCopiesUnderLoss|TestCopiesOnATrain|TestUrgentConnection|TestWorkPerChunk|TestSlowUplinks' ./pkg/tunnel
-	$(GO) test -run 'TestObjects' ./pkg/link
+	$(GO) test -run 'TestSimulation|TestAblation|TestNoPause|TestTremblingStart|TestCopiesUnderLoss|TestCopiesOnATrain|TestUrgentConnection|TestWorkPerChunk|TestSlowUplinks|TestObjectsUnlike' ./pkg/tunnel
+	$(GO) test -run 'TestObjects|TestObjectsBesideFar' ./pkg/link
 
 .PHONY: steps
 steps: ## netns: a crash at every single step, 5 minutes

@@ -21,9 +21,11 @@ type Link struct {
 	MinRTT   time.Duration
 	SRTT     time.Duration
 	RTTVar   time.Duration
-	Rate     float64 // predicted delivery rate, bytes per second
-	InFlight int     // bytes handed to the link and not acknowledged
-	Room     int     // bytes it may take now; <= 0: none
+	Rate     float64       // predicted delivery rate, bytes per second
+	Swift    float64       // what it may carry once it is busy, where that is more; 0: not known
+	Silent   time.Duration // without an answer for so long, where that is more than round trips explain
+	InFlight int           // bytes handed to the link and not acknowledged
+	Room     int           // bytes it may take now; <= 0: none
 }
 
 // ETA predicts how long n more bytes take to arrive at the other end:
@@ -54,6 +56,7 @@ type Path interface {
 type Chunk struct {
 	Size    int       // bytes
 	Left    int       // bytes of the flow that were not sent yet, these included
+	Work    int       // bytes of all flows until the last of these, where they take turns; 0: Left
 	Window  int       // bytes that the flow may have sent and not consumed by the peer
 	Blocked bool      // the flow has used that up
 	Class   Class     //

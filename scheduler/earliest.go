@@ -5,8 +5,9 @@ import "time"
 // Earliest is path choice by earliest completion with just-in-time pull: the
 // link on which the chunk is predicted to arrive first takes it. When that link
 // has no room, the best one that has takes the chunk instead, unless all that
-// is left of the flow would arrive sooner by waiting. (The idea of EDPF and ECF;
-// the just-in-time window keeps predictions short, so that no plan is stale.)
+// is left of the flow would arrive sooner by waiting, in its turns with what is left of
+// others. (The idea of EDPF and ECF; the just-in-time window keeps predictions short, so
+// that no plan is stale.)
 type Earliest struct{}
 
 // near is a difference of arrivals that says nothing.
@@ -26,7 +27,7 @@ func (l Link) sooner(other Link, n int) bool {
 
 // Pick implements Path.
 func (Earliest) Pick(links []Link, c Chunk) (int, bool) {
-	n, left := c.Size, c.Left
+	n := c.Size
 	best, open := -1, -1
 	for i, l := range links {
 		if l.State != Up {
@@ -46,6 +47,7 @@ func (Earliest) Pick(links []Link, c Chunk) (int, bool) {
 		return open, true
 	}
 	b := links[best]
-	waiting := b.drain(b.InFlight+left) + b.MinRTT/2
+	b.Rate = max(b.Rate, b.Swift)                                              // by the time that all is sent it is busy
+	waiting := b.drain(b.InFlight+max(c.Left, c.Work)) + b.MinRTT/2 + b.Silent // one that is silent is so for as long again
 	return open, waiting >= links[open].ETA(n)
 }

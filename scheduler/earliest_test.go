@@ -120,3 +120,26 @@ func TestMending(t *testing.T) {
 		}
 	}
 }
+
+// TestEarliestWaits: a flow with little left waits for the quick link by the rate that
+// this one has shown, not by what an object's first bytes after a rest look like, by how
+// long it may stay silent, and by all that goes before the flow's last byte.
+func TestEarliestWaits(t *testing.T) {
+	quick, far := up(20*ms, 20, 150_000, 0), up(200*ms, 20, 0, 1<<20)
+	chunk := Chunk{Size: 16_000, Left: 400_000}
+	if i, ok := (Earliest{}).Pick([]Link{quick, far}, chunk); !ok || i != 1 {
+		t.Errorf("220 ms by the one, 107 by the other: link %d, %v", i, ok)
+	}
+	quick.Swift = 50 * 125_000
+	if i, ok := (Earliest{}).Pick([]Link{quick, far}, chunk); ok {
+		t.Errorf("98 ms by the one, 107 by the other: link %d", i)
+	}
+	quick.Silent = 40 * ms
+	if i, ok := (Earliest{}).Pick([]Link{quick, far}, chunk); !ok || i != 1 {
+		t.Errorf("the one has been silent for 40 ms: link %d, %v", i, ok)
+	}
+	quick.Silent, chunk.Work = 0, 600_000
+	if i, ok := (Earliest{}).Pick([]Link{quick, far}, chunk); !ok || i != 1 {
+		t.Errorf("130 ms with others between, 107 by the other: link %d, %v", i, ok)
+	}
+}

@@ -453,6 +453,22 @@ func (e *Estimator) Rate() float64 {
 	return e.ebb.least(e.rate)
 }
 
+// Swift is the rate in bytes per second that the link may carry once it is busy, at least
+// Rate. An object's first bytes after a rest take the prediction down; what the window
+// goes by they do not, and in the start that is what the link is given in a round trip.
+// Where the rate changes every second, or round trips tremble, neither may hold any more,
+// and only Rate counts.
+func (e *Estimator) Swift(now time.Time) float64 {
+	if e.rate == 0 || e.unrest.base == 0 || e.unrest.restless(now) || e.tremble.lately > 0 {
+		return e.Rate()
+	}
+	top := e.bw
+	if !e.full && e.minRTT > 0 && !e.Omit.Caps {
+		top = max(top, float64(e.Cap())/e.minRTT.Seconds())
+	}
+	return max(e.Rate(), e.ebb.least(top))
+}
+
 // Measured reports whether a round trip was measured yet.
 func (e *Estimator) Measured() bool { return e.srtt != 0 }
 

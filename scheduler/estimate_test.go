@@ -65,6 +65,35 @@ func TestEstimatorFollowsAFall(t *testing.T) {
 	}
 }
 
+// TestEstimatorSwift: what a rest takes off the predicted rate of a link says nothing
+// about what it may carry, unless its rate changes every second.
+func TestEstimatorSwift(t *testing.T) {
+	p := newPath()
+	p.e.unrest.base = 20 * ms // a transport that tells has been looked at
+	if got := p.e.Swift(p.now); got != initialRate {
+		t.Errorf("%.0f before anything is known", got)
+	}
+	for range 30 {
+		p.deliver(125_000, 20*ms, 20*ms, false)
+	}
+	for range 2 { // 50 KB from rest, which queue
+		p.deliver(50_000, 32*ms, 32*ms, true)
+	}
+	if p.e.Rate() > 5e6 || !within(p.e.Swift(p.now), 6.25e6, 0.01) {
+		t.Errorf("predicted %.0f, may carry %.0f, want 6250000", p.e.Rate(), p.e.Swift(p.now))
+	}
+	p.e.unrest.base, p.e.unrest.until = 20*ms, p.now.Add(time.Second)
+	if p.e.Swift(p.now) != p.e.Rate() {
+		t.Errorf("restless: may carry %.0f, predicted %.0f", p.e.Swift(p.now), p.e.Rate())
+	}
+	start := newPath()
+	start.e.unrest.base = 200 * ms
+	start.deliver(2000, 200*ms, 200*ms, false)
+	if got := start.e.Swift(start.now); got != startCap/0.2 {
+		t.Errorf("in the start: %.0f", got)
+	}
+}
+
 // TestEstimatorQueueIsEvidence: a small burst that meets a queue tells the
 // rate even though the sender had nothing more to send.
 func TestEstimatorQueueIsEvidence(t *testing.T) {

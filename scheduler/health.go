@@ -115,6 +115,14 @@ func Silence(now time.Time, ev Evidence) time.Duration {
 	return now.Sub(from)
 }
 
+// Falter is a silence that is longer than round trips explain, or 0.
+func Falter(e *Estimator, silence time.Duration) time.Duration {
+	if silence <= e.SRTT()+mendSilence {
+		return 0
+	}
+	return silence
+}
+
 // SuspectAfter is the silence that makes a link suspect: one and a half probe
 // time-outs. A wrong suspicion costs at most a window of copies, a late one
 // costs everybody a stall.

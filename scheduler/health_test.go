@@ -116,3 +116,14 @@ func TestProbes(t *testing.T) {
 	}
 	p.ev.Resting = false
 }
+
+// TestFalter: the wait for an answer is a round trip, and no silence.
+func TestFalter(t *testing.T) {
+	p := newPath()
+	p.deliver(125_000, 20*ms, 20*ms, false)
+	for silence, want := range map[time.Duration]time.Duration{0: 0, 20 * ms: 0, 29 * ms: 0, 31 * ms: 31 * ms, time.Second: time.Second} {
+		if got := Falter(&p.e, silence); got != want {
+			t.Errorf("%v: %v, want %v", silence, got, want)
+		}
+	}
+}

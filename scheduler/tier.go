@@ -34,7 +34,7 @@ func (h Hint) Apply(l *Link, now time.Time) {
 	}
 	l.Leaving = h.Leaving
 	if h.Rate > 0 && h.Rate < l.Rate {
-		l.Rate, l.Bounded = h.Rate, true
+		l.Rate, l.Swift, l.Bounded = h.Rate, 0, true
 		l.Room = min(l.Room, max(int(h.Rate*l.MinRTT.Seconds()), 2*packet)-l.InFlight)
 	}
 }

@@ -3,6 +3,7 @@ package link
 import (
 	"flag"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 var (
 	objectSeeds = flag.Uint64("objects", 3, "TestObjects: seeds")
+	objectLines = flag.String("objects-lines", "", "lines on which TestObjectsOver fetches, separated by commas")
 	objectTaken = flag.Duration("objects-taken", 3*ms, "TestObjects: for how long processors are taken away, in the mean")
 )
 
@@ -62,5 +64,85 @@ func TestObjects(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// leastOf is what an object takes at least over lines that all are used from when the
+// first byte may have come by them, after a request over the quickest.
+func leastOf(lines []simLine, size int) time.Duration {
+	quickest, best := lines[0].delay, time.Hour
+	for _, l := range lines {
+		quickest = min(quickest, l.delay)
+	}
+	for _, last := range lines {
+		bytes, rate := float64(size), 0.0
+		for _, l := range lines {
+			if l.delay <= last.delay {
+				bytes += l.rate * l.delay.Seconds()
+				rate += l.rate
+			}
+		}
+		best = min(best, time.Duration(bytes/rate*float64(time.Second)))
+	}
+	return quickest + best
+}
+
+// objectsOver fetches the bench's objects, on ends that wait for a processor now and then,
+// and returns how long those of each size took, in order.
+func objectsOver(t *testing.T, seed uint64, lines []simLine) (all [][]time.Duration) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSimWorld(t, seed, wire.VersionMax, lines...)
+		defer w.close()
+		for side, cpu := range w.ups.net.cpus {
+			w.wg.Go(func() { cpu.take(w.ctx, rand.New(rand.NewPCG(seed, uint64(100+side))), *objectTaken) })
+		}
+		time.Sleep(time.Second)
+		for _, size := range benchSizes {
+			var took []time.Duration
+			for range 12 {
+				time.Sleep(50 * ms)
+				took = append(took, w.fetch(size))
+			}
+			all = append(all, took)
+		}
+	})
+	return all
+}
+
+var benchSizes = []int{10_000, 100_000, 1_000_000}
+
+// TestObjectsOver prints how long the bench's objects take over lines of simLines.
+func TestObjectsOver(t *testing.T) {
+	if *objectLines == "" {
+		t.Skip("prints a table: -args -objects-lines unlike,satellite")
+	}
+	for _, name := range strings.Split(*objectLines, ",") {
+		lines := simLines()[name]
+		p50s, p90s := make([][]time.Duration, len(benchSizes)), make([][]time.Duration, len(benchSizes))
+		for seed := range *objectSeeds {
+			for i, took := range objectsOver(t, seed, lines) {
+				p50s[i] = append(p50s[i], quantileOf(took, 0.5))
+				p90s[i] = append(p90s[i], quantileOf(took, 0.9))
+			}
+		}
+		for i, size := range benchSizes {
+			least, p50 := leastOf(lines, size), quantileOf(p50s[i], 0.5)
+			t.Logf("%-9s %4d KB: p50 %v (worst seed %v), p90 %v; least %v; %.2f", name, size/1000,
+				p50.Round(ms/10), quantileOf(p50s[i], 1).Round(ms/10), quantileOf(p90s[i], 0.5).Round(ms/10), least.Round(ms/10), float64(p50)/float64(least))
+		}
+	}
+}
+
+// TestObjectsBesideFar: 1 MB waits for no bytes on a line of 200 ms that it need not have
+// there.
+func TestObjectsBesideFar(t *testing.T) {
+	if raceDetector {
+		t.Skip("takes long with the race detector: make unit runs it without")
+	}
+	lines := simLines()["satellite"]
+	took := objectsOver(t, 0, lines)
+	p50, least := quantileOf(took[2], 0.5), leastOf(lines, benchSizes[2])
+	if p50 > least*13/10 {
+		t.Errorf("1 MB takes %v, the lines need %v", p50, least)
 	}
 }

@@ -38,6 +38,7 @@ func (s *Session) obey(c *stream.Command) {
 		s.cfg.Budget.kept.Add(int64(c.Seg.Len()))
 		f.send.add(f, c.Seg)
 		s.order.Activate(&f.node, s.now)
+		s.recount(f)
 		s.notePressing(f)
 	case stream.CmdFin:
 		f.send.close(f)
@@ -186,6 +187,7 @@ func (s *Session) dropFlow(f *flow) {
 	f.read.End(s.now.UnixMilli(), 1, &s.cfg.Budget.out)
 	f.drop()
 	f.done = true
+	s.recount(f)
 	delete(s.flows, f.id)
 	s.flows = slim.Map(s.flows, &s.peak)
 }

@@ -26,6 +26,7 @@ type flow struct {
 	via     []via       // which connection brought what was not consumed yet
 	dirty   bool        // in the session's list of flows with credit to tell
 	listed  bool        // in its list of those that may have something that presses
+	counted int         // bytes with which it is among the session's lefts
 	opened  bool        // the worker knows the flow
 	finOut  bool        // the worker was told of the end
 	finTold bool        // the peer was told that the end was consumed
@@ -64,8 +65,8 @@ func (f *flow) left() int {
 func (f *flow) held() bool { return !f.send.fin && f.send.end+creditEdge > f.allowed }
 
 const (
-	creditEdge = 32 << 10 // bytes of credit below which a flow counts as held by it
-	bulkLeft   = 1 << 20  // bytes that such a flow is taken to have behind it
+	creditEdge = 32 << 10  // bytes of credit below which a flow counts as held by it
+	bulkLeft   = 512 << 10 // bytes that such a flow is taken to have behind it: with twice that an object of 1 MB waits for no quick link
 )
 
 // forget drops what was consumed.

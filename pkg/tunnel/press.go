@@ -38,6 +38,7 @@ func (s *Session) sendPressing() {
 		s.order.Charge(&f.node, s.sendPiece(s.links[i].conn.urgent, &s.views[i], p))
 		s.sendTwice(i, p)
 		s.askWorker(f)
+		s.recount(f)
 	}
 	clear(s.pressing[len(left):])
 	s.pressing = left

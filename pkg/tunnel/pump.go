@@ -148,7 +148,7 @@ func (s *Session) refreshViews() {
 	for i, l := range s.links {
 		v := scheduler.Link{
 			ID: i, Uplink: wire.UplinkOf(l.info.ID), Tier: l.terms.Tier, Weight: l.terms.Weight, State: l.health.State(), MinRTT: l.est.MinRTT(),
-			SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(),
+			SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(), Swift: l.est.Swift(s.now),
 		}
 		if c := l.conn; c != nil {
 			s.backlog.add(l)
@@ -156,6 +156,7 @@ func (s *Session) refreshViews() {
 				c.look(s.now)
 			}
 			v.InFlight, v.Room = c.inFlight, c.room()
+			v.Silent = scheduler.Falter(&l.est, scheduler.Silence(s.now, c.evidence()))
 			if c.eye.sense.Known {
 				v.InFlight = c.flying()
 			}
@@ -179,6 +180,7 @@ func (s *Session) sendChunks() {
 		p := f.send.ready()
 		if p == nil {
 			s.order.Deactivate(node)
+			s.recount(f)
 			continue
 		}
 		i, ok := s.pick(s.chunk(f, p))
@@ -189,14 +191,16 @@ func (s *Session) sendChunks() {
 		s.order.Charge(node, s.sendPiece(s.links[i].conn.strandFor(p, s.now), &s.views[i], p))
 		s.sendTwice(i, p)
 		s.askWorker(f)
+		s.recount(f)
 	}
 }
 
 // chunk describes a piece to path choice.
 func (s *Session) chunk(f *flow, p *piece) scheduler.Chunk {
 	n := p.seg.Len()
+	left := max(f.left(), n)
 	return scheduler.Chunk{
-		Size: n, Left: max(f.left(), n), Window: int(f.peer - f.send.base),
+		Size: n, Left: left, Work: s.lefts.work(left, f.counted), Window: int(f.peer - f.send.base),
 		Blocked: !f.send.fin && f.send.end+creditEdge > f.peer, Class: f.node.Class(), Now: s.now,
 	}
 }

@@ -70,6 +70,7 @@ type Session struct {
 	dueAt      time.Time   // when timer fires; zero: it does not
 	now        time.Time
 	flows      map[stream.ID]*flow
+	lefts      lefts     // of those in line
 	peak       slim.Peak // of flows
 	swollen    bool      // there were flows since rest
 	used       idSet     // flow IDs that the peer ever used

@@ -1,0 +1,55 @@
+package tunnel
+
+import "math/bits"
+
+// lefts is what all flows have left to send, so that a flow knows what goes before its
+// last byte while they take turns. Only those count that have no more left than itself:
+// what the flow would rather not have on a link, they would not either, and all of them
+// together may leave it idle. Those with more take it. Flows are kept by the magnitude of
+// what is left of them, so that neither a change nor a question costs more with many.
+// Weights and classes do not count.
+type lefts [leftSizes]struct{ flows, bytes int }
+
+// leftSizes is one more than the bits of the most that is left of a flow; more counts as
+// that.
+const leftSizes = 33
+
+func leftSize(left int) int { return min(bits.Len(uint(left)), leftSizes-1) }
+
+// move notes that a flow has to bytes left, and not from; 0: none, it is not among these.
+func (c *lefts) move(from, to int) {
+	if from > 0 {
+		at := &c[leftSize(from)]
+		at.flows--
+		at.bytes -= from
+	}
+	if to > 0 {
+		at := &c[leftSize(to)]
+		at.flows++
+		at.bytes += to
+	}
+}
+
+// work is how many bytes go until the last of left, of a flow that is counted with so
+// many. Flows of the same magnitude count as many bytes as it has itself, at most.
+func (c *lefts) work(left, counted int) int {
+	sum, own := left, leftSize(counted)
+	for k := range leftSize(left) + 1 {
+		flows, bytes := c[k].flows, c[k].bytes
+		if k == own && counted > 0 {
+			flows, bytes = flows-1, bytes-counted
+		}
+		sum += min(bytes, flows*left)
+	}
+	return sum
+}
+
+// recount tells the session what is left of a flow now.
+func (s *Session) recount(f *flow) {
+	left := 0
+	if f.node.Active() {
+		left = f.left()
+	}
+	s.lefts.move(f.counted, left)
+	f.counted = left
+}
