@@ -47,7 +47,8 @@ func (Earliest) Pick(links []Link, c Chunk) (int, bool) {
 		return open, true
 	}
 	b := links[best]
-	b.Rate = max(b.Rate, b.Swift)                                              // by the time that all is sent it is busy
-	waiting := b.drain(b.InFlight+max(c.Left, c.Work)) + b.MinRTT/2 + b.Silent // one that is silent is so for as long again
+	// By the time that all is sent it is busy; and one that is silent is so for as long again.
+	b.Rate = max(b.Rate, b.Swift)
+	waiting := b.drain(b.InFlight+max(c.Left, c.Work)) + b.MinRTT/2 + b.Silent
 	return open, waiting >= links[open].ETA(n)
 }
