@@ -5,6 +5,7 @@
 //
 // Goroutines: each side's Run owns one each for the workers (box.Workers.Run),
 // the control socket (admin.Server.Run) and metrics (metrics.Server.Run); the
-// near side one more for its association (sealed.Dialer.Run). The far side's
+// near side one more for its association (sealed.Dialer.Run), the far side one
+// for each service that is given by name (service.keep). The far side's
 // sealed.Gate owns one per client. Run returns after all have ended.
 package gateway

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"hawser/pkg/admin"
@@ -19,19 +21,24 @@ import (
 // far is a running gateway.
 type far struct {
 	side
-	conf   *config.CloudRelay
-	listen netip.AddrPort
-	gate   *sealed.Gate
+	conf     *config.CloudRelay
+	listen   netip.AddrPort
+	services []*service
+	gate     *sealed.Gate
 }
 
 // RunFar is the gateway. It works until ctx ends (then it returns nil) or
 // something fails for good.
 func RunFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *slog.Logger) error {
-	f := &far{side: side{role: card.Cloud, cfg: &cfg.Box, id: id, log: log, started: time.Now()}, conf: cfg}
-	clients, err := f.addresses(ctx)
-	if err != nil {
-		return err
+	return runFar(ctx, cfg, id, log, net.DefaultResolver.LookupNetIP)
+}
+
+func runFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *slog.Logger, look lookup) error {
+	f := &far{side: side{role: card.Cloud, cfg: &cfg.Box, id: id, log: log, started: time.Now()}, conf: cfg, listen: local(cfg.Listen)}
+	for i, s := range cfg.Services {
+		f.services = append(f.services, newService(i, s, look, log))
 	}
+	f.names(func(s *service) { s.follow(ctx) })
 	certificate, err := id.Certificate(f.started)
 	if err != nil {
 		return err
@@ -43,34 +50,43 @@ func RunFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *s
 		f.release()
 		return err
 	}
-	f.gate = sealed.NewGate(sealed.GateOptions{Certificate: certificate, Clients: clients, Ports: f.ports, Counters: &f.counters, Log: log})
+	f.gate = sealed.NewGate(sealed.GateOptions{Certificate: certificate, Clients: f.clients(), Ports: f.ports, Counters: &f.counters, Log: log})
 	log.Info("relay runs", "listen", f.listen, "services", len(cfg.Services), "workers", f.workers.Count(), "key", id.String())
-	err = f.run(ctx, nil)
+	err = f.run(ctx, func(ctx context.Context) error {
+		f.names(func(s *service) { s.keep(ctx) })
+		return nil
+	})
 	f.gate.Close()
 	return err
 }
 
-// addresses resolves what the file names.
-func (f *far) addresses(ctx context.Context) (map[[32]byte]sealed.Client, error) {
-	servers := map[string]netip.AddrPort{}
-	for i, s := range f.conf.Services {
-		a, err := resolve(ctx, fmt.Sprintf("services[%d].to", i), s.To)
-		if err != nil {
-			return nil, err
-		}
-		servers[s.Name] = a
+// clients says who may reach which server.
+func (f *far) clients() map[[32]byte]sealed.Client {
+	servers := map[string]*sealed.Server{}
+	for _, s := range f.services {
+		servers[s.Name] = s.server
 	}
 	clients := map[[32]byte]sealed.Client{}
 	for _, c := range f.conf.Clients {
 		one := sealed.Client{Name: c.Name, Services: c.Services}
 		for _, s := range c.Services {
-			one.Targets = append(one.Targets, servers[s])
+			one.Servers = append(one.Servers, servers[s])
 		}
 		clients[c.Key] = one
 	}
-	var err error
-	f.listen, err = resolve(ctx, "listen", f.conf.Listen)
-	return clients, err
+	return clients
+}
+
+// names does something with all services that are given by name, at once, and
+// returns when it is done.
+func (f *far) names(do func(*service)) {
+	var wg sync.WaitGroup
+	for _, s := range f.services {
+		if s.named() {
+			wg.Go(func() { do(s) })
+		}
+	}
+	wg.Wait()
 }
 
 // open opens one worker's listener.
@@ -95,10 +111,14 @@ func (f *far) status() admin.Status {
 
 // CheckFar finds out whether RunFar would work. It changes nothing.
 func CheckFar(ctx context.Context, cfg *config.CloudRelay, _ identity.Key) []admin.Finding {
-	f := &far{conf: cfg}
 	found := checkShared(&cfg.Box)
-	if _, err := f.addresses(ctx); err != nil {
-		return append(found, fails(err, "give an address, or mend the name's look-up"))
+	for i, s := range cfg.Services {
+		if _, ok := s.To.AddrPort(); ok {
+			continue
+		}
+		if _, err := find(ctx, net.DefaultResolver.LookupNetIP, field(i), s.To); err != nil {
+			found = append(found, admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "mend the name's look-up, or give an address: connections to " + s.Name + " are reset until it is found"})
+		}
 	}
-	return append(found, checkListen("listen", f.listen))
+	return append(found, checkListen("listen", local(cfg.Listen)))
 }

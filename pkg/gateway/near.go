@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -29,8 +30,8 @@ type near struct {
 // something fails for good.
 func RunNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *slog.Logger) error {
 	n := &near{side: side{role: card.Edge, cfg: &cfg.Box, id: id, log: log, started: time.Now()}, conf: cfg}
-	if err := n.addresses(ctx); err != nil {
-		return err
+	for _, f := range cfg.Forward {
+		n.listen = append(n.listen, local(f.Listen))
 	}
 	certificate, err := id.Certificate(n.started)
 	if err != nil {
@@ -48,19 +49,6 @@ func RunNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *s
 	})
 	log.Info("relay runs", "gateway", cfg.Gateway.Address, "forwards", len(cfg.Forward), "workers", n.workers.Count(), "key", id.String())
 	return n.run(ctx, n.dialer.Run)
-}
-
-// addresses resolves where to listen. The gateway's name is the dialer's: a client
-// starts where there is no name service yet.
-func (n *near) addresses(ctx context.Context) error {
-	for i, f := range n.conf.Forward {
-		a, err := resolve(ctx, fmt.Sprintf("forward[%d].listen", i), f.Listen)
-		if err != nil {
-			return err
-		}
-		n.listen = append(n.listen, a)
-	}
-	return nil
 }
 
 // open opens one worker's listeners, one per forward.
@@ -113,15 +101,14 @@ func (n *near) status() admin.Status {
 
 // CheckNear finds out whether RunNear would work. It changes nothing.
 func CheckNear(ctx context.Context, cfg *config.EdgeRelay, _ identity.Key) []admin.Finding {
-	n := &near{conf: cfg}
 	found := checkShared(&cfg.Box)
-	if err := n.addresses(ctx); err != nil {
-		return append(found, fails(err, "give an address, or mend the name's look-up"))
+	for i, f := range cfg.Forward {
+		found = append(found, checkListen(fmt.Sprintf("forward[%d].listen", i), local(f.Listen)))
 	}
-	for i, at := range n.listen {
-		found = append(found, checkListen(fmt.Sprintf("forward[%d].listen", i), at))
+	if _, ok := cfg.Gateway.Address.AddrPort(); ok {
+		return found
 	}
-	if _, err := resolve(ctx, "gateway.address", n.conf.Gateway.Address); err != nil {
+	if _, err := find(ctx, net.DefaultResolver.LookupNetIP, "gateway.address", cfg.Gateway.Address); err != nil {
 		found = append(found, admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "mend the name's look-up, or give an address: nothing is carried until it is found"})
 	}
 	return found

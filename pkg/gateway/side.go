@@ -3,10 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -143,22 +140,3 @@ func (s *side) describe() admin.Status {
 	st.Counters["relay_handshake_fails"] = c.Failed.Load()
 	return st
 }
-
-// resolve turns an endpoint into an address; a name is looked up once.
-func resolve(ctx context.Context, field string, e config.Endpoint) (netip.AddrPort, error) {
-	if ap, ok := e.AddrPort(); ok {
-		return ap, nil
-	}
-	if e.Host == "" {
-		return netip.AddrPortFrom(netip.IPv6Unspecified(), e.Port), nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTime)
-	defer cancel()
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", e.Host)
-	if err != nil || len(found) == 0 {
-		return netip.AddrPort{}, fmt.Errorf("%s: cannot find the address of %s: %w", field, e.Host, err)
-	}
-	return netip.AddrPortFrom(found[0].Unmap(), e.Port), nil
-}
-
-const lookupTime = 5 * time.Second

@@ -87,12 +87,20 @@ func (a *arrival) join() {
 		a.refuse(err.Error())
 		return
 	}
+	server := as.servers[j.Service]
+	addr, turn := server.Addr()
+	if !addr.IsValid() {
+		server.failed(turn)
+		a.refuse("the name of " + as.Services[j.Service] + " has no address yet")
+		return
+	}
 	delete(a.port.arrivals, a)
 	a.sock.Relax()
 	l := as.lanes[a.port.o.Worker]
 	as.flows.Add(1)
 	c := l.add(stream.ID(j.Flow), a.sock)
-	a.port.tell(stream.Event{Kind: stream.EventOpen, Flow: c.id, Dst: as.targets[j.Service], Src: a.sock.Remote(), From: l})
+	c.server, c.turn = server, turn
+	a.port.tell(stream.Event{Kind: stream.EventOpen, Flow: c.id, Dst: addr, Src: a.sock.Remote(), From: l})
 	c.grant()
 	a.sock.Watch(c.ready)
 	c.readable = true

@@ -37,8 +37,8 @@ type Association struct {
 	Since    time.Time
 	Services []string // names, by the index that a join gives
 
-	targets []netip.AddrPort // their servers; the gateway's
-	gateway netip.AddrPort   // where its lanes connect to; the client's
+	servers []*Server      // theirs; the gateway's
+	gateway netip.AddrPort // where its lanes connect to; the client's
 	ring    *card.Keyring
 	join    cipher.AEAD
 	endOut  cipher.AEAD

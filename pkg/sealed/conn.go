@@ -14,11 +14,14 @@ import (
 
 // conn is one sealed connection. Its worker owns it.
 type conn struct {
-	lane  *Lane
-	id    stream.ID
-	sock  *sock.Conn
-	over  bool // forgotten
-	dirty bool // in the port's list
+	lane *Lane
+	id   stream.ID
+	sock *sock.Conn
+	// What the worker was told to dial, the gateway's alone.
+	server *Server
+	turn   uint32
+	over   bool // forgotten
+	dirty  bool // in the port's list
 
 	// Receiving. A record is gathered in slab, or its first bytes in head.
 	head     [card.HeaderLen]byte

@@ -22,8 +22,8 @@ import (
 // Client is one that the gateway serves.
 type Client struct {
 	Name     string
-	Services []string         // names, at most wire.MaxServices
-	Targets  []netip.AddrPort // their servers, in the same order
+	Services []string  // names, at most wire.MaxServices
+	Servers  []*Server // theirs, in the same order
 }
 
 // GateOptions make a Gate. All fields are needed.
@@ -183,7 +183,7 @@ func (g *Gate) shake(c *control) (*Association, *tls.Conn, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	a.ID, a.Peer, a.Services, a.targets = grant.Association, client.Name, client.Services, client.Targets
+	a.ID, a.Peer, a.Services, a.servers = grant.Association, client.Name, client.Services, client.Servers
 	a.Key, _ = peerKey(t.ConnectionState())
 	g.mu.Lock()
 	g.table[a.ID] = a

@@ -65,6 +65,9 @@ func (l *Lane) obey(m *stream.Command) {
 	case stream.CmdReject:
 		c.forged() // a record cannot be had again
 	case stream.CmdReset:
+		if c.server != nil && (m.Code == stream.CodeRefused || m.Code == stream.CodeUnreachable) {
+			c.server.failed(c.turn)
+		}
 		c.abort()
 	case stream.CmdDone:
 		c.done = true
