@@ -110,19 +110,23 @@ func TestDecisionParts(t *testing.T) {
 	}
 }
 
-// TestPossible: a rate counts as far as the uplinks carried it in the same time.
+// TestPossible: a rate counts as far as the uplinks carried it in the same time, by the
+// largest packets of who sent it.
 func TestPossible(t *testing.T) {
 	for _, c := range []struct {
+		rival     string
 		delivered float64
 		carried   []float64
 		want      float64
 	}{
-		{66, []float64{50, 20}, 66},
-		{68.7, []float64{50, 20}, 70 * 1448 / 1500.0}, // a second's worth waited for order before
-		{9.4, []float64{10, 0}, 9.4},
+		{"hawser-tcp", 66, []float64{50, 20}, 66},
+		{"hawser-tcp", 68.7, []float64{50, 20}, 70 * 1448 / 1500.0}, // a second's worth waited for order before
+		{"mptcp-bbr", 68.7, []float64{50, 20}, 70 * 1424 / 1500.0},
+		{"single-bbr", 9.4, []float64{10, 0}, 9.4},
 	} {
-		if got := possible(c.delivered, c.carried); math.Abs(got-c.want) > 1e-9 {
-			t.Errorf("%v of %v: %v, want %v", c.delivered, c.carried, got, c.want)
+		r := rivals[slices.IndexFunc(rivals, func(r rival) bool { return r.name == c.rival })]
+		if got := possible(c.delivered, c.carried, r.share()); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%s, %v of %v: %v, want %v", c.rival, c.delivered, c.carried, got, c.want)
 		}
 	}
 }

@@ -155,7 +155,7 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 	for i := range after {
 		p.Carried = append(p.Carried, (after[i]-wire[i])*8/1e6/span)
 	}
-	p.Mbps = possible(p.Delivered, p.Carried)
+	p.Mbps = possible(p.Delivered, p.Carried, r.share())
 	select {
 	case err := <-failed:
 		return err
@@ -165,18 +165,32 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 }
 
 // payloadShare is the payload in the largest TCP segment by its IP packet of 1500
-// bytes, with the timestamps that Linux sends: no rival's packets hold more.
+// bytes, with the timestamps that Linux sends: no packets of hawser's or of a single
+// connection hold more.
 const payloadShare = 1448.0 / 1500
 
+// multipathShare is the same of the kernel's MPTCP, each of whose segments has a mapping
+// of 64 bits and an acknowledgement of 32 among its options (RFC 8684 section 3.3).
+const multipathShare = 1424.0 / 1500
+
+// share is the most payload that a rival's packets hold, by their IP bytes.
+func (r rival) share() float64 {
+	if r.multipath {
+		return multipathShare
+	}
+	return payloadShare
+}
+
 // possible is how much of a delivered rate the uplinks can have carried meanwhile,
-// both Mbit/s. What waited for order when the time began was carried before it: over
-// unlike uplinks a receiver may have a second's worth of it after a start.
-func possible(delivered float64, carried []float64) float64 {
+// both Mbit/s, by packets of which a share is payload. What waited for order when the
+// time began was carried before it: over unlike uplinks a receiver may have a second's
+// worth of it after a start.
+func possible(delivered float64, carried []float64, share float64) float64 {
 	total := 0.0
 	for _, c := range carried {
 		total += c
 	}
-	return min(delivered, total*payloadShare)
+	return min(delivered, total*share)
 }
 
 // carried is what the uplinks have carried so far in the bulk flow's direction,
