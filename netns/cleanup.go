@@ -14,8 +14,7 @@ import (
 
 // Cleanup removes what a crashed run left in the calling thread's network
 // namespace: first what its journal says, then what is recognisably ours by
-// name, address or tag, should the journal be lost. (Without a journal the
-// host's former sysctl values are not known; they stay as the run set them.)
+// name, address or tag, should the journal be lost.
 // It reports in words what it removed. An owner that still runs is an error.
 // Empty arguments take the defaults.
 func Cleanup(namespace, runDir string) (done []string, err error) {
@@ -51,8 +50,11 @@ func Cleanup(namespace, runDir string) (done []string, err error) {
 // removeByName removes everything of the namespace's name that can be told to
 // be ours without a journal, in the order in which Close does it.
 func removeByName(u *undoer, n names) (done []string, err error) {
-	entries, err := chainsByName(u, n)
+	entries, err := formerValues(u, n)
 	errs := []error{err}
+	chains, err := chainsByName(u, n)
+	errs = append(errs, err)
+	entries = append(entries, chains...)
 	mine, err := restIsMine(u, n)
 	errs = append(errs, err)
 	if mine {
@@ -88,7 +90,7 @@ func chainsByName(u *undoer, n names) ([]entry, error) {
 	places := []struct{ table, base, part string }{
 		{"mangle", "OUTPUT", "OUT"}, {"mangle", "PREROUTING", "PRE"}, {"mangle", "PREROUTING", "TAKE"}, {"mangle", "PREROUTING", "MARK"},
 		{"filter", "INPUT", "IN"}, {"filter", "OUTPUT", "REPLY"},
-		{"nat", "POSTROUTING", "NAT"}, {"filter", "FORWARD", "FWD"},
+		{"nat", "POSTROUTING", "NAT"}, {"filter", "FORWARD", "FWD"}, {formerTable, "FORWARD", formerPart},
 	}
 	var found []entry
 	for _, family := range []int{4, 6} {

@@ -154,6 +154,9 @@ func (h *Host) take(s step) error {
 // is in the journal already.
 func (h *Host) takeAgain(s step) error {
 	s.undo = slices.DeleteFunc(slices.Clone(s.undo), h.journal.holds)
+	if err := h.noteAgain(s); err != nil {
+		return err
+	}
 	return h.take(s)
 }
 

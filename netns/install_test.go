@@ -177,10 +177,8 @@ func TestCrashAtEveryStep(t *testing.T) {
 func TestCleanupWithoutJournal(t *testing.T) {
 	for _, role := range planKinds {
 		t.Run(role, func(t *testing.T) {
-			// All values that cannot be known without the journal are already set.
-			w := newWorld(t, "net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")
-			w.useAllTables() // loads connection tracking
-			must(t, writeSysctl(liberal, "1"))
+			w := newWorld(t, "net/ipv4/conf/default/rp_filter=1") // the uplinks' is changed
+			w.useAllTables()
 			p := w.planOf(role)
 			before := w.snapshot()
 			for k, steps := 0, 1; k < steps; k += 3 {
@@ -197,9 +195,9 @@ func TestCleanupWithoutJournal(t *testing.T) {
 			must(t, os.Remove(journalPath(p.RunDir, p.Namespace)))
 			done, err := Cleanup(p.Namespace, p.RunDir)
 			must(t, err)
-			wants := []string{"namespace ", "interface hub0", "chain HAWSER-"}
+			wants := []string{"namespace ", "interface hub0", "chain HAWSER-", "forwarding = 0"}
 			if role == InterceptTPROXY {
-				wants = []string{"routes of table 0", "lookup 26743", "chain HAWSER-"}
+				wants = []string{"routes of table 0", "lookup 26743", "chain HAWSER-", "wan1/rp_filter = 1"}
 			}
 			for _, want := range wants {
 				if !strings.Contains(strings.Join(done, "\n"), want) {

@@ -56,7 +56,7 @@ func (h *Host) steps(u *undoer) ([]step, error) {
 			return nil, err
 		}
 	}
-	return b.steps, nil
+	return b.noted(), nil
 }
 
 // parts are what a plan consists of, in order.
