@@ -3,8 +3,6 @@ package link
 import (
 	"errors"
 	"math/rand/v2"
-	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -211,89 +209,6 @@ func TestBufferedOnSilence(t *testing.T) {
 	})
 }
 
-// TestCloseEndsBoth closes while Send and Receive are blocked.
-func TestCloseEndsBoth(t *testing.T) {
-	reason := errors.New("agent stops")
-	transports(t, func(t *testing.T, transport Transport) {
-		edge, cloud := startCloud(t, loopback, nil).connect(transport)
-		sending, receiving := make(chan error, 1), make(chan error, 1)
-		started := make(chan struct{})
-		go func() {
-			rec, err := edge.Receive()
-			rec.Body.Release()
-			receiving <- err
-		}()
-		go func() { // nobody reads at the other end: this blocks sooner or later
-			close(started)
-			for {
-				if err := edge.Send([]wire.Record{record(0, 10, 16<<10)}); err != nil {
-					sending <- err
-					return
-				}
-			}
-		}()
-		<-started
-		edge.Close(reason)
-		edge.Close(errors.New("second reason"))
-		for _, ch := range []chan error{sending, receiving} {
-			err := <-ch
-			if !errors.Is(err, ErrClosed) || !errors.Is(err, reason) {
-				t.Errorf("got %v", err)
-			}
-			if want := "link lte of cloud-a: " + string(transport); transport == TCP && !strings.HasPrefix(err.Error(), want) {
-				t.Errorf("got %q, want it to begin with %q", err, want)
-			}
-		}
-		if err := edge.Send([]wire.Record{record(0, 10, 10)}); !errors.Is(err, reason) {
-			t.Errorf("Send after Close: %v", err)
-		}
-		if _, err := edge.Receive(); !errors.Is(err, reason) {
-			t.Errorf("Receive after Close: %v", err)
-		}
-		if !edge.Buffered() {
-			t.Error("Receive would return at once, Buffered denies it")
-		}
-		for { // the peer sees the end as well, after what had arrived
-			rec, err := cloud.Receive()
-			rec.Body.Release()
-			if err != nil {
-				if !errors.Is(err, ErrPeerClosed) && !errors.Is(err, ErrTruncated) {
-					t.Errorf("peer: %v", err)
-				}
-				break
-			}
-		}
-		_ = edge.Stats()
-	})
-}
-
-// TestCloseWrite delivers what was sent before, and the other direction lives.
-func TestCloseWrite(t *testing.T) {
-	transports(t, func(t *testing.T, transport Transport) {
-		edge, cloud := startCloud(t, loopback, nil).connect(transport)
-		if err := edge.Send([]wire.Record{record(0, 10, 1000)}); err != nil {
-			t.Fatal(err)
-		}
-		if err := edge.CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		rec, err := cloud.Receive()
-		if err != nil || !samePattern(rec.Block, 0) {
-			t.Fatal(err)
-		}
-		rec.Body.Release()
-		if err := cloud.Send([]wire.Record{record(4, 10, 0)}); err != nil {
-			t.Fatal(err)
-		}
-		if rec, err := edge.Receive(); err != nil || !samePattern(rec.Block, 4) {
-			t.Fatal(err)
-		}
-		if _, err := cloud.Receive(); !errors.Is(err, ErrPeerClosed) {
-			t.Fatalf("got %v, want ErrPeerClosed", err)
-		}
-	})
-}
-
 func TestSendRefusesOversize(t *testing.T) {
 	for name, rec := range map[string]wire.Record{
 		"block": record(0, wire.MaxBlock+1, 0),
@@ -305,93 +220,6 @@ func TestSendRefusesOversize(t *testing.T) {
 		if err := edge.Send([]wire.Record{rec}); !errors.Is(err, ErrRecord) {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-// TestPeerVanishes: a reset is reported as what it is.
-func TestPeerVanishes(t *testing.T) {
-	a, b := socketPair(t)
-	edge, _ := rawPair(t, a, b, new(Counters))
-	if err := b.SetLinger(0); err != nil {
-		t.Fatal(err)
-	}
-	b.Close()
-	_, err := edge.Receive()
-	if err == nil || !strings.Contains(err.Error(), "connection reset by peer") {
-		t.Fatalf("got %v", err)
-	}
-}
-
-// mitm forwards a to b, with bit flipped in what it forwards.
-func mitm(a, b *net.TCPConn, bit int) {
-	defer b.CloseWrite()
-	buf := make([]byte, 32<<10)
-	for at := 0; ; {
-		n, err := a.Read(buf)
-		if i := bit/8 - at; i >= 0 && i < n {
-			buf[i] ^= 1 << (bit % 8)
-		}
-		at += n
-		if _, werr := b.Write(buf[:n]); err != nil || werr != nil {
-			return
-		}
-	}
-}
-
-// TestEveryBitThroughConn flips every bit of prefix and block on the way
-// between two connections: nothing wrong is delivered, and the end is counted.
-func TestEveryBitThroughConn(t *testing.T) {
-	const block = 24
-	step := 1
-	if testing.Short() {
-		step = 17
-	}
-	for bit := 0; bit < (prefixSize+block+tagSize)*8; bit += step {
-		t.Run("", func(t *testing.T) { flipThroughConn(t, block, bit) })
-	}
-}
-
-func flipThroughConn(t *testing.T, block, bit int) {
-	var counters Counters
-	out, midIn := socketPair(t)
-	midOut, in := socketPair(t)
-	sender, receiver := rawConn(t, out, 1, 2, &counters), rawConn(t, in, 2, 1, &counters)
-	done := make(chan struct{})
-	go func() { defer close(done); mitm(midIn, midOut, bit) }()
-	if err := sender.Send([]wire.Record{record(0, block, 500), record(1, 4000, 9000), record(2, 10, wire.MaxBody)}); err != nil {
-		t.Fatal(err)
-	}
-	if err := sender.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	rec, err := receiver.Receive()
-	if err == nil {
-		rec.Body.Release()
-		t.Fatalf("bit %d: a changed record was delivered", bit)
-	}
-	if !errors.Is(err, ErrTampered) && !errors.Is(err, ErrRecord) {
-		t.Fatalf("bit %d: %v", bit, err)
-	}
-	if counters.Tampered.Load()+counters.Oversize.Load() != 1 {
-		t.Fatalf("bit %d: not counted: %v", bit, err)
-	}
-	if _, err := receiver.Receive(); err == nil {
-		t.Fatalf("bit %d: the connection went on", bit)
-	}
-	<-done
-}
-
-func TestTruncationIsCounted(t *testing.T) {
-	var counters Counters
-	a, b := socketPair(t)
-	_, receiver := rawPair(t, a, b, &counters)
-	data := encode(t, testSealer(t, 1, RekeyRecords), record(0, 10, 5000))
-	if _, err := a.Write(data[:3000]); err != nil {
-		t.Fatal(err)
-	}
-	a.CloseWrite()
-	if _, err := receiver.Receive(); !errors.Is(err, ErrTruncated) || counters.Truncated.Load() != 1 {
-		t.Fatalf("got %v, counted %d", err, counters.Truncated.Load())
 	}
 }
 
@@ -470,33 +298,4 @@ func TestUrge(t *testing.T) {
 			t.Errorf("%s after %s", after.Congestion, before)
 		}
 	})
-}
-
-func TestBackoff(t *testing.T) {
-	b := Backoff{Min: 100 * time.Millisecond, Max: time.Second}
-	var got []time.Duration
-	for range 6 {
-		got = append(got, b.Next(0))
-	}
-	want := []time.Duration{100, 200, 400, 800, 1000, 1000}
-	for i := range want {
-		if got[i] != want[i]*time.Millisecond {
-			t.Errorf("delay %d is %v, want %v ms", i, got[i], int(want[i]))
-		}
-	}
-	if d := b.Next(0.999999); d < 500*time.Millisecond || d > 501*time.Millisecond {
-		t.Errorf("shortest delay is %v", d)
-	}
-	if b.Failures() != 7 {
-		t.Errorf("%d failures counted", b.Failures())
-	}
-	for range 100 { // must not overflow
-		if d := b.Next(0); d != b.Max {
-			t.Fatalf("delay %v", d)
-		}
-	}
-	b.Reset()
-	if d := b.Next(0); d != b.Min {
-		t.Errorf("after a reset: %v", d)
-	}
 }
