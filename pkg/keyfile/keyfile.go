@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -50,6 +51,9 @@ func Create(path string, key identity.Key) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists: a key is never overwritten, remove the file first: %w", path, fs.ErrExist)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("private key: there is no directory %s: make it first: %w", filepath.Dir(path), fs.ErrNotExist)
 	}
 	if err != nil {
 		return fmt.Errorf("private key: %w", err)
