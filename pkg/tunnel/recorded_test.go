@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"hawser/e2e/emu"
 	"hawser/pkg/simlink"
 )
+
+var recordedBy = flag.Duration("step", 11*time.Second, "of a recording between the beginnings of two seeds")
 
 // recorded are the terrains of `bench paths` whose uplinks replay recordings. Each
 // seed but the first begins elsewhere in them. Those that this project may not
@@ -37,7 +40,6 @@ const (
 	recordedRTT   = 50 * time.Millisecond
 	recordedMore  = 10 * time.Millisecond // of the second uplink
 	recordedQueue = 500 * time.Millisecond
-	recordedStep  = 11 * time.Second // of a recording, between two seeds' beginnings
 )
 
 // replay makes the terrain's uplinks replay recordings from the download's begin on.
@@ -60,7 +62,7 @@ func (g *terrain) replay(t *testing.T, names ...string) {
 		traces = append(traces, [2]*emu.Trace{up, down})
 	}
 	g.script = func(m *sim, lines [][2]*simlink.Line) {
-		from := time.Duration(m.seed-1) * recordedStep
+		from := time.Duration(m.seed-1) * *recordedBy
 		m.After(simStart+time.Duration(m.seed)*37*time.Millisecond, func() {
 			for i, l := range lines {
 				for way := range l {
