@@ -12,7 +12,7 @@ import (
 )
 
 // TestClockOrder sets, moves and stops timers at random: each that is left fires
-// once, at its time, and none fires else.
+// once, at its time or as much later as slack says, and none fires else.
 func TestClockOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 2))
@@ -26,7 +26,7 @@ func TestClockOrder(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				fired = append(fired, i)
-				if since := time.Since(began); since != want[i] {
+				if since := time.Since(began); since < want[i] || since > want[i]+slack(want[i], slackAfter) {
 					t.Errorf("timer %d fires after %v, not %v", i, since, want[i])
 				}
 			})
@@ -118,6 +118,48 @@ func TestClockBesideABlockedOne(t *testing.T) {
 			t.Errorf("fired at %v, want %v", at, want)
 		}
 	})
+}
+
+// TestClockSlack: where there are very many timers, long ones fire in a few turns, none
+// too early and none later than by an eighth; where there are few, all in time.
+func TestClockSlack(t *testing.T) {
+	for _, many := range []int{slackAfter / 2, 10_000} {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 2))
+			c, began := newClock(), time.Now()
+			crowded := many >= slackAfter
+			for range slackAfter {
+				if crowded {
+					defer c.AfterFunc(time.Hour, func() {}).Stop()
+				}
+			}
+			var mu sync.Mutex
+			turns := map[time.Duration]int{}
+			fired := 0
+			for range many {
+				want := 100*time.Millisecond + time.Duration(r.Int64N(int64(10*time.Second)))
+				c.AfterFunc(want, func() {
+					mu.Lock()
+					defer mu.Unlock()
+					at, late := time.Since(began), time.Duration(0)
+					if crowded && want >= slackFrom {
+						late = min(want/8, slackMost)
+					}
+					if at < want || at > want+late {
+						t.Errorf("a timer of %v fires after %v", want, at)
+					}
+					fired++
+					turns[at]++
+				})
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			t.Logf("%d timers in %d turns", fired, len(turns))
+			if fired != many || crowded && len(turns) > many/20 {
+				t.Errorf("%d timers of %d fire, in %d turns", fired, many, len(turns))
+			}
+		})
+	}
 }
 
 // TestClockStop says that a stopped clock fires nothing.
