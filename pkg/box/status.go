@@ -90,6 +90,8 @@ func addStack(c map[string]uint64, s split.Stats, guarded bool) {
 	c["hub_dial_fails"] += s.DialFails
 	c["hub_retransmits"] += s.Retransmits
 	c["hub_mended"] += s.Mended
+	c["hub_windows_held"] += s.Lulled
+	c["hub_probes_held"] += s.Unasked
 	addSplice(c, s.Spliced, s.SplicedNow)
 	c["splice_kernel_open"] += uint64(s.ShuntedNow)
 	if guarded {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -43,13 +44,14 @@ type GuardOptions struct {
 // keeper is the handshake guard of one stack: the filter that knows which
 // client has a flow and in which state.
 //
-// Lock order: keeper.mu, then Gate.mu or Gate.unused.mu. None is held while netstack
+// Lock order: keeper.mu, then lull.mu, Gate.mu or Gate.unused.mu. None is held while netstack
 // or the owner of a connection is called.
 type keeper struct {
 	stack *Stack
 	opts  GuardOptions
 	count guardCounters
-	scale int8 // of our windows
+	scale int8                 // of our windows
+	lull  atomic.Pointer[lull] // nil before Run
 
 	mu      sync.Mutex
 	flows   map[guard.Ends]*ward
@@ -291,6 +293,7 @@ func (k *keeper) remove(w *ward) {
 		k.unlist(w)
 	}
 	k.use(w)
+	k.lull.Load().forget(w.ends)
 	k.unqueue(w)
 	k.opts.Gate.give(w.flow.Settle())
 	w.flow.End()

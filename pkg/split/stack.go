@@ -150,6 +150,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	}
 	if s.keeper != nil {
 		defer s.mend().close()
+		s.lulls()
 	}
 	defer s.clock.stop()
 	var wg sync.WaitGroup

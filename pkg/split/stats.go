@@ -23,6 +23,8 @@ type Stats struct {
 	Filtered     uint64 // frames that a filter took
 	Forwarded    uint64 // frames that a filter sent back out of the hub
 	Mended       uint64 // packets sent again below netstack
+	Lulled       uint64 // window updates of a crowd that netstack was not told at once
+	Unasked      uint64 // questions whether a window is still shut that did not leave
 	ShutAcks     uint64 // acknowledgements delivered apart because the window was shut
 	SendDrops    uint64 // packets dropped because the outbox was full
 	SendErrors   uint64 // frames the kernel refused
@@ -56,6 +58,7 @@ type counters struct {
 	dropped                     [verdicts]atomic.Uint64
 	overruns, shutAcks          atomic.Uint64
 	forwarded, mended           atomic.Uint64
+	lulled, unasked             atomic.Uint64
 	sendDrops, sendErrors       atomic.Uint64
 	accepted                    atomic.Uint64
 	handshakeDrops              atomic.Uint64
@@ -78,6 +81,8 @@ func (s *Stack) Stats() Stats {
 		Filtered:     c.dropped[verdictFilter].Load(),
 		Forwarded:    c.forwarded.Load(),
 		Mended:       c.mended.Load(),
+		Lulled:       c.lulled.Load(),
+		Unasked:      c.unasked.Load(),
 		ShutAcks:     c.shutAcks.Load(),
 		SendDrops:    c.sendDrops.Load(), SendErrors: c.sendErrors.Load(),
 		Accepted:       c.accepted.Load(),
