@@ -52,6 +52,15 @@ func (p *Proof) Holds(now int64) bool {
 // from is the step in which it was given.
 func (p *Proof) from(now int64) int64 { return (now - int64(uint32(now)-p.since)) / step }
 
+// Lately is how many bytes have passed since the present count of them began, Time ago at
+// most when it last changed; After where a proof was given.
+func (p *Proof) Lately() int {
+	if p.passed&given != 0 {
+		return After
+	}
+	return int(p.passed)
+}
+
 // Change notes that what counts for it has become more by so much, or less.
 func (p *Proof) Change(now int64, by int, t *Tally) {
 	if p.passed&given != 0 {
@@ -83,6 +92,9 @@ func (t *Tally) Sum(now int64) (n int64) {
 	}
 	return n
 }
+
+// Come counts one more for as long as a proof would hold that was given now.
+func (t *Tally) Come(now int64) { t.add(now/step, now/step, 1) }
 
 // add counts what proofs of a step have; those of older ones have lapsed.
 func (t *Tally) add(now, of, by int64) {

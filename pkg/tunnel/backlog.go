@@ -58,7 +58,8 @@ func (s *Session) allowance(f *flow) int {
 
 // keep is up to where the worker may send for f as far as memory goes.
 func (s *Session) keep(f *flow) uint64 {
-	return f.send.base + s.cfg.Budget.keep(f.send.base, f.read.Holds(s.now.UnixMilli()), s.now)
+	part := s.cfg.Budget.part(f.send.base, f.read.Lately(), s.now)
+	return f.send.base + s.cfg.Budget.keep(part, f.read.Holds(s.now.UnixMilli()), s.now)
 }
 
 // askWorker lets the worker send what the peer's credit, the memory budget and

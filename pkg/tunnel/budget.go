@@ -26,6 +26,7 @@ type Budget struct {
 	kept  atomic.Int64 // given by workers, and not yet consumed by the peers
 	in    proof.Tally  // flows that are read here
 	out   proof.Tally  // and by the peers
+	fresh proof.Tally  // flows that came lately
 }
 
 const (
@@ -37,6 +38,9 @@ const (
 	// provenPart is the part of what was read of a flow that it may be sent or keep
 	// while memory is scarce and it is not known to be read, of proof.After at most.
 	provenPart = 16
+	// trialPart is the part of the pool that flows which came lately have on trial, all
+	// together.
+	trialPart = 16
 )
 
 // NewBudget returns a budget of limit bytes.
@@ -88,17 +92,29 @@ func (b *Budget) share() int {
 	return int(max(min((b.free()-b.pool()/2)/4, openWindow), leastWindow))
 }
 
-// window bounds the window of a flow that keeps up and of which so much was read at now: it
-// may take half of what is free, but for an eighth of the pool. While memory is scarce,
-// one that is not sure to be read may have a part of what was, and the others theirs of
-// what is for them alone.
-func (b *Budget) window(want int, consumed uint64, sure bool, now time.Time) int {
+// part is what a flow may have of which consumed bytes were read, lately so many within
+// the time of a proof, and that is not sure to be read. A newcomer has as much as was read
+// of it, so that it can prove itself in a few round trips however long they are; with all
+// that came as lately no more than a part of the pool, and of what is free.
+func (b *Budget) part(consumed uint64, lately int, now time.Time) int64 {
+	read := int64(min(consumed, proof.After))
+	if 2*uint64(lately) < consumed {
+		return read / provenPart
+	}
+	trial := min(b.pool()/trialPart/max(b.fresh.Sum(now.UnixMilli()), 1), b.free()/4)
+	return max(read/provenPart, min(read, trial))
+}
+
+// window bounds the window of a flow that keeps up at now: it may take half of what is free,
+// but for an eighth of the pool. While memory is scarce, one that is not sure to be read may
+// have its part, and the others theirs of what is for them alone.
+func (b *Budget) window(want int, part int64, sure bool, now time.Time) int {
 	room := (b.free() - b.pool()/8) / 2
 	switch {
 	case sure:
 		room = max(room, b.reserve(&b.in, now))
 	case b.scarce():
-		room = int64(min(consumed, proof.After) / provenPart)
+		room = part
 	}
 	return max(int(min(int64(want), room)), b.share())
 }
@@ -108,10 +124,10 @@ func (b *Budget) reserve(count *proof.Tally, now time.Time) int64 {
 	return b.pool() / 4 / max(count.Sum(now.UnixMilli()), 1)
 }
 
-// keep is how much a flow may keep for sending of which the peer has consumed so much:
-// two thirds as much, because its peer is no proof that it will be consumed.
-func (b *Budget) keep(consumed uint64, sure bool, now time.Time) uint64 {
-	room := max((b.free()-b.pool()/8)/3, int64(min(consumed, proof.After)/provenPart))
+// keep is how much a flow may keep for sending whose part that is of what the peer has
+// consumed: two thirds as much, because its peer is no proof that it will be consumed.
+func (b *Budget) keep(part int64, sure bool, now time.Time) uint64 {
+	room := max((b.free()-b.pool()/8)/3, part)
 	if sure {
 		room = max(room, b.reserve(&b.out, now))
 	}

@@ -17,6 +17,7 @@ func (s *Session) makeFlow(id stream.ID, worker int) *flow {
 	f.node.Flow = f
 	f.send.free = &s.pieces
 	s.swollen = true
+	s.cfg.Budget.fresh.Come(s.now.UnixMilli())
 	return f
 }
 

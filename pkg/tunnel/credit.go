@@ -52,13 +52,14 @@ func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 		return
 	}
 	sure := c.read.Holds(now.UnixMilli())
+	part := b.part(c.consumed, c.read.Lately(), now)
 	switch took := now.Sub(c.markAt); {
 	case took < 2*rtt+10*time.Millisecond:
-		c.window = b.window(2*c.window, c.consumed, sure, now)
+		c.window = b.window(2*c.window, part, sure, now)
 	case took > slowTime+2*rtt && b.scarce():
 		c.window = b.share()
 	default:
-		c.window = b.window(c.window, c.consumed, sure, now)
+		c.window = b.window(c.window, part, sure, now)
 	}
 	c.mark, c.markAt = c.consumed, now
 }
