@@ -16,6 +16,9 @@ const (
 	// arrivalsAtOnce is how many datagrams one call receives, each of which may
 	// have been several packets.
 	arrivalsAtOnce = 8
+	// arrivalsAtFirst is the same of a socket that has had no load: most are those of
+	// dials that go nowhere, and eight would be half a megabyte.
+	arrivalsAtFirst = 2
 	// arrivalMost is what the kernel gathers at most, bytes.
 	arrivalMost = 64 << 10
 	// arrivalControl is for the control messages of a datagram, bytes: ECN, where
@@ -40,6 +43,7 @@ type arrivals struct {
 	controls [arrivalsAtOnce][arrivalControl]byte
 	data     [arrivalsAtOnce][]byte
 
+	ready int // how many of these have memory
 	count int // received by the last call
 	errno unix.Errno
 
@@ -56,7 +60,13 @@ type arrivals struct {
 
 func (a *arrivals) init() {
 	a.known = map[unix.RawSockaddrInet6]*net.UDPAddr{}
-	for i := range a.msgs {
+	a.prepare(arrivalsAtFirst)
+}
+
+// prepare gives memory to the first n.
+func (a *arrivals) prepare(n int) {
+	for ; a.ready < n; a.ready++ {
+		i := a.ready
 		a.data[i] = make([]byte, arrivalMost)
 		a.iovs[i].Base = &a.data[i][0]
 		a.iovs[i].SetLen(arrivalMost)
@@ -69,14 +79,17 @@ func (a *arrivals) init() {
 // receive is one attempt; false asks to be called again when there is something.
 func (d *datagrams) receive(fd uintptr) bool {
 	a := &d.in
-	for i := range a.msgs {
+	if a.count == a.ready { // there was more than that, perhaps
+		a.prepare(min(2*a.ready, arrivalsAtOnce))
+	}
+	for i := range a.ready {
 		a.names[i] = unix.RawSockaddrInet6{}
 		a.msgs[i].msg.Namelen = unix.SizeofSockaddrInet6
 		a.msgs[i].msg.SetControllen(arrivalControl)
 	}
 	a.next, a.count = 0, 0
 	for {
-		n, errno := nonblock.Mmsg(unix.SYS_RECVMMSG, fd, unsafe.Pointer(&a.msgs), arrivalsAtOnce)
+		n, errno := nonblock.Mmsg(unix.SYS_RECVMMSG, fd, unsafe.Pointer(&a.msgs), a.ready)
 		switch errno {
 		case unix.EINTR:
 			continue

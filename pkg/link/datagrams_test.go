@@ -185,6 +185,41 @@ func TestDatagramsAllocate(t *testing.T) {
 	}
 }
 
+// TestArrivalsGrow: a socket has memory for a load only once there is one.
+func TestArrivalsGrow(t *testing.T) {
+	from, to := newStation(t, "udp4", loopback), newStation(t, "udp4", loopback)
+	peer := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: to.port()}
+	pass := func(n int) {
+		for i := range n {
+			if _, _, err := from.WriteMsgUDP([]byte{byte(i)}, nil, peer); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := 0; i < n; {
+			got, err := to.ReadBatch(to.ms, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range to.ms[:got] {
+				if m.N != 1 || m.Buffers[0][0] != byte(i) {
+					t.Fatalf("packet %d of %d: %d bytes, %v", i, n, m.N, m.Buffers[0][:1])
+				}
+				i++
+			}
+		}
+	}
+	for range 20 {
+		pass(1)
+	}
+	if to.in.ready != arrivalsAtFirst {
+		t.Errorf("memory for %d datagrams without a load", to.in.ready)
+	}
+	pass(40)
+	if to.in.ready != arrivalsAtOnce {
+		t.Errorf("memory for %d datagrams under load", to.in.ready)
+	}
+}
+
 // TestKnownAddresses: addresses that were made up do not fill the memory.
 func TestKnownAddresses(t *testing.T) {
 	var a arrivals
