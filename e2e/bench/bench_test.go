@@ -121,6 +121,7 @@ func TestPossible(t *testing.T) {
 	}{
 		{"hawser-tcp", 66, []float64{50, 20}, 66},
 		{"hawser-tcp", 68.7, []float64{50, 20}, 70 * 1448 / 1500.0}, // a second's worth waited for order before
+		{"hawser-quic", 68.7, []float64{50, 20}, 70 * 1414 / 1469.0},
 		{"mptcp-bbr", 68.7, []float64{50, 20}, 70 * 1424 / 1500.0},
 		{"single-bbr", 9.4, []float64{10, 0}, 9.4},
 	} {

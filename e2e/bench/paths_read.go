@@ -165,18 +165,24 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 }
 
 // payloadShare is the payload in the largest TCP segment by its IP packet of 1500
-// bytes, with the timestamps that Linux sends: no packets of hawser's or of a single
-// connection hold more.
+// bytes, with the timestamps that Linux sends: no packets of a TCP connection hold more.
 const payloadShare = 1448.0 / 1500
 
 // multipathShare is the same of the kernel's MPTCP, each of whose segments has a mapping
 // of 64 bits and an acknowledgement of 32 among its options (RFC 8684 section 3.3).
 const multipathShare = 1424.0 / 1500
 
+// quicShare is the same of hawser's QUIC links: 1414 of a packet's 1469 bytes, as the
+// library's least headers and its seal leave (docs/findings-paths.md, what headers leave).
+const quicShare = 1414.0 / 1469
+
 // share is the most payload that a rival's packets hold, by their IP bytes.
 func (r rival) share() float64 {
-	if r.multipath {
+	switch {
+	case r.multipath:
 		return multipathShare
+	case r.transport == "quic":
+		return quicShare
 	}
 	return payloadShare
 }
