@@ -327,8 +327,7 @@ func (w *simWorld) play(steps []simStep) {
 }
 
 // TestJourneys prints what QUIC links bring where uplinks change and die, and where
-// their capacity goes. Runs of one seed differ, as quic-go's goroutines do not always take
-// turns alike: compare several of each.
+// their capacity goes. Runs of one seed differ: compare several.
 func TestJourneys(t *testing.T) {
 	if *journeys == "" {
 		t.Skip("no -args -journeys")
