@@ -211,6 +211,9 @@ func (e *Estimator) Pace() float64 {
 	return max(paceGain*e.bw, paceFloor)
 }
 
+// Followed reports whether the line's rate swings so that a follower keeps up with it.
+func (e *Estimator) Followed() bool { return e.follower.Window() > 0 }
+
 // Leads reports whether Pace is a rate that the link should be sent at, and not only the
 // most: its rate changes every second or so, and is followed, while the transport's own
 // congestion control looks for more every few seconds. Not while a queue shows, which it

@@ -34,7 +34,7 @@ const (
 	moreFiles = 8
 	// handshakers and perLink are the goroutines that may have come since the start for good:
 	// those that wait for the next handshake (pkg/split, porters), and what an uplink has more
-	// with a link of the other transport, or with an urgent connection, than it had then.
+	// with a link of the other transport, or with urgent connections, than it had then.
 	handshakers, perLink = 8, 6
 	// moreGoroutines may be there in the end beyond the usual number in the second third.
 	moreGoroutines = 12

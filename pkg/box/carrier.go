@@ -31,9 +31,17 @@ func (c carrier) Urgent() tunnel.Strand {
 	return nil
 }
 
+// Twin implements tunnel.UrgentCarrier.
+func (c carrier) Twin() tunnel.Strand {
+	if s := c.Conn.Twin(); s != nil {
+		return s
+	}
+	return nil
+}
+
 // NextUrgent implements tunnel.Joiner.
-func (c joiner) NextUrgent(ctx context.Context) (tunnel.Apart, error) {
-	next, err := c.Conn.NextUrgent(ctx)
+func (c joiner) NextUrgent(ctx context.Context, twin bool) (tunnel.Apart, error) {
+	next, err := c.Conn.NextUrgent(ctx, twin)
 	if err != nil {
 		return nil, err
 	}

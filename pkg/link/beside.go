@@ -100,12 +100,20 @@ func (b *berth) close() {
 // other than the first.
 func (c *Conn) TakesUrgent() bool { return c.berth != nil }
 
-// NextUrgent returns the next urgent connection that stands beside this one, a
-// connection of its own whose owner the caller is. The edge makes it and tries again
-// and again, the cloud waits for it. It returns an error when ctx has ended, and when
-// the cloud will have none. TakesUrgent must say true. One caller at a time.
-func (c *Conn) NextUrgent(ctx context.Context) (*Conn, error) {
+// TakesTwin reports whether such connections have a twin: not with a peer that is too
+// old for it.
+func (c *Conn) TakesTwin() bool { return c.twinBerth != nil }
+
+// NextUrgent returns the next urgent connection that stands beside this one, or the next
+// twin of it: a connection of its own whose owner the caller is. The edge makes it and tries
+// again and again, the cloud waits for it. It returns an error when ctx has ended, and
+// when the cloud will have none. TakesUrgent, or TakesTwin, must say true. One caller at a
+// time for each.
+func (c *Conn) NextUrgent(ctx context.Context, twin bool) (*Conn, error) {
 	b := c.berth
+	if twin {
+		b = c.twinBerth
+	}
 	if b.dial != nil {
 		return b.dialNext(ctx)
 	}
@@ -173,8 +181,12 @@ func (s *secured) token(transcript []byte) (token [16]byte, err error) {
 }
 
 // urgentConn makes an urgent connection out of a handshake that succeeded.
-func (s *secured) urgentConn(transcript []byte, edge bool, info Info, counters *Counters) (*Conn, error) {
-	k, err := s.keys(transcript, edge, urgentLabels)
+func (s *secured) urgentConn(transcript []byte, edge, twin bool, info Info, counters *Counters) (*Conn, error) {
+	l := urgentLabels
+	if twin {
+		l = twinLabels
+	}
+	k, err := s.keys(transcript, edge, l)
 	if err != nil {
 		return nil, err
 	}
@@ -194,8 +206,9 @@ func (p *tcpPipe) beside(edge bool) {
 }
 
 // dialBeside makes an urgent connection beside c.
-func (d *Dialer) dialBeside(ctx context.Context, c *Conn, hello wire.Hello) (*Conn, error) {
+func (d *Dialer) dialBeside(ctx context.Context, c *Conn, twin bool, hello wire.Hello) (*Conn, error) {
 	hello.VersionMin, hello.VersionMax, hello.Resume, hello.Beside = c.info.Version, c.info.Version, true, c.berth.token
+	hello.Twin = twin
 	u, _, err := d.attempt(ctx, TCP, hello)
 	return u, err
 }
@@ -228,7 +241,7 @@ func (b *besides) find(token [16]byte) *Conn {
 func (a *arrival) admitBeside(ctx context.Context) (*Conn, Admission, error) {
 	of := a.l.besides.find(a.hello.Beside)
 	if of == nil || a.at.Transport != TCP || of.info.PeerKey != a.s.peer || of.info.Session != a.hello.Session ||
-		of.info.Index != a.hello.Link || a.hello.VersionMin > of.info.Version || a.hello.VersionMax < of.info.Version {
+		of.info.Index != a.hello.Link || a.hello.VersionMin > of.info.Version || a.hello.VersionMax < of.info.Version || a.hello.Twin && of.twinBerth == nil {
 		r := &Refusal{wire.StatusBadLink, "the connection that this urgent connection belongs to has ended, or is another's"}
 		a.refuse(ctx, r)
 		return nil, Admission{}, r
@@ -241,9 +254,13 @@ func (a *arrival) admitBeside(ctx context.Context) (*Conn, Admission, error) {
 	err := a.s.during(ctx, func() error {
 		sum, err := a.s.sayWelcome(a.message, w)
 		if err == nil {
-			c, err = a.s.urgentConn(sum, false, info, a.l.options.Counters)
+			c, err = a.s.urgentConn(sum, false, a.hello.Twin, info, a.l.options.Counters)
 		}
 		return err
 	})
-	return c, Admission{Attach: of.berth.offer}, err
+	to := of.berth
+	if a.hello.Twin {
+		to = of.twinBerth
+	}
+	return c, Admission{Attach: to.offer}, err
 }

@@ -16,13 +16,13 @@ func urgentPair(t *testing.T, edge, cloud *Conn) (*Conn, *Conn) {
 	ctx := context.Background()
 	got := make(chan *Conn, 1)
 	go func() {
-		c, err := cloud.NextUrgent(ctx)
+		c, err := cloud.NextUrgent(ctx, false)
 		if err != nil {
 			t.Error(err)
 		}
 		got <- c
 	}()
-	e, err := edge.NextUrgent(ctx)
+	e, err := edge.NextUrgent(ctx, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestBesideNobodyTakes(t *testing.T) {
 	var mine [2]*Conn
 	for i := range mine {
 		var err error
-		if mine[i], err = edge.NextUrgent(ctx); err != nil {
+		if mine[i], err = edge.NextUrgent(ctx, false); err != nil {
 			t.Fatal(err)
 		}
 		defer mine[i].Close(nil)
@@ -168,12 +168,12 @@ func TestBesideNobodyTakes(t *testing.T) {
 	if _, err := mine[1].Receive(); !errors.Is(err, ErrPeerClosed) {
 		t.Errorf("the newer one: %v", err)
 	}
-	if _, err := edge.NextUrgent(ctx); !errors.Is(err, ErrBadLink) {
+	if _, err := edge.NextUrgent(ctx, false); !errors.Is(err, ErrBadLink) {
 		t.Errorf("beside one that has ended: %v", err)
 	}
 	cancel()
 	for name, end := range map[string]*Conn{"edge": edge, "cloud": cloud} {
-		if _, err := end.NextUrgent(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := end.NextUrgent(ctx, false); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -77,9 +77,9 @@ type Counters struct {
 // handshake and the bulk strand.
 type pipe interface {
 	duct
-	// urgent opens the duct of the urgent strand, which waits for nothing that
-	// the first carries; nil where the transport has none. Both ends call it
-	// once, or neither does.
+	// urgent opens the duct of an urgent strand, which waits for nothing that others
+	// carry; nil where the transport has none. Both ends call it as often: not, once,
+	// or twice.
 	urgent() (duct, error)
 	// close ends both directions at once and gives everything back. The reason
 	// is told to the peer where the transport can.
@@ -111,9 +111,12 @@ type Conn struct {
 	Strand
 	pipe     pipe
 	urgent   *Strand // nil: there is none
+	twin     *Strand // a second one; nil: there is none
 	berth    *berth  // of urgent connections beside this one; nil: there are none
 	info     Info
 	counters *Counters
+
+	twinBerth *berth // of their twins; nil: there are none
 
 	ended      atomic.Pointer[error]
 	recordsIn  atomic.Uint64
@@ -134,18 +137,29 @@ func newConn(p pipe, k keys, urgent *keys, info Info, counters *Counters) (*Conn
 	if urgent == nil {
 		return c, nil
 	}
-	d, err := p.urgent()
+	var err error
+	c.urgent, err = c.beside(urgent)
+	return c, err
+}
+
+// beside makes another strand of the transport's; nil where it has none.
+func (c *Conn) beside(k *keys) (*Strand, error) {
+	d, err := c.pipe.urgent()
 	if d == nil || err != nil {
-		return c, err
+		return nil, err
 	}
-	c.urgent = new(Strand)
-	c.urgent.init(c, d, *urgent)
-	return c, nil
+	s := new(Strand)
+	s.init(c, d, *k)
+	return s, nil
 }
 
 // Urgent returns the strand whose records wait for none of the bulk strand's,
 // or nil: the transport has none, or the peer is too old for it.
 func (c *Conn) Urgent() *Strand { return c.urgent }
+
+// Twin returns the urgent strand's twin, whose records wait for none of either, or nil:
+// as Urgent.
+func (c *Conn) Twin() *Strand { return c.twin }
 
 // Info describes the connection.
 func (c *Conn) Info() Info { return c.info }
@@ -154,8 +168,11 @@ func (c *Conn) Info() Info { return c.info }
 // returns ErrPeerClosed after the last record. Receiving goes on here. It must
 // not be called while Send runs.
 func (c *Conn) CloseWrite() error {
-	if c.urgent != nil {
-		if err := c.urgent.duct.closeWrite(); err != nil {
+	for _, s := range []*Strand{c.urgent, c.twin} {
+		if s == nil {
+			continue
+		}
+		if err := s.duct.closeWrite(); err != nil {
 			return err
 		}
 	}
@@ -224,6 +241,9 @@ func (c *Conn) finish(reason error) bool {
 	c.pipe.close(reason)
 	if c.berth != nil {
 		c.berth.close()
+	}
+	if c.twinBerth != nil {
+		c.twinBerth.close()
 	}
 	return true
 }

@@ -181,11 +181,14 @@ func (d *Dialer) establish(s *secured, t Transport, hello wire.Hello, w wire.Wel
 		Version: w.Version, Session: hello.Session, Resumed: w.Resumed, Suite: tls.CipherSuiteName(s.state.CipherSuite),
 	}
 	if hello.Beside != [16]byte{} {
-		return s.urgentConn(sum, true, info, d.options.Counters)
+		return s.urgentConn(sum, true, hello.Twin, info, d.options.Counters)
 	}
 	c, err := s.connection(sum, true, info, d.options.Counters)
 	if err == nil && c.berth != nil {
-		c.berth.dial = func(ctx context.Context) (*Conn, error) { return d.dialBeside(ctx, c, hello) }
+		c.berth.dial = func(ctx context.Context) (*Conn, error) { return d.dialBeside(ctx, c, false, hello) }
+	}
+	if err == nil && c.twinBerth != nil {
+		c.twinBerth.dial = func(ctx context.Context) (*Conn, error) { return d.dialBeside(ctx, c, true, hello) }
 	}
 	return c, err
 }

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -147,9 +148,10 @@ func TestUnreadableCertificate(t *testing.T) {
 
 func TestVersionMismatch(t *testing.T) {
 	transports(t, func(t *testing.T, transport Transport) {
-		c := startCloud(t, loopback, func(_ *cloud, o *ListenOptions) { o.versions = [2]uint16{4, 6} })
+		const newest = wire.VersionMax
+		c := startCloud(t, loopback, func(_ *cloud, o *ListenOptions) { o.versions = [2]uint16{newest + 1, newest + 3} })
 		err := dialFails(t, c.dialer(transport, nil), sampleHello())
-		const want = "edge speaks protocol version 1 to 3, cloud 4 to 6"
+		want := fmt.Sprintf("edge speaks protocol version 1 to %d, cloud %d to %d", newest, newest+1, newest+3)
 		if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), want) {
 			t.Errorf("edge: %v", err)
 		}

@@ -200,13 +200,27 @@ func (s *secured) connection(transcript []byte, edge bool, info Info, counters *
 			return nil, err
 		}
 		c.berth = newBerth(token)
+		if info.Version >= wire.VersionTwin {
+			c.twinBerth = newBerth(token)
+		}
 		return c, nil
 	}
 	urgent, err := s.keys(transcript, edge, urgentLabels)
 	if err != nil {
 		return nil, err
 	}
-	return newConn(s.pipe, bulk, &urgent, info, counters)
+	if info.Version < wire.VersionTwin {
+		return newConn(s.pipe, bulk, &urgent, info, counters)
+	}
+	twin, err := s.keys(transcript, edge, twinLabels)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newConn(s.pipe, bulk, &urgent, info, counters)
+	if err == nil {
+		c.twin, err = c.beside(&twin)
+	}
+	return c, err
 }
 
 // keys derives the two directions' keys of a strand from TLS.

@@ -62,7 +62,7 @@ func quicConfig() *quic.Config {
 		InitialConnectionReceiveWindow: quicWindow + quicUrgentWindow,
 		MaxConnectionReceiveWindow:     quicWindow + quicUrgentWindow,
 		MaxIncomingStreams:             1,
-		MaxIncomingUniStreams:          1,
+		MaxIncomingUniStreams:          quicUrgents,
 	}
 }
 
@@ -76,24 +76,81 @@ type quicPipe struct {
 	control atomic.Pointer[governor]
 	mu      sync.Mutex
 	peer    net.Addr // guarded by mu: whom the governor was made for
+
+	urgents int // ducts of urgent strands that were opened
+	uni     uniStreams
 }
 
 func newQUICPipe(conn *quic.Conn, stream *quic.Stream, own *quicSocket) *quicPipe {
 	p := &quicPipe{conn: conn, own: own, peer: conn.RemoteAddr()}
 	p.quicDuct = newQUICDuct(p, stream, quicBuffer)
+	p.uni.init()
 	p.inStream = stream
 	p.govern(conn.ConnectionStats().MinRTT)
 	return p
 }
 
-// urgent implements pipe: one unidirectional stream from each end.
+// urgent implements pipe: each time one unidirectional stream from each end.
 func (p *quicPipe) urgent() (duct, error) {
 	stream, err := p.conn.OpenUniStream()
 	if err != nil {
 		return nil, quicError(err)
 	}
 	d := newQUICDuct(p, stream, quicUrgentBuffer)
+	d.number = p.urgents
+	p.urgents++
 	return &d, nil
+}
+
+// quicUrgents is how many urgent streams a peer may open.
+const quicUrgents = 2
+
+// uniStreams are the peer's urgent streams: their readers wait for one each, and the
+// library has one queue for all.
+type uniStreams struct {
+	turn    chan struct{} // held by who asks the library
+	came    [quicUrgents]chan struct{}
+	streams [quicUrgents]*quic.ReceiveStream
+}
+
+func (u *uniStreams) init() {
+	u.turn = make(chan struct{}, 1)
+	for i := range u.came {
+		u.came[i] = make(chan struct{})
+	}
+}
+
+// accept returns the peer's stream of that number once it has come. It ends with the
+// connection.
+func (u *uniStreams) accept(conn *quic.Conn, number int) (*quic.ReceiveStream, error) {
+	for {
+		select {
+		case <-u.came[number]:
+			return u.streams[number], nil
+		case u.turn <- struct{}{}:
+		}
+		err := u.next(conn, number)
+		<-u.turn
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// next takes a stream from the library, unless that of the number has come meanwhile.
+// QUIC numbers the streams of a kind and side from 0 (RFC 9000 section 2.1).
+func (u *uniStreams) next(conn *quic.Conn, number int) error {
+	if u.streams[number] != nil {
+		return nil
+	}
+	s, err := conn.AcceptUniStream(context.Background())
+	if err != nil {
+		return err
+	}
+	i := int(s.StreamID() >> 2)
+	u.streams[i] = s
+	close(u.came[i])
+	return nil
 }
 
 // govern puts a governor of our own in the place of the library's controller.

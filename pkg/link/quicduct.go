@@ -1,14 +1,14 @@
 package link
 
 import (
-	"context"
 	"errors"
 	"io"
 )
 
 // quicDuct is one ordered stream each way of a QUIC connection.
 type quicDuct struct {
-	pipe *quicPipe
+	pipe   *quicPipe
+	number int // of urgent ones: 0, or 1 for the twin
 
 	out     quicWriter
 	staging []byte // the writer's
@@ -59,7 +59,7 @@ func (d *quicDuct) readv(bufs [][]byte, try bool) (int, error) {
 // read reads from the peer's stream. An urgent one comes with its first record.
 func (d *quicDuct) read() (int, error) {
 	if d.inStream == nil {
-		stream, err := d.pipe.conn.AcceptUniStream(context.Background()) // ends with the connection
+		stream, err := d.pipe.uni.accept(d.pipe.conn, d.number)
 		if err != nil {
 			return 0, err
 		}

@@ -32,6 +32,9 @@ var (
 	urgentLabels = labels{"EXPORTER-hawser link v2 urgent edge to cloud", "EXPORTER-hawser link v2 urgent cloud to edge"}
 )
 
+// twinLabels are those of the twin of an urgent stream, or connection.
+var twinLabels = labels{"EXPORTER-hawser link v4 twin edge to cloud", "EXPORTER-hawser link v4 twin cloud to edge"}
+
 // besideLabel is the exporter's for the token of a connection (PROTOCOL.md section 4.4).
 const besideLabel = "EXPORTER-hawser link v3 beside"
 

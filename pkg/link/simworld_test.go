@@ -87,6 +87,13 @@ func (c simCarrier) Urgent() tunnel.Strand {
 	return nil
 }
 
+func (c simCarrier) Twin() tunnel.Strand {
+	if s := c.Conn.Twin(); s != nil {
+		return s
+	}
+	return nil
+}
+
 func (c simCarrier) Sense() scheduler.Sense {
 	s := c.Stats()
 	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Known: s.Window > 0, Lost: s.Lost, Due: s.Due}

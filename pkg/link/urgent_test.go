@@ -10,7 +10,7 @@ import (
 	"hawser/pkg/wire"
 )
 
-// TestUrgentStrand: a QUIC connection has two strands each way with keys and
+// TestUrgentStrand: a QUIC connection has a bulk and an urgent strand each way with keys and
 // numbers of their own; a TCP connection has one.
 func TestUrgentStrand(t *testing.T) {
 	transports(t, func(t *testing.T, transport Transport) {
@@ -121,7 +121,7 @@ func TestUrgentTampered(t *testing.T) {
 		"crowd": func(c *Conn) error { // not one more than PROTOCOL.md section 4.3 allows
 			_, err := c.pipe.(*quicPipe).conn.OpenUniStream()
 			if err == nil {
-				return errors.New("a second urgent stream was opened")
+				return errors.New("a third urgent stream was opened")
 			}
 			c.Close(ErrTampered)
 			return nil

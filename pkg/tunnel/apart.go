@@ -22,14 +22,17 @@ type Apart interface {
 // Joiner is a Carrier beside which urgent connections can stand, one at a time.
 type Joiner interface {
 	Carrier
-	// NextUrgent returns the next that stands. It takes as long as that takes, and
-	// returns an error when ctx has ended or the peer will have none.
-	NextUrgent(ctx context.Context) (Apart, error)
+	// NextUrgent returns the next that stands, or the next twin of it. It takes as long as
+	// that takes, and returns an error when ctx has ended or the peer will have none.
+	NextUrgent(ctx context.Context, twin bool) (Apart, error)
+	// TakesTwin reports whether there are twins.
+	TakesTwin() bool
 }
 
 // apart is what a strand with a connection of its own knows of that. The loop owns it.
 type apart struct {
 	carrier Apart
+	twin    bool // it is the second of the link's
 	sense   scheduler.Sense
 	started bool
 	base    uint64 // of sense.Arrived: the handshake's bytes
@@ -43,8 +46,9 @@ const (
 	stuckTime  = 3 * time.Second        // without an answer, while the link has others: the connection is given up
 )
 
-// joins works the connection's urgent connections, one after the other, until ctx ends.
-func (c *conn) joins(ctx context.Context, s *Session, j Joiner, link string) {
+// joins works the connection's urgent connections, or their twins, one after the other,
+// until ctx ends.
+func (c *conn) joins(ctx context.Context, s *Session, j Joiner, link string, twin bool) {
 	var last Apart
 	ended := make(chan struct{})
 	close(ended)
@@ -55,7 +59,7 @@ func (c *conn) joins(ctx context.Context, s *Session, j Joiner, link string) {
 			case <-ctx.Done():
 			}
 		}
-		next, err := j.NextUrgent(ctx)
+		next, err := j.NextUrgent(ctx, twin)
 		if last != nil {
 			last.Close(ErrReplaced)
 		}
@@ -67,13 +71,13 @@ func (c *conn) joins(ctx context.Context, s *Session, j Joiner, link string) {
 			return
 		}
 		last, ended = next, make(chan struct{})
-		go c.workApart(s, newApart(c, next), ended)
+		go c.workApart(s, newApart(c, next, twin), ended)
 	}
 }
 
-func newApart(c *conn, carrier Apart) *strand {
+func newApart(c *conn, carrier Apart, twin bool) *strand {
 	st := newStrand(c, carrier, apartSpace)
-	st.apart, st.stop, st.end = &apart{carrier: carrier}, make(chan struct{}), carrier.Close
+	st.apart, st.stop, st.end = &apart{carrier: carrier, twin: twin}, make(chan struct{}), carrier.Close
 	return st
 }
 
@@ -105,10 +109,18 @@ func (s *Session) stand(st *strand) {
 		st.end(c.err)
 		return
 	}
-	if c.urgent != c.bulk {
+	switch {
+	case st.apart.twin && c.twin != nil:
+		s.part(c.twin)
+	case !st.apart.twin && c.urgent != c.bulk:
 		s.part(c.urgent)
 	}
-	c.urgent, c.strands = st, []*strand{st, c.bulk}
+	if st.apart.twin {
+		c.twin = st
+	} else {
+		c.urgent = st
+	}
+	c.list()
 	s.log.Debug("urgent connection stands", "link", c.link.info.Name)
 }
 
@@ -116,10 +128,15 @@ func (s *Session) stand(st *strand) {
 func (s *Session) part(st *strand) {
 	c := st.conn
 	st.end(ErrReplaced)
-	if c.urgent != st {
+	switch st {
+	case c.urgent:
+		c.urgent = c.bulk
+	case c.twin:
+		c.twin = nil
+	default:
 		return
 	}
-	c.urgent, c.strands = c.bulk, []*strand{c.bulk}
+	c.list()
 	s.log.Debug("urgent connection ended", "link", c.link.info.Name)
 	s.moveStrand(st)
 	for st.log.n > 0 {
@@ -133,9 +150,10 @@ func (s *Session) part(st *strand) {
 
 // stepApart gives an urgent connection up that is stuck while the link is not.
 func (s *Session) stepApart(c *conn) {
-	st := c.urgent
-	if at := st.log.oldest(); st.apart != nil && !at.IsZero() && s.now.Sub(at) > stuckTime && c.heard.Sub(at) > stuckTime {
-		s.part(st)
+	for _, st := range c.strands {
+		if at := st.log.oldest(); st.apart != nil && !at.IsZero() && s.now.Sub(at) > stuckTime && c.heard.Sub(at) > stuckTime {
+			s.part(st)
+		}
 	}
 }
 
@@ -155,11 +173,27 @@ func (c *conn) underLoad(now time.Time) bool {
 	return c.bulk.log.bytes > busyBytes || now.Sub(c.bulkAt) < busyTime
 }
 
+// twinSuits reports whether the urgent strand's twin is of use: where a line's rate swings
+// by itself, what is late waits for the line and not for a lost packet.
+func (c *conn) twinSuits(now time.Time) bool {
+	return c.twin != nil && !c.link.est.Followed() && c.twin.suits(now)
+}
+
+// takesTwin reports whether the urgent strand's twin takes a copy of what went by that:
+// as takesCopy.
+func (c *conn) takesTwin(now time.Time) bool {
+	return c.twinSuits(now) && c.underLoad(now) && !c.slow() && !c.twin.late(now)
+}
+
 // takesCopy reports whether the bulk strand takes a copy of what went by the urgent
 // one: under load only, and not in bulk of a slow line, in whose queue it shows.
 func (c *conn) takesCopy(now time.Time) bool {
-	slow := c.bulk.log.bytes > busyBytes && chunkSize(c.link.est.Rate()) < wire.MaxBody
-	return c.underLoad(now) && !slow && c.bulk.batch() != nil
+	return c.underLoad(now) && !c.slow() && c.bulk.batch() != nil
+}
+
+// slow reports whether the link is a slow line that is busy with bulk.
+func (c *conn) slow() bool {
+	return c.bulk.log.bytes > busyBytes && chunkSize(c.link.est.Rate()) < wire.MaxBody
 }
 
 // late reports whether the oldest record without an answer has waited too long for it.

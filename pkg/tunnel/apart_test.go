@@ -16,18 +16,21 @@ import (
 // with it.
 type besideCarrier struct {
 	lineCarrier
-	urgent *simUrgent
+	urgent *[2]*simUrgent
 }
 
 // Close implements Carrier.
 func (c besideCarrier) Close(err error) {
 	c.lineCarrier.Close(err)
-	c.urgent.Close(err)
+	for _, u := range c.urgent {
+		u.Close(err)
+	}
 }
 
 // simUrgent is an urgent connection of a simulation, both ends of it.
 type simUrgent struct {
 	uplink  *simUplink
+	number  int // of the two: 0, or 1 for the twin
 	tcp     [2]*simlink.TCP
 	sides   [2]*simSide
 	strands [2]*strand
@@ -52,7 +55,7 @@ func (e urgentEnd) Close(err error) { e.simUrgent.Close(err) }
 
 // Close ends it.
 func (u *simUrgent) Close(error) {
-	if u.over || u.tcp[0] == nil {
+	if u == nil || u.over || u.tcp[0] == nil {
 		return
 	}
 	u.over = true
@@ -71,23 +74,23 @@ const simUrgentAgain = 500 * time.Millisecond
 func (u *simUrgent) again() {
 	up := u.uplink
 	switch {
-	case up.urgent != u || up.ends[0].over || up.ends[1].over:
+	case up.urgent[u.number] != u || up.ends[0].over || up.ends[1].over:
 	case up.lines[0].Dead || up.lines[1].Dead:
 		u.uplink.sim.After(simUrgentAgain, u.again)
 	default:
-		*u = simUrgent{uplink: up}
-		up.beside(up.ends[0], up.ends[1])
+		*u = simUrgent{uplink: up, number: u.number}
+		up.beside(up.ends[0], up.ends[1], u)
 	}
 }
 
 // beside has an urgent connection stand beside the uplink's.
-func (u *simUplink) beside(e, c *simConn) {
+func (u *simUplink) beside(e, c *simConn, now *simUrgent) {
 	u.ends = [2]*simConn{e, c}
-	m, now := u.sim, u.urgent
+	m := u.sim
 	now.sides = [2]*simSide{m.edge, m.cloud}
 	for i, end := range u.ends {
 		now.tcp[i] = m.NewTCP(u.lines[i], u.lines[1-i])
-		st := newApart(end.conn, urgentEnd{lineCarrier{tcp: now.tcp[i]}, now})
+		st := newApart(end.conn, urgentEnd{lineCarrier{tcp: now.tcp[i]}, now}, now.number == 1)
 		st.rx = make(chan *rxBatch, 1<<16)
 		now.strands[i] = st
 	}
@@ -117,7 +120,9 @@ func TestUrgentConnection(t *testing.T) {
 		for at := time.Second; at < g.d; at += 700 * time.Millisecond {
 			m.After(at, func() {
 				for _, u := range m.uplinks {
-					u.urgent.Close(nil)
+					for _, one := range u.urgent {
+						one.Close(nil)
+					}
 				}
 			})
 		}
@@ -162,7 +167,7 @@ func TestUrgentConnectionEnds(t *testing.T) {
 	c := newConn(&link{}, simCarrier{})
 	c.bulkAt = s.now // bulk comes
 	first, second := &closer{}, &closer{}
-	st := newApart(c, first)
+	st := newApart(c, first, false)
 	s.stand(st)
 	f := &flow{id: 1}
 	s.order.Join(&f.node, scheduler.Terms{Class: scheduler.Normal, Weight: 1}, s.now)
@@ -180,7 +185,7 @@ func TestUrgentConnectionEnds(t *testing.T) {
 	if c.inFlight == 0 || st.late(s.now) || !st.late(s.now.Add(time.Second)) || c.strandFor(p, s.now.Add(50*time.Millisecond)) != st {
 		t.Error("what was sent is not accounted for")
 	}
-	s.stand(newApart(c, second))
+	s.stand(newApart(c, second, false))
 	if !errors.Is(first.err, ErrReplaced) || c.urgent == st || c.inFlight != 0 || p.copies != 0 || len(s.ctrlEnds) != 1 || len(f.send.resend) != 1 {
 		t.Errorf("replaced: %v, %d in flight, %d copies, %d control frames, %d pieces again", first.err, c.inFlight, p.copies, len(s.ctrlEnds), len(f.send.resend))
 	}

@@ -46,10 +46,12 @@ type QuickStrand interface {
 
 // UrgentCarrier is a Carrier with a second strand, whose records wait for none of
 // the first one's (PROTOCOL.md section 4.3). Urgent returns it, or nil when this
-// connection has none; always the same.
+// connection has none; always the same. Twin returns a third, for copies of what the
+// second carries, or nil.
 type UrgentCarrier interface {
 	Carrier
 	Urgent() Strand
+	Twin() Strand
 }
 
 // Urger is a Carrier whose transport can be asked to look for more than its own
@@ -72,6 +74,7 @@ type conn struct {
 	carrier   Carrier
 	bulk      *strand
 	urgent    *strand // for what must not wait behind bulk; bulk itself where there is no other
+	twin      *strand // takes copies of that, which must not wait behind it; nil: none
 	strands   []*strand
 	bulkAt    time.Time // when the bulk strand last brought a large record
 	candidate bool      // waits for its first record (cloud)
@@ -101,7 +104,10 @@ func newConn(l *link, c Carrier) *conn {
 	if u, ok := c.(UrgentCarrier); ok {
 		if way := u.Urgent(); way != nil {
 			cn.urgent = newStrand(cn, way, blockSpace)
-			cn.strands = []*strand{cn.urgent, cn.bulk}
+			if way := u.Twin(); way != nil {
+				cn.twin = newStrand(cn, way, blockSpace)
+			}
+			cn.list()
 		}
 	}
 	return cn
@@ -112,6 +118,8 @@ func (c *conn) strandFor(p *piece, now time.Time) *strand {
 	switch {
 	case c.urgent != c.bulk && p.presses() && c.urgent.suits(now) && c.urgent.batch() != nil:
 		return c.urgent
+	case p.presses() && c.twinSuits(now) && c.twin.batch() != nil:
+		return c.twin
 	case c.bulk.batch() != nil:
 		return c.bulk
 	}
@@ -120,17 +128,34 @@ func (c *conn) strandFor(p *piece, now time.Time) *strand {
 
 // control is the strand for control frames.
 func (c *conn) control(now time.Time) *strand {
-	if c.urgent.suits(now) {
+	switch {
+	case c.urgent.suits(now):
 		return c.urgent
+	case c.twinSuits(now):
+		return c.twin
 	}
 	return c.bulk
+}
+
+// list makes the connection's strands be those that it has.
+func (c *conn) list() {
+	c.strands = c.strands[:0:0] // who goes through the old ones goes on
+	if c.urgent != c.bulk {
+		c.strands = append(c.strands, c.urgent)
+	}
+	if c.twin != nil {
+		c.strands = append(c.strands, c.twin)
+	}
+	c.strands = append(c.strands, c.bulk)
 }
 
 // oldest is when the oldest record without an answer was sent; zero: none.
 func (c *conn) oldest() time.Time {
 	at := c.bulk.log.oldest()
-	if other := c.urgent.log.oldest(); at.IsZero() || !other.IsZero() && other.Before(at) {
-		at = other
+	for _, st := range c.strands {
+		if other := st.log.oldest(); at.IsZero() || !other.IsZero() && other.Before(at) {
+			at = other
+		}
 	}
 	return at
 }

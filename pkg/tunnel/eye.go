@@ -37,8 +37,10 @@ func (c *conn) look(now time.Time) {
 		c.link.packetsLost += s.Lost - e.sense.Lost
 	}
 	e.sense, e.at = s, now
-	if c.urgent.apart != nil && c.urgent.look() {
-		c.heard = now
+	for _, st := range c.strands {
+		if st.apart != nil && st.look() {
+			c.heard = now
+		}
 	}
 	c.link.est.See(s.RTT)
 	if arrived := s.Arrived - e.base; arrived > e.sent {
@@ -55,8 +57,10 @@ func (c *conn) look(now time.Time) {
 func (c *conn) flying() int {
 	if s := c.eye.sense; s.Arrived > 0 {
 		n := max(int(c.eye.sent)-int(s.Arrived-c.eye.base)-s.Ahead, 0)
-		if c.urgent.apart != nil {
-			n += c.urgent.log.bytes
+		for _, st := range c.strands {
+			if st.apart != nil {
+				n += st.log.bytes
+			}
 		}
 		return n
 	}
@@ -67,7 +71,15 @@ func (c *conn) flying() int {
 // not acknowledged then waits for the peer and not for the path.
 func (c *conn) arrived() bool {
 	s := c.eye.sense
-	return s.Arrived > 0 && s.Arrived-c.eye.base >= c.eye.sent && (c.urgent.apart == nil || c.urgent.arrived())
+	if s.Arrived == 0 || s.Arrived-c.eye.base < c.eye.sent {
+		return false
+	}
+	for _, st := range c.strands {
+		if st.apart != nil && !st.arrived() {
+			return false
+		}
+	}
+	return true
 }
 
 // unarrived is how many bytes up to an entry's end have not arrived in order, as far as

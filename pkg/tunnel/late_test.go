@@ -8,7 +8,18 @@ import (
 )
 
 // lateLast is how many records of the messages' flow are told of a late one.
-const lateLast = 8
+const lateLast = 12
+
+// name is what a strand is to its connection.
+func (st *strand) name() string {
+	switch c := st.conn; st {
+	case c.bulk:
+		return "bulk"
+	case c.twin:
+		return "twin"
+	}
+	return "urgent"
+}
 
 // watchLate prints each message that took longer than most, with the last records of
 // its flow that have arrived: by which link and strand, when they were sent, and how
@@ -28,8 +39,8 @@ func (m *sim) watchLate(t *messenger, most time.Duration) {
 			}
 			b = rest
 			if frame.Kind == wire.KindData && frame.Flow == uint64(t.flow.id) {
-				last = append(last[max(0, len(last)-lateLast+1):], fmt.Sprintf("from the edge %v, link %d, urgent connection %v, offset %d: sent at %d, took %d ms",
-					f.from == m.edge, f.by.conn.info.ID, f.by.apart != nil, frame.Offset, since(f.sent), m.Now().Sub(f.sent).Milliseconds()))
+				last = append(last[max(0, len(last)-lateLast+1):], fmt.Sprintf("from the edge %v, link %d, %s, offset %d: sent at %d, took %d ms",
+					f.from == m.edge, f.by.conn.info.ID, f.by.name(), frame.Offset, since(f.sent), m.Now().Sub(f.sent).Milliseconds()))
 			}
 		}
 	}

@@ -63,7 +63,10 @@ func (c *conn) work(s *Session, link string) error {
 	var running sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	if j, ok := c.carrier.(Joiner); ok {
-		running.Go(func() { c.joins(ctx, s, j, link) })
+		running.Go(func() { c.joins(ctx, s, j, link, false) })
+		if j.TakesTwin() {
+			running.Go(func() { c.joins(ctx, s, j, link, true) })
+		}
 	}
 	for _, st := range c.strands {
 		running.Go(func() { st.write(s) })

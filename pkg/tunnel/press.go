@@ -35,7 +35,7 @@ func (s *Session) sendPressing() {
 			continue
 		}
 		f.listed = false
-		s.order.Charge(&f.node, s.sendPiece(s.links[i].conn.urgent, &s.views[i], p))
+		s.order.Charge(&f.node, s.sendPiece(s.links[i].conn.strandFor(p, s.now), &s.views[i], p))
 		s.sendTwice(i, p)
 		s.askWorker(f)
 		s.recount(f)
@@ -50,7 +50,10 @@ func (s *Session) squeeze(f *flow, p *piece) int {
 	best, n := -1, min(p.seg.Len(), scheduler.UrgentHead)
 	for i, v := range s.admitted(f.ofFlow(n)) {
 		c := s.links[i].conn
-		if v.State != scheduler.Up || c == nil || c.urgent == c.bulk || c.urgent.log.bytes+n > pressMost || c.strandFor(p, s.now) != c.urgent {
+		if v.State != scheduler.Up || c == nil {
+			continue
+		}
+		if st := c.strandFor(p, s.now); st == nil || st == c.bulk || st.log.bytes+n > pressMost {
 			continue
 		}
 		if best < 0 || v.ETA(n) < s.views[best].ETA(n) {

@@ -14,7 +14,7 @@ func pressed() (s *Session, c *conn, urgent *strand) {
 	l := s.findLink(0)
 	c = newConn(l, simCarrier{})
 	l.conn, c.heard, c.bulkAt = c, s.now, s.now
-	urgent = newApart(c, &closer{})
+	urgent = newApart(c, &closer{}, false)
 	s.stand(urgent)
 	s.stepHealth(l)
 	return s, c, urgent

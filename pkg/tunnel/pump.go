@@ -18,6 +18,7 @@ func (s *Session) pump() {
 	s.refreshViews()
 	s.sendChunks()
 	s.sendPressing()
+	s.sendTwins()
 	for i, l := range s.links {
 		c := l.conn
 		if c == nil {
@@ -250,16 +251,59 @@ func (s *Session) sendTwice(i int, p *piece) {
 	n, q := p.seg.Len(), &p.flow.send
 	off, alone := int(p.off), q.head == p && p.next == nil
 	c := s.links[i].conn
-	beside := c.urgent.holds(p) && c.takesCopy(s.now) && s.views[i].Room > -wire.MaxBody
+	room := s.views[i].Room > -wire.MaxBody
+	twin := room && c.urgent.holds(p) && c.takesTwin(s.now)
+	beside := room && !twin && (c.urgent.holds(p) || c.twin.holds(p)) && c.takesCopy(s.now)
 	if len(s.views) > 1 {
 		if j, ok := s.copies.Urgent(s.admitted(p.flow.ofFlow(n)), i, off, n, alone); ok && s.links[j].conn.strandFor(p, s.now) != nil {
 			s.order.Charge(&p.flow.node, s.carryCopy(j, p))
 		}
 	}
-	if beside && s.copies.Beside(off, n, alone) {
+	switch {
+	case twin && s.copies.Beside(off, n, alone):
+		c.urgent.log.at(c.urgent.log.n - 1).twin = true
+	case beside && s.copies.Beside(off, n, alone):
 		s.order.Charge(&p.flow.node, s.carryCopyBy(c.bulk, i, p))
 	}
 }
+
+// sendTwins sends by the twins of urgent strands what those have carried a moment before
+// and has no answer: not at once, as what has lost the one packet, a full queue or the end
+// of a burst, would lose the other, and as QUIC would put both into one.
+func (s *Session) sendTwins() {
+	for i, l := range s.links {
+		c := l.conn
+		if c == nil || c.twin == nil {
+			continue
+		}
+		for k := range c.urgent.log.n {
+			e := c.urgent.log.at(k)
+			if !e.twin || s.now.Sub(e.at) < twinDelay {
+				continue
+			}
+			e.twin = false
+			if p := e.piece; p != nil && p.state == sent && p.turn == e.turn && c.twin.batch() != nil {
+				s.order.Charge(&p.flow.node, s.carryCopyBy(c.twin, i, p))
+			}
+		}
+	}
+}
+
+// twinDue is when sendTwins has something to send for a connection; zero: nothing.
+func (c *conn) twinDue() time.Time {
+	if c.twin == nil {
+		return time.Time{}
+	}
+	for k := range c.urgent.log.n {
+		if e := c.urgent.log.at(k); e.twin {
+			return e.at.Add(twinDelay)
+		}
+	}
+	return time.Time{}
+}
+
+// twinDelay is the time after which a message goes by the twin, too.
+const twinDelay = 3 * time.Millisecond
 
 // carryCopy sends another copy of a piece on link i and returns its size.
 func (s *Session) carryCopy(i int, p *piece) int {
@@ -327,6 +371,9 @@ func (s *Session) resendLate() {
 
 func (s *Session) resendLateOn(i int, st *strand) {
 	c := st.conn
+	if st == c.twin {
+		return // what it has is a copy, or has one: a third is too much where lines are late by themselves
+	}
 	rttvar, mending := c.link.est.RTTVar(), time.Duration(0)
 	if st.apart == nil {
 		mending = scheduler.Mending(c.eye.sense, s.now.Sub(c.heard))

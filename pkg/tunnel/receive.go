@@ -49,7 +49,7 @@ func (s *Session) record(st *strand, at time.Time, frames []wire.Frame, body buf
 	c.link.gotBytes += uint64(body.Len()) + recordOverhead
 	for i := range frames {
 		f := &frames[i]
-		if f.Kind != wire.KindAck && f.Kind != wire.KindUrgent {
+		if f.Kind != wire.KindAck && f.Kind != wire.KindUrgent && f.Kind != wire.KindTwin {
 			st.oweAck(f.Kind, body.Len(), at)
 		}
 		var seg buffer.Seg
@@ -80,6 +80,11 @@ func (s *Session) frame(st *strand, f *wire.Frame, seg buffer.Seg) error {
 			return errNoUrgent
 		}
 		return s.acked(of, f.Seq, time.Duration(f.Delay)*time.Microsecond)
+	case wire.KindTwin:
+		if c.twin == nil || c.twin.apart != nil {
+			return errNoUrgent
+		}
+		return s.acked(c.twin, f.Seq, time.Duration(f.Delay)*time.Microsecond)
 	case wire.KindOpen:
 		return s.peerOpens(f)
 	case wire.KindData:

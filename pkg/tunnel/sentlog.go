@@ -18,6 +18,7 @@ type entry struct {
 	pred       time.Duration
 	moved      bool // its contents were queued again elsewhere
 	appLimited bool
+	twin       bool // a copy follows by the strand's twin
 
 	delivered   uint64    // rateState at the time of sending
 	deliveredAt time.Time //

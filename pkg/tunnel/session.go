@@ -319,6 +319,9 @@ func (s *Session) nextDeadline() time.Duration {
 				wait = min(wait, max(st.ackAt().Sub(s.now), 0))
 			}
 		}
+		if due := c.twinDue(); !due.IsZero() {
+			wait = min(wait, max(due.Sub(s.now), 0))
+		}
 		if c.inFlight > 0 {
 			wait = min(wait, busyTick)
 			if c.eye.sense.Known && s.order.Len() > 0 {
@@ -399,7 +402,7 @@ func (s *Session) drainLeft(in mail) {
 		st.end(ErrEnded)
 	}
 	for _, st := range in.parted {
-		if st.conn.urgent != st { // else it goes with its connection
+		if st.conn.urgent != st && st.conn.twin != st { // else it goes with its connection
 			st.discard()
 		}
 	}

@@ -230,9 +230,12 @@ func (st *strand) block(b *txBatch, now time.Time) []byte {
 		}
 		of.ackDue = false
 		delay := uint32(min(max(now.Sub(of.recvAt), 0), time.Minute).Microseconds())
-		if of == c.bulk {
+		switch {
+		case of == c.bulk:
 			blk = wire.AppendAck(blk, of.recvSeq, delay)
-		} else {
+		case of == c.twin && of.apart == nil:
+			blk = wire.AppendTwin(blk, of.recvSeq, delay)
+		default:
 			blk = wire.AppendUrgent(blk, of.recvSeq, delay)
 		}
 	}
@@ -244,6 +247,9 @@ func (st *strand) block(b *txBatch, now time.Time) []byte {
 // bulk connection unless there is bulk this way, too, and cost less there.
 func (st *strand) acksOn() *strand {
 	c := st.conn
+	if st.apart != nil {
+		return st
+	}
 	if c.urgent.apart != nil && st == c.bulk && c.bulk.log.bytes <= busyBytes {
 		return c.bulk
 	}
@@ -280,7 +286,7 @@ func (st *strand) seal(b *txBatch, blk []byte, body buffer.Seg) int {
 
 // holds reports whether p went by the strand, and not by bulk, last.
 func (st *strand) holds(p *piece) bool {
-	return st != st.conn.bulk && st.log.n > 0 && st.log.at(st.log.n-1).piece == p
+	return st != nil && st != st.conn.bulk && st.log.n > 0 && st.log.at(st.log.n-1).piece == p
 }
 
 // flush hands the filled batch to the writer, or sends it at once if that is

@@ -16,6 +16,7 @@ type twoStrands struct{ simCarrier }
 type otherStrand struct{ Strand }
 
 func (twoStrands) Urgent() Strand { return otherStrand{} }
+func (twoStrands) Twin() Strand   { return nil }
 
 // TestStrandOfPieces: flows' beginnings and small messages are urgent, bulk and
 // the background are not, and what is urgent goes by the bulk strand rather than
@@ -100,5 +101,8 @@ func TestAcksOfStrands(t *testing.T) {
 	one := newConn(&link{}, simCarrier{})
 	if err := s.frame(one.bulk, &wire.Frame{Kind: wire.KindUrgent}, noSeg); !errors.Is(err, errNoUrgent) {
 		t.Errorf("URGENT without an urgent strand: %v", err)
+	}
+	if err := s.frame(c.bulk, &wire.Frame{Kind: wire.KindTwin}, noSeg); !errors.Is(err, errNoUrgent) {
+		t.Errorf("TWIN without a twin: %v", err)
 	}
 }

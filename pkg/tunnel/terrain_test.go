@@ -50,7 +50,8 @@ type variant struct {
 	path   func(scheduler.Path) scheduler.Path
 	unsent int  // bytes that a transport takes beyond what it has sent; 0: few
 	blind  bool // transports tell nothing
-	beside bool // a second connection for what is urgent
+	beside bool // urgent connections
+	single bool // of them only one
 	timid  bool // a race for another connection is over when the old one speaks again
 }
 

@@ -21,9 +21,9 @@ type simUplink struct {
 	turn   int       // of races; what belongs to earlier ones is over
 	tcp    [2]*simlink.TCP
 	recall [2]bbr.Recall
-	made   int // connections
-	led    int // times that one of them was to be led
-	urgent *simUrgent
+	made   int            // connections
+	led    int            // times that one of them was to be led
+	urgent *[2]*simUrgent // an urgent connection, and its twin
 	ends   [2]*simConn
 	again  uint64 // bytes that the cloud's earlier ones sent once more
 }
@@ -148,10 +148,13 @@ func (u *simUplink) connect() {
 		m.connect(u.id, ends[0], ends[1], u.tcp[0], u.tcp[1])
 		return
 	}
-	u.urgent = &simUrgent{uplink: u}
+	u.urgent = &[2]*simUrgent{{uplink: u}, {uplink: u, number: 1}}
 	for i := range ends {
 		ends[i] = besideCarrier{ends[i].(lineCarrier), u.urgent}
 	}
 	e, c := m.connect(u.id, ends[0], ends[1], u.tcp[0], u.tcp[1])
-	u.beside(e, c)
+	u.beside(e, c, u.urgent[0])
+	if !u.v.single {
+		u.beside(e, c, u.urgent[1])
+	}
 }

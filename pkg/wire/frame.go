@@ -23,6 +23,7 @@ const (
 	KindAck      Kind = 0x01
 	KindPing     Kind = 0x02
 	KindUrgent   Kind = 0x03
+	KindTwin     Kind = 0x04
 	KindOpen     Kind = 0x10
 	KindAccepted Kind = 0x11
 	KindData     Kind = 0x12
@@ -42,9 +43,9 @@ type Frame struct {
 	Flags  uint8          // DATA
 	Code   uint8          // RESET, STOP
 	Length uint16         // DATA: bytes of the record's body
-	Delay  uint32         // ACK, URGENT: microseconds between receipt and this ack
+	Delay  uint32         // ACK, URGENT, TWIN: microseconds between receipt and this ack
 	Flow   uint64         // all flow frames
-	Seq    uint64         // ACK, URGENT: records received so far on the stream that it is about
+	Seq    uint64         // ACK, URGENT, TWIN: records received so far on the stream that it is about
 	Offset uint64         // DATA: of the first byte; CREDIT: consumed; RESEND: from
 	Limit  uint64         // CREDIT; ACCEPTED: the server's first window in bytes, or NoWindow
 	Dst    netip.AddrPort // OPEN: the server
@@ -123,6 +124,15 @@ func AppendUrgent(b []byte, seq uint64, delayMicros uint32) []byte {
 	n := len(b)
 	b = AppendAck(b, seq, delayMicros)
 	b[n] = byte(KindUrgent)
+	return b
+}
+
+// AppendTwin appends a TWIN frame: an ACK of the second urgent stream's records
+// (section 5.1).
+func AppendTwin(b []byte, seq uint64, delayMicros uint32) []byte {
+	n := len(b)
+	b = AppendAck(b, seq, delayMicros)
+	b[n] = byte(KindTwin)
 	return b
 }
 
@@ -226,7 +236,7 @@ func Next(block []byte) (Frame, []byte, error) {
 	r := reader{b: block[1:]}
 	switch f.Kind {
 	case KindPing:
-	case KindAck, KindUrgent:
+	case KindAck, KindUrgent, KindTwin:
 		f.Seq, f.Delay = r.u64(), r.u32()
 	case KindOpen:
 		f.Flow, f.Dst, f.Src, f.Terms = r.flow(), r.addr(), r.addr(), r.terms()

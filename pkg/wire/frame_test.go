@@ -23,6 +23,7 @@ var roundTrips = []struct {
 }{
 	{"ack", AppendAck(nil, 7, 1500), Frame{Kind: KindAck, Seq: 7, Delay: 1500}},
 	{"urgent", AppendUrgent([]byte{}, 8, 1501), Frame{Kind: KindUrgent, Seq: 8, Delay: 1501}},
+	{"twin", AppendTwin([]byte{}, 9, 1502), Frame{Kind: KindTwin, Seq: 9, Delay: 1502}},
 	{"ping", AppendPing(nil), Frame{Kind: KindPing}},
 	{"open4", AppendOpen(nil, 1, v4, v4, DefaultTerms()), Frame{Kind: KindOpen, Flow: 1, Dst: v4, Src: v4, Terms: DefaultTerms()}},
 	{"open6", AppendOpen(nil, 1<<40, v6, v4, terms), Frame{Kind: KindOpen, Flow: 1 << 40, Dst: v6, Src: v4, Terms: terms}},
@@ -128,6 +129,8 @@ func encode(f Frame) []byte {
 		return AppendAck(nil, f.Seq, f.Delay)
 	case KindUrgent:
 		return AppendUrgent(nil, f.Seq, f.Delay)
+	case KindTwin:
+		return AppendTwin(nil, f.Seq, f.Delay)
 	case KindOpen:
 		return AppendOpen(nil, f.Flow, f.Dst, f.Src, f.Terms)
 	case KindAccepted:

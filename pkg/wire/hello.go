@@ -10,11 +10,13 @@ import (
 // Range of protocol versions that this program speaks.
 const (
 	VersionMin = 1
-	VersionMax = 3
+	VersionMax = 4
 	// VersionUrgent is the first with an urgent stream on QUIC.
 	VersionUrgent = 2
 	// VersionBeside is the first with an urgent connection beside one over TCP.
 	VersionBeside = 3
+	// VersionTwin is the first with a second one of either.
+	VersionTwin = 4
 )
 
 // Limits of the handshake's messages, in bytes.
@@ -46,6 +48,7 @@ type Hello struct {
 	// Beside is the token of the TCP connection whose urgent connection this is;
 	// zero: it is a connection of the link by itself.
 	Beside [16]byte
+	Twin   bool // with Beside: it is the second of that connection's two
 }
 
 // Status is the cloud's answer to a Hello.
@@ -95,6 +98,7 @@ const (
 	helloMagic  = "hwsr"
 	flagResume  = 0x01 // Hello
 	flagBeside  = 0x02 // Hello: the token follows the name
+	flagTwin    = 0x04 // Hello, with flagBeside
 	flagResumed = 0x01 // Welcome
 )
 
@@ -127,7 +131,7 @@ func AppendHello(b []byte, h Hello) ([]byte, error) {
 	b = be.AppendUint16(b, h.VersionMax)
 	b = append(b, h.Session[:]...)
 	beside := h.Beside != [16]byte{}
-	b = append(b, flag(h.Resume, flagResume)|flag(beside, flagBeside))
+	b = append(b, flag(h.Resume, flagResume)|flag(beside, flagBeside)|flag(beside && h.Twin, flagTwin))
 	b = be.AppendUint16(b, h.Link)
 	b = append(append(b, byte(len(h.Name))), h.Name...)
 	if beside {
@@ -147,7 +151,7 @@ func DecodeHello(body []byte) (Hello, error) {
 	h.Link = r.u16()
 	h.Name = string(r.long(int(r.u8())))
 	if flags&flagBeside != 0 {
-		h.Beside = [16]byte(r.take(16))
+		h.Beside, h.Twin = [16]byte(r.take(16)), flags&flagTwin != 0
 	}
 	if r.short {
 		return Hello{}, fmt.Errorf("%w: hello is cut short", ErrHello)

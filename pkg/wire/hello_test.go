@@ -26,6 +26,7 @@ func TestHelloSurvivesCodec(t *testing.T) {
 		sampleHello(),
 		{VersionMin: 1, VersionMax: 1, Name: "x"},
 		sampleBeside(),
+		{VersionMin: 4, VersionMax: 4, Name: "x", Beside: [16]byte{1}, Twin: true},
 		{VersionMin: 65535, VersionMax: 65535, Link: 65535, Name: strings.Repeat("ü", MaxName/2)},
 	} {
 		b, err := AppendHello([]byte("before"), h)
