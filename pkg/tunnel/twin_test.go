@@ -70,19 +70,7 @@ func TestTwinTakesCopy(t *testing.T) {
 				t.Errorf("the twin's acknowledgement: %v, %d records are left", err, cn.twin.log.n)
 			}
 			f.drop()
-			for _, st := range cn.strands {
-				for len(st.out) > 0 {
-					b := <-st.out
-					for _, r := range b.recs {
-						r.Body.Release()
-					}
-					st.returned(b)
-				}
-			}
-			cn.discard()
-			if buffer.Live() != before {
-				t.Errorf("%d bytes are left", buffer.Live()-before)
-			}
+			discardSent(t, cn, before)
 		})
 	}
 }
