@@ -129,13 +129,16 @@ func (l *lull) first(ends *guard.Ends, s *segment, pause time.Duration) action {
 		return pass
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	f := &lulled{since: l.clock.NowMonotonic(), ack: h.AckNumber(), room: int32(lullSegments * mss), shift: shift, v6: s.v6}
 	l.flows[*ends] = f
 	l.live.Store(int32(len(l.flows)))
 	if window > 0 {
 		l.hold(ends, f, s, pause)
 		h.SetWindowSize(0)
+	}
+	l.mu.Unlock()
+	if _, _, ok := l.scale(ends); !ok { // the guard has forgotten the client meanwhile, and would not do so again
+		l.forget(*ends)
 	}
 	return pass
 }

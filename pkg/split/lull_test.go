@@ -96,6 +96,23 @@ func TestLull(t *testing.T) {
 	}
 }
 
+// TestLullForgotten: a client that the guard forgets while its window is shut is not kept.
+func TestLullForgotten(t *testing.T) {
+	const others = 10
+	c := newClock()
+	defer c.stop()
+	l := newLull(c, others, 0, func([]byte) {})
+	asked := 0
+	l.scale = func(*guard.Ends) (int, uint8, bool) {
+		asked++
+		return lullMSS, 0, asked == 1
+	}
+	s := inboundSegment(tcpHeader(1, 0))
+	if l.inbound(&s) != pass || l.live.Load() != others || len(l.flows) != others {
+		t.Errorf("%d clients are kept, %d wanted", l.live.Load(), others)
+	}
+}
+
 // TestLullAsks: netstack's questions leave once the pause is over and not before, those of
 // a small crowd all; data does in any case. What a client sends or ends is told whole.
 func TestLullAsks(t *testing.T) {
