@@ -12,10 +12,6 @@ import (
 	"hawser/pkg/guard"
 )
 
-// serverDelay is how long the server is asked in these tests: long enough for
-// two probes of a window of 0.
-const serverDelay = 800 * time.Millisecond
-
 // TestZeroWindow reads from a capture at the client what zero-window promises,
 // for each set of options that a client may have.
 func TestZeroWindow(t *testing.T) {
@@ -45,24 +41,30 @@ func TestZeroWindow(t *testing.T) {
 
 func zeroWindow(t *testing.T, l *lab, v6 bool, mss string) {
 	p := newPump(t)
-	var opened sync.Map // by port of the client: when its server was there, by the clock of the capture
+	conns := make(chan *Conn, 2)
 	s, _ := l.start(l.guarded(guard.ZeroWindow, guard.Limits{}), func(c *Conn) {
 		p.echo(c, nil)
-		time.AfterFunc(serverDelay, func() {
-			opened.Store(c.Remote().Port(), time.Duration(time.Now().UnixNano()))
-			c.Open(-1)
-		})
+		conns <- c
 	})
 	l.dial(anywhere(v6, 81)).Close() // finds the neighbours, whose delay would look like a long round trip
+	(<-conns).Open(-1)
 	sniff := l.sniff()
 	c := l.dialMSS(anywhere(v6, 80), mss)
-	data := random(2 << 20)
-	must(t, roundTrip(c, data))
 	port := c.LocalAddr().(*net.TCPAddr).Port
+	data := random(2 << 20)
+	echoed := make(chan error, 1)
+	go func() { echoed <- roundTrip(c, data) }()
+	// The server is there when the client has probed twice: however late it, or we, may be.
+	waitFor(t, "two probes and their answers", func() bool {
+		probes, answers := probing(sniff.of(port))
+		return len(probes) >= 2 && len(answers) == len(probes)
+	})
+	there := time.Duration(time.Now().UnixNano()) // by the clock of the capture
+	(<-conns).Open(-1)
+	must(t, <-echoed)
 	frames := sniff.of(port)
 	isn := frames[0].seq
 	var update seen
-	probes, answers := 0, 0
 	for i, f := range frames {
 		switch {
 		case i == 1 && (f.out || f.flags != header.TCPFlagSyn|header.TCPFlagAck || f.window != 0 || f.ack != isn+1):
@@ -72,22 +74,16 @@ func zeroWindow(t *testing.T, l *lab, v6 bool, mss string) {
 		case !f.out && update.at == 0 && f.window > 0:
 			update = f
 		case !f.out && update.at == 0 && i > 1:
-			answers++
 			if f.ack != isn+1 || f.payload != 0 || f.flags != header.TCPFlagAck {
 				t.Errorf("before the update came %+v", f)
 			}
 		case f.out && update.at == 0 && f.payload > 0:
 			t.Errorf("the client sent %d bytes before the update", f.payload)
-		case f.out && update.at == 0 && f.seq == isn && i > 0:
-			probes++
 		}
-	}
-	if probes == 0 || answers != probes {
-		t.Errorf("%d probes, %d answers", probes, answers)
 	}
 	// Not counted from the SYN: where the capture has only begun, the kernel may
 	// stamp it as late as it is read.
-	if there, ok := opened.Load(uint16(port)); !ok || update.at < there.(time.Duration) {
+	if update.at < there {
 		t.Errorf("the update came at %v, the server was there at %v", update.at, there)
 	}
 	var first seen
@@ -105,16 +101,36 @@ func zeroWindow(t *testing.T, l *lab, v6 bool, mss string) {
 	if w := int(update.window) << scale; w < 20<<10 {
 		t.Errorf("the update opens %d bytes", w)
 	}
-	t.Logf("%d probes; data %v after the update", probes, first.at-update.at)
-	// Else the client's persist timer would send it, 600 ms or more after the
-	// update; what is between is a busy machine.
-	if late := first.at - update.at; late > 200*time.Millisecond {
+	probes, _ := probing(frames)
+	t.Logf("%d probes; data %v after the update", len(probes), first.at-update.at)
+	// Else the client's persist timer would send it: twice as long after the last probe as
+	// that came after the one before. What is between is a busy machine.
+	last := probes[len(probes)-1]
+	timer := last + 3*(last-probes[len(probes)-2])/2
+	if late := first.at - update.at; late > 200*time.Millisecond && first.at > timer {
 		t.Errorf("data came %v after the update", late)
 	}
 	st := s.Stats()
 	if st.Guard.Admitted != 2 || st.Guard.Misjoined+st.Guard.Forged+st.Guard.Excess != 0 {
 		t.Errorf("%+v", st.Guard)
 	}
+}
+
+// probing is when a client has probed a window of 0, and when it was told that this is
+// so still, before the update.
+func probing(frames []seen) (probes, answers []time.Duration) {
+	for i, f := range frames {
+		switch {
+		case i < 2:
+		case !f.out && f.window > 0:
+			return probes, answers
+		case !f.out:
+			answers = append(answers, f.at)
+		case f.seq == frames[0].seq:
+			probes = append(probes, f.at)
+		}
+	}
+	return probes, answers
 }
 
 // sameOptions checks that a SYN-ACK offers what the SYN did.
