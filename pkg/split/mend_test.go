@@ -31,6 +31,7 @@ type wire struct {
 	count counters
 
 	air [2]chan flying
+	end chan struct{} // closed when nothing is delivered any more
 
 	mu                sync.Mutex
 	rng               *rand.Rand
@@ -41,7 +42,7 @@ type wire struct {
 }
 
 func newWire(mends bool, loss float64, delay time.Duration) *wire {
-	w := &wire{loss: loss, delay: delay, rng: rand.New(rand.NewPCG(1, 2))}
+	w := &wire{loss: loss, delay: delay, rng: rand.New(rand.NewPCG(1, 2)), end: make(chan struct{})}
 	for i := range w.ends {
 		w.ends[i] = channel.New(4096, 1500, "")
 		w.air[i] = make(chan flying, 1<<14)
@@ -84,7 +85,10 @@ func (w *wire) carry(from int, pkt *stack.PacketBuffer) {
 	}
 	for _, p := range segments {
 		if w.every > 0 || !w.loses(from, pkt.Data().Size()) {
-			w.air[from] <- flying{time.Now().Add(w.delay), p}
+			select {
+			case w.air[from] <- flying{time.Now().Add(w.delay), p}:
+			case <-w.end: // a last tick of the mender's
+			}
 		}
 	}
 }
@@ -150,12 +154,17 @@ type flying struct {
 	p  []byte
 }
 
-// deliver hands over what one end has sent, in order, until the air is closed.
+// deliver hands over what one end has sent, in order, until the end.
 func (w *wire) deliver(from int) {
 	defer w.deliveries.Done()
-	for f := range w.air[from] {
-		time.Sleep(time.Until(f.at))
-		w.arrive(1-from, f.p)
+	for {
+		select {
+		case f := <-w.air[from]:
+			time.Sleep(time.Until(f.at))
+			w.arrive(1-from, f.p)
+		case <-w.end:
+			return
+		}
 	}
 }
 
@@ -224,9 +233,7 @@ func transfer(t *testing.T, w *wire, n int) (took time.Duration, slowed uint64) 
 		}
 		cancel()
 		w.pumps.Wait()
-		time.Sleep(10 * time.Millisecond) // for a last tick of the mender's
-		close(w.air[0])
-		close(w.air[1])
+		close(w.end)
 		w.deliveries.Wait()
 		a.Wait()
 		b.Wait()
