@@ -26,8 +26,9 @@ import (
 type wire struct {
 	ends  [2]*channel.Endpoint
 	delay time.Duration
-	mend  *mender // on the first end's side; nil: none
-	every uint32  // frames are lost whole, one per so many bytes; 0: packets at random
+	mend  *mender     // on the first end's side; nil: none
+	clock tcpip.Clock // of the ends; nil: netstack's own
+	every uint32      // frames are lost whole, one per so many bytes; 0: packets at random
 	count counters
 
 	air [2]chan flying
@@ -188,6 +189,7 @@ const wireBuffer = 4 << 20
 // newEnd makes a netstack at one end.
 func (w *wire) newEnd(t *testing.T, i int, addr netip.Addr) *stack.Stack {
 	ns := stack.New(stack.Options{
+		Clock:              w.clock,
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocolCUBIC},
 	})
