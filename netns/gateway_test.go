@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"testing"
-	"time"
 )
 
 // TestMute: a gateway that is there answers, one that is not is mute, and nothing is
@@ -12,7 +11,7 @@ import (
 func TestMute(t *testing.T) {
 	newWorld(t)
 	ask := func(l LinkRoute) bool {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patient)
 		defer cancel()
 		return AskGateway(ctx, l)
 	}

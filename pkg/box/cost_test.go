@@ -214,7 +214,7 @@ func TestNoAllocationPerChunk(t *testing.T) {
 		}
 		moved := a.moved.Load() + b.moved.Load()
 		best := testing.AllocsPerRun(1000, round)
-		for range 4 { // a collection empties pools
+		for try := 0; try < 4 && best != 0 && !raceEnabled; try++ { // a collection empties pools
 			best = min(best, testing.AllocsPerRun(1000, round))
 		}
 		t.Logf("%d bytes up and down: %v allocations", size, best)

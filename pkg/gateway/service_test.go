@@ -32,7 +32,7 @@ func TestServiceByName(t *testing.T) {
 				return nil, errors.New("no such host")
 			})
 			var err error
-			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			for end := time.Now().Add(ample); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 				if err = says(at, "hello"); err == nil {
 					break
 				}

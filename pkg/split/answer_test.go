@@ -43,7 +43,7 @@ func TestAcknowledgedAfterwards(t *testing.T) {
 		must(t, err)
 		_, err = w.read(4)
 		must(t, err)
-		for end := time.Now().Add(10 * time.Second); s.count.framesOut.Load() < answered; time.Sleep(100 * time.Microsecond) {
+		for end := time.Now().Add(ample); s.count.framesOut.Load() < answered; time.Sleep(100 * time.Microsecond) {
 			if time.Now().After(end) {
 				t.Fatal("a message was not acknowledged")
 			}

@@ -62,7 +62,7 @@ func TestManyBeginSmall(t *testing.T) {
 	var last *Conn
 	for i := range clients {
 		client := l.dial(anywhere(false, 4711))
-		_ = client.SetWriteDeadline(time.Now().Add(20 * time.Second))
+		_ = client.SetWriteDeadline(time.Now().Add(ample))
 		go func() { _, _ = client.Write(random(4 * buffer)) }()
 		last = <-conns
 		size := int(last.ep.SocketOptions().GetReceiveBufferSize())

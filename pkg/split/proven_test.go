@@ -22,7 +22,7 @@ func TestProvenGrow(t *testing.T) {
 	s.growth.conns.Store(1 << 20)
 	s.growth.taken.Store(4 * most)
 	client := l.dial(anywhere(false, 4711))
-	_ = client.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	_ = client.SetWriteDeadline(time.Now().Add(ample))
 	go func() { _, _ = client.Write(random(4 * proof.After)) }()
 	c := <-conns
 	size := func() int64 { return c.ep.SocketOptions().GetReceiveBufferSize() }

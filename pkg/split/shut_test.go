@@ -157,7 +157,7 @@ func TestAcknowledgementsPassAShutWindow(t *testing.T) {
 	download := random(200 << 10)
 	sent := make(chan error, 1)
 	go func() { sent <- w.write(download) }()
-	for end := time.Now().Add(30 * time.Second); len(p.got) < len(download) && time.Now().Before(end); {
+	for end := time.Now().Add(ample); len(p.got) < len(download) && time.Now().Before(end); {
 		if p.hear(50 * time.Millisecond) {
 			p.send(p.next, header.TCPFlagAck, nil, nil)
 		}
