@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,8 +34,10 @@ type parcel struct {
 type tube struct {
 	out, in chan parcel
 	last    parcel
-	from    *end         // whose blocks are watched, see copied
-	moved   atomic.Int64 // blocks that are not where they were read
+	from    *end                 // whose blocks are watched, see copied
+	moved   atomic.Int64         // blocks that are not where they were read
+	sealed  [4][card.TagLen]byte // the last tags: what is sent again is not where the last was read
+	at      int
 	once    sync.Once
 	closed  chan struct{}
 }
@@ -46,7 +49,7 @@ func newTubes() (a, b *tube) {
 
 func (t *tube) Send(batch []wire.Record) error {
 	for _, r := range batch {
-		if n := r.Body.Len(); t.from != nil && n > buffer.Small && &r.Body.P[card.HeaderLen] != t.from.place {
+		if n := r.Body.Len(); t.from != nil && n > buffer.Small && t.fresh([card.TagLen]byte(r.Body.P[n-card.TagLen:])) && &r.Body.P[card.HeaderLen] != t.from.place {
 			t.moved.Add(1)
 		}
 		p := parcel{n: len(r.Block), body: r.Body}
@@ -58,6 +61,17 @@ func (t *tube) Send(batch []wire.Record) error {
 		}
 	}
 	return nil
+}
+
+// fresh says that a record with this tag was not sent lately. Where the machine is busy a
+// session sends once more what is not acknowledged in time.
+func (t *tube) fresh(tag [card.TagLen]byte) bool {
+	if slices.Contains(t.sealed[:], tag) {
+		return false
+	}
+	t.sealed[t.at] = tag
+	t.at = (t.at + 1) % len(t.sealed)
+	return true
 }
 
 func (t *tube) Receive() (wire.Record, error) {

@@ -137,7 +137,7 @@ func TestRunLeavesNothing(t *testing.T) {
 		client.CloseIdleConnections()
 	}
 	for i := 0; runtime.NumGoroutine() > before; i++ {
-		if i == 100 {
+		if i == 6000 {
 			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 		}
 		time.Sleep(10 * time.Millisecond)
