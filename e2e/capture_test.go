@@ -33,6 +33,8 @@ type capture struct {
 	fd   int
 	mu   sync.Mutex
 	all  []frame
+	last time.Duration // the newest frame's, of any kind
+	rest int           // how often there was nothing to record
 	stop chan struct{}
 	done chan struct{}
 }
@@ -93,8 +95,17 @@ func (c *capture) loop() {
 		}
 		n, on, _, from, err := unix.Recvmsg(c.fd, p, oob, 0)
 		if err != nil {
+			if err == unix.EAGAIN {
+				c.mu.Lock()
+				c.rest++
+				c.mu.Unlock()
+			}
 			continue
 		}
+		at := stampOf(oob[:on])
+		c.mu.Lock()
+		c.last = at
+		c.mu.Unlock()
 		if n < vnetLen {
 			continue
 		}
@@ -108,7 +119,7 @@ func (c *capture) loop() {
 		if sa, ok := from.(*unix.SockaddrLinklayer); ok {
 			f.out = sa.Pkttype == unix.PACKET_OUTGOING
 		}
-		f.at = stampOf(oob[:on])
+		f.at = at
 		c.mu.Lock()
 		c.all = append(c.all, f)
 		c.mu.Unlock()
@@ -159,9 +170,24 @@ func parseFrame(p []byte) (f frame, ok bool) {
 	}, true
 }
 
+// catchUp waits until what has passed is recorded: something that came later is, or
+// nothing was left for a moment, twice, as the first may have begun before.
+func (c *capture) catchUp() {
+	look := func() (last time.Duration, rest int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.last, c.rest
+	}
+	asked := time.Duration(time.Now().UnixNano())
+	_, before := look()
+	for last, rest := look(); last <= asked && rest < before+2; last, rest = look() {
+		time.Sleep(ms)
+	}
+}
+
 // of returns the segments from and to a port so far.
 func (c *capture) of(port int) []frame {
-	time.Sleep(40 * ms) // what has passed is recorded by then
+	c.catchUp()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var out []frame

@@ -219,11 +219,10 @@ func fragment(ip []byte, id uint16, from, end int, more bool) []byte {
 // eventually waits for what other programs do.
 func (r *rig) eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 200 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(25 * ms) {
 		if ok() {
 			return
 		}
-		time.Sleep(25 * ms)
 	}
 	t.Errorf("waited in vain for %s", what)
 }

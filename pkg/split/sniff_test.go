@@ -74,9 +74,11 @@ func (s *sniffer) loop(stop chan struct{}) {
 		}
 		n, on, _, from, err := unix.Recvmsg(s.fd, p, oob, 0)
 		if err != nil {
-			s.mu.Lock()
-			s.rests++
-			s.mu.Unlock()
+			if err == unix.EAGAIN { // not a signal
+				s.mu.Lock()
+				s.rests++
+				s.mu.Unlock()
+			}
 			continue
 		}
 		f, ok := dissect(p[:n])
