@@ -21,7 +21,8 @@ import (
 
 const (
 	// besideFirst is how long a connection must have stood before it gets an urgent
-	// one: many of those that are made while an uplink comes and goes do not.
+	// one: many of those that are made while an uplink comes and goes do not. The first of
+	// a dialer gets it at once: nothing has gone yet.
 	besideFirst = 300 * time.Millisecond
 	// besideMin and besideMax are between attempts that fail.
 	besideMin = 500 * time.Millisecond
@@ -43,9 +44,10 @@ type berth struct {
 	closed  bool
 	waiting *Conn // has come and was not taken (cloud)
 
-	come chan struct{} // one slot: waiting is set
-	wait Backoff       // NextUrgent's
-	last time.Time     // when it returned a connection
+	come  chan struct{} // one slot: waiting is set
+	wait  Backoff       // NextUrgent's
+	pause time.Duration // before its first attempt
+	last  time.Time     // when it returned a connection
 }
 
 func newBerth(token [16]byte) *berth {
@@ -131,7 +133,7 @@ func (c *Conn) NextUrgent(ctx context.Context, twin bool) (*Conn, error) {
 
 // dialNext is NextUrgent of the edge.
 func (b *berth) dialNext(ctx context.Context) (*Conn, error) {
-	pause := besideFirst
+	pause := b.pause
 	if !b.last.IsZero() {
 		if time.Since(b.last) > besideMax {
 			b.wait.Reset()

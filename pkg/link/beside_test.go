@@ -77,6 +77,26 @@ func TestBeside(t *testing.T) {
 	}
 }
 
+// TestBesideAtOnce: the first connection of a dialer gets its urgent one and the twin at
+// once, and later ones when they have stood for a while.
+func TestBesideAtOnce(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	d := c.dialer(TCP, nil)
+	for _, want := range []time.Duration{0, besideFirst, besideFirst} {
+		edge, _, err := d.Dial(context.Background(), sampleHello())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer edge.Close(nil)
+		defer (<-c.conns).Close(nil)
+		for _, b := range []*berth{edge.berth, edge.twinBerth} {
+			if b.pause != want {
+				t.Errorf("an urgent connection waits for %v, want %v", b.pause, want)
+			}
+		}
+	}
+}
+
 // TestBesideOthers: QUIC, older peers and other lanes have no urgent connections.
 func TestBesideOthers(t *testing.T) {
 	c := startCloud(t, loopback, nil)

@@ -47,6 +47,7 @@ type DialerOptions struct {
 type Dialer struct {
 	options DialerOptions
 	last    *atomic.Value // Transport
+	stood   *atomic.Bool  // one of its connections has
 }
 
 // NewDialer checks the options. It opens nothing.
@@ -70,7 +71,7 @@ func NewDialer(o DialerOptions) (*Dialer, error) {
 	case o.PeerKey == nil || len(o.Certificate.Certificate) == 0:
 		return nil, fmt.Errorf("link %s: no certificate or no way to read the cloud's", o.Link)
 	}
-	return &Dialer{o, new(atomic.Value)}, nil
+	return &Dialer{o, new(atomic.Value), new(atomic.Bool)}, nil
 }
 
 // Dial makes one connection and joins the session that hello names; the link's
@@ -117,7 +118,7 @@ func (d *Dialer) there(ctx context.Context) (*Dialer, error) {
 	}
 	o := d.options
 	o.Remote = remote
-	return &Dialer{o, d.last}, nil
+	return &Dialer{o, d.last, d.stood}, nil
 }
 
 // Prefer makes a transport the one that Auto gives the head start.
@@ -184,13 +185,20 @@ func (d *Dialer) establish(s *secured, t Transport, hello wire.Hello, w wire.Wel
 		return s.urgentConn(sum, true, hello.Twin, info, d.options.Counters)
 	}
 	c, err := s.connection(sum, true, info, d.options.Counters)
-	if err == nil && c.berth != nil {
-		c.berth.dial = func(ctx context.Context) (*Conn, error) { return d.dialBeside(ctx, c, false, hello) }
+	if err != nil {
+		return nil, err
 	}
-	if err == nil && c.twinBerth != nil {
-		c.twinBerth.dial = func(ctx context.Context) (*Conn, error) { return d.dialBeside(ctx, c, true, hello) }
+	again := d.stood.Swap(true)
+	for i, b := range []*berth{c.berth, c.twinBerth} {
+		if b == nil {
+			continue
+		}
+		b.dial = func(ctx context.Context) (*Conn, error) { return d.dialBeside(ctx, c, i == 1, hello) }
+		if again {
+			b.pause = besideFirst
+		}
 	}
-	return c, err
+	return c, nil
 }
 
 // connectTCP connects and runs TLS. Its error comes with the step.
