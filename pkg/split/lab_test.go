@@ -31,8 +31,8 @@ var (
 )
 
 // ample is the patience for what must happen, however busy the machine is: under the race
-// detector, with a tenth of a processor, many connections take more than a minute.
-const ample = 3 * time.Minute
+// detector, with a twentieth of a processor, many connections take more than three minutes.
+const ample = 8 * time.Minute
 
 // lab is client - host - server, with the hub beside the host:
 //
