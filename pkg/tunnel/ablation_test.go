@@ -16,6 +16,8 @@ var ablationTable = flag.Bool("ablation", false, "print the whole table of TestA
 
 var ablationOnly = flag.String("terrain", "", "terrains of the table, separated by commas; empty: all")
 
+var ablationVariants = flag.String("variants", "", "variants of the table whose names hold this, beside the default; empty: all")
+
 // Wrappers that leave one thing out.
 type (
 	noOverdue  struct{ scheduler.Data }
@@ -51,7 +53,8 @@ var everything = variant{name: "all as by default"}
 
 var variants = []variant{
 	everything,
-	{name: "and an urgent connection per link, as in the programs", beside: true},
+	{name: "and two urgent connections per link, as in the programs", beside: true},
+	{name: "and one urgent connection per link", beside: true, single: true},
 	{name: "no overdue copies", data: func(d scheduler.Data) scheduler.Data { return noOverdue{d} }},
 	{name: "no urgent copies", data: func(d scheduler.Data) scheduler.Data { return noUrgent{d} }},
 	{name: "data order fifo (neither)", kinds: scheduler.Kinds{Data: scheduler.DataFIFO}},
@@ -82,6 +85,9 @@ func TestAblationTable(t *testing.T) {
 		}
 		fmt.Printf("\n%s\n\n| variant | Mbit/s | of the capacity | longest stall ms | extra %% | message p50 / p99 ms | 100 KB p50 ms | queue p50 ms | found it full |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n", g.title())
 		for _, v := range variants {
+			if v.name != everything.name && !strings.Contains(v.name, *ablationVariants) {
+				continue
+			}
 			o := g.run(v, 1, 2)
 			fmt.Printf("| %s | %.1f | %.3f | %.0f | %.1f | %.0f / %.0f | %.0f | %.0f | %d |\n", v.name, mean(o.goodput), mean(o.used), slices.Max(o.stall), mean(o.extra),
 				quantile(o.message, 0.5), quantile(o.message, 0.99), quantile(o.object, 0.5), o.worstQueue(), o.dropped)
