@@ -20,6 +20,7 @@ const (
 	tidyFlows  = 256              // flows that ended since the last time, worth it too
 	tidyShare  = 10               // of a processor's time, one in so many, may go into it, but
 	tidyMost   = 15 * time.Second // is the longest pause: on a busy machine it seems to take for ever
+	tidyCalm   = 5                // such pauses are before what is only allocated and let go of
 	tidyPauses = 2                // quiet looks in a row before it begins
 	tidySoon   = 8                // quiet looks after which connections have followed their flows
 	tidyRest   = 15               // quiet looks after which little that has happened is worth it
@@ -34,8 +35,11 @@ type janitor struct {
 	flows     int    // and flows
 	quiet     int    // looks in a row
 	rush      bool   // at the last look there was more than a little to give back
+	ended     bool   // the same, as flows have ended
+	left      bool   // the last time was for that, or followed one that was
 	follow    int    // once more after so many; 0: not. Connections outlive their flows by seconds
 	next      time.Time
+	calm      time.Time // from then on also what is only allocated and let go of is worth it
 }
 
 // due says whether it is time: heap is what the process holds for it in bytes,
@@ -51,26 +55,32 @@ func (j *janitor) due(now time.Time, heap, allocated, moved uint64, flows int) b
 	j.flows = max(j.flows, flows) // of which some may end before the next look
 	// Traffic allocates little, because its buffers are used again: what is given back
 	// while it lasts is taken again at once, page by page.
-	grown := !traffic && heap > j.kept+max(tidyLeast, j.kept/10)
-	ended := j.flows-flows > max(tidyFlows, j.flows/10)
-	// The last time may have been in the middle of something that is over now.
-	rests := j.follow > 0 && j.quiet >= j.follow || j.quiet >= tidyRest && allocated-j.then > tidyLeast
-	j.rush = grown || ended
-	return j.quiet >= tidyPauses && (j.rush || rests) && !now.Before(j.next)
+	worth := max(tidyLeast, j.kept/10)
+	grown := !traffic && heap > j.kept+worth
+	j.ended = j.flows-flows > max(tidyFlows, j.flows/10)
+	// What was in use the last time may be garbage, of a rush that was not over or of
+	// connections that follow their flows. Later there cannot be much more garbage than was
+	// allocated since.
+	made := allocated-j.then > worth && !now.Before(j.calm)
+	soon := j.follow == tidySoon && j.quiet >= tidySoon
+	rests := j.quiet >= tidyRest && (made || j.follow > 0 && j.left)
+	j.rush = grown || j.ended
+	return j.quiet >= tidyPauses && (j.rush || soon || rests) && !now.Before(j.next)
 }
 
 // done notes what is left, and what it took of a processor's time.
 func (j *janitor) done(now time.Time, took time.Duration, heap uint64, flows int) {
 	switch {
 	case j.rush:
-		j.follow = tidySoon
+		j.follow, j.left = tidySoon, j.ended
 	case j.follow == tidySoon:
 		j.follow = tidyRest
 	default:
-		j.follow = 0
+		j.follow, j.left = 0, false
 	}
 	j.kept, j.then, j.flows, j.quiet = heap, j.allocated, flows, 0
-	j.next = now.Add(min(tidyShare*took, tidyMost))
+	pause := min(tidyShare*took, tidyMost)
+	j.next, j.calm = now.Add(pause), now.Add(tidyCalm*pause)
 }
 
 // tidy is the janitor's goroutine; it ends with ctx.
@@ -98,7 +108,9 @@ func (w *Workers) tidy(ctx context.Context) {
 			for _, s := range w.stacks {
 				s.Trim()
 			}
-			runtime.GC() // pools let go of what two collections find unused
+			if j.ended || j.left {
+				runtime.GC() // pools let go of what two collections find unused
+			}
 			debug.FreeOSMemory()
 			heap, _ = heapSize()
 			j.done(time.Now(), collectorTime()-before, heap, w.flowCount())

@@ -33,15 +33,23 @@ func TestJanitor(t *testing.T) {
 	if j.then != allocated {
 		t.Fatal("does not note what was allocated by then")
 	}
-	again := 0
-	for range 60 {
-		if look(310*mb, false, 100_000) {
-			tidied(time.Second, 300*mb, 100_000)
-			again++
+	again := func(looks int, each uint64) (n int) {
+		for range looks {
+			if allocated += each; look(310*mb, false, 100_000) {
+				tidied(time.Second, 300*mb, 100_000)
+				n++
+			}
 		}
+		return n
 	}
-	if again != 2 {
-		t.Fatalf("collects %d times for little, not once more soon and once at rest", again)
+	if n := again(60, 0); n != 1 {
+		t.Fatalf("collects %d times for little, not once more soon", n)
+	}
+	if n := again(30, mb); n != 0 {
+		t.Fatalf("collects %d times for a tenth of what is in use", n)
+	}
+	if n := again(90, mb); n != 2 {
+		t.Fatalf("collects %d times for four tenths of what is in use, which take a second each, not twice", n)
 	}
 	// All flows end: nothing is allocated, the heap seems as large as ever.
 	if !look(310*mb, false, 1000) {
@@ -81,6 +89,28 @@ func TestJanitor(t *testing.T) {
 		}
 	}
 	t.Fatal("does not collect at rest, after less than a rush")
+}
+
+// TestJanitorFollows: what flows leave that end is collected once more soon and once at
+// rest, though nothing is allocated meanwhile.
+func TestJanitorFollows(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	var j janitor
+	n := 0
+	for i := range 100 {
+		now = now.Add(tidyEvery)
+		flows := 1000
+		if i < 10 {
+			flows = 100_000
+		}
+		if j.due(now, 1<<20, 0, 0, flows) {
+			j.done(now, 100*time.Millisecond, 1<<20, flows)
+			n++
+		}
+	}
+	if n != 3 {
+		t.Errorf("collects %d times, want three times", n)
+	}
 }
 
 // TestJanitorLeavesTraffic: the buffers of bulk are not given back while it lasts.
