@@ -39,8 +39,10 @@ const (
 	// while memory is scarce and it is not known to be read, of proof.After at most.
 	provenPart = 16
 	// trialPart is the part of the pool that flows which came lately have on trial, all
-	// together.
+	// together. A crowd may have taken more than the pool, which was larger while they were
+	// few; then they have theirs of the rest of the budget, of which an eighth stays free.
 	trialPart = 16
+	trialFree = 8
 )
 
 // NewBudget returns a budget of limit bytes.
@@ -95,13 +97,14 @@ func (b *Budget) share() int {
 // part is what a flow may have of which consumed bytes were read, lately so many within
 // the time of a proof, and that is not sure to be read. A newcomer has as much as was read
 // of it, so that it can prove itself in a few round trips however long they are; with all
-// that came as lately no more than a part of the pool, and of what is free.
+// that came as lately no more than a part of the pool, and of what is left.
 func (b *Budget) part(consumed uint64, lately int, now time.Time) int64 {
 	read := int64(min(consumed, proof.After))
 	if 2*uint64(lately) < consumed {
 		return read / provenPart
 	}
-	trial := min(b.pool()/trialPart/max(b.fresh.Sum(now.UnixMilli()), 1), b.free()/4)
+	left := b.Limit() - b.Limit()/trialFree - b.held.Load() - b.kept.Load()
+	trial := min(b.pool()/trialPart/max(b.fresh.Sum(now.UnixMilli()), 1), left/4)
 	return max(read/provenPart, min(read, trial))
 }
 

@@ -67,7 +67,8 @@ func TestCreditUnderPressure(t *testing.T) {
 }
 
 // TestPart: a newcomer has as much as was read of it as long as few are new, but not what
-// was read of it before; of a crowd each has a sixteenth of that, as has one that is not new.
+// was read of it before, also where others have taken the pool; of a crowd each has a
+// sixteenth of that, as has one that is not new, and any where nothing of the budget is left.
 func TestPart(t *testing.T) {
 	b := NewBudget(64 << 20)
 	now := time.Unix(1000, 0)
@@ -81,10 +82,15 @@ func TestPart(t *testing.T) {
 		t.Errorf("one that is not new has %d bytes", got)
 	}
 	b.move(0, int(b.pool()))
-	if got := b.part(read, read, now); got != read/provenPart {
-		t.Errorf("a newcomer has %d bytes where nothing is free", got)
+	if got := b.part(read, read, now); got != read {
+		t.Errorf("a newcomer has %d bytes where a crowd has taken the pool", got)
 	}
-	b.move(int(b.pool()), 0)
+	more := int(b.Limit() - b.Limit()/trialFree)
+	b.move(int(b.pool()), more)
+	if got := b.part(read, read, now); got != read/provenPart {
+		t.Errorf("a newcomer has %d bytes where nothing is left", got)
+	}
+	b.move(more, 0)
 	for range 10_000 {
 		b.fresh.Come(now.UnixMilli())
 	}
