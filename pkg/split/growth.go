@@ -25,10 +25,12 @@ const (
 // Options.Buffer they grow while it is below four times `most`, further while it
 // is below `most`. A crowd that reads nothing would leave others none of that, so
 // connections that are read (package proof) have half of `most` besides, all together.
-// What those keep that are read no more still counts in all: beyond five times `most`
-// nothing grows.
+// What those keep that are read no more still counts in all: beyond five times the largest
+// `most` nothing grows. (A crowd makes `most` less than it was when the first of it came; by
+// that alone it would leave nothing.)
 type growth struct {
 	most  atomic.Int64 // bytes, Options.MaxGrowth or what Resize has said
+	wide  atomic.Int64 // the most of that
 	conns atomic.Int64 // connections that netstack has
 	crowd atomic.Int64 // the most that it had, about
 	taken atomic.Int64 // bytes
@@ -45,7 +47,7 @@ func (c *Conn) allows(size int) bool {
 		most *= 4
 	}
 	taken, now := g.taken.Load(), c.stack.now()
-	return taken < most || taken < 5*whole && c.read.Holds(now) && g.sure.Sum(now) < whole/2
+	return taken < most || taken < 5*g.wide.Load() && c.read.Holds(now) && g.sure.Sum(now) < whole/2
 }
 
 // pass notes that n bytes more were read or written.
@@ -54,7 +56,12 @@ func (c *Conn) pass(n int) {
 }
 
 // Resize changes Options.MaxGrowth, in bytes. What buffers have already they keep.
-func (s *Stack) Resize(maxGrowth int) { s.growth.most.Store(int64(maxGrowth)) }
+func (s *Stack) Resize(maxGrowth int) { s.growth.resize(int64(maxGrowth)) }
+
+func (g *growth) resize(most int64) {
+	g.most.Store(most)
+	g.wide.Store(max(g.wide.Load(), most))
+}
 
 // start is what one of n connections begins with: Options.Buffer or less.
 func (g *growth) start(n int64, buffer int) int {

@@ -11,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"hawser/pkg/guard"
 	"hawser/pkg/party"
+	"hawser/pkg/proof"
 )
 
 // TestGrowthIsBounded: receive buffers grow where a client sends all it can, but
@@ -174,5 +175,28 @@ func TestWindowsDoNotShrink(t *testing.T) {
 				t.Errorf("the window's edge is %d at last, want %d", edge, size)
 			}
 		})
+	}
+}
+
+// TestGrowthBesideCrowd: where a crowd has taken all that buffers might grow by while there
+// were few, which is more than they may now, that of a connection which is read grows all
+// the same; but not without bound.
+func TestGrowthBesideCrowd(t *testing.T) {
+	const few, many, buffer = 6 << 20, 4 << 20, 128 << 10
+	s := &Stack{clock: newClock(), opts: Options{Buffer: buffer}}
+	s.growth.resize(few)
+	s.growth.resize(many)
+	g := &s.growth
+	g.taken.Store(4 * few)
+	c := &Conn{stack: s}
+	if c.allows(leastBuffer) || c.allows(buffer) {
+		t.Error("one that is not read grows")
+	}
+	c.pass(proof.After)
+	if !c.allows(leastBuffer) || !c.allows(buffer) {
+		t.Error("one that is read does not grow")
+	}
+	if g.taken.Store(5 * few); c.allows(leastBuffer) {
+		t.Error("it grows without bound")
 	}
 }

@@ -112,7 +112,7 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 	}
 	s.raw = raw
 	s.door.limit = o.MaxHandshakes
-	s.growth.most.Store(int64(o.MaxGrowth))
+	s.growth.resize(int64(o.MaxGrowth))
 	s.ports = newPorts(o.Worker, o.Workers)
 	s.out = newOutbox(raw, &s.count)
 	s.out.shut.slack = 1<<tcp.FindWndScale(seqnum.Size(o.MaxBuffer)) - 1
