@@ -64,7 +64,14 @@ func (f *flow) left() int {
 // held reports whether a limit holds the flow: it has more than what is here.
 func (f *flow) held() bool { return !f.send.fin && f.send.end+creditEdge > f.allowed }
 
+// usedUp reports whether the worker has used up what it was allowed, and so is likely to
+// have more. A crowd that reads slowly has credit for a kilobyte at a time: those are no
+// messages for which people wait.
+func (f *flow) usedUp() bool { return !f.send.fin && f.send.end+leastCredit > f.allowed }
+
 const (
+	leastCredit = leastWindow / 4 // with less the worker reads nothing
+
 	creditEdge = 32 << 10  // bytes of credit below which a flow counts as held by it
 	bulkLeft   = 512 << 10 // bytes that such a flow is taken to have behind it: with twice that an object of 1 MB waits for no quick link
 )

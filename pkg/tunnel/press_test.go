@@ -80,7 +80,8 @@ func TestPressingNeedsNoRoom(t *testing.T) {
 
 // TestPressingIsCut: a message that is longer than what suits a slow link goes by the
 // urgent strand although the other takes nothing, and what is left of it later: cut in two,
-// neither part is a message that is alone, and neither presses.
+// neither part is a message that is alone, and neither presses. Nor does it press if it may
+// be less than its flow has, which has used up its credit.
 func TestPressingIsCut(t *testing.T) {
 	before := buffer.Live()
 	s, c, urgent := pressed()
@@ -96,6 +97,10 @@ func TestPressingIsCut(t *testing.T) {
 	f.send.take(f.send.first, scheduler.UrgentHead)
 	f.send.consumed(scheduler.UrgentHead)
 	f.send.add(f, buffer.Copy(make([]byte, 2<<10)))
+	if f.allowed = f.send.end; f.send.first.presses() {
+		t.Fatal("what has used up its flow's credit presses, though there is likely to be more")
+	}
+	f.allowed = InitialCredit
 	if p := f.send.first; chunkSize(c.link.est.Rate()) >= p.seg.Len() || !p.presses() {
 		t.Fatalf("%d bytes: %d suit the link, presses %v", p.seg.Len(), chunkSize(c.link.est.Rate()), p.presses())
 	}

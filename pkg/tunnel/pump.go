@@ -249,7 +249,7 @@ func (s *Session) sendTwice(i int, p *piece) {
 		return
 	}
 	n, q := p.seg.Len(), &p.flow.send
-	off, alone := int(p.off), q.head == p && p.next == nil
+	off, alone := int(p.off), q.head == p && p.next == nil && !p.flow.usedUp()
 	c := s.links[i].conn
 	room := s.views[i].Room > -wire.MaxBody
 	twin := room && c.urgent.holds(p) && c.takesTwin(s.now)

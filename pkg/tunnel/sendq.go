@@ -64,13 +64,13 @@ func (l *pieces) put(p *piece) {
 }
 
 // presses reports whether somebody is likely to wait for p: it is of the first
-// bytes of its flow, or a small message with nothing behind it in a flow that has
-// little under way.
+// bytes of its flow, or a small message with nothing behind it, here or for want of
+// credit, in a flow that has little under way.
 func (p *piece) presses() bool {
 	if p.flow.node.Class() == scheduler.Background {
 		return false
 	}
-	return scheduler.Presses(int(p.off), p.seg.Len(), p.next == nil && p.flow.send.held <= scheduler.UrgentHead)
+	return scheduler.Presses(int(p.off), p.seg.Len(), p.next == nil && p.flow.send.held <= scheduler.UrgentHead && !p.flow.usedUp())
 }
 
 func (p *piece) end() uint64 { return p.off + uint64(p.seg.Len()) }

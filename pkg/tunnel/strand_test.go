@@ -25,7 +25,7 @@ func TestStrandOfPieces(t *testing.T) {
 	before := buffer.Live()
 	c := newConn(&link{}, twoStrands{})
 	now := time.Now()
-	f := &flow{id: 1}
+	f := &flow{id: 1, allowed: InitialCredit}
 	f.send.add(f, buffer.Copy(make([]byte, 12000)))
 	first := f.send.head
 	f.send.take(first, scheduler.UrgentHead)
