@@ -381,8 +381,8 @@ func (s *Session) resendLateOn(i int, st *strand) {
 	if mending > 0 {
 		rttvar = 0 // most of it is losses that were made good
 	}
-	ahead, silence := 0, s.now.Sub(c.heard)
-	for k := range min(st.log.n, lateScan) {
+	ahead, silence, seen := 0, s.now.Sub(c.heard), 0
+	for k := 0; k < st.log.n && seen < lateScan; k++ {
 		e := st.log.at(k)
 		ahead += e.size
 		age := s.now.Sub(e.at)
@@ -391,8 +391,9 @@ func (s *Session) resendLateOn(i int, st *strand) {
 		}
 		p, pred := e.piece, e.pred+mending
 		if p == nil || e.moved || p.state != sent || p.again {
-			continue
+			continue // not counted: many such may stand before a chunk that waits for a copy
 		}
+		seen++
 		late, stuck := scheduler.Late(pred, rttvar), p.flow.send.stuck(s.now, age)
 		told := st == c.bulk && c.eye.sense.Known && c.eye.sense.Ahead == 0 && !p.presses()
 		if !scheduler.Stuck(age, late, stuck, silence, told) || !p.atHead() || c.shares(p) {
@@ -421,7 +422,7 @@ func (s *Session) resendLateOn(i int, st *strand) {
 }
 
 const (
-	lateScan  = 64 // entries examined per strand and turn
+	lateScan  = 64 // entries that may need a copy, examined per strand and turn
 	lateFloor = 40 * time.Millisecond
 	headSize  = 4 // pieces that count as a flow's head
 )

@@ -63,3 +63,49 @@ func TestBlocks(t *testing.T) {
 		t.Error("nothing is left that could block")
 	}
 }
+
+// TestStuckBehindMany: a chunk that is late gets its copy however many others, whose
+// contents went elsewhere long ago, wait before it for a transport that is stuck.
+func TestStuckBehindMany(t *testing.T) {
+	for _, before := range []int{0, 2 * lateScan} {
+		m := newSim(1, []simLink{{20, 40 * time.Millisecond}, {20, 40 * time.Millisecond}})
+		f := m.request(1, endless)
+		s := m.cloud.s
+		m.Run(m.Now().Add(time.Second), nil)
+		for s.links[0].conn.bulk.batch() == nil || s.links[1].conn.bulk.batch() == nil {
+			m.Run(m.Now().Add(100*time.Microsecond), nil)
+		}
+		late := s.flows[f.id].send.block
+		found := false
+		for i, l := range s.links {
+			st := l.conn.bulk
+			log := sentLog{count: st.log.count}
+			for range before {
+				log.push(entry{at: m.Now().Add(-5 * time.Second), size: 1000, moved: true})
+			}
+			at := -1
+			for k := range st.log.n {
+				if st.log.at(k).piece == late {
+					at = log.n
+				}
+				log.push(*st.log.at(k))
+			}
+			if at < 0 {
+				continue
+			}
+			found, st.log = true, log
+			s.now = s.now.Add(400 * time.Millisecond)
+			s.links[1-i].conn.inFlight = 0 // it has room
+			s.refreshViews()
+			s.resendLateOn(i, st)
+			if !st.log.at(at).moved {
+				t.Errorf("a chunk with %d before it got no copy", at)
+			}
+			break
+		}
+		if !found {
+			t.Fatal("nothing blocks the flow")
+		}
+		m.end()
+	}
+}
