@@ -1,6 +1,8 @@
 package simlink
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	control "hawser/pkg/bbr"
@@ -374,10 +376,13 @@ func (t *TCP) detect() (lost int) {
 	return lost
 }
 
+// lose has a packet sent again. What comes first in order goes first, also where it is lost
+// once more: the kernel walks its queue from the first hole (tcp_xmit_retransmit_queue).
 func (t *TCP) lose(k *packed) {
 	k.gone = true
 	t.flying -= int(k.to - k.from)
-	t.again = append(t.again, k.span)
+	i, _ := slices.BinarySearchFunc(t.again, k.from, func(s span, from uint64) int { return cmp.Compare(s.from, from) })
+	t.again = slices.Insert(t.again, i, k.span)
 }
 
 // arm starts the timer after which all that is in flight counts as lost.

@@ -57,3 +57,17 @@ func TestTCP(t *testing.T) {
 		})
 	}
 }
+
+// TestLostOnceMore: what comes first in order is sent again first, also where it was lost
+// after others.
+func TestLostOnceMore(t *testing.T) {
+	var tcp TCP
+	for _, from := range []uint64{4500, 1500, 3000, 0} {
+		tcp.lose(&packed{span: span{from, from + 1500}})
+	}
+	for i, s := range tcp.again {
+		if s.from != uint64(i)*1500 {
+			t.Fatalf("%d goes first, then %v", tcp.again[0].from, tcp.again[1:])
+		}
+	}
+}
