@@ -71,8 +71,11 @@ func (t *tunnels) usable(now time.Time) bool {
 }
 
 // judge notes since when no link speaks. A cloud that is found mute has been so
-// for longer than the grace.
+// for longer than the grace. One at a time: who has looked before another link fell
+// silent must not have the last word.
 func (t *tunnels) judge() {
+	t.judging.Lock()
+	defer t.judging.Unlock()
 	since, mute := time.Now(), false
 	for u := range t.all {
 		switch {

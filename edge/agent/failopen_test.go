@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"sync"
 	"testing"
 	"time"
 )
@@ -40,5 +41,28 @@ func TestUsable(t *testing.T) {
 	time.Sleep(deadGrace + 20*time.Millisecond)
 	if !dead() {
 		t.Error("up after the grace")
+	}
+}
+
+// TestUsableTogether: links that fall silent at the same moment, each found out by a
+// goroutine of its own, leave the tunnel down, and one that speaks then brings it up.
+func TestUsableTogether(t *testing.T) {
+	r := newRig(t, 2)
+	both := func(n int32) {
+		var wg sync.WaitGroup
+		for _, u := range r.tunnels.uplinks {
+			wg.Go(func() { u.served(n) })
+		}
+		wg.Wait()
+	}
+	for i := range 20_000 {
+		both(1)
+		if r.tunnels.deadSince.Load() != 0 {
+			t.Fatalf("turn %d: down though both links work", i)
+		}
+		both(-1)
+		if r.tunnels.deadSince.Load() == 0 {
+			t.Fatalf("turn %d: up though no link works", i)
+		}
 	}
 }

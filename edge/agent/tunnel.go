@@ -31,6 +31,7 @@ type tunnels struct {
 	kinds   scheduler.Kinds
 
 	deadSince atomic.Int64 // Unix time in ns when the last link fell silent; 0 while one speaks
+	judging   sync.Mutex   // held by who is about to change that
 
 	mu      sync.Mutex
 	term    *term
