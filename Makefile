@@ -99,7 +99,7 @@ soak: setup build ## an hour of load under random faults of uplinks and crypto c
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/soak $(SOAK)
 
 ablation: ## what each mechanism of the scheduler brings, in virtual time, 4 minutes; ABLATION="-terrain loss,train" for some
-	cd pkg/tunnel && $(GO) test -count=1 -timeout 30m -run '^TestAblationTable$$' . -args -ablation $(ABLATION)
+	cd pkg/tunnel && $(GO) test -count=1 -timeout 30m -run '^TestAblationTable$$' -args -ablation $(ABLATION)
 
 bench-fairness: setup build ## how users share the pair's uplinks: equal ones, weights, a privileged one, readers that do not read, 2 minutes
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench -only fairness -runs 1
