@@ -120,6 +120,19 @@ func TestPressingIsCut(t *testing.T) {
 	}
 }
 
+// oneLink is a session with one link, which carries bulk if it is busy.
+func oneLink(carrier Carrier, busy bool) (*Session, *conn) {
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	l := s.findLink(0)
+	cn := newConn(l, carrier)
+	l.conn, cn.heard = cn, s.now
+	if busy {
+		cn.bulkAt = s.now
+	}
+	s.stepHealth(l)
+	return s, cn
+}
+
 // TestMessageGoesBeside: under load a small message goes by a link's bulk strand, too,
 // but not where nothing else is under way or the link is full by more than a chunk.
 func TestMessageGoesBeside(t *testing.T) {
@@ -131,14 +144,7 @@ func TestMessageGoesBeside(t *testing.T) {
 	}{{"under load", true, 0, 1}, {"full", true, startBytes, 1}, {"fuller", true, 1 << 20, 0}, {"idle", false, 0, 0}} {
 		t.Run(c.name, func(t *testing.T) {
 			before := buffer.Live()
-			s := newBareSim(1, scheduler.Kinds{}).cloud.s
-			l := s.findLink(0)
-			cn := newConn(l, twoStrands{})
-			l.conn, cn.heard = cn, s.now
-			if c.busy {
-				cn.bulkAt = s.now
-			}
-			s.stepHealth(l)
+			s, cn := oneLink(twoStrands{}, c.busy)
 			cn.inFlight = c.inFlight
 			f := s.makeFlow(1, 0)
 			f.node.Flow = f

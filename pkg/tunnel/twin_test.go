@@ -28,14 +28,7 @@ func TestTwinTakesCopy(t *testing.T) {
 	}{{"under load", true, false, false, 0, 1}, {"answered", true, false, true, 0, 0}, {"late twin", true, true, false, 1, 0}, {"idle", false, false, false, 0, 0}} {
 		t.Run(c.name, func(t *testing.T) {
 			before := buffer.Live()
-			s := newBareSim(1, scheduler.Kinds{}).cloud.s
-			l := s.findLink(0)
-			cn := newConn(l, threeStrands{})
-			l.conn, cn.heard = cn, s.now
-			if c.busy {
-				cn.bulkAt = s.now
-			}
-			s.stepHealth(l)
+			s, cn := oneLink(threeStrands{}, c.busy)
 			records := 0
 			if c.late {
 				cn.twin.commit(cn.twin.batch(), wire.AppendPing(nil), noSeg, entry{at: s.now.Add(-time.Second)})
