@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -90,12 +91,30 @@ func prepareLab(t testing.TB, spec lab.Spec, o pair.Options) *rig {
 	return r
 }
 
-// finish stops the agents and fails the test for what they leave behind.
+// finish stops the agents and fails the test for what they leave behind. When it has
+// failed already, what the agents have counted is printed: why a connection was reset,
+// say.
 func (r *rig) finish() {
+	if r.t.Failed() {
+		r.tell()
+	}
 	if err := r.pair.Stop(); err != nil {
 		r.t.Errorf("stop: %v", err)
 	}
 	r.noLeaks()
+}
+
+// tell prints the status of agents that still answer.
+func (r *rig) tell() {
+	for _, role := range []string{"edge", "cloud"} {
+		status, err := r.pair.Status(role)
+		if err != nil {
+			r.t.Logf("%s has no status: %v", role, err)
+			continue
+		}
+		text, err := json.Marshal(status)
+		r.t.Logf("%s: %s %v", role, text, err)
+	}
 }
 
 // noLeaks fails the test for what is left behind. That stays; what other programs
