@@ -78,6 +78,7 @@ type Estimator struct {
 	tremble   tremble
 	calm      calm
 	unrest    unrest
+	bunch     bunch
 	follower  Follower // works while the link is restless
 	short     short    // works otherwise
 	sure      sure     // for a window that follows the round trip
@@ -371,6 +372,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 	}
 	e.ebb.look(now, v)
 	e.unrest.look(now, v, window, e.tremble.lately)
+	e.bunch.look(now, v)
 	e.calm.look(now, v, e.tremble.depth > 0 || e.unrest.restless(now))
 	e.sure.look(now, v, window, max(bwWindow, 10*e.srtt))
 	e.short.look(v)
@@ -380,7 +382,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 	case e.follower.Window() == 0 && v.RTT > 0:
 		e.follower.begin(now, v, e.NetCap(), e.unrest.last, e.unrest.base)
 	default:
-		e.follower.bound = e.ebb.most(uncapped)
+		e.follower.bound, e.follower.bunched = e.ebb.most(uncapped), e.bunch.on(now)
 		e.follower.Look(now, v)
 	}
 }

@@ -78,6 +78,7 @@ type Follower struct {
 	eager    bool          // a search follows when base is known
 	weighing bool          // a search has just met a queue
 	settling bool          // more is in flight than the window allows by now
+	bunched  bool          // the line delivers in bunches
 	drains   int           // rounds in which base is measured anew, this one included
 
 	// The present round.
@@ -217,6 +218,9 @@ func (f *Follower) grow(came float64, v View) {
 // close judges a round.
 func (f *Follower) close(now time.Time) {
 	r := float64(f.seen-f.from) / now.Sub(f.at).Seconds()
+	if f.bunched {
+		f.path = f.least // the last may have a pause in it
+	}
 	if f.drains > 0 {
 		f.endDrain(now)
 		return
@@ -253,7 +257,7 @@ func (f *Follower) close(now time.Time) {
 	case f.weighing:
 		f.weighing = false // a queue has stood all the round: r is what the link delivers
 		f.rate = r
-		f.window = max(f.fill(r), capFloor)
+		f.window = max(f.lower(r), capFloor)
 		f.settling = true
 		return
 	}
@@ -365,8 +369,17 @@ func (f *Follower) tooMuch(now time.Time, r float64) {
 	}
 	f.over = true
 	f.rate = r
-	f.window = f.fill(r)
+	f.window = f.lower(r)
 	f.settling = true
+}
+
+// lower is the window for a rate that is lower than before. Where the line delivers in
+// bunches one round may have missed them: it halves the window at most.
+func (f *Follower) lower(r float64) float64 {
+	if f.bunched {
+		return max(f.fill(r), f.window/2)
+	}
+	return f.fill(r)
 }
 
 // shift takes the path for longer than was believed, and looks for more at once.
