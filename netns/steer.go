@@ -141,9 +141,12 @@ func markRules(packet uint32) [][]string {
 }
 
 // clientRules are for TCP that arrives from clients: what is wanted goes on to
-// another chain of ours.
+// another chain of ours. That was asked when the connection began: its later packets
+// go there at once.
 func (b *builder) clientRules(family int, chain string) [][]string {
-	return append(b.exemptions(family), b.wanted(chain)...)
+	rules := [][]string{words("-p tcp ! --syn -m connmark --mark " + maskedMark(steerMark) + " -g " + b.names.chain(chain))}
+	rules = append(rules, b.exemptions(family)...)
+	return append(rules, b.wanted(chain)...)
 }
 
 // localRules are for TCP that the host sends. Untracked packets cannot be told

@@ -154,10 +154,15 @@ func (b *builder) ownRules(family int) [][]string {
 // finds the one that a packet is for, the listener when there is none yet.
 // A packet of a steered connection that no socket knows any more gets a reset
 // from the listener. Untracked packets go by the sockets that are there.
+//
+// Where the connection's own socket is there the mark is enough: without a socket
+// from TPROXY the kernel finds it early, with the route that the socket remembers.
 func takeRules(to netip.AddrPort) [][]string {
 	m := maskedMark(steerMark)
 	take := fmt.Sprintf(" -j TPROXY --on-ip %s --on-port %d --tproxy-mark %s", to.Addr(), to.Port(), m)
 	return [][]string{
+		words("-p tcp ! --syn -m connmark --mark " + m + " -m socket --transparent -j MARK --set-xmark " + m),
+		words("-p tcp ! --syn -m mark --mark " + m + " -j ACCEPT"), // as TPROXY does
 		words("-p tcp --syn -j CONNMARK --set-xmark " + m),
 		words("-p tcp -m connmark --mark " + m + take),
 		words("-p tcp --syn -m conntrack --ctstate UNTRACKED" + take),

@@ -145,6 +145,35 @@ func TestTransparentSteering(t *testing.T) {
 	}
 }
 
+// TestEstablishedGoShort: of a steered connection only the first packets are asked what
+// they are; the others go by the connection's own socket.
+func TestEstablishedGoShort(t *testing.T) {
+	w := newWorld(t)
+	s := newEchoSockets(w)
+	p := w.tproxyPlan(s.addrs...)
+	h := w.install(p)
+	defer h.Close()
+	const asks = 3
+	for range asks {
+		for _, e := range families {
+			w.asks("client", w.client, bound{}, at(e.server, 80), "stack")
+		}
+	}
+	chain := namesOf(p.Role, p.Namespace).chain
+	for _, tables := range []string{"iptables", "ip6tables"} {
+		packets := func(part, rule string) string {
+			return strings.TrimSpace(output(t, fmt.Sprintf("%s -t mangle -nvxL %s | awk '/%s/ {n += $1} END {print n+0}'", tables, chain(part), rule)))
+		}
+		short, known := packets("PRE", "goto"), packets("TAKE", "ACCEPT")
+		if short == "0" || known != short {
+			t.Errorf("%s: %s packets go the short way, %s of them by their socket", tables, short, known)
+		}
+		if tracked := packets("TAKE", "TPROXY redirect"); tracked != fmt.Sprint(asks) {
+			t.Errorf("%s: %s packets come to the listener, want the %d SYNs", tables, tracked, asks)
+		}
+	}
+}
+
 // TestTransparentLeavesTheRestAlone compares a router before, with and after.
 func TestTransparentLeavesTheRestAlone(t *testing.T) {
 	w := newWorld(t, "net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"time"
 
@@ -34,6 +35,8 @@ type Conn struct {
 	early    party.Ready // came before Watch
 	dry      bool        // the last read was small and took all there was; nothing has come since
 	whole    bool        // no read must count as one that took all: see arrived
+	brief    int32       // bytes that may still be sent unpaced; 0: see spend
+	offered  int32       // the server's first window; 0: not known
 
 	connecting    bool
 	waiting       bool      // in the poller's queue of deadlines
@@ -134,7 +137,7 @@ func (c *Conn) handle(events uint32) {
 	if c.connecting {
 		// Any event ends it: the kernel raises EPOLLOUT, with EPOLLERR on
 		// failure. A server that speaks first may have raised EPOLLIN with it.
-		c.settled(c.outcome())
+		c.settled(c.outcome(events))
 		if c.connecting || c.failure != nil {
 			return
 		}
@@ -182,8 +185,19 @@ func (c *Conn) hangup() {
 	}
 }
 
-// outcome returns nil if the dial has succeeded, or why not.
-func (c *Conn) outcome() error {
+// outcome returns nil if the dial has succeeded, or why not. Where no event speaks
+// of an error one call tells both that and what is offered.
+func (c *Conn) outcome(events uint32) error {
+	var info unix.TCPInfo
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) == 0 && nonblock.TCPInfo(c.fd, &info) == nil {
+		switch info.State {
+		case unix.BPF_TCP_ESTABLISHED, unix.BPF_TCP_CLOSE_WAIT: // it may have ended already
+			c.offered = int32(min(info.Snd_wnd, math.MaxInt32))
+			return nil
+		case unix.BPF_TCP_SYN_SENT:
+			return party.ErrAgain
+		}
+	}
 	errno, err := nonblock.GetInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return fmt.Errorf("%w (%w)", party.ErrReset, err)
@@ -280,6 +294,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	for done < len(p) {
 		n, err := nonblock.Write(c.fd, p[done:])
 		done += n
+		c.spend(n)
 		switch {
 		case err == nil, err == unix.EINTR:
 		case err == unix.EAGAIN:
@@ -327,6 +342,7 @@ func (c *Conn) Writev(bufs [][]byte) (int, error) {
 		default:
 			done += n
 			skip = n
+			c.spend(n)
 		}
 	}
 }
@@ -440,6 +456,9 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 
 // Offered implements party.Offerer.
 func (c *Conn) Offered() int {
+	if c.offered > 0 {
+		return int(c.offered)
+	}
 	var info unix.TCPInfo
 	if err := nonblock.TCPInfo(c.fd, &info); err != nil {
 		return -1

@@ -46,6 +46,7 @@ func (c *Conn) Leave() (fd int, err error) {
 		return -1, c.failed(err)
 	}
 	c.poller.remove(c.fd)
+	c.spend(int(c.brief)) // nobody counts any more
 	fd, c.fd, c.waiting = c.fd, -1, false
 	return fd, nil
 }

@@ -23,13 +23,15 @@ type Listener struct {
 	fd     int
 	addr   netip.AddrPort
 	accept func(*Conn)
+
+	brief int32 // of what is accepted: see spend
 }
 
 // Listen accepts connections to addr. Workers listen on the same address side
 // by side (SO_REUSEPORT) and the kernel spreads connections over them. accept is
 // called by Poller.Wait with each connection.
 func Listen(p *Poller, addr netip.AddrPort, accept func(*Conn)) (*Listener, error) {
-	return listen(p, addr, nil, accept)
+	return listenUnpaced(p, addr, nil, accept)
 }
 
 // ListenGreeted is Listen for clients that speak first: a connection is
@@ -47,7 +49,16 @@ func ListenTransparent(p *Poller, addr netip.AddrPort, mark uint32, accept func(
 	if addr.Addr().Is6() {
 		transparent = option{unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1}
 	}
-	return listen(p, addr, []option{transparent, {unix.SOL_SOCKET, unix.SO_MARK, int(mark)}}, accept)
+	return listenUnpaced(p, addr, []option{transparent, {unix.SOL_SOCKET, unix.SO_MARK, int(mark)}}, accept)
+}
+
+// listenUnpaced is listen for clients, whose first bytes are not paced.
+func listenUnpaced(p *Poller, addr netip.AddrPort, extra []option, accept func(*Conn)) (*Listener, error) {
+	l, err := listen(p, addr, extra, accept)
+	if err == nil {
+		l.unpace()
+	}
+	return l, err
 }
 
 func listen(p *Poller, addr netip.AddrPort, extra []option, accept func(*Conn)) (*Listener, error) {
@@ -124,7 +135,7 @@ func (l *Listener) handle(uint32) {
 
 // take makes a connection of an accepted socket.
 func (l *Listener) take(fd int, sa unix.Sockaddr) {
-	c := &Conn{poller: l.poller, fd: fd, remote: addrPort(sa)}
+	c := &Conn{poller: l.poller, fd: fd, remote: addrPort(sa), brief: l.brief}
 	if l.poller.add(fd, c.handle) != nil {
 		c.release() // the kernel is out of memory
 		return

@@ -56,7 +56,8 @@ type Poller struct {
 	got     int
 	err     error
 
-	vectors nonblock.Vectors // of its connections' writes
+	vectors  nonblock.Vectors // of its connections' writes
+	governor string           // the congestion control of those that are no longer brief
 
 	contention, calm atomic.Uint64 // see Contention
 }

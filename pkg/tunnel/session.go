@@ -144,7 +144,7 @@ func (s *Session) Post(batch []stream.Command) {
 // NewFlow implements stream.Tunnel.
 func (s *Session) NewFlow(worker int) stream.ID {
 	id := stream.ID(s.nextID.Add(1))
-	s.post(func(in *mail) { in.news = append(in.news, newFlow{id, worker}) })
+	s.box.post(func(in *mail) { in.news = append(in.news, newFlow{id, worker}) }) // the turn comes with the flow's first command
 	return id
 }
 
@@ -409,6 +409,9 @@ func (s *Session) drainLeft(in mail) {
 	for _, b := range in.received {
 		b.release()
 		b.strand.rx <- b // its reader may wait for one
+	}
+	for _, n := range in.news {
+		s.flows[n.id] = s.makeFlow(n.id, n.worker) // to be reset like the others
 	}
 	for i := range in.commands {
 		in.commands[i].Seg.Release()

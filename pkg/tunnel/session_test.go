@@ -317,6 +317,25 @@ func TestStop(t *testing.T) {
 	})
 }
 
+// TestLostBeforeFirstCommand: a flow whose first command the session has not had when it
+// ends is reset as well.
+func TestLostBeforeFirstCommand(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond})
+		time.Sleep(time.Second)
+		s := w.edge.s
+		s.turning.Lock()
+		w.edge.mu.Lock()
+		u := w.edge.newUser(s.NewFlow(0))
+		w.edge.mu.Unlock()
+		s.stopped = ErrPeerStop // as when the goodbye has just come
+		s.turning.Unlock()
+		s.box.signal()
+		u.await(time.Second)
+		w.close()
+	})
+}
+
 // TestStopOverFullLink: a side whose link is full when it stops still tells
 // its peer. Here, as over TCP, what is on its way when a connection is closed
 // may be lost, so that the goodbye must have come before.
