@@ -36,6 +36,34 @@ func TestCredit(t *testing.T) {
 	}
 }
 
+// TestBridge: half of a window that waits for chunks of slower links opens it further, up
+// to a bound, and not while memory is scarce.
+func TestBridge(t *testing.T) {
+	b := NewBudget(256 << 20)
+	now := time.Unix(1000, 0)
+	c := newCredit(b, InitialCredit)
+	c.grant()
+	if c.bridge(openWindow/2-1, now, b) {
+		t.Error("less than half of the window is no reason")
+	}
+	if !c.bridge(openWindow/2, now, b) || c.window != 2*openWindow {
+		t.Errorf("a window of %d bytes, want %d", c.window, 2*openWindow)
+	}
+	if c.bridge(openWindow/2, now, b) {
+		t.Error("the same bytes open it twice")
+	}
+	for range 10 {
+		c.bridge(c.window, now, b)
+	}
+	if c.window != bridgeMost {
+		t.Errorf("a window of %d bytes, want %d", c.window, bridgeMost)
+	}
+	b.move(0, int(b.pool()))
+	if d := newCredit(b, InitialCredit); d.bridge(d.window, now, b) && d.window > b.share() {
+		t.Errorf("a window of %d bytes though memory is scarce", d.window)
+	}
+}
+
 // Thousands of flows that nobody reads, each sent all that it may be, leave
 // room in the received part of the budget, and one that is read has a wide
 // window all the same.

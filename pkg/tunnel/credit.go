@@ -15,6 +15,9 @@ const InitialCredit = 32 << 10
 // this size needs no second round trip for credit.
 const openWindow = 512 << 10
 
+// bridgeMost is up to where a window is opened for the sake of chunks that wait for others.
+const bridgeMost = 4 * openWindow
+
 // credit is the receive window of one flow. It grows while the consumer keeps
 // up: when half a window was consumed in under two round trips, the window is
 // what limits the flow, and it doubles (the auto-tuning of QUIC
@@ -62,6 +65,18 @@ func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 		c.window = b.window(c.window, part, sure, now)
 	}
 	c.mark, c.markAt = c.consumed, now
+}
+
+// bridge opens the window further where chunks of slower links hold up half of it: the
+// consumer keeps up, and the quicker links would rest for want of credit. held is how many
+// bytes wait for those before them. It reports whether the peer is to hear of it.
+func (c *credit) bridge(held int, now time.Time, b *Budget) bool {
+	if 2*held < c.window || c.window >= bridgeMost {
+		return false
+	}
+	before := c.window
+	c.window = b.window(min(2*c.window, bridgeMost), b.part(c.consumed, c.read.Lately(), now), c.read.Holds(now.UnixMilli()), now)
+	return c.window > before
 }
 
 // urgent reports whether the peer may soon run out of credit.

@@ -118,7 +118,7 @@ func TestObjectsUnlike(t *testing.T) {
 		took := g.pagesOver(1, all)
 		for i, p := range all {
 			most := 1.3
-			if p.objects > 1 {
+			if p.objects > 1 || name == "100+10" { // where credit once ran out behind what the slow line brought
 				most = 1.2
 			}
 			if share := took[i][pagesEach/2].Seconds() / g.leastOf(p).Seconds(); share > most {

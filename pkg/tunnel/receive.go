@@ -220,6 +220,9 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 	s.count.BytesReceived += uint64(fl.heldIn() - before)
 	s.copies.Received(fl.heldIn() - before)
 	s.advance(fl)
+	if fl.credit.consumed == fl.recv.Offset() && fl.credit.bridge(fl.recv.Held(), s.now, s.cfg.Budget) {
+		s.grant(fl)
+	}
 	return nil
 }
 
