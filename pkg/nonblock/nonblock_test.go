@@ -2,6 +2,7 @@ package nonblock
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 	"unsafe"
 
@@ -154,5 +155,70 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := GetInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != unix.EBADF {
 		t.Errorf("after Close: %v, want EBADF", err)
+	}
+}
+
+// TestEndpoints: both ends of a connection agree about who they are.
+func TestEndpoints(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		t.Run(host, func(t *testing.T) {
+			at := netip.AddrPortFrom(netip.MustParseAddr(host), 0)
+			family := unix.AF_INET6
+			if at.Addr().Is4() {
+				family = unix.AF_INET
+			}
+			open := func() int {
+				fd, err := Socket(family)
+				if err != nil {
+					t.Skip(err) // no such family here
+				}
+				t.Cleanup(func() { unix.Close(fd) })
+				return fd
+			}
+			listener, client := open(), open()
+			if err := unix.Listen(listener, 1); err != nil { // at a port of the kernel's
+				t.Fatal(err)
+			}
+			bound, err := Local(listener)
+			if err != nil || bound.Port() == 0 || !bound.Addr().IsUnspecified() {
+				t.Fatalf("the listener is at %v, %v", bound, err)
+			}
+			if _, _, err := Accept(listener); err != unix.EAGAIN {
+				t.Errorf("nobody there: %v, want EAGAIN", err)
+			}
+			to := netip.AddrPortFrom(at.Addr(), bound.Port())
+			if err := Connect(client, to); err == unix.EADDRNOTAVAIL {
+				t.Skip(err)
+			} else if err != nil && err != unix.EINPROGRESS {
+				t.Fatal(err)
+			}
+			fds := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
+			if _, err := unix.Poll(fds, 10_000); err != nil {
+				t.Fatal(err)
+			}
+			server, from, err := Accept(listener)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(server)
+			if flags, _ := unix.FcntlInt(uintptr(server), unix.F_GETFL, 0); flags&unix.O_NONBLOCK == 0 {
+				t.Error("what was accepted blocks")
+			}
+			if name, err := Local(client); err != nil || name != from || name.Addr() != at.Addr() {
+				t.Errorf("the client is %v, %v; accepted %v", name, err, from)
+			}
+			if name, err := Local(server); err != nil || name != to {
+				t.Errorf("the server is %v, %v; want %v", name, err, to)
+			}
+			if n := testing.AllocsPerRun(10, func() { _, _ = Local(server) }); n != 0 && !raced {
+				t.Errorf("%v allocations per Local, want 0", n)
+			}
+		})
+	}
+	if err := Connect(-1, netip.MustParseAddrPort("127.0.0.1:1")); err != unix.EBADF {
+		t.Errorf("Connect: %v, want EBADF", err)
+	}
+	if err := Watch(-1, unix.EPOLL_CTL_ADD, 0, &unix.EpollEvent{}); err != unix.EBADF {
+		t.Errorf("Watch: %v, want EBADF", err)
 	}
 }

@@ -74,7 +74,7 @@ func socket(a netip.Addr) (int, error) {
 	if a.Is4() {
 		family = unix.AF_INET
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := nonblock.Socket(family)
 	if err != nil {
 		return -1, fmt.Errorf("open socket: %w", err)
 	}
@@ -84,7 +84,7 @@ func socket(a netip.Addr) (int, error) {
 // start sets the dial's options and sends the SYN.
 func (c *Conn) start(mark uint32, device string) error {
 	if mark != 0 {
-		if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+		if err := nonblock.SetInt(c.fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
 			return fmt.Errorf("set mark %#x (needs CAP_NET_ADMIN): %w", mark, err)
 		}
 	}
@@ -96,7 +96,7 @@ func (c *Conn) start(mark uint32, device string) error {
 	if err := tune(c.fd); err != nil {
 		return err
 	}
-	if err := unix.Connect(c.fd, sockaddr(c.remote)); err != nil && err != unix.EINPROGRESS {
+	if err := nonblock.Connect(c.fd, c.remote); err != nil && err != unix.EINPROGRESS {
 		return fmt.Errorf("%w (%w)", partyError(err), err)
 	}
 	return c.poller.add(c.fd, c.handle)
@@ -410,9 +410,7 @@ func (c *Conn) release() {
 // Local returns our end's address; the zero AddrPort if the kernel has none.
 func (c *Conn) Local() netip.AddrPort {
 	if !c.local.IsValid() && c.fd >= 0 {
-		if sa, err := unix.Getsockname(c.fd); err == nil {
-			c.local = addrPort(sa)
-		}
+		c.local, _ = nonblock.Local(c.fd)
 	}
 	return c.local
 }
@@ -441,17 +439,6 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
-}
-
-// addrPort converts a from the kernel's form.
-func addrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch a := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
-	}
-	return netip.AddrPort{}
 }
 
 // Offered implements party.Offerer.

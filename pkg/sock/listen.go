@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"hawser/pkg/nonblock"
 )
 
 const (
@@ -90,11 +92,10 @@ func (l *Listener) start(addr netip.AddrPort, extra []option) error {
 	if err := unix.Listen(l.fd, backlog); err != nil {
 		return err
 	}
-	sa, err := unix.Getsockname(l.fd)
-	if err != nil {
+	var err error
+	if l.addr, err = nonblock.Local(l.fd); err != nil {
 		return err
 	}
-	l.addr = addrPort(sa)
 	return l.poller.add(l.fd, l.handle)
 }
 
@@ -117,10 +118,10 @@ func (l *Listener) handle(uint32) {
 		if l.fd < 0 { // accept has closed us
 			return
 		}
-		fd, sa, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, from, err := nonblock.Accept(l.fd)
 		switch {
 		case err == nil:
-			l.take(fd, sa)
+			l.take(fd, from)
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
 		default:
 			// EAGAIN: none left. EMFILE and the like: the connections wait in
@@ -134,8 +135,8 @@ func (l *Listener) handle(uint32) {
 }
 
 // take makes a connection of an accepted socket.
-func (l *Listener) take(fd int, sa unix.Sockaddr) {
-	c := &Conn{poller: l.poller, fd: fd, remote: addrPort(sa), brief: l.brief}
+func (l *Listener) take(fd int, from netip.AddrPort) {
+	c := &Conn{poller: l.poller, fd: fd, remote: from, brief: l.brief}
 	if l.poller.add(fd, c.handle) != nil {
 		c.release() // the kernel is out of memory
 		return

@@ -276,7 +276,7 @@ func (p *Poller) add(fd int, handle func(events uint32)) error {
 		Fd:     int32(fd),
 		Pad:    p.round,
 	}
-	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	if err := nonblock.Watch(p.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("watch socket: %w", err)
 	}
 	p.watched[int32(fd)] = watched{round: p.round, handle: handle}
