@@ -108,7 +108,7 @@ const (
 const (
 	attempts = 3       // that a record has before its flow is reset
 	batch    = 64      // commands after which a session is told at once
-	minRoom  = 1 << 10 // credit below which a block is not worth a record
+	minRoom  = 1 << 10 // sealed bytes of credit below which a record is not worth it; the least window that a session gives
 )
 
 // check fills in defaults and returns the first thing that is missing.

@@ -41,11 +41,12 @@ func (u *sealing) room() int {
 }
 
 // credit takes a new limit. The first one says how large the session's window
-// is: a quarter of it, at most 1 KB, is always worth a record, so a window
-// that has been consumed always lets the flow go on.
+// is: a quarter of it, at most minRoom, is always worth a record, so a window
+// that has been consumed always lets the flow go on, also one that has become
+// as small as they may be meanwhile.
 func (u *sealing) credit(limit uint64) {
 	if u.least == 0 {
-		u.least = uint16(min(max(limit/4, card.MinRecord), card.Overhead+minRoom))
+		u.least = uint16(min(max(limit/4, card.MinRecord), minRoom))
 	}
 	u.limit = max(u.limit, limit)
 	u.m.Room(u.room() >= int(u.least))
