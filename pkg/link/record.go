@@ -20,10 +20,13 @@ const (
 const (
 	// scratchSize is one of the reader's two buffers.
 	scratchSize = 16 << 10
-	// bulkAhead is how far the reader reads beyond a bulk body. What it reads
-	// there of the next body must be copied, what it does not read of the next
-	// header costs a system call.
+	// bulkAhead is how far the reader reads in a stream of bulk where it does not
+	// know what is next. What it reads of a body there must be copied.
 	bulkAhead = 2 << 10
+	// headSpare is how many bytes more than a bulk record's own header the next one
+	// may have, by acknowledgements and longer numbers, to be read with its body: what
+	// is missed of it costs a system call.
+	headSpare = 64
 	// bulkBody is the body length from which on the next is expected to be
 	// long as well.
 	bulkBody = 4 << 10
@@ -39,8 +42,8 @@ type source interface {
 // recordReader cuts a byte stream into records. Header blocks are opened in
 // its own memory; a body is read straight into the slab that its receiver
 // gets, except for its first bytes: those that arrived with the header before
-// (at most bulkAhead of a long body in a stream of long bodies, at most
-// scratchSize otherwise) are copied.
+// (at most headSpare of a long body that follows a long one, bulkAhead where the
+// stream had run dry between them, scratchSize otherwise) are copied.
 //
 // The block of the last record stays valid while the next one is being read:
 // the two buffers take turns, and change at most once per record.
@@ -182,7 +185,10 @@ func (r *recordReader) read(try bool) (int, error) {
 	}
 	bodyLeft := r.length - r.got
 	ahead := r.buf[r.to+headLeft:]
-	if bodyLeft >= bulkBody || r.head == 0 && r.bulk {
+	switch {
+	case r.length >= bulkBody:
+		ahead = ahead[:min(len(ahead), r.head+headSpare)]
+	case r.head == 0 && r.bulk:
 		ahead = ahead[:min(len(ahead), bulkAhead)]
 	}
 	v := r.vec[:0]
