@@ -1,7 +1,6 @@
 package card
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -9,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"hawser/pkg/gcm"
 )
 
 // Role says which end of a session a Keyring serves.
@@ -119,11 +120,7 @@ func (r *ratchet) step() (*recordKey, error) {
 		return nil, fmt.Errorf("card: derive next epoch: %w", err)
 	}
 	copy(r.secret[:], next)
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, fmt.Errorf("card: record key: %w", err)
-	}
-	aead, err := cipher.NewGCM(block)
+	aead, err := gcm.New(key)
 	if err != nil {
 		return nil, fmt.Errorf("card: record key: %w", err)
 	}
