@@ -92,6 +92,7 @@ func addStack(c map[string]uint64, s split.Stats, guarded bool) {
 	c["hub_mended"] += s.Mended
 	c["hub_windows_held"] += s.Lulled
 	c["hub_probes_held"] += s.Unasked
+	c["hub_probes_ignored"] += s.Unanswered
 	addSplice(c, s.Spliced, s.SplicedNow)
 	c["splice_kernel_open"] += uint64(s.ShuntedNow)
 	if guarded {

@@ -78,6 +78,13 @@ type Offerer interface {
 	Offered() int
 }
 
+// Roomer is a Conn that knows how much Writev would take.
+type Roomer interface {
+	Conn
+	// Room is how many bytes Writev takes now, about; 0 also where that is not known.
+	Room() int
+}
+
 // Holder is a Conn that knows at little cost what Read would find.
 type Holder interface {
 	Conn

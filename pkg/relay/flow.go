@@ -65,7 +65,8 @@ type opening struct {
 	rewind   bool // data is void until the session has gone back
 	tries    uint8
 	need     uint16 // bytes of the record that is first in rx; 0 unknown
-	unposted int    // consumed bytes that the session was not told of
+	trickle  trickle
+	unposted int // consumed bytes that the session was not told of
 	rx       queue
 	received uint64 // end of rx in the sealed stream
 	consumed uint64 // start of the first record that is not delivered

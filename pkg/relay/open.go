@@ -129,9 +129,12 @@ func (w *Worker) writePlain(f *flow) int {
 	case w.delivered(d, n):
 	case err == nil || errors.Is(err, party.ErrAgain):
 		d.m.SinkFull()
+		d.trickle.full(w.now)
+		return n
 	default:
 		w.abort(f, stream.CodeAbort)
 	}
+	d.trickle.took(n, w.now)
 	return n
 }
 
@@ -197,7 +200,7 @@ func (d *opening) rewound() {
 func (w *Worker) postConsumed(f *flow) {
 	if n := f.down.unposted; n > 0 {
 		f.down.unposted = 0
-		f.session.post(w, stream.Command{Kind: stream.CmdConsumed, Flow: f.id, Bytes: n})
+		f.session.post(w, stream.Command{Kind: stream.CmdConsumed, Flow: f.id, Bytes: n, Room: f.room()})
 	}
 }
 

@@ -272,6 +272,18 @@ func (c *Conn) Waiting() int {
 	return n
 }
 
+// Room implements party.Roomer.
+func (c *Conn) Room() int {
+	if !c.up.Load() || c.stack.inside == nil {
+		return 0
+	}
+	e, ok := c.ep.(*tcp.Endpoint)
+	if !ok {
+		return 0
+	}
+	return max(int(e.SocketOptions().GetSendBufferSize())-c.stack.inside.waiting(e), 0)
+}
+
 // Write implements party.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	t := c.stack.borrow()

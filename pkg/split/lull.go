@@ -46,6 +46,7 @@ const (
 type lull struct {
 	scale  func(*guard.Ends) (mss int, shift uint8, ok bool) // of a client; false: not to be waited for
 	inject func(ip []byte, v6 bool)                          // gives netstack a segment
+	relax  func(ends *guard.Ends, rest time.Duration)        // told of a question that did not leave, with the endpoint's lock
 	clock  tcpip.Clock
 	count  *counters
 	live   atomic.Int32 // of flows: a look without the lock
@@ -67,7 +68,7 @@ type lulled struct {
 
 // lulls makes a lull the filter next to netstack.
 func (s *Stack) lulls() *lull {
-	l := &lull{scale: s.keeper.segmentsOf, inject: s.keeper.injectRaw, clock: s.clock, count: &s.count}
+	l := &lull{scale: s.keeper.segmentsOf, inject: s.keeper.injectRaw, relax: s.keeper.relax, clock: s.clock, count: &s.count}
 	l.flows = map[guard.Ends]*lulled{}
 	s.keeper.lull.Store(l)
 	s.in.filters = append(s.in.filters, l)
@@ -87,8 +88,11 @@ func (k *keeper) segmentsOf(ends *guard.Ends) (mss int, shift uint8, ok bool) {
 }
 
 // pause is for how long a shut window stays so for netstack.
-func (l *lull) pause() time.Duration {
-	p := time.Duration(l.live.Load()) * lullEach
+func (l *lull) pause() time.Duration { return lullPause(l.live.Load()) }
+
+// lullPause is that where so many windows are shut.
+func lullPause(n int32) time.Duration {
+	p := time.Duration(n) * lullEach
 	if p < lullLeast {
 		return 0
 	}
@@ -223,13 +227,17 @@ func (l *lull) outbound(pkt *stack.PacketBuffer) bool {
 	if len(h) < header.TCPMinimumSize || h.Flags() != header.TCPFlagAck {
 		return true
 	}
+	ends, rest := endsTo(pkt, h), time.Duration(0)
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	f := l.flows[endsTo(pkt, h)]
-	if f == nil || l.clock.NowMonotonic().Sub(f.since) >= l.pause() {
+	if f := l.flows[ends]; f != nil {
+		rest = l.pause() - l.clock.NowMonotonic().Sub(f.since)
+	}
+	l.mu.Unlock()
+	if rest <= 0 {
 		return true
 	}
 	l.count.unasked.Add(1)
+	l.relax(&ends, rest)
 	return false
 }
 

@@ -202,7 +202,12 @@ func (r *receiver) deliver(s *slot, m *mmsghdr) {
 		r.count.gsoIn.Add(1)
 	}
 	r.offers.inbound(p, frame[etherLen:])
-	if extra := r.shut.inbound(p, frame[etherLen:]); extra != nil {
+	extra, idle := r.shut.inbound(p, frame[etherLen:])
+	if idle {
+		r.count.unanswered.Add(1)
+		return
+	}
+	if extra != nil {
 		r.count.shutAcks.Add(1)
 		r.hand(p, stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(extra)}))
 	}

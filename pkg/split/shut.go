@@ -17,6 +17,9 @@ const (
 	shutStale = 10 * time.Minute
 	// shutSweep is how many shut windows there must be to look for stale ones.
 	shutSweep = 1024
+	// shutSilence is for how long at most no question is answered: a party that has no more
+	// to send may ask so whether the other end lives.
+	shutSilence = 2 * time.Second
 )
 
 // shutWindows lets netstack hear acknowledgements while its receive window is
@@ -34,6 +37,11 @@ const (
 // slightly beyond it is delivered a second time, as a segment of its own with
 // the sequence number that netstack expects. The segment itself comes after
 // it; netstack refuses and answers it as before.
+//
+// A party asks whether a shut window is still shut, the kernel's from 200 ms on four times
+// in 4 s, and netstack answers. Where there are many that is most of what goes through the
+// hub; then netstack does not hear of it before a pause (lullPause, shutSilence) has passed since
+// it last said so: it says by itself when the window opens.
 type shutWindows struct {
 	// slack is how far beyond a shut window a party may have sent, in bytes:
 	// less than the unit of our windows (RFC 7323 section 2.3).
@@ -94,26 +102,32 @@ func (s *shutWindows) sweep(now time.Time) {
 }
 
 // inbound returns the headers of the extra segment for the packet p, which
-// begins with ip; nil if it needs none, as nearly always.
-func (s *shutWindows) inbound(p packet, ip []byte) []byte {
-	if s.count.Load() == 0 || p.transport != uint8(header.TCPProtocolNumber) || p.start+header.TCPMinimumSize > len(ip) {
-		return nil
+// begins with ip; nil if it needs none, as nearly always. idle says that netstack need not
+// hear of p at all.
+func (s *shutWindows) inbound(p packet, ip []byte) (extra []byte, idle bool) {
+	n := s.count.Load()
+	if n == 0 || p.transport != uint8(header.TCPProtocolNumber) || p.start+header.TCPMinimumSize > len(ip) {
+		return nil, false
 	}
 	h := header.TCP(ip[p.start:])
 	end := p.start + int(h.DataOffset())
 	if h.Flags().Contains(header.TCPFlagSyn) || end < p.start+header.TCPMinimumSize || end > min(len(ip), p.end) {
-		return nil
+		return nil, false
 	}
 	id := stack.TransportEndpointID{LocalPort: h.DestinationPort(), RemotePort: h.SourcePort()}
 	id.RemoteAddress, id.LocalAddress = addresses(p.network, ip)
 	s.mu.Lock()
 	w, shut := s.flows[id]
 	s.mu.Unlock()
-	beyond := w.next.Size(seqnum.Value(h.SequenceNumber()))
-	if !shut || beyond > s.slack || beyond == 0 && end == p.end && !h.Flags().Contains(header.TCPFlagFin) {
-		return nil // what lies at the edge and has no length is accepted
+	seq := seqnum.Value(h.SequenceNumber())
+	if shut && seq == w.next-1 && p.end-end <= 1 && h.Flags()&^header.TCPFlagPsh == header.TCPFlagAck {
+		return nil, time.Since(w.seen) < min(lullPause(n), shutSilence)
 	}
-	return acknowledgement(p, ip[:end], w.next)
+	beyond := w.next.Size(seq)
+	if !shut || beyond > s.slack || beyond == 0 && end == p.end && !h.Flags().Contains(header.TCPFlagFin) {
+		return nil, false // what lies at the edge and has no length is accepted
+	}
+	return acknowledgement(p, ip[:end], w.next), false
 }
 
 // acknowledgement returns a copy of headers as those of a segment without

@@ -209,12 +209,15 @@ func TestShutWindows(t *testing.T) {
 			t.Run(fmt.Sprint(tc.name, " ipv6 ", v6), func(t *testing.T) {
 				s := &shutWindows{slack: 127}
 				p, ip := segment(v6, tc.seq, tc.flags, tc.payload)
-				if s.inbound(p, ip) != nil {
+				if extra, idle := s.inbound(p, ip); extra != nil || idle {
 					t.Error("an extra segment while no window is shut")
 				}
 				s.note(id, true, 5000)
 				s.note(id6, true, 5000)
-				extra := s.inbound(p, ip)
+				extra, idle := s.inbound(p, ip)
+				if idle {
+					t.Error("in a small crowd netstack does not hear of it")
+				}
 				if (extra != nil) != tc.want {
 					t.Fatalf("extra segment: %v, want %v", extra != nil, tc.want)
 				}
@@ -226,7 +229,7 @@ func TestShutWindows(t *testing.T) {
 				}
 				s.note(id, false, 0)
 				s.note(id6, false, 0)
-				if s.inbound(p, ip) != nil || s.count.Load() != 0 {
+				if extra, _ := s.inbound(p, ip); extra != nil || s.count.Load() != 0 {
 					t.Error("an extra segment after the window has opened")
 				}
 			})
@@ -245,5 +248,50 @@ func TestShutWindowsForgetStaleFlows(t *testing.T) {
 	s.sweep(time.Now().Add(2 * shutStale))
 	if len(s.flows) != 0 {
 		t.Errorf("%d stale flows are kept", len(s.flows))
+	}
+}
+
+// TestShutQuestions: where many windows are shut, netstack does not hear of parties that ask
+// whether theirs still is, before a pause has passed since it last said so; it hears of all
+// else, and in a small crowd of all.
+func TestShutQuestions(t *testing.T) {
+	const next, many = 5000, 2000
+	id := stack.TransportEndpointID{LocalPort: 80, LocalAddress: test4[1], RemotePort: 1234, RemoteAddress: test4[0]}
+	for _, tc := range []struct {
+		name    string
+		others  int
+		seq     uint32
+		flags   header.TCPFlags
+		payload int
+		since   time.Duration
+		idle    bool
+	}{
+		{"question", many, next - 1, header.TCPFlagAck, 0, time.Second, true},
+		{"question with a byte", many, next - 1, header.TCPFlagAck | header.TCPFlagPsh, 1, time.Second, true},
+		{"question after the pause", many, next - 1, header.TCPFlagAck, 0, shutSilence, false},
+		{"question in a small crowd", 10, next - 1, header.TCPFlagAck, 0, 0, false},
+		{"acknowledgement", many, next, header.TCPFlagAck, 0, 0, false},
+		{"data", many, next - 1, header.TCPFlagAck, 2, 0, false},
+		{"end", many, next - 1, header.TCPFlagAck | header.TCPFlagFin, 0, 0, false},
+		{"reset", many, next - 1, header.TCPFlagRst | header.TCPFlagAck, 0, 0, false},
+	} {
+		s := &shutWindows{slack: 127}
+		s.note(id, true, next)
+		for i := range tc.others {
+			other := id
+			other.LocalPort = uint16(1000 + i)
+			s.note(other, true, next)
+		}
+		w := s.flows[id]
+		w.seen = w.seen.Add(-tc.since)
+		s.flows[id] = w
+		frame := frame4(make([]byte, tc.payload), nil)
+		p, _ := parseFrame(frame, len(frame), testHub)
+		h := header.TCP(frame[etherLen+p.start:])
+		h.SetSequenceNumber(tc.seq)
+		h.SetFlags(uint8(tc.flags))
+		if _, idle := s.inbound(p, frame[etherLen:]); idle != tc.idle {
+			t.Errorf("%s: netstack hears of it: %v", tc.name, !idle)
+		}
 	}
 }

@@ -76,6 +76,7 @@ type Stack struct {
 	link    *link
 	clock   *clock
 	trimmer *trimmer // nil: netstack is not as expected
+	inside  *inside  // the same
 	tables  *tables  // the same
 	porters *porters
 	in      *receiver
@@ -104,7 +105,7 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 	if err := unix.SetNonblock(o.FD, true); err != nil {
 		return nil, fmt.Errorf("split: FD %d: set non-blocking: %w", o.FD, err)
 	}
-	s := &Stack{opts: o, accept: accept, clock: newClock(), trimmer: newTrimmer(), tables: newTables(), porters: newPorters()}
+	s := &Stack{opts: o, accept: accept, clock: newClock(), trimmer: newTrimmer(), inside: newInside(), tables: newTables(), porters: newPorters()}
 	s.file = os.NewFile(uintptr(o.FD), "hub1")
 	raw, err := s.file.SyscallConn()
 	if err != nil {

@@ -25,6 +25,7 @@ type Stats struct {
 	Mended       uint64 // packets sent again below netstack
 	Lulled       uint64 // window updates of a crowd that netstack was not told at once
 	Unasked      uint64 // questions whether a window is still shut that did not leave
+	Unanswered   uint64 // such questions of parties that netstack did not hear of
 	ShutAcks     uint64 // acknowledgements delivered apart because the window was shut
 	SendDrops    uint64 // packets dropped because the outbox was full
 	SendErrors   uint64 // frames the kernel refused
@@ -58,7 +59,7 @@ type counters struct {
 	dropped                     [verdicts]atomic.Uint64
 	overruns, shutAcks          atomic.Uint64
 	forwarded, mended           atomic.Uint64
-	lulled, unasked             atomic.Uint64
+	lulled, unasked, unanswered atomic.Uint64
 	sendDrops, sendErrors       atomic.Uint64
 	accepted                    atomic.Uint64
 	handshakeDrops              atomic.Uint64
@@ -83,6 +84,7 @@ func (s *Stack) Stats() Stats {
 		Mended:       c.mended.Load(),
 		Lulled:       c.lulled.Load(),
 		Unasked:      c.unasked.Load(),
+		Unanswered:   c.unanswered.Load(),
 		ShutAcks:     c.shutAcks.Load(),
 		SendDrops:    c.sendDrops.Load(), SendErrors: c.sendErrors.Load(),
 		Accepted:       c.accepted.Load(),

@@ -53,7 +53,7 @@ const (
 	CmdAccepted                        // cloud only: the server is connected, and takes Bytes at first; negative: it does not say
 	CmdSend                            // append Seg to the flow's send stream; Seg passes to the session. Never beyond the last EventCredit
 	CmdFin                             // the send stream ends here; nothing is sent after it
-	CmdConsumed                        // Bytes more of the receive stream were opened; the fin counts as none
+	CmdConsumed                        // Bytes more of the receive stream were opened; the fin counts as none. Room is set where the party reads slowly
 	CmdReject                          // what follows the consumed bytes could not be authenticated: deliver it anew
 	CmdReset                           // the flow is over for the worker; Code says why. The worker forgets it now
 	CmdDone                            // both directions ended well and all was consumed. The worker forgets it now
@@ -63,6 +63,7 @@ const (
 type Command struct {
 	Kind  CommandKind
 	Code  Code
+	Room  uint16 // CmdConsumed: what the party takes now without reading, in bytes and at least 1; 0: it does not read slowly
 	Flow  ID
 	Bytes int
 	Seg   buffer.Seg

@@ -56,8 +56,12 @@ func (s *Session) allowance(f *flow) int {
 	return max(int(all*s.order.Share(&f.node)), backlogFloor)
 }
 
-// keep is up to where the worker may send for f as far as memory goes.
+// keep is up to where the worker may send for f as far as memory goes. A peer that allows
+// no more than stride is short of memory itself and has counted what is not read.
 func (s *Session) keep(f *flow) uint64 {
+	if f.peer <= f.send.base+stride {
+		return f.peer
+	}
 	part := s.cfg.Budget.part(f.send.base, f.read.Lately(), s.now)
 	return f.send.base + s.cfg.Budget.keep(part, f.read.Holds(s.now.UnixMilli()), s.now)
 }

@@ -45,7 +45,7 @@ func (s *Session) obey(c *stream.Command) {
 		f.send.close(f)
 		s.order.Activate(&f.node, s.now)
 	case stream.CmdConsumed:
-		s.consumed(f, c.Bytes)
+		s.consumed(f, c.Bytes, c.Room)
 	case stream.CmdReject:
 		s.reject(f)
 	case stream.CmdReset:
@@ -84,10 +84,14 @@ func (s *Session) welcome(f *flow) {
 	}
 }
 
-// consumed moves the flow's credit by n opened bytes.
-func (s *Session) consumed(f *flow, n int) {
+// consumed moves the flow's credit by n opened bytes; room is what the party takes now if
+// it reads slowly.
+func (s *Session) consumed(f *flow, n int, room uint16) {
 	before := f.heldIn()
 	f.credit.consume(n, s.now, s.roundTrip(), s.cfg.Budget)
+	if f.room = 0; s.cfg.Budget.scarce() {
+		f.room = room
+	}
 	s.cfg.Budget.move(before, f.heldIn())
 	if f.credit.consumed == f.recv.Offset() && f.via != nil {
 		s.spareVia(f)
@@ -105,9 +109,10 @@ func (s *Session) roundTrip() (rtt time.Duration) {
 	return rtt
 }
 
-// markDirty notes that the peer should hear of consumed bytes.
+// markDirty notes that the peer should hear of consumed bytes. Who reads slowly waits for
+// nothing, so that his credit leaves with that of others.
 func (s *Session) markDirty(f *flow) {
-	if f.credit.urgent() {
+	if f.room == 0 && f.credit.urgent() {
 		s.grant(f)
 		return
 	}
@@ -123,6 +128,7 @@ func (s *Session) markDirty(f *flow) {
 
 // grant tells the peer what was consumed and what it may send.
 func (s *Session) grant(f *flow) {
+	f.credit.stretch(f.room)
 	consumed, limit := f.credit.grant()
 	if f.recv.Ended() && f.finOut && consumed == f.recv.Offset() {
 		consumed++ // the end of the stream counts as one more byte

@@ -79,6 +79,16 @@ func (c *credit) bridge(held int, now time.Time, b *Budget) bool {
 	return c.window > before
 }
 
+// stride is the most credit in bytes that a slow reader's room is worth: his flow then
+// moves that much at a time.
+const stride = 4 << 10
+
+// stretch gives a slow reader what his party takes now, if the window is smaller: it does
+// not wait here, so that it takes no memory however many flows there are.
+func (c *credit) stretch(room uint16) {
+	c.limit = max(c.limit, c.consumed+uint64(min(room, stride)))
+}
+
 // urgent reports whether the peer may soon run out of credit.
 func (c *credit) urgent() bool {
 	left := int64(c.limit) - int64(c.consumed)
