@@ -82,7 +82,9 @@ func newChurner(to netip.AddrPort) (*churner, error) {
 		return nil, err
 	}
 	sa := &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
-	return &churner{poll: poll, to: sa, visits: map[int32]*visit{}}, nil
+	c := &churner{poll: poll, to: sa, visits: map[int32]*visit{}}
+	fillNoise(c.request[:])
+	return c, nil
 }
 
 func (c *churner) close() {

@@ -25,6 +25,7 @@ type churnServer struct {
 // newChurnServer listens on the ports and starts answering.
 func newChurnServer(l *lab.Lab, ports ...uint16) (*churnServer, error) {
 	s := &churnServer{poll: -1, ended: make(chan struct{}), asking: map[int]int{}}
+	fillNoise(s.reply[:])
 	err := l.Do("origin", func() (err error) {
 		if s.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 			return err

@@ -21,9 +21,12 @@ type payloads struct{ noise, text payload }
 
 func newPayloads() payloads {
 	noise := make(payload, payloadSize)
-	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise) // never fails
+	fillNoise(noise)
 	return payloads{noise, prose(rand.New(rand.NewPCG(1, 2)))}
 }
+
+// fillNoise makes p what nothing can pack, the same in each run.
+func fillNoise(p []byte) { _, _ = rand.NewChaCha8([32]byte{1}).Read(p) } // never fails
 
 // prose is made of words of a small language with a natural law of frequency,
 // and compresses about as well as text does: to a third.

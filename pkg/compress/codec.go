@@ -12,7 +12,6 @@
 package compress
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -139,12 +138,6 @@ func unpackS2(dst, packed []byte) (int, error) {
 		return 0, fmt.Errorf("compress: s2 length: %w", ErrCorrupt)
 	case n > len(dst):
 		return 0, fmt.Errorf("compress: s2 block of %d bytes: %w", n, ErrLarge)
-	}
-	if n >= repetitive*len(packed) {
-		_, head := binary.Uvarint(packed) // which DecodedLen has read
-		if unpackRuns(dst[:n], packed[head:]) {
-			return n, nil
-		}
 	}
 	if _, err := s2.Decode(dst, packed); err != nil {
 		return 0, fmt.Errorf("compress: s2: %w", ErrCorrupt)

@@ -313,3 +313,13 @@ func BenchmarkCompress(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkWorth(b *testing.B) {
+	for name, block := range map[string][]byte{"zeros": make([]byte, 10_000), "noise": noise(1, 10_000), "prose": prose(1, 10_000)} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				Worth(block)
+			}
+		})
+	}
+}
