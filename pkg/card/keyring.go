@@ -1,6 +1,7 @@
 package card
 
 import (
+	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -8,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"hawser/pkg/gcm"
 )
 
 // Role says which end of a session a Keyring serves.
@@ -120,7 +119,11 @@ func (r *ratchet) step() (*recordKey, error) {
 		return nil, fmt.Errorf("card: derive next epoch: %w", err)
 	}
 	copy(r.secret[:], next)
-	aead, err := gcm.New(key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("card: record key: %w", err)
+	}
+	aead, err := cipher.NewGCM(block)
 	if err != nil {
 		return nil, fmt.Errorf("card: record key: %w", err)
 	}
