@@ -7,7 +7,7 @@ package box
 const (
 	programMemory = 24 << 20 // bytes that an agent without flows takes
 	flowMemory    = 8 << 10  // bytes that a flow at rest takes, with its connection
-	flowPieces    = 8 << 10  // bytes that a flow with payload takes beside it: its last slabs and chunks are hardly filled
+	flowPieces    = 12 << 10 // bytes that a flow with payload takes beside it: its last slabs and chunks are hardly filled
 	payloadBytes  = 2.4      // that a byte of payload takes
 	payloadLeast  = 8        // payload has one byte in so many of all, however many flows there are
 )
