@@ -47,6 +47,11 @@ type Line struct {
 	recent, low          time.Duration // the same since recentAt
 	recentAt             time.Duration
 	sent, events, missed float64 // segments, decaying
+	// late is how often in a row something was sent again in vain, before any round trip
+	// could be measured: that of something sent twice cannot. So what is waited for is
+	// doubled as often for all that follows, or a round trip that has become longer would
+	// never be known of (P. Karn, C. Partridge, SIGCOMM 1987; RFC 6298 sections 3 and 5).
+	late int
 }
 
 func (l *Line) sentMore(segments float64) {
@@ -62,6 +67,7 @@ func (l *Line) lostMore(segments float64) {
 
 // measure takes in a round trip (RFC 6298).
 func (l *Line) measure(now, rtt time.Duration) {
+	l.late = 0
 	if l.srtt == 0 {
 		l.srtt, l.rttvar = rtt, rtt/2
 		l.least, l.before, l.leastAt = rtt, rtt, now
@@ -94,5 +100,8 @@ func (l *Line) settling() time.Duration { return l.srtt/4 + slack }
 
 // wait is how long a repair is given that was sent so many times, 1 or more.
 func (l *Line) wait(tries int) time.Duration {
-	return min((l.turn()+slack)<<(tries-1), mostWait)
+	return min((l.turn()+slack)<<max(tries-1, l.late), mostWait)
 }
+
+// vain notes that something sent again so many times has brought no answer in time.
+func (l *Line) vain(times int) { l.late = min(max(l.late, times), mostTries) }

@@ -318,6 +318,7 @@ func (f *Flow) resend(now time.Duration, again func(Range)) {
 		if x.tries > 0 && now-x.at < f.wait(x.tries) {
 			continue
 		}
+		f.Line.vain(x.tries)
 		x.at, x.tries = now, min(x.tries+1, mostTries)
 		again(x.Range)
 	}
@@ -340,7 +341,9 @@ func (f *Flow) Tick(now time.Duration, again func(Range)) {
 // (RFC 8985 section 7), and the first.
 func (f *Flow) probe(now time.Duration) {
 	f.moved = now
-	if f.probes++; f.probes > mostProbes && !f.open {
+	f.probes++
+	f.Line.vain(f.probes)
+	if f.probes > mostProbes && !f.open {
 		f.Yield() // to the sender's own timer
 	}
 	end := f.mine()
@@ -363,7 +366,7 @@ func (f *Flow) tailWait() time.Duration {
 	case f.high-f.una <= uint32(f.mss):
 		d += delayTime
 	}
-	return d << min(f.probes, mostProbes)
+	return d << min(max(f.probes, f.late), mostProbes)
 }
 
 // Due is when Tick has something to do if no Ack comes before; false: never.

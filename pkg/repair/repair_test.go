@@ -375,3 +375,30 @@ func TestCongestionIsShown(t *testing.T) {
 		r.told(40, false, tell, v)
 	})
 }
+
+// TestLongerRoundTrip: where answers have come to take much longer than ever before, as
+// behind a queue, flows of one segment each are sent again less and less and then not at
+// all: what is sent again measures nothing, so that the waits of one flow hold for the next.
+func TestLongerRoundTrip(t *testing.T) {
+	const turn = 400 * ms
+	r := newRig(t, 1)
+	for flow := range 12 {
+		line := r.f.Line
+		r.f.Begin(line)
+		r.send(flow, flow+1)
+		answer := r.now + turn
+		for {
+			at, ok := r.f.Due()
+			if !ok || at >= answer {
+				break
+			}
+			r.tick()
+		}
+		r.now = answer
+		r.ack(flow + 1)
+		if n := len(r.again); flow > 4 && n > 0 {
+			t.Errorf("flow %d: sent %d times again", flow, n)
+		}
+		r.again = nil
+	}
+}

@@ -21,7 +21,7 @@ const (
 	mendBudget = 32 << 20
 	mendCredit = 8 << 20
 	// Ticks are at least mendTick apart, and mendSlow where more than mendMany
-	// flows are to be looked at.
+	// flows are to be looked at or none is for now.
 	mendTick  = time.Millisecond
 	mendSlow  = 10 * time.Millisecond
 	mendMany  = 256
@@ -30,6 +30,13 @@ const (
 	// nothing: it may have ended without a word, as netstack may send once more
 	// after the mender has seen a reset.
 	mendIdle = 10 * time.Second
+	// While more than mendQueue packets wait to be sent, nothing counts as lost by
+	// time: it may be among them, and what is sent again would only make more wait. That
+	// holds for mendPause in a row at most, as what clients are owed nobody else sends.
+	mendQueue = 256
+	mendPause = time.Second
+	// For mendOwn after the outbox has dropped packets a gap says nothing of a line.
+	mendOwn = 2 * time.Second
 )
 
 // mender makes good what a lossy LAN loses, below netstack. netstack alone takes
@@ -46,12 +53,13 @@ const (
 // outbound is called by whatever goroutine sends, inbound by the receive loop,
 // tick by the runtime's timer while something waits to be sent again.
 type mender struct {
-	scale func(*guard.Ends) (shift uint8, ok bool)     // of the client's windows; false: not to be mended
-	send  func(*stack.PacketBuffer)                    // takes over the reference
-	reset func(ends *guard.Ends, next uint32, v6 bool) // ends netstack's connection
-	count *counters
-	peers *peers
-	live  atomic.Int32 // of flows: a look without the lock
+	scale   func(*guard.Ends) (shift uint8, ok bool)     // of the client's windows; false: not to be mended
+	send    func(*stack.PacketBuffer)                    // takes over the reference
+	waiting func() int                                   // packets that have not left yet
+	reset   func(ends *guard.Ends, next uint32, v6 bool) // ends netstack's connection
+	count   *counters
+	peers   *peers
+	live    atomic.Int32 // of flows: a look without the lock
 
 	mu     sync.Mutex
 	flows  map[guard.Ends]*mended
@@ -59,6 +67,9 @@ type mender struct {
 	spare  []*mended
 	timer  *time.Timer
 	tickAt time.Duration // when timer fires; 0: it does not
+	paused time.Duration // since when nothing counts as lost by time; 0: it does
+	drops  uint64        // of the outbox, as last seen
+	dropAt time.Duration // and when they were; 0: never
 	closed bool
 	again  []*stack.PacketBuffer
 }
@@ -86,7 +97,7 @@ type piece struct {
 // mend makes a mender the filter next to netstack: the last. It is for clients
 // that the guard has let in, as that knows their windows' scale.
 func (s *Stack) mend() *mender {
-	m := &mender{count: &s.count, peers: s.keeper.opts.Gate.poor, send: s.out.again, scale: s.keeper.scaleOf, reset: s.keeper.giveUp}
+	m := &mender{count: &s.count, peers: s.keeper.opts.Gate.poor, send: s.out.again, waiting: s.out.waiting, scale: s.keeper.scaleOf, reset: s.keeper.giveUp}
 	m.flows = map[guard.Ends]*mended{}
 	s.in.filters = append(s.in.filters, m)
 	s.out.filters = append(s.out.filters, m)
@@ -219,10 +230,20 @@ func (m *mender) inbound(s *segment) action {
 func (m *mender) meet(ends *guard.Ends, tcp header.TCP, blocks []repair.Range) {
 	for _, b := range blocks {
 		if int32(b.To-tcp.AckNumber()) > 0 && !m.closed { // else it is a duplicate (RFC 2883)
-			m.peers.note(&ends.Client, m.peers.now())
+			if now := m.peers.now(); !m.ours(now) {
+				m.peers.note(&ends.Client, now)
+			}
 			return
 		}
 	}
+}
+
+// ours reports whether a gap may be of the outbox's making. The caller holds mu.
+func (m *mender) ours(now time.Duration) bool {
+	if n := m.count.sendDrops.Load(); n != m.drops {
+		m.drops, m.dropAt = n, now
+	}
+	return m.dropAt > 0 && now-m.dropAt < mendOwn
 }
 
 // acknowledged works on an acknowledgement. The caller holds mu.
@@ -340,7 +361,7 @@ func (m *mender) arm(f *mended, now time.Duration) {
 		return
 	}
 	wait := max(at-now, mendTick)
-	if len(m.flows) > mendMany {
+	if len(m.flows) > mendMany || m.paused > 0 {
 		wait = max(wait, mendSlow)
 	}
 	if m.tickAt > now && m.tickAt <= now+wait {
@@ -365,6 +386,7 @@ func (m *mender) tick() {
 	m.mu.Lock()
 	m.tickAt = 0
 	now := m.peers.now()
+	looks := m.looks(now)
 	for ends, f := range m.flows {
 		if hopeless := f.flow.Hopeless(now); hopeless || f.flow.Debt() == 0 && now-f.at >= mendIdle {
 			if hopeless {
@@ -373,7 +395,7 @@ func (m *mender) tick() {
 			m.forget(&ends, f)
 			continue
 		}
-		if at, ok := f.flow.Due(); ok && at <= now {
+		if at, ok := f.flow.Due(); ok && at <= now && looks {
 			f.flow.Tick(now, func(r repair.Range) { m.build(f, r) })
 		}
 		m.arm(f, now)
@@ -384,6 +406,21 @@ func (m *mender) tick() {
 	for _, l := range lost {
 		m.reset(&l.ends, l.next, l.v6)
 	}
+}
+
+// looks reports whether what is due by time is to be done. The caller holds mu.
+func (m *mender) looks(now time.Duration) bool {
+	switch {
+	case m.waiting() <= mendQueue:
+		m.paused = 0
+		return true
+	case m.paused == 0:
+		m.paused = now
+	case now-m.paused >= mendPause:
+		m.paused = now
+		return true
+	}
+	return false
 }
 
 // close gives everything back; nothing is mended any more.

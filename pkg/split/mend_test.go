@@ -55,7 +55,7 @@ func newWire(mends bool, loss float64, delay time.Duration) *wire {
 			count: &w.count, peers: newPeers(), flows: map[guard.Ends]*mended{},
 			scale: func(*guard.Ends) (uint8, bool) { return uint8(tcp.FindWndScale(wireBuffer)), true },
 			send:  func(pkt *stack.PacketBuffer) { w.carry(0, pkt); pkt.DecRef() },
-			reset: func(*guard.Ends, uint32, bool) {},
+			reset: func(*guard.Ends, uint32, bool) {}, waiting: func() int { return 0 },
 		}
 	}
 	return w

@@ -262,7 +262,7 @@ func TestGivenUp(t *testing.T) {
 	m := &mender{
 		count: &counters{}, peers: newPeers(), flows: map[guard.Ends]*mended{},
 		scale: func(*guard.Ends) (uint8, bool) { return 0, true },
-		send:  func(pkt *stack.PacketBuffer) { sent.Add(1); pkt.DecRef() },
+		send:  func(pkt *stack.PacketBuffer) { sent.Add(1); pkt.DecRef() }, waiting: func() int { return 0 },
 		reset: func(_ *guard.Ends, next uint32, v6 bool) {
 			if resets.Add(1); next != 500 || v6 {
 				t.Errorf("reset at %d, IPv6 %v", next, v6)

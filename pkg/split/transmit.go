@@ -2,6 +2,7 @@ package split
 
 import (
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,7 @@ type outbox struct {
 	filters []filter // set before the first packet
 	shut    shutWindows
 	count   *counters
+	inside  atomic.Int64 // packets that have not been sent yet, those of a batch on its way too
 
 	mu     sync.Mutex // guards the next ones
 	ready  sync.Cond
@@ -87,11 +89,15 @@ func (o *outbox) enqueue(pkt *stack.PacketBuffer) tcpip.Error {
 		return &tcpip.ErrNoBufferSpace{}
 	}
 	o.queue = append(o.queue, pkt.IncRef())
+	o.inside.Add(1)
 	if o.due(pkt) {
 		o.ready.Signal()
 	}
 	return nil
 }
+
+// waiting is how many packets have not been sent yet.
+func (o *outbox) waiting() int { return int(o.inside.Load()) }
 
 // due reports whether the loop is to send now that pkt is in the queue. The caller
 // holds mu.
@@ -251,6 +257,7 @@ func (o *outbox) sent(pkts []*stack.PacketBuffer) {
 		bytes += pkt.Size()
 		pkt.DecRef()
 	}
+	o.inside.Add(-int64(len(pkts)))
 	o.count.framesOut.Add(uint64(len(pkts)))
 	o.count.bytesOut.Add(uint64(bytes))
 	o.count.gsoOut.Add(uint64(gso))
