@@ -17,9 +17,10 @@ import (
 // TestIdleFlowsAreSmall opens thousands of flows that exchange a few bytes and
 // rest, and holds the agents' resident memory to a bound per flow: what the
 // user-space TCP endpoint, the relay and the tunnel keep of a flow that moves
-// nothing. With a hub that is 8 to 9 KB and not yet the 6 KB that it should be,
-// and 8 to 13 MB stay half a minute after all have ended, where a tenth of the start
-// should.
+// nothing. With a hub that is 6 to 9 KB, where it should be 6. Within a minute after all
+// have ended a quarter more than at the start may be left: a tenth is wanted, and by kernel
+// sockets reached; by hubs it is an eighth to a sixth, of which Go's notes of its pages are
+// a third and code that had not run at the start a fifth.
 func TestIdleFlowsAreSmall(t *testing.T) {
 	const flows = 5000
 	for _, c := range []struct {
@@ -42,9 +43,9 @@ func TestIdleFlowsAreSmall(t *testing.T) {
 			}
 			held.Close()
 			r.quiet()
-			for role, now := range r.settled(func(role string, now int64) bool { return now <= before[role]*4 }) {
+			for role, now := range r.settled(func(role string, now int64) bool { return now <= before[role]*5/4 }) {
 				t.Logf("%s: %d MB before, %d MB after", role, before[role]>>20, now>>20)
-				if now > before[role]*4 {
+				if now > before[role]*5/4 {
 					t.Errorf("%s: %d bytes after all flows have ended, %d before", role, now, before[role])
 				}
 			}

@@ -32,7 +32,8 @@ type janitor struct {
 	moved     uint64 // bytes of payload, in all, at the last look
 	kept      uint64 // heap after the last time
 	then      uint64 // allocated by then
-	flows     int    // and flows
+	flows     int    // flows then, or the most since
+	standing  int    // flows at the last look
 	quiet     int    // looks in a row
 	rush      bool   // at the last look there was more than a little to give back
 	ended     bool   // the same, as flows have ended
@@ -52,7 +53,7 @@ func (j *janitor) due(now time.Time, heap, allocated, moved uint64, flows int) b
 		return false
 	}
 	j.quiet++
-	j.flows = max(j.flows, flows) // of which some may end before the next look
+	j.standing, j.flows = flows, max(j.flows, flows) // of which some may end before the next look
 	// Traffic allocates little, because its buffers are used again: what is given back
 	// while it lasts is taken again at once, page by page.
 	worth := max(tidyLeast, j.kept/10)
@@ -68,8 +69,9 @@ func (j *janitor) due(now time.Time, heap, allocated, moved uint64, flows int) b
 	return j.quiet >= tidyPauses && (j.rush || soon || rests) && !now.Before(j.next)
 }
 
-// done notes what is left, and what it took of a processor's time.
-func (j *janitor) done(now time.Time, took time.Duration, heap uint64, flows int) {
+// done notes what is left, and what it took of a processor's time. Flows that have ended
+// since due was asked are still to be seen to: on a busy machine thousands may have.
+func (j *janitor) done(now time.Time, took time.Duration, heap uint64) {
 	switch {
 	case j.rush:
 		j.follow, j.left = tidySoon, j.ended
@@ -78,7 +80,7 @@ func (j *janitor) done(now time.Time, took time.Duration, heap uint64, flows int
 	default:
 		j.follow, j.left = 0, false
 	}
-	j.kept, j.then, j.flows, j.quiet = heap, j.allocated, flows, 0
+	j.kept, j.then, j.flows, j.quiet = heap, j.allocated, j.standing, 0
 	pause := min(tidyShare*took, tidyMost)
 	j.next, j.calm = now.Add(pause), now.Add(tidyCalm*pause)
 }
@@ -113,7 +115,7 @@ func (w *Workers) tidy(ctx context.Context) {
 			}
 			debug.FreeOSMemory()
 			heap, _ = heapSize()
-			j.done(time.Now(), collectorTime()-before, heap, w.flowCount())
+			j.done(time.Now(), collectorTime()-before, heap)
 		}
 	}
 }

@@ -17,9 +17,9 @@ func TestJanitor(t *testing.T) {
 		}
 		return j.due(now, heap, allocated, 0, flows)
 	}
-	tidied := func(took time.Duration, heap uint64, flows int) {
+	tidied := func(took time.Duration, heap uint64) {
 		now = now.Add(took)
-		j.done(now, took, heap, flows)
+		j.done(now, took, heap)
 	}
 	for range 10 {
 		if look(500*mb, true, 100_000) {
@@ -29,14 +29,14 @@ func TestJanitor(t *testing.T) {
 	if look(500*mb, false, 100_000) || !look(500*mb, false, 100_000) {
 		t.Fatal("does not collect after two quiet looks")
 	}
-	tidied(time.Second, 300*mb, 100_000)
+	tidied(time.Second, 300*mb)
 	if j.then != allocated {
 		t.Fatal("does not note what was allocated by then")
 	}
 	again := func(looks int, each uint64) (n int) {
 		for range looks {
 			if allocated += each; look(310*mb, false, 100_000) {
-				tidied(time.Second, 300*mb, 100_000)
+				tidied(time.Second, 300*mb)
 				n++
 			}
 		}
@@ -55,7 +55,7 @@ func TestJanitor(t *testing.T) {
 	if !look(310*mb, false, 1000) {
 		t.Fatal("does not collect after flows have ended")
 	}
-	tidied(time.Second, 30*mb, 1000)
+	tidied(time.Second, 30*mb)
 	// The connections end some seconds after their flows, and little else happens.
 	soon := 0
 	for !look(30*mb, false, 1000) {
@@ -63,7 +63,7 @@ func TestJanitor(t *testing.T) {
 			t.Fatal("does not collect what has followed the flows")
 		}
 	}
-	tidied(time.Second, 10*mb, 1000)
+	tidied(time.Second, 10*mb)
 	for i := range tidyShare - 1 {
 		if look(400*mb, false, 1000) {
 			t.Fatalf("collects again after %d s of the %d that one second is worth", i+1, tidyShare)
@@ -72,13 +72,17 @@ func TestJanitor(t *testing.T) {
 	if look(400*mb, false, 1000); !look(400*mb, false, 1000) {
 		t.Fatal("never collects again")
 	}
-	tidied(time.Hour, 10*mb, 1000) // on a busy machine
+	tidied(time.Hour, 10*mb) // on a busy machine
 	for late := tidyEvery; !look(400*mb, false, 1000); late += tidyEvery {
 		if late > tidyMost {
 			t.Fatalf("waits for longer than %v", tidyMost)
 		}
 	}
-	tidied(time.Millisecond, 10*mb, 10)
+	tidied(time.Millisecond, 10*mb)
+	if look(10*mb, false, 10); !look(10*mb, false, 10) {
+		t.Fatal("takes no notice of the last flows' end")
+	}
+	tidied(time.Millisecond, 10*mb)
 	look(10*mb, true, 10)
 	for i := range 2 * tidyRest {
 		if look(10*mb, false, 0) {
@@ -104,7 +108,7 @@ func TestJanitorFollows(t *testing.T) {
 			flows = 100_000
 		}
 		if j.due(now, 1<<20, 0, 0, flows) {
-			j.done(now, 100*time.Millisecond, 1<<20, flows)
+			j.done(now, 100*time.Millisecond, 1<<20)
 			n++
 		}
 	}
@@ -131,8 +135,28 @@ func TestJanitorLeavesTraffic(t *testing.T) {
 	if !look(100*mb, 10) {
 		t.Fatal("does not collect what ended flows have left, because others go on")
 	}
-	j.done(now, time.Millisecond, 30*mb, 10)
+	j.done(now, time.Millisecond, 30*mb)
 	if look(100*mb, 10) || !look(0, 10) {
 		t.Fatal("does not collect as soon as they have ended")
+	}
+}
+
+// TestJanitorMeanwhile: what flows have left that ended while it was at work is collected,
+// although the heap is no larger than after that.
+func TestJanitorMeanwhile(t *testing.T) {
+	const mb = 1 << 20
+	now := time.Unix(1_700_000_000, 0)
+	var j janitor
+	look := func(flows int) bool {
+		now = now.Add(tidyEvery)
+		return j.due(now, 50*mb, 0, 0, flows)
+	}
+	if look(5000); !look(5000) {
+		t.Fatal("does not collect after a rush")
+	}
+	now = now.Add(5 * time.Second)
+	j.done(now, 100*time.Millisecond, 50*mb)
+	if look(0); !look(0) || !j.ended {
+		t.Fatal("takes no notice of flows that have ended while it was at work")
 	}
 }

@@ -37,6 +37,12 @@ func (p *porters) take(r *tcp.ForwarderRequest) bool {
 	}
 }
 
+// thin sends away those that wait: their stacks have grown to 8 KB and more each.
+func (p *porters) thin() {
+	for p.take(nil) {
+	}
+}
+
 // rest waits for the next handshake; nil: the caller is not needed.
 func (p *porters) rest() (r *tcp.ForwarderRequest) {
 	p.mu.Lock()

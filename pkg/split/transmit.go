@@ -222,6 +222,15 @@ func (o *outbox) loop() {
 	}
 }
 
+// rest gives back the room for packets that a crowd has made necessary.
+func (o *outbox) rest() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.queue) == 0 && !o.busy {
+		o.queue, o.spare, o.tx.iovs = nil, nil, nil
+	}
+}
+
 // next waits for packets that nobody else is about to send and takes all there
 // are; nil when the outbox is closed and empty.
 func (o *outbox) next() []*stack.PacketBuffer {

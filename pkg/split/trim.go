@@ -136,10 +136,10 @@ func follow(p unsafe.Pointer, offset uintptr) unsafe.Pointer {
 	return *(*unsafe.Pointer)(unsafe.Add(p, offset))
 }
 
-// Trim takes memory from connections at rest that they do not use then, and from
-// netstack's tables what a crowd that has left made them grow by. It takes about
-// a microsecond for each connection, and may be called on any goroutine, but not by
-// two at a time.
+// Trim takes memory from connections at rest that they do not use then. From netstack's
+// tables, and from what makes handshakes and sends, it takes what a crowd that has left has
+// made them grow by. It takes about a microsecond for each connection, and may be called on
+// any goroutine, but not by two at a time.
 func (s *Stack) Trim() {
 	ns := s.net.Load()
 	if ns == nil {
@@ -156,6 +156,8 @@ func (s *Stack) Trim() {
 	if most < leastTable || now > most/tablePart {
 		return
 	}
+	s.porters.thin()
+	s.out.rest()
 	if s.tables == nil || s.tables.shrink(ns, most) {
 		s.growth.crowd.CompareAndSwap(int64(most), int64(now))
 	}
