@@ -85,7 +85,9 @@ func removeByName(u *undoer, n names) (done []string, err error) {
 }
 
 // chainsByName finds our chains and the rules that jump to them. The chains
-// that decide come after those that jump to them.
+// that decide come after those that jump to them, and the tables that they were in
+// at the end: who made these is not known without a journal, but built-in chains
+// without a rule or a policy do nothing, whosever they are.
 func chainsByName(u *undoer, n names) ([]entry, error) {
 	places := []struct{ table, base, part string }{
 		{"mangle", "OUTPUT", "OUT"}, {"mangle", "PREROUTING", "PRE"}, {"mangle", "PREROUTING", "TAKE"}, {"mangle", "PREROUTING", "MARK"},
@@ -102,6 +104,7 @@ func chainsByName(u *undoer, n names) ([]entry, error) {
 			continue
 		}
 		there := map[string][]string{}
+		var ours []string // tables
 		for _, p := range places {
 			chains, ok := there[p.table]
 			if !ok {
@@ -118,6 +121,11 @@ func chainsByName(u *undoer, n names) ([]entry, error) {
 				return found, err
 			}
 			found = append(found, e...)
+			ours = append(ours, p.table)
+		}
+		slices.Sort(ours)
+		for _, table := range slices.Compact(ours) {
+			found = append(found, entry{Do: undoTable, Family: family, Table: table})
 		}
 	}
 	return found, nil

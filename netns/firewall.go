@@ -65,30 +65,44 @@ func (f *firewall) reachable(table string) (bool, error) {
 
 // inUse tells whether the kernel has this table in the thread's namespace.
 func (f *firewall) inUse(table string) (bool, error) {
-	used, err := f.used()
+	used, _, err := f.used()
 	return slices.Contains(used, table), err
 }
 
-// used lists the tables that the kernel has in the thread's namespace.
-func (f *firewall) used() (tables []string, err error) {
+// used lists the tables that the kernel has in the thread's namespace, and those of
+// them that hold something.
+func (f *firewall) used() (there, filled []string, err error) {
 	if !f.nft {
 		names, err := os.ReadFile("/proc/thread-self/net/" + strings.TrimSuffix(commandOf(f.family), "tables") + "_tables_names")
 		if err != nil { // the module is not loaded
-			return nil, nil
+			return nil, nil, nil
 		}
-		return strings.Fields(string(names)), nil
+		there = strings.Fields(string(names))
+		return there, there, nil
 	}
 	// With -t it would print a table whether it is there or not.
 	out, err := exec.Command(commandOf(f.family) + "-save").Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s-save: %w", commandOf(f.family), err)
+		return nil, nil, fmt.Errorf("%s-save: %w", commandOf(f.family), err)
 	}
-	for line := range strings.Lines(string(out)) {
+	there, filled = parseSave(string(out))
+	return there, filled, nil
+}
+
+// parseSave reads the output of iptables-save: the tables in it, and those that have
+// a rule, a chain or a policy. Built-in chains are in it whether they are there or not.
+func parseSave(save string) (there, filled []string) {
+	for line := range strings.Lines(save) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "*"); ok {
-			tables = append(tables, name)
+			there = append(there, name)
+			continue
+		}
+		chain := strings.HasPrefix(line, ":") && !strings.Contains(line, " ACCEPT ")
+		if chain || strings.HasPrefix(line, "-A ") {
+			filled = append(filled, there[len(there)-1])
 		}
 	}
-	return tables, nil
+	return there, slices.Compact(filled)
 }
 
 // restore makes all changes of one table at once, or none of them. One process
@@ -248,7 +262,7 @@ func jumpStep(f *firewall, table, chain string, rule []string) step {
 	}
 }
 
-// tableStep remembers to clear a table away that is not in use yet.
+// tableStep remembers to clear a table away that holds nothing yet.
 func tableStep(f *firewall, table string) step {
 	return step{
 		what: fmt.Sprintf("IPv%d table %s", f.family, table),

@@ -53,23 +53,56 @@ func TestCloseLeavesTheHostAsItWas(t *testing.T) {
 	}
 }
 
+// builtins are the built-in chains that we add to, by table.
+var builtins = map[string][]string{
+	"mangle": {"PREROUTING", "OUTPUT"}, "filter": {"INPUT", "FORWARD", "OUTPUT"}, "nat": {"POSTROUTING"},
+}
+
+// TestUnusedTablesAreLeftEmpty: tables that came with us have no chain afterwards, and
+// so no hook, however the run ends.
 func TestUnusedTablesAreLeftEmpty(t *testing.T) {
-	w := newWorld(t)
-	if out := output(t, "iptables-save; ip6tables-save"); out != "" {
-		t.Fatalf("the host has tables already: %s", out)
+	crashed := func(t *testing.T, p Plan) {
+		partial(t, p, 1000, true, nil)
+		must(t, os.Remove(journalPath(p.RunDir, p.Namespace)))
 	}
-	must(t, w.install(w.plan).Close())
-	for _, command := range []string{"iptables-save", "ip6tables-save"} {
-		for line := range strings.Lines(output(t, command)) {
-			if strings.HasPrefix(line, "-A") || strings.Contains(line, "HAWSER") {
-				t.Errorf("%s: left over: %s", command, line)
+	for name, run := range map[string]func(t *testing.T, w *world){
+		"closed": func(t *testing.T, w *world) { must(t, w.install(w.plan).Close()) },
+		"closed twice": func(t *testing.T, w *world) {
+			must(t, w.install(w.plan).Close())
+			must(t, w.install(w.plan).Close())
+		},
+		"crashed without a journal": func(t *testing.T, w *world) {
+			crashed(t, w.plan)
+			_, err := Cleanup(w.plan.Namespace, w.plan.RunDir)
+			must(t, err)
+		},
+		"started again without a journal": func(t *testing.T, w *world) {
+			crashed(t, w.plan)
+			must(t, w.install(w.plan).Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			if out := output(t, "iptables-save; ip6tables-save"); out != "" {
+				t.Fatalf("the host has tables already: %s", out)
 			}
-		}
-	}
-	if _, err := exec.LookPath("nft"); err == nil {
-		if out := output(t, "nft list ruleset"); strings.Contains(out, "chain") {
-			t.Errorf("hooks are left over:\n%s", out)
-		}
+			run(t, w)
+			for _, command := range []string{"iptables", "ip6tables"} {
+				for line := range strings.Lines(output(t, command+"-save")) {
+					if strings.HasPrefix(line, "-A") || strings.Contains(line, "HAWSER") {
+						t.Errorf("%s: left over: %s", command, line)
+					}
+				}
+				for table, chains := range builtins {
+					for _, chain := range chains {
+						// It prints them whether they are there or not, and removes only those that are.
+						if exec.Command(command, "-t", table, "-X", chain).Run() == nil {
+							t.Errorf("%s: left over: chain %s of table %s", command, chain, table)
+						}
+					}
+				}
+			}
+		})
 	}
 }
 
