@@ -126,24 +126,38 @@ func (p *program[C]) command() *cobra.Command {
 		Short:         "Several thin uplinks made into one strong line: the " + p.role.Name,
 		SilenceUsage:  true, // one line, not a page
 		SilenceErrors: true, // execute prints them
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return fmt.Errorf("no verb given: try %s --help", cmd.Name())
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.DisableSuggestions = true
+	root.SetFlagErrorFunc(tryHelp)
 	for _, verb := range []*cobra.Command{
 		p.runCommand(), p.checkCommand(), p.genkeyCommand(), p.pubkeyCommand(),
 		p.statusCommand(), p.cleanupCommand(), p.versionCommand(),
 	} {
-		verb.Args = cobra.NoArgs
+		verb.Args = noArgs
 		root.AddCommand(verb)
 	}
 	for _, m := range p.more {
 		root.AddCommand(m.command(streams{p.in, p.out, p.err, p.exit}))
 	}
 	return root
+}
+
+// noArgs refuses words that belong to no verb and no flag.
+func noArgs(cmd *cobra.Command, args []string) error {
+	return tryHelp(cmd, cobra.NoArgs(cmd, args))
+}
+
+// tryHelp says where what a command takes can be read; nil stays nil.
+func tryHelp(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: try %s --help", err, cmd.CommandPath())
 }
 
 // configFlag adds -c to a verb.

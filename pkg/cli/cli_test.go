@@ -114,10 +114,11 @@ func TestBadCommandLines(t *testing.T) {
 	b := newBench(t)
 	for args, want := range map[string]string{
 		"":                               "no verb given: try hawser-edge --help",
-		"fly":                            `unknown command "fly" for "hawser-edge"`,
-		"run --speed 9":                  "unknown flag: --speed",
-		"run now":                        `unknown command "now" for "hawser-edge run"`,
-		"run -c":                         "flag needs an argument: 'c' in -c",
+		"fly":                            `unknown command "fly" for "hawser-edge": try hawser-edge --help`,
+		"run --speed 9":                  "unknown flag: --speed: try hawser-edge run --help",
+		"-help":                          "unknown shorthand flag: 'e' in -elp: try hawser-edge --help",
+		"run now":                        `unknown command "now" for "hawser-edge run": try hawser-edge run --help`,
+		"run -c":                         "flag needs an argument: 'c' in -c: try hawser-edge run --help",
 		"run -c CONFIG --log-level loud": `--log-level: "loud" is not one of debug, info, warn, error`,
 		"run -c DIR/none.yaml":           "no configuration in DIR/none.yaml: copy configs/edge.yaml there, or name another with -c: file does not exist",
 		"run -c DIR":                     "configuration: read DIR: is a directory",

@@ -29,9 +29,9 @@ func (v relayVerbs[C]) command(s streams) *cobra.Command {
 	p := &program[C]{role: v.role, in: s.in, out: s.out, err: s.err, exit: s.exit}
 	cmd := p.runCommand()
 	cmd.Use, cmd.Short = "relay", "Run the stand-alone relay: an encryption gateway between plain TCP sockets"
-	cmd.Args = cobra.NoArgs
+	cmd.Args = noArgs
 	for _, verb := range []*cobra.Command{p.checkCommand(), p.statusCommand()} {
-		verb.Args = cobra.NoArgs
+		verb.Args = noArgs
 		cmd.AddCommand(verb)
 	}
 	return cmd
