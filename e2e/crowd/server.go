@@ -20,7 +20,6 @@ type Server struct {
 	listeners map[int32]bool
 	left      map[int32]int64 // by connection: bytes to send, -1 before the echo
 	block     []byte
-	open      atomic.Int64
 	stopped   atomic.Bool
 }
 
@@ -47,9 +46,6 @@ func (s *Server) Listen(at ...netip.AddrPort) error {
 	}
 	return nil
 }
-
-// Open is the number of connections. Any goroutine may ask.
-func (s *Server) Open() int { return int(s.open.Load()) }
 
 // Stop makes Serve return. Any goroutine may call it.
 func (s *Server) Stop() { s.stopped.Store(true) }
@@ -79,7 +75,6 @@ func (s *Server) accept(listener int) {
 			return // EAGAIN, or a client that has gone
 		}
 		s.left[int32(fd)] = -1
-		s.open.Add(1)
 		if s.poll.add(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET) != nil {
 			s.drop(fd)
 		}
@@ -122,7 +117,6 @@ func (s *Server) serve(fd int) {
 func (s *Server) drop(fd int) {
 	unix.Close(fd)
 	delete(s.left, int32(fd))
-	s.open.Add(-1)
 }
 
 // Close ends everything.

@@ -175,7 +175,6 @@ type flow struct {
 
 	expected  int64
 	unacked   []int64 // received and not acknowledged
-	ackDue    time.Duration
 	ackTimer  bool
 	delivered int
 	lostCount int

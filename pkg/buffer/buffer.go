@@ -124,10 +124,6 @@ func Copy(p []byte) Seg {
 	return b.Seg(0, copy(b.data, p))
 }
 
-// Wrap returns a Seg over p that belongs to no pool. The caller must not
-// change p afterwards.
-func Wrap(p []byte) Seg { return Seg{P: p} }
-
 // Len returns the number of bytes.
 func (s Seg) Len() int { return len(s.P) }
 

@@ -52,9 +52,9 @@ func TestReferences(t *testing.T) {
 	again.Release()
 }
 
-func TestWrapAndZero(t *testing.T) {
+func TestUnpooledAndZero(t *testing.T) {
 	p := []byte("abc")
-	w := Wrap(p)
+	w := Seg{P: p} // belongs to no pool
 	a, b := w.Cut(1)
 	if !bytes.Equal(a.P, p[:1]) || !bytes.Equal(b.P, p[1:]) {
 		t.Error("wrong parts")

@@ -428,7 +428,7 @@ func BenchmarkCard(b *testing.B) {
 		record := sealed(b, c, edge, 1, plain, compress.None)
 		b.Run(fmt.Sprintf("open/%d", n), func(b *testing.B) {
 			var j Job
-			in := buffer.Wrap(record)
+			in := buffer.Seg{P: record}
 			b.SetBytes(int64(n))
 			for range b.N {
 				j = Job{Op: Open, Ring: cloud, Flow: 7, Counter: 1, In: in}

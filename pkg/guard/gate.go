@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"fmt"
 	"time"
 
 	"hawser/pkg/slim"
@@ -26,16 +25,6 @@ func (m Mode) String() string {
 		return modeNames[m]
 	}
 	return "unknown"
-}
-
-// ParseMode reads a mode's name.
-func ParseMode(s string) (Mode, error) {
-	for i, name := range modeNames {
-		if s == name {
-			return Mode(i), nil
-		}
-	}
-	return 0, fmt.Errorf("%q is not auto, zero-window, fast or strict", s)
 }
 
 // Limits bound what clients can make the edge hold. A flow is pending from its

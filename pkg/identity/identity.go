@@ -85,15 +85,6 @@ func EncodePublic(public [32]byte) string {
 	return base64.StdEncoding.EncodeToString(public[:])
 }
 
-// ParsePublic reads what EncodePublic writes.
-func ParsePublic(s string) (public [32]byte, err error) {
-	raw, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil || len(raw) != len(public) {
-		return public, errors.New("not a public key: expected 44 characters, as `pubkey` prints them")
-	}
-	return [32]byte(raw), nil
-}
-
 // CheckMode refuses a private key file that others than its owner may read or
 // change, or that is no regular file. The name stands in the error.
 func CheckMode(name string, mode fs.FileMode) error {

@@ -22,7 +22,6 @@ type line struct {
 	start, next uint32 // of the sender
 	end         uint32
 	told        uint32
-	shown       bool
 
 	rcv    uint32 // first byte that the receiver lacks
 	got    []Range

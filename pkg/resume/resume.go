@@ -79,7 +79,6 @@ type Path struct {
 	recall  bbr.Recall
 	packets int       // written last
 	written time.Time // when that was
-	noted   time.Time
 }
 
 // Path returns the path between two addresses, over which a cloud's port is

@@ -99,9 +99,6 @@ func connects(t testing.TB, l *lab) float64 {
 	return float64(n.Load()) / 2
 }
 
-// dialer makes the relay's connection to the server.
-type dialer func(dst netip.AddrPort) (party.Conn, error)
-
 // TestBench prints the speed of the split beside plain forwarding. The numbers
 // of one run compare with each other only.
 func TestBench(t *testing.T) {
