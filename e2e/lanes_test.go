@@ -31,13 +31,13 @@ func TestLanes(t *testing.T) {
 // loseLane lets one lane fall silent in mid-transfer.
 func (r *rig) loseLane(t *testing.T, size int64) (b bounds) {
 	before := map[int]uint64{}
-	for _, l := range r.linkOf(t, "wifi").Lanes {
+	for _, l := range r.link(t, "wifi").Lanes {
 		before[l.Number] = l.BytesDown
 	}
 	done := make(chan gauge, 1)
 	go func() { done <- r.fetch(r.origin(lab.IPv4, 80), time.Minute) }()
 	time.Sleep(1500 * ms)
-	for _, l := range r.linkOf(t, "wifi").Lanes {
+	for _, l := range r.link(t, "wifi").Lanes {
 		if l.BytesDown < before[l.Number]+300_000 {
 			b = append(b, fmt.Sprintf("lane %d carried %d bytes in the first moments", l.Number, int64(l.BytesDown-before[l.Number])))
 		}

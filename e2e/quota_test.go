@@ -38,9 +38,9 @@ func TestQuotaSpent(t *testing.T) {
 	r.startedBase()
 	r.untilSpent(t)
 	r.fairly(t, func() (late []string) {
-		before := r.linkOf(t, "lte")
+		before := r.link(t, "lte")
 		fetch()
-		after := r.linkOf(t, "lte")
+		after := r.link(t, "lte")
 		t.Logf("%d of %d bytes used; then the link carried %d of %d", after.Quota.Used, after.Quota.Bytes, after.BytesDown-before.BytesDown, size)
 		if n := after.BytesDown - before.BytesDown; n > maxIdle {
 			late = append(late, fmt.Sprintf("with its quota spent the uplink carried %d bytes", n))
@@ -57,7 +57,7 @@ func TestQuotaSpent(t *testing.T) {
 func (r *rig) untilSpent(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * ms) {
-		l := r.linkOf(t, "lte")
+		l := r.link(t, "lte")
 		if st, err := r.pair.Status("cloud"); err == nil && l.Quota != nil && l.Quota.State == "spent" && l.Tier == "last-resort" {
 			for _, s := range st.Sessions {
 				for _, there := range s.Links {

@@ -9,7 +9,6 @@ import (
 	"hawser/e2e/emu"
 	"hawser/e2e/lab"
 	"hawser/e2e/pair"
-	"hawser/pkg/admin"
 )
 
 // standbySize lasts for the seconds of the test, bytes.
@@ -33,23 +32,23 @@ func TestStandbyTakesOver(t *testing.T) {
 }
 
 func (r *rig) takeOver(t *testing.T) (b bounds) {
-	before := r.linkOf(t, "lte")
+	before := r.link(t, "lte")
 	done := make(chan gauge, 1)
 	go func() { done <- r.fetch(r.origin(lab.IPv4, 80), time.Minute) }()
 	time.Sleep(2 * time.Second)
-	alone := r.linkOf(t, "lte")
+	alone := r.link(t, "lte")
 	if err := r.Blackhole("wifi", emu.Both, true); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(3 * time.Second)
-	over := r.linkOf(t, "lte")
+	over := r.link(t, "lte")
 	if err := r.Blackhole("wifi", emu.Both, false); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * time.Second)
-	from := r.linkOf(t, "lte")
+	from := r.link(t, "lte")
 	g := await(t, done)
-	left := r.linkOf(t, "lte")
+	left := r.link(t, "lte")
 	t.Logf("%v; standby carried %d bytes, then %d without the primary uplink, then %d", g, alone.BytesDown, over.BytesDown-alone.BytesDown, left.BytesDown-from.BytesDown)
 	check(t, g, 1, standbySize)
 	if alone.Tier != "standby" {
@@ -66,14 +65,4 @@ func (r *rig) takeOver(t *testing.T) (b bounds) {
 	}
 	b.within("the flow's stall", g.stall, maxStall)
 	return b
-}
-
-// linkOf is what the edge says of an uplink.
-func (r *rig) linkOf(t *testing.T, name string) admin.Link {
-	t.Helper()
-	links, err := r.pair.Links()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return links[name]
 }
