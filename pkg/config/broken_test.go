@@ -51,7 +51,7 @@ func TestBrokenEdge(t *testing.T) {
 		{"transport: quic", "trial_seconds: 4", `edge.yaml:9: links[1].trial_seconds: "4" is not a number from 5 to 86400`},
 		{"    transport: quic", "    transport: quic\n    trial_seconds: 60", `edge.yaml:10: links[1].trial_seconds: only automatic links try their other transport: set transport: auto, or leave trial_seconds out`},
 		{"transport: quic", "quota_day: 3", `edge.yaml:9: links[1].quota_day: stands without a quota: give quota too, such as 50GB`},
-		{"transport: quic", "quota: 5kB", `edge.yaml:9: links[1].quota: "5kB" is too little: give at least 977 KiB per month`},
+		{"transport: quic", "quota: 5kB", `edge.yaml:9: links[1].quota: "5kB" is too little: give at least 1 MB per month`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport: QUIC", `edge.yaml:9: links[1].transport: "QUIC" is not one of auto, tcp, quic`},
 		{"transport: quic", "transport:", `edge.yaml:9: links[1].transport: has no value: give text, or leave the key out`},

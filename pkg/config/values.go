@@ -267,7 +267,7 @@ func parseWorkers(s string) (int, error) {
 func parseQuota(s string) (unit.Bytes, error) {
 	b, err := unit.ParseBytes(s)
 	if err == nil && b < MinQuota {
-		err = fmt.Errorf("%s is too little: give at least %s per month", shown(s), MinQuota)
+		err = fmt.Errorf("%s is too little: give at least %d MB per month", shown(s), MinQuota/1e6)
 	}
 	return b, err
 }
