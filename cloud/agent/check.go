@@ -27,7 +27,7 @@ func Check(ctx context.Context, cfg *config.Cloud, id identity.Key) []admin.Find
 	a := &agent{cfg: cfg, id: id, started: time.Now()}
 	a.sessions = newSessions(cfg, tunnel.NewBudget(0), nil)
 	if err := a.listen(ctx); err != nil {
-		return append(findings, admin.Finding{Level: admin.LevelFail, What: err.Error(), Remedy: "stop the program that has the port, or change listen"})
+		return append(findings, admin.Finding{Level: admin.LevelFail, What: err.Error()})
 	}
 	a.listener.Close()
 	return append(findings, admin.Finding{Level: admin.LevelOK, What: "listen: TCP and UDP " + cfg.Listen.String() + " are free"})

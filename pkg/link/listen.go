@@ -165,18 +165,18 @@ func (o *ListenOptions) open(ctx context.Context) (*net.TCPListener, *quicSocket
 	return tcp, udp, nil
 }
 
-// listenError says in one line what stands against listening.
+// listenError says in one line what stands against listening, and what to do.
 func listenError(network, address string, err error) error {
 	var setting *socketError
 	switch {
 	case errors.As(err, &setting):
 		err = setting
 	case errors.Is(err, syscall.EADDRINUSE):
-		err = &inWords{"already in use by another program", syscall.EADDRINUSE}
+		err = &inWords{"already in use by another program: stop that, or change listen", syscall.EADDRINUSE}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		err = &inWords{"this machine has no such address", syscall.EADDRNOTAVAIL}
+		err = &inWords{"this machine has no such address: give one that it has in listen, or only :port", syscall.EADDRNOTAVAIL}
 	case errors.Is(err, syscall.EACCES):
-		err = &inWords{"ports below 1024 need root", syscall.EACCES}
+		err = &inWords{"ports below 1024 need root: run as root, or change listen", syscall.EACCES}
 	}
 	return fmt.Errorf("listen: %s %s: %w", network, address, err)
 }

@@ -19,7 +19,7 @@ func TestPortInUse(t *testing.T) {
 	o := c.listener.options
 	o.Address = port
 	_, err := Listen(context.Background(), o)
-	if want := "listen: tcp " + port + ": already in use by another program"; err == nil || err.Error() != want || !errors.Is(err, syscall.EADDRINUSE) {
+	if want := "listen: tcp " + port + ": already in use by another program: stop that, or change listen"; err == nil || err.Error() != want || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 
@@ -31,7 +31,7 @@ func TestPortInUse(t *testing.T) {
 	defer udp.Close()
 	o.Address = udp.LocalAddr().String()
 	_, err = Listen(context.Background(), o)
-	if want := "listen: udp " + o.Address + ": already in use by another program"; err == nil || err.Error() != want {
+	if want := "listen: udp " + o.Address + ": already in use by another program: stop that, or change listen"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %q", err, want)
 	}
 	// The failed attempt must have given the TCP port back.
