@@ -44,7 +44,8 @@ type shuntPath struct {
 	Stamp      [2]uint32
 	Window     [2]uint16
 	Seen       uint32
-	Pad        uint32
+	Scale      [2]uint8
+	Pad        [2]uint8
 }
 
 // Names of all BPF objects in the ELF.

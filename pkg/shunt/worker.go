@@ -57,7 +57,7 @@ func (w *Worker) Take(p *splice.Path) (int32, bool) {
 	k := &s.paths[place]
 	*k = shuntPath{
 		Client: p.Client, Server: p.Server, ClientPort: network(p.ClientPort), ServerPort: network(p.ServerPort), HubPort: network(p.HubPort),
-		Worker: w.index, Up: p.Up, Down: p.Down, Clock: p.Clock, Mss: p.MSS, Left: p.Left, Right: p.Right,
+		Worker: w.index, Up: p.Up, Down: p.Down, Clock: p.Clock, Mss: p.MSS, Left: p.Left, Right: p.Right, Scale: p.Scale,
 		Next: p.Next, Acked: p.Acked, Stamp: p.Stamp, Window: p.Window, Seen: s.now(),
 	}
 	if p.SACK {

@@ -143,27 +143,33 @@ func (f *flow) shifts(to side) (left, right uint8) {
 }
 
 // note keeps what a segment of one end says. ack is the acknowledgement as the
-// other end sees it.
+// other end sees it. What is beyond all windows, or acknowledges what was not sent,
+// is forged or very late and moves nothing (RFC 5961 section 5).
 func (f *flow) note(from side, s *segment, ack uint32) {
-	if end := s.seq + s.length(); before(f.next[from], end) {
+	to := from.other()
+	if end := s.seq + s.length(); before(f.next[from], end) && end-f.acknowledged(to) <= f.reach(to) {
 		f.next[from] = end
 	}
 	if s.flags&flagFIN != 0 && f.fits(from, s) {
 		f.ends |= finSeen(from)
 		f.fin[from] = s.seq + s.length()
 	}
-	if s.flags&flagACK == 0 {
+	if s.flags&flagACK == 0 || before(f.next[to], ack) {
 		return
 	}
 	f.window[from] = s.window
 	if before(f.acked[from], s.ack) {
 		f.acked[from] = s.ack
 	}
-	to := from.other()
 	if f.ends&finSeen(to) != 0 && !before(ack, f.fin[to]) {
 		f.ends |= finAcked(to)
 	}
 }
+
+// reach is how far beyond what an end has acknowledged what it is sent may be: twice
+// its greatest window. Once would do, but of two segments that the shunt notes at one
+// moment, on two processors, one may be lost, and the flow must find its place again.
+func (f *flow) reach(of side) uint32 { return 2 * math.MaxUint16 << max(f.scale[of], 0) }
 
 // fits says that the other end may well take the number at a segment's end: it
 // has not acknowledged more, and has room for it, or the flow has come as far.

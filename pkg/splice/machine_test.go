@@ -345,6 +345,37 @@ func TestForgedEnds(t *testing.T) {
 	})
 }
 
+// TestForgedNumbers: segments with numbers that no window allows pass, and the flow
+// still knows its ends: a reset that fits them alone does not end it, and its real
+// end is seen.
+func TestForgedNumbers(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		for _, far := range []uint32{1 << 27, 1 << 30, 1<<31 - 100} {
+			w := spliced(t, u)
+			w.forward(w.fromClient(0, u.iss+1, u.isn+1, "question"))
+			w.forward(w.fromServer(0, u.srv+1, u.iss+9, "answer"))
+			w.forward(w.fromClient(0, u.iss+9+far, u.isn+7, "x"))
+			w.forward(w.fromServer(0, u.srv+7, u.iss+9+far, ""))
+			w.forward(w.fromServer(0, u.srv+7+far, u.iss+9, "x"))
+			w.forward(w.fromClient(0, u.iss+9, u.isn+7+far, ""))
+			w.forward(tcp{src: w.s, dst: w.hub, flags: flagRST, seq: u.srv + 7 + far})
+			w.forward(tcp{src: w.c, dst: w.s, flags: flagRST | flagACK, seq: u.iss + 9 + far, ack: u.isn + 7})
+			w.now += openIdle - time.Minute
+			w.table.Sweep(w.now)
+			if w.table.Flows() != 1 {
+				t.Errorf("%#x away: the flow is forgotten", far)
+				continue
+			}
+			w.forward(w.fromClient(flagFIN, u.iss+9, u.isn+7, ""))
+			w.forward(w.fromServer(flagFIN, u.srv+7, u.iss+10, ""))
+			w.forward(w.fromClient(0, u.iss+10, u.isn+8, ""))
+			if w.table.Counters().Closed != 1 {
+				t.Errorf("%#x away: the end was not seen", far)
+			}
+		}
+	})
+}
+
 // TestIdle: an open flow lives as long as a NAT must let it (RFC 5382 REQ-5).
 func TestIdle(t *testing.T) {
 	w := spliced(t, modern())

@@ -36,6 +36,7 @@ type Path struct {
 	// Windows that an end sends are shifted left, then right, and are 65535 at
 	// most.
 	Left, Right [2]uint8
+	Scale       [2]uint8 // the shift of the windows as the end means them
 	Trace
 }
 
@@ -67,6 +68,9 @@ func (t *Table) shunt(f *flow) {
 	}
 	p.Left[client], p.Right[client] = f.shifts(server)
 	p.Left[server], p.Right[server] = f.shifts(client)
+	for s := range p.Scale {
+		p.Scale[s] = uint8(max(f.scale[s], 0))
+	}
 	if place, ok := t.cfg.Shunt.Take(&p); ok {
 		f.place = place
 		t.shunted++

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -225,6 +226,21 @@ func (p *pairing) everyday(r *rand.Rand, f *twin, end int) {
 	f.ack[end] += r.Uint32N(f.next[1-end] + f.shift[1-end] - f.ack[end] + 1)
 }
 
+// forged sends an everyday segment with numbers that no window allows, where there
+// are such numbers ahead.
+func (p *pairing) forged(r *rand.Rand, f *twin, end int) {
+	p.t.Helper()
+	reach := uint32(2*math.MaxUint16) << max(f.speaks[1-end].Scale, 0)
+	if reach > 1<<30 {
+		return
+	}
+	far := reach + 1<<20 + r.Uint32N(1<<29) // 1 MB is more than is under way
+	other := *f
+	other.seq[end] += far
+	other.ack[end] += far
+	p.compare("forged", other.frame(end, 0x10, uint16(r.Uint32()), nil, random(r.IntN(2))), 0)
+}
+
 // odd sends what is left to the table; nothing of it ends the flow.
 func (p *pairing) odd(r *rand.Rand, f *twin, end int) {
 	p.t.Helper()
@@ -297,6 +313,7 @@ func TestShuntTranslates(t *testing.T) {
 			for j := range 40 {
 				p.everyday(r, f, r.IntN(2))
 				if j%10 == 5 {
+					p.forged(r, f, r.IntN(2))
 					p.odd(r, f, r.IntN(2))
 					p.strangers(f, r.IntN(2))
 				}

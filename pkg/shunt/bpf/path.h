@@ -29,7 +29,7 @@ struct path {
 	__u32 next[2], acked[2], stamp[2];
 	__u16 window[2];
 	__u32 seen; // when the last segment came
-	__u32 pad;
+	__u8 scale[2], pad[2]; // scale is the shift of the windows as the end means them
 };
 
 struct bucket {

@@ -112,13 +112,16 @@ static __always_inline void shift(struct segment *s, struct path *p, bool up)
 // note is flow.note: what a segment says, for the one who takes over again.
 static __always_inline void note(struct segment *s, struct path *p, bool up)
 {
-	__u32 from = up ? CLIENT : SERVER;
+	__u32 from = up ? CLIENT : SERVER, to = up ? SERVER : CLIENT;
 	__u32 end = bpf_ntohl(s->tcp.seq) + s->payload, ack = bpf_ntohl(s->tcp.ack);
-	if ((__s32)(p->next[from] - end) < 0)
+	__u32 due = p->acked[to] - (up ? p->up : p->down), theirs = ack - (up ? p->down : p->up);
+	if ((__s32)(p->next[from] - end) < 0 && end - due <= (2u * 0xffff) << (p->scale[to] & 15))
 		p->next[from] = end;
-	if ((__s32)(p->acked[from] - ack) < 0)
-		p->acked[from] = ack;
-	p->window[from] = bpf_ntohs(s->tcp.window);
+	if ((__s32)(p->next[to] - theirs) >= 0) {
+		if ((__s32)(p->acked[from] - ack) < 0)
+			p->acked[from] = ack;
+		p->window[from] = bpf_ntohs(s->tcp.window);
+	}
 	if (s->stamps)
 		p->stamp[from] = bpf_ntohl(s->options[1]);
 	p->seen = bpf_ktime_get_ns() >> TICK;
