@@ -123,6 +123,7 @@ func TestBadCommandLines(t *testing.T) {
 		"run -c DIR/none.yaml":           "no configuration in DIR/none.yaml: copy configs/edge.yaml there, or name another with -c: file does not exist",
 		"run -c DIR":                     "configuration: read DIR: is a directory",
 		"cleanup --control /x":           "--control goes with --namespace",
+		"cleanup --namespace ../x":       `--namespace: "../x" is not a name: use 1 to 32 letters, digits, '.', '_' or '-', a letter or digit first`,
 		"pubkey":                         "standard input: not a private key: expected one line of 44 characters, as `genkey` prints it",
 		"status -c DIR/no.yaml":          "no configuration in DIR/no.yaml: copy configs/edge.yaml there, or name another with -c: file does not exist",
 	} {

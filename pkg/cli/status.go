@@ -68,11 +68,14 @@ func (p *program[C]) cleanupCommand() *cobra.Command {
 			return errors.New("--control goes with --namespace")
 		}
 		box := config.Box{Namespace: *namespace, Control: *control}
+		var err error
 		if *namespace == "" {
-			var err error
-			if box, err = p.box(cmd, *path); err != nil {
-				return err
-			}
+			box, err = p.box(cmd, *path)
+		} else if _, err = config.ParseName(*namespace); err != nil {
+			err = fmt.Errorf("--namespace: %w", err)
+		}
+		if err != nil {
+			return err
 		}
 		return fail(p.cleanup(box))
 	}

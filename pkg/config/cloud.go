@@ -31,7 +31,7 @@ func (c *Cloud) schema() setter {
 
 func (c *Client) schema() setter {
 	return object(fields{
-		"name": parsed(&c.Name, parseName),
+		"name": parsed(&c.Name, ParseName),
 		"key":  parsed(&c.Key, parseKey),
 
 		"limit":    parsed(&c.Limit, parseRate),

@@ -18,7 +18,7 @@ func ParseEdge(name string, data []byte) (*Edge, error) {
 
 func (e *Edge) schema() setter {
 	return object(e.Box.with(fields{
-		"name":  parsed(&e.Name, parseName),
+		"name":  parsed(&e.Name, ParseName),
 		"cloud": object(fields{"key": parsed(&e.Cloud.Key, parseKey)}),
 		"links": sequence(&e.Links, (*Link).schema),
 		"steer": object(fields{
@@ -40,7 +40,7 @@ func (e *Edge) schema() setter {
 
 func (l *Link) schema() setter {
 	return object(fields{
-		"name":      parsed(&l.Name, parseName),
+		"name":      parsed(&l.Name, ParseName),
 		"interface": parsed(&l.Interface, parseInterface),
 		"gateway":   parsed(&l.Gateway, parseGateway),
 		"cloud":     parsed(&l.Cloud, parseRemote),
@@ -58,7 +58,7 @@ func (l *Link) schema() setter {
 // with adds the keys that both files share.
 func (b *Box) with(own fields) fields {
 	own["identity"] = parsed(&b.Identity, parsePath)
-	own["namespace"] = parsed(&b.Namespace, parseName)
+	own["namespace"] = parsed(&b.Namespace, ParseName)
 	own["control"] = parsed(&b.Control, parseSocket)
 	own["metrics"] = parsed(&b.Metrics, parseMetrics)
 	own["workers"] = parsed(&b.Workers, parseWorkers)

@@ -99,7 +99,7 @@ func (p *Policy) override() setter { return object(p.fields(false)) }
 
 func (p *Policy) fields(edge bool) fields {
 	f := fields{
-		"name":        parsed(&p.Name, parseName),
+		"name":        parsed(&p.Name, ParseName),
 		"client":      parsed(&p.Client, parsePrefix),
 		"destination": parsed(&p.Destination, parsePrefix),
 		"ports":       sequence(&p.Ports, one(parsePorts)),

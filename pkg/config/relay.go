@@ -99,7 +99,7 @@ func (e *EdgeRelay) schema() setter {
 			"key":     parsed(&e.Gateway.Key, parseKey),
 		}),
 		"forward": sequence(&e.Forward, func(f *Forward) setter {
-			return object(fields{"listen": parsed(&f.Listen, parseListen), "service": parsed(&f.Service, parseName)})
+			return object(fields{"listen": parsed(&f.Listen, parseListen), "service": parsed(&f.Service, ParseName)})
 		}),
 	}))
 }
@@ -108,10 +108,10 @@ func (c *CloudRelay) schema() setter {
 	return object(c.Box.withoutHost(fields{
 		"listen": parsed(&c.Listen, parseListen),
 		"services": sequence(&c.Services, func(s *Service) setter {
-			return object(fields{"name": parsed(&s.Name, parseName), "to": parsed(&s.To, parseRemote)})
+			return object(fields{"name": parsed(&s.Name, ParseName), "to": parsed(&s.To, parseRemote)})
 		}),
 		"clients": sequence(&c.Clients, func(r *RelayClient) setter {
-			return object(fields{"name": parsed(&r.Name, parseName), "key": parsed(&r.Key, parseKey), "services": sequence(&r.Services, one(parseName))})
+			return object(fields{"name": parsed(&r.Name, ParseName), "key": parsed(&r.Key, parseKey), "services": sequence(&r.Services, one(ParseName))})
 		}),
 	}))
 }

@@ -226,8 +226,9 @@ func parseInterface(s string) (string, error) {
 	return s, nil
 }
 
-// parseName reads a name for people: it stands in logs, status and file names.
-func parseName(s string) (string, error) {
+// ParseName reads a name for people: it stands in logs, status and file names. Its
+// errors say what a name is, but not whose this one is.
+func ParseName(s string) (string, error) {
 	const most = 32
 	if s == "" || len(s) > most || strings.Trim(s, letters+digits+"._-") != "" || strings.Trim(s[:1], letters+digits) != "" {
 		return "", fmt.Errorf("%s is not a name: use 1 to %d letters, digits, '.', '_' or '-', a letter or digit first", shown(s), most)
