@@ -347,6 +347,9 @@ func (f *Flow) probe(now time.Duration) {
 		f.Yield() // to the sender's own timer
 	}
 	end := f.mine()
+	if f.left() {
+		end = f.high
+	}
 	if len(f.sacked) > 0 {
 		end = earliest(end, f.sacked[0].From)
 	}
@@ -365,6 +368,9 @@ func (f *Flow) tailWait() time.Duration {
 		d = startTime
 	case f.high-f.una <= uint32(f.mss):
 		d += delayTime
+	}
+	if f.left() {
+		d *= 2 // the sender is first
 	}
 	return d << min(max(f.probes, f.late), mostProbes)
 }
@@ -385,7 +391,14 @@ func (f *Flow) Due() (at time.Duration, ok bool) {
 }
 
 // rests reports whether nothing is left to this flow.
-func (f *Flow) rests() bool { return !f.begun || f.Idle() || f.open && f.una == f.told }
+func (f *Flow) rests() bool {
+	return !f.begun || f.Idle() || f.left() && (f.probes >= mostProbes || len(f.sacked) == 0)
+}
+
+// left reports whether all repairs are the sender's for now. Where one of those is lost,
+// too, it would wait for its timer, a second at times, in which nothing moves: so the first
+// segment is probed for all the same, but only where more has arrived beyond it.
+func (f *Flow) left() bool { return f.open && f.una == f.told }
 
 // Idle reports whether all that was sent is acknowledged.
 func (f *Flow) Idle() bool { return f.una == f.high }

@@ -402,3 +402,38 @@ func TestLongerRoundTrip(t *testing.T) {
 		r.again = nil
 	}
 }
+
+// TestLeftGapIsProbed: the first segment of a gap that is the sender's to repair is sent
+// again where nothing moves for twice as long as else, a few times; what nothing has
+// arrived beyond is not.
+func TestLeftGapIsProbed(t *testing.T) {
+	left := func(blocks ...int) *rig {
+		r := newRig(t, 2)
+		r.send(2, 20)
+		r.now += 10 * ms
+		r.ack(2)
+		r.f.Yield()
+		r.ack(3, blocks...)
+		r.want()
+		return r
+	}
+	r := left(8, 12)
+	if passed := r.tick(); passed != 2*(r.f.turn()+tailTime) {
+		t.Errorf("probed after %v, want twice %v", passed, r.f.turn()+tailTime)
+	}
+	r.want(Range{3, 4})
+	for range 3 * mostProbes {
+		if _, ok := r.f.Due(); ok {
+			r.tick()
+		}
+	}
+	if at, ok := r.f.Due(); ok {
+		t.Errorf("still something to do at %v", at)
+	}
+	if n := len(r.again); n < 2 || n > 2*mostProbes {
+		t.Errorf("sent again %d times more", n)
+	}
+	if at, ok := left().f.Due(); ok {
+		t.Errorf("nothing has arrived, and something is to be done at %v", at)
+	}
+}
