@@ -347,7 +347,7 @@ func (f *Flow) probe(now time.Duration) {
 		f.Yield() // to the sender's own timer
 	}
 	end := f.mine()
-	if f.left() {
+	if f.yielded() {
 		end = f.high
 	}
 	if len(f.sacked) > 0 {
@@ -369,7 +369,7 @@ func (f *Flow) tailWait() time.Duration {
 	case f.high-f.una <= uint32(f.mss):
 		d += delayTime
 	}
-	if f.left() {
+	if f.yielded() {
 		d *= 2 // the sender is first
 	}
 	return d << min(max(f.probes, f.late), mostProbes)
@@ -390,15 +390,15 @@ func (f *Flow) Due() (at time.Duration, ok bool) {
 	return at, true
 }
 
-// rests reports whether nothing is left to this flow.
+// rests reports whether nothing is to be done by time. For the first segment of a gap that
+// is the sender's to repair there is, a few times: where the sender's repair is lost, too, it
+// waits for its timer, a second at times, in which nothing moves.
 func (f *Flow) rests() bool {
-	return !f.begun || f.Idle() || f.left() && (f.probes >= mostProbes || len(f.sacked) == 0)
+	return !f.begun || f.Idle() || f.yielded() && (f.probes >= mostProbes || len(f.sacked) == 0)
 }
 
-// left reports whether all repairs are the sender's for now. Where one of those is lost,
-// too, it would wait for its timer, a second at times, in which nothing moves: so the first
-// segment is probed for all the same, but only where more has arrived beyond it.
-func (f *Flow) left() bool { return f.open && f.una == f.told }
+// yielded reports whether all repairs are the sender's for now.
+func (f *Flow) yielded() bool { return f.open && f.una == f.told }
 
 // Idle reports whether all that was sent is acknowledged.
 func (f *Flow) Idle() bool { return f.una == f.high }

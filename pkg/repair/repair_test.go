@@ -403,11 +403,11 @@ func TestLongerRoundTrip(t *testing.T) {
 	}
 }
 
-// TestLeftGapIsProbed: the first segment of a gap that is the sender's to repair is sent
+// TestYieldedGapIsProbed: the first segment of a gap that is the sender's to repair is sent
 // again where nothing moves for twice as long as else, a few times; what nothing has
 // arrived beyond is not.
-func TestLeftGapIsProbed(t *testing.T) {
-	left := func(blocks ...int) *rig {
+func TestYieldedGapIsProbed(t *testing.T) {
+	yielded := func(blocks ...int) *rig {
 		r := newRig(t, 2)
 		r.send(2, 20)
 		r.now += 10 * ms
@@ -417,7 +417,7 @@ func TestLeftGapIsProbed(t *testing.T) {
 		r.want()
 		return r
 	}
-	r := left(8, 12)
+	r := yielded(8, 12)
 	if passed := r.tick(); passed != 2*(r.f.turn()+tailTime) {
 		t.Errorf("probed after %v, want twice %v", passed, r.f.turn()+tailTime)
 	}
@@ -433,7 +433,7 @@ func TestLeftGapIsProbed(t *testing.T) {
 	if n := len(r.again); n < 2 || n > 2*mostProbes {
 		t.Errorf("sent again %d times more", n)
 	}
-	if at, ok := left().f.Due(); ok {
+	if at, ok := yielded().f.Due(); ok {
 		t.Errorf("nothing has arrived, and something is to be done at %v", at)
 	}
 }
