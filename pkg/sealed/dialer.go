@@ -13,6 +13,7 @@ import (
 
 	"hawser/pkg/card"
 	"hawser/pkg/identity"
+	"hawser/pkg/sock"
 	"hawser/pkg/wire"
 )
 
@@ -32,11 +33,16 @@ const (
 	mostPause  = 5 * time.Second
 	renewal    = time.Hour // after which keys are made anew
 	renewAgain = time.Minute
+	// farewell is how long a former association still takes flows. The last of those
+	// that have begun with it join when their connection to the gateway stands.
+	farewell = 2 * sock.DialTimeout
 )
 
 // Dialer is the client's end of associations: it keeps one.
 type Dialer struct {
-	o DialerOptions
+	o     DialerOptions
+	after func(time.Duration) <-chan time.Time // time.After; tests change it
+	said  string                               // Run's: what was last logged of failures; "" since an association
 
 	mu      sync.Mutex
 	current *Association
@@ -46,7 +52,7 @@ type Dialer struct {
 
 // NewDialer returns a Dialer that Run sets going.
 func NewDialer(o DialerOptions) *Dialer {
-	return &Dialer{o: o, trouble: "not yet connected"}
+	return &Dialer{o: o, after: time.After, trouble: "not yet connected"}
 }
 
 // Current returns the association, or nil and why there is none, and since
@@ -72,7 +78,7 @@ func (d *Dialer) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		h, err := d.associate(ctx)
 		if err == nil {
-			pause = leastPause
+			pause, d.said = leastPause, ""
 			d.hold(ctx, h)
 			continue
 		}
@@ -87,9 +93,9 @@ func (d *Dialer) Run(ctx context.Context) error {
 
 // complain logs a failure that is not that of the attempt before.
 func (d *Dialer) complain(err error) {
-	_, _, before := d.Current()
 	d.o.Counters.Failed.Add(1)
-	if before != err.Error() {
+	if now := plain(err); d.said != now {
+		d.said = now
 		d.o.Log.Warn("no association with the gateway, trying on", "gateway", d.o.Remote, "error", err)
 	}
 	d.set(nil, err.Error())
@@ -118,8 +124,11 @@ func (h *held) watch() {
 	_, _ = h.conn.Read(b[:]) // nothing comes but the end
 }
 
-// close ends the control connection; flows that have joined live on.
+// close ends the control connection; flows that have joined live on. nil has none.
 func (h *held) close() {
+	if h == nil {
+		return
+	}
 	h.conn.NetConn().Close()
 	<-h.gone
 }
@@ -128,8 +137,10 @@ func (h *held) close() {
 // another one in time. The old one's flows live on with their keys.
 func (d *Dialer) hold(ctx context.Context, h *held) {
 	d.adopt(h)
-	renew := time.NewTimer(renewal)
-	defer renew.Stop()
+	renew := d.after(renewal)
+	var former *held
+	var leave <-chan time.Time // when former is left
+	defer func() { former.close() }()
 	for {
 		select {
 		case <-ctx.Done():
@@ -141,16 +152,19 @@ func (d *Dialer) hold(ctx context.Context, h *held) {
 			d.o.Log.Warn("the gateway has left", "gateway", d.o.Remote)
 			d.set(nil, "the gateway has left")
 			return
-		case <-renew.C:
+		case <-leave:
+			former.close()
+			former = nil
+		case <-renew:
 			next, err := d.associate(ctx)
 			if err != nil {
-				renew.Reset(renewAgain)
+				renew = d.after(renewAgain)
 				continue
 			}
 			d.adopt(next)
-			h.close()
-			h = next
-			renew.Reset(renewal)
+			former.close()
+			former, h = h, next
+			leave, renew = d.after(farewell), d.after(renewal)
 		}
 	}
 }

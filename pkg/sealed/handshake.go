@@ -3,8 +3,10 @@ package sealed
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 
 	"hawser/pkg/card"
 	"hawser/pkg/identity"
@@ -71,4 +73,13 @@ func associate(role card.Role, state tls.ConnectionState, ask, grant []byte, por
 		return nil, fmt.Errorf("gateway keys: %w", err)
 	}
 	return newAssociation(role, secret, ports)
+}
+
+// plain is what an error says without addresses: a port of them differs each time.
+func plain(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
 }
