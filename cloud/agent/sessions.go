@@ -14,6 +14,7 @@ import (
 	"hawser/pkg/box"
 	"hawser/pkg/config"
 	"hawser/pkg/link"
+	"hawser/pkg/quiet"
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
@@ -30,7 +31,7 @@ type sessions struct {
 	budget *tunnel.Budget
 	sink   stream.Sink
 	ended  func(stream.Tunnel) // told of sessions that have ended
-	quiet  *quiet
+	quiet  *quiet.Log
 
 	mu      sync.Mutex
 	byEdge  map[[32]byte]*held
@@ -57,7 +58,7 @@ var (
 )
 
 func newSessions(cfg *config.Cloud, budget *tunnel.Budget, log *slog.Logger) *sessions {
-	return &sessions{cfg: cfg, log: log, budget: budget, byEdge: map[[32]byte]*held{}, rivals: map[[32]byte]*rivals{}, quiet: newQuiet(log)}
+	return &sessions{cfg: cfg, log: log, budget: budget, byEdge: map[[32]byte]*held{}, rivals: map[[32]byte]*rivals{}, quiet: quiet.New(log)}
 }
 
 // Admit implements link.Admitter.
@@ -181,4 +182,8 @@ func (s *sessions) list() []*held {
 }
 
 // failed logs handshakes that failed; strangers cannot fill the log with it.
-func (s *sessions) failed(e *link.StepError) { s.quiet.warn(e) }
+func (s *sessions) failed(e *link.StepError) {
+	who := *e
+	who.Remote = netip.AddrPortFrom(e.Remote.Addr(), 0)
+	s.quiet.Warn(who.Error(), "connection failed", "reason", e)
+}

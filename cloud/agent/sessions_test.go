@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -142,42 +141,20 @@ func knock(addr string, port int) *link.StepError {
 	return &link.StepError{Transport: link.TCP, Remote: netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(port)), Step: link.StepTLS, Err: link.ErrPeerKey}
 }
 
-// TestQuiet: strangers cannot fill the log.
-func TestQuiet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
-		q := newQuiet(slog.New(slog.NewTextHandler(&out, nil)))
-		for i := range 1000 {
-			q.warn(knock(fmt.Sprintf("192.0.2.%d", i%250), i))
-		}
-		if n := strings.Count(out.String(), "\n"); n != quietMost {
-			t.Errorf("%d lines for 1000 failures", n)
-		}
-		if len(q.said) > quietMost {
-			t.Errorf("%d parties are remembered", len(q.said))
-		}
-		time.Sleep(quietInterval + time.Second)
-		q.warn(knock("192.0.2.251", 1))
-		if !strings.Contains(out.String(), "count=980") {
-			t.Errorf("what was left out is not counted:\n%s", out.String())
-		}
-	})
-}
-
 // TestQuietOfOneParty: what an edge whose key is wrong causes all the time is said once a
 // minute, and leaves room for what others cause.
 func TestQuietOfOneParty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		q := newQuiet(slog.New(slog.NewTextHandler(&out, nil)))
+		s := newSessions(&config.Cloud{}, tunnel.NewBudget(0), slog.New(slog.NewTextHandler(&out, nil)))
 		for i := range 240 {
-			q.warn(knock("192.0.2.1", i))
+			s.failed(knock("192.0.2.1", i))
 			time.Sleep(500 * time.Millisecond)
 		}
 		if n := strings.Count(out.String(), "192.0.2.1"); n != 2 {
 			t.Errorf("%d lines of one party in two minutes:\n%s", n, out.String())
 		}
-		q.warn(knock("192.0.2.2", 1))
+		s.failed(knock("192.0.2.2", 1))
 		if !strings.Contains(out.String(), "192.0.2.2") {
 			t.Error("another party is not heard")
 		}

@@ -16,6 +16,7 @@ import (
 	"hawser/pkg/card"
 	"hawser/pkg/identity"
 	"hawser/pkg/places"
+	"hawser/pkg/quiet"
 	"hawser/pkg/wire"
 )
 
@@ -47,6 +48,7 @@ const (
 type Gate struct {
 	o      GateOptions
 	places *places.Places // for handshakes
+	quiet  *quiet.Log
 	ctx    context.Context
 	stop   context.CancelFunc
 	active sync.WaitGroup
@@ -57,7 +59,7 @@ type Gate struct {
 
 // NewGate returns a Gate without associations.
 func NewGate(o GateOptions) *Gate {
-	g := &Gate{o: o, table: map[[16]byte]*Association{}, places: places.New(mostAtOnce, mostPerSource)}
+	g := &Gate{o: o, table: map[[16]byte]*Association{}, places: places.New(mostAtOnce, mostPerSource), quiet: quiet.New(o.Log)}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -135,7 +137,7 @@ func (g *Gate) handle(c *control, remote netip.AddrPort) {
 	if err != nil {
 		if g.ctx.Err() == nil {
 			g.o.Counters.Failed.Add(1)
-			g.o.Log.Warn("control connection refused", "client", remote, "error", err)
+			g.quiet.Warn(remote.Addr().String()+" "+plain(err), "control connection refused", "client", remote, "error", err)
 		}
 		return
 	}
