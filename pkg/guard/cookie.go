@@ -55,18 +55,23 @@ type Ends struct {
 // without timestamps, whatever the forger knows of other connections: 100,000
 // a second succeed once in 22 minutes, or in 84 s.
 type Jar struct {
-	slot int64
-	keys [2][2]uint64 // by the slot's parity
+	first time.Time // when the first slot began
+	slot  int64
+	keys  [2][2]uint64 // by the slot's parity
 }
 
 // Turn returns the jar for a moment: j itself within a slot, else one with a
-// fresh key. random fills its argument; j may be nil.
+// fresh key. It never turns back: of two goroutines the one that has looked at the clock
+// first may come second. Nor does it mind a clock that is set. random fills its argument;
+// j may be nil.
 func (j *Jar) Turn(now time.Time, random func([]byte)) *Jar {
-	slot := now.UnixNano() / int64(SlotTime)
-	if j != nil && j.slot == slot {
-		return j
+	first, slot := now, int64(0)
+	if j != nil {
+		if first, slot = j.first, int64(now.Sub(j.first)/SlotTime); slot <= j.slot {
+			return j
+		}
 	}
-	next := &Jar{slot: slot}
+	next := &Jar{first: first, slot: slot}
 	for i := range next.keys {
 		var p [16]byte
 		random(p[:])

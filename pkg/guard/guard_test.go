@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+
+	"hawser/pkg/simlink"
 )
 
 // random is a fixed stream of key bytes.
@@ -123,6 +125,37 @@ func TestCookieAge(t *testing.T) {
 		}
 	}
 }
+
+// TestCookieAndClocks: cookies outlive a clock that is set, and a goroutine that has
+// looked at the clock before keys were renewed and comes after who has renewed them.
+func TestCookieAndClocks(t *testing.T) {
+	begin, whole := time.Now(), t0.Truncate(SlotTime)
+	for name, turns := range map[string][]time.Time{
+		"a clock set back":       {begin, simlink.Stepped(begin.Add(time.Second), -86400)},
+		"a clock set forward":    {begin, simlink.Stepped(begin.Add(time.Second), 86400)},
+		"a late goroutine":       {whole, whole.Add(SlotTime), whole.Add(SlotTime - time.Microsecond)},
+		"and one that has begun": {whole, whole.Add(SlotTime), whole.Add(SlotTime - time.Microsecond), whole.Add(SlotTime)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rnd := random(5)
+			j := (*Jar)(nil).Turn(turns[0], rnd)
+			h := Hello{ISN: 5, MSS: 1460, Scale: NoScale}
+			isn, _ := j.Bake(ends4(), h, false, 0)
+			for i, now := range turns[1:] {
+				j = j.Turn(now, rnd)
+				if _, _, ok := j.Check(ends4(), h.ISN, isn, false, 0); !ok {
+					t.Fatalf("after turn %d the cookie of a moment ago is refused", i)
+				}
+			}
+		})
+	}
+	j := (*Jar)(nil).Turn(begin, random(6))
+	if n := testing.AllocsPerRun(100, func() { j = j.Turn(begin.Add(time.Second), none) }); n != 0 {
+		t.Errorf("%v allocations to look at the clock, want 0", n)
+	}
+}
+
+func none([]byte) {}
 
 // syn is a SYN's TCP header with options.
 func syn(isn uint32, options ...byte) []byte {

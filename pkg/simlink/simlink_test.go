@@ -42,3 +42,14 @@ func TestTrySend(t *testing.T) {
 		}
 	})
 }
+
+// TestStepped: the clock is another, what has passed is not.
+func TestStepped(t *testing.T) {
+	before := time.Now()
+	for _, seconds := range []int{3600, -3600} {
+		after := Stepped(before.Add(time.Second), seconds)
+		if passed, shown := after.Sub(before), after.Round(0).Sub(before.Round(0)); passed != time.Second || shown != time.Second*time.Duration(1+seconds) {
+			t.Errorf("set by %d s: %v have passed, and the clock shows %v more", seconds, passed, shown)
+		}
+	}
+}
