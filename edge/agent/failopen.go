@@ -67,7 +67,7 @@ func (t *tunnels) usable(now time.Time) bool {
 		return false
 	}
 	since := t.deadSince.Load()
-	return since == 0 || now.Sub(time.Unix(0, since)) < deadGrace
+	return since == nil || now.Sub(*since) < deadGrace
 }
 
 // judge notes since when no link speaks. A cloud that is found mute has been so
@@ -81,7 +81,7 @@ func (t *tunnels) judge() {
 		switch {
 		case u.serves.Load() == 0 || u.silent.Load():
 		case !u.mute.Load():
-			t.deadSince.Store(0)
+			t.deadSince.Store(nil)
 			return
 		default:
 			mute = true
@@ -90,7 +90,7 @@ func (t *tunnels) judge() {
 	if mute {
 		since = since.Add(-deadGrace)
 	}
-	t.deadSince.CompareAndSwap(0, since.UnixNano())
+	t.deadSince.CompareAndSwap(nil, &since)
 }
 
 // served counts the connections of a link that are at work.

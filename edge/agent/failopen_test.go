@@ -4,6 +4,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"hawser/pkg/simlink"
+	"hawser/pkg/wire"
 )
 
 // TestUsable: the tunnel counts as down when its last link is silent for longer
@@ -13,7 +16,7 @@ func TestUsable(t *testing.T) {
 	a, b := r.tunnels.uplinks[0], r.tunnels.uplinks[1]
 	dead := func() bool {
 		since := r.tunnels.deadSince.Load()
-		return since != 0 && time.Since(time.Unix(0, since)) >= deadGrace
+		return since != nil && time.Since(*since) >= deadGrace
 	}
 	a.served(1)
 	b.served(1)
@@ -44,6 +47,26 @@ func TestUsable(t *testing.T) {
 	}
 }
 
+// TestUsableAndClocks: what goes around a dead tunnel goes on doing so although the clock
+// is set back meanwhile.
+func TestUsableAndClocks(t *testing.T) {
+	r := newRig(t, 1)
+	u := r.tunnels.uplinks[0]
+	r.tunnels.join(r.tunnels.term, wire.Welcome{Version: wire.VersionMax})
+	defer func() {
+		r.tunnels.retire(r.tunnels.term)
+		r.tunnels.wg.Wait()
+	}()
+	u.served(1)
+	u.served(-1)
+	later := time.Now().Add(2 * deadGrace)
+	for _, seconds := range []int{0, 3600, -3600} {
+		if r.tunnels.usable(simlink.Stepped(later, seconds)) {
+			t.Errorf("with a clock set by %d s a dead tunnel can be used", seconds)
+		}
+	}
+}
+
 // TestUsableTogether: links that fall silent at the same moment, each found out by a
 // goroutine of its own, leave the tunnel down, and one that speaks then brings it up.
 func TestUsableTogether(t *testing.T) {
@@ -57,11 +80,11 @@ func TestUsableTogether(t *testing.T) {
 	}
 	for i := range 20_000 {
 		both(1)
-		if r.tunnels.deadSince.Load() != 0 {
+		if r.tunnels.deadSince.Load() != nil {
 			t.Fatalf("turn %d: down though both links work", i)
 		}
 		both(-1)
-		if r.tunnels.deadSince.Load() == 0 {
+		if r.tunnels.deadSince.Load() == nil {
 			t.Fatalf("turn %d: up though no link works", i)
 		}
 	}

@@ -30,8 +30,8 @@ type tunnels struct {
 	uplinks []*uplink
 	kinds   scheduler.Kinds
 
-	deadSince atomic.Int64 // Unix time in ns when the last link fell silent; 0 while one speaks
-	judging   sync.Mutex   // held by who is about to change that
+	deadSince atomic.Pointer[time.Time] // when the last link fell silent; nil while one speaks
+	judging   sync.Mutex                // held by who is about to change that
 
 	mu      sync.Mutex
 	term    *term

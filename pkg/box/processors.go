@@ -18,9 +18,10 @@ import (
 // rest.
 type processors struct {
 	all     int
+	began   time.Time
 	pollers []*sock.Poller
 
-	next atomic.Int64 // look again from then on, Unix time in nanoseconds
+	next atomic.Int64 // look again from then on, in nanoseconds since it began: the clock may be set
 	want atomic.Int32
 	wake chan struct{} // one slot: want has changed
 
@@ -33,8 +34,8 @@ type processors struct {
 }
 
 func newProcessors(all int) *processors {
-	p := &processors{all: all, wake: make(chan struct{}, 1)}
-	p.gauge = procs.NewGauge(all, time.Now(), procs.Load{CPU: nonblock.CPUTime()})
+	p := &processors{all: all, began: time.Now(), wake: make(chan struct{}, 1)}
+	p.gauge = procs.NewGauge(all, p.began, procs.Load{CPU: nonblock.CPUTime()})
 	p.want.Store(int32(all))
 	p.probe = time.AfterFunc(time.Hour, p.fired)
 	p.probe.Stop()
@@ -44,14 +45,14 @@ func newProcessors(all int) *processors {
 // fired notes whether the probe, a timer that is set while there is work, is late.
 func (p *processors) fired() {
 	due := p.due.Swap(0)
-	if due != 0 && time.Now().UnixNano()-due >= int64(procs.LateBy) {
+	if due != 0 && int64(time.Since(p.began))-due >= int64(procs.LateBy) {
 		p.late.Add(1)
 	}
 }
 
 // note is called whenever there is work; any goroutine may.
 func (p *processors) note(now time.Time) {
-	at := now.UnixNano()
+	at := int64(now.Sub(p.began))
 	if at < p.next.Load() || !p.mu.TryLock() {
 		return
 	}

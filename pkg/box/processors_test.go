@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"hawser/pkg/simlink"
 )
 
 // TestProcessors: after a second of little to do one processor is left, and at the
@@ -37,5 +39,22 @@ func TestProcessors(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { now = now.Add(time.Hour); p.note(now) }); n != 0 {
 		t.Errorf("%v allocations per look, want 0", n)
+	}
+}
+
+// TestProcessorsAndClocks: the load is looked at although the clock is set.
+func TestProcessorsAndClocks(t *testing.T) {
+	for _, seconds := range []int{-86400, 86400} {
+		p := newProcessors(2)
+		now := time.Now()
+		p.note(now)
+		for range 3 {
+			now = now.Add(time.Hour)
+			p.note(simlink.Stepped(now, seconds))
+		}
+		if want := p.want.Load(); want != 1 {
+			t.Errorf("after a clock was set by %d s %d processors are wanted for nothing", seconds, want)
+		}
+		p.probe.Stop()
 	}
 }

@@ -134,7 +134,7 @@ func (r *ratchet) step() (*recordKey, error) {
 type epoch struct {
 	aead    *recordKey
 	number  uint64
-	started atomic.Int64 // unix ns of the first record; 0 before it
+	started atomic.Pointer[time.Time] // when the first record was sealed; nil before it
 	records atomic.Int64
 	bytes   atomic.Int64
 }
@@ -184,13 +184,13 @@ func (r *sealRing) take(n int, now time.Time) (*epoch, error) {
 
 // admit counts a record of n bytes and reports whether the epoch may seal it.
 func (e *epoch) admit(n int, now time.Time, l limits) bool {
-	at := now.UnixNano()
 	started := e.started.Load()
-	if started == 0 {
-		e.started.CompareAndSwap(0, at)
+	if started == nil {
+		first := now // else each call would allocate
+		e.started.CompareAndSwap(nil, &first)
 		started = e.started.Load()
 	}
-	return at-started < int64(l.age) && e.records.Add(1) <= l.records && e.bytes.Add(int64(n)) <= l.bytes
+	return now.Sub(*started) < l.age && e.records.Add(1) <= l.records && e.bytes.Add(int64(n)) <= l.bytes
 }
 
 // keys is the opening direction at one moment: the keys of the epochs

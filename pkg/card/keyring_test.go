@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hawser/pkg/compress"
+	"hawser/pkg/simlink"
 	"hawser/pkg/stream"
 )
 
@@ -210,6 +211,25 @@ func TestRings(t *testing.T) {
 	}
 	if _, err := r.Get(&badTunnel{}); err == nil {
 		t.Error("a session without a secret got a ring")
+	}
+}
+
+// TestRenewalAndClocks: a key is renewed in time although the clock is set back.
+func TestRenewalAndClocks(t *testing.T) {
+	edge, _ := rings(t)
+	began := time.Now()
+	for _, c := range []struct {
+		now  time.Time
+		want uint64
+	}{
+		{began, 0},
+		{simlink.Stepped(began.Add(maxAge-time.Second), -86400), 0},
+		{simlink.Stepped(began.Add(maxAge), -86400), 1},
+		{simlink.Stepped(began.Add(maxAge+time.Second), 86400), 1},
+	} {
+		if e, err := edge.seal.take(1, c.now); err != nil || e.number != c.want {
+			t.Errorf("%v after the first record, by a clock that says %v: key %d, %v; want %d", c.now.Sub(began), c.now, e.number, err, c.want)
+		}
 	}
 }
 
