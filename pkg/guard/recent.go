@@ -12,8 +12,8 @@ var resend = [...]time.Duration{time.Second, 2 * time.Second}
 // Recent remembers the last SYN-ACKs for a while and says which of them to send
 // again. Cookies need no memory, but a client whose ACK is lost, and whose
 // server speaks first, says nothing more: only another SYN-ACK makes it repeat
-// the ACK. The memory is fixed; a flood overwrites it, and then only such
-// clients suffer.
+// the ACK. And one whose first segments are lost, but not the next, is known by it.
+// The memory is fixed; a flood overwrites it, and then only such clients suffer.
 //
 // It is not safe for concurrent use.
 type Recent struct {
@@ -59,6 +59,13 @@ func (r *Recent) Settle(e *Ends) {
 		delete(r.index, *e)
 		r.ring[i] = answer{}
 	}
+}
+
+// Awaits says whether an answer waits for its ACK, and ack acknowledges it. A segment that
+// does is the client's, although it may not be the first that he has sent since.
+func (r *Recent) Awaits(e *Ends, ack uint32) bool {
+	i, ok := r.index[*e]
+	return ok && r.ring[i].seg.Seq+1 == ack
 }
 
 // Each calls send for what is due now, and returns when to call again: ok is

@@ -211,7 +211,8 @@ func (k *keeper) keep(w *ward, s *segment) {
 	w.kept = append(w.kept, append(append(p, s.ip...), s.tail...))
 }
 
-// stranger judges a segment of no flow: an ACK with a cookie makes one.
+// stranger judges a segment of no flow: an ACK with a cookie makes one. Where a client's
+// first segment was lost and another has come, that brings none: the first comes again.
 func (k *keeper) stranger(ends *guard.Ends, s *segment) action {
 	h := s.tcp()
 	flags := byte(h.Flags())
@@ -220,7 +221,12 @@ func (k *keeper) stranger(ends *guard.Ends, s *segment) action {
 		return swallow
 	}
 	hello, offered, ok := k.check(ends, h, s.payload())
-	if !ok {
+	switch {
+	case ok:
+	case k.stack.syns.awaits(ends, h.AckNumber()):
+		k.count.strays.Add(1)
+		return swallow
+	default:
 		k.count.forged.Add(1)
 		k.deny(ends, h, s.v6)
 		return swallow

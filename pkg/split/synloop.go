@@ -143,6 +143,13 @@ func (l *synLoop) settle(e *guard.Ends) {
 	l.mu.Unlock()
 }
 
+// awaits is Recent.Awaits.
+func (l *synLoop) awaits(e *guard.Ends, ack uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.recent.Awaits(e, ack)
+}
+
 // remember keeps an answer for again, but not in a flood.
 func (l *synLoop) remember(e *guard.Ends, v6 bool, s *guard.Segment, now time.Time) {
 	if l.got == synBatch { // a full batch
