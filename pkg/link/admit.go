@@ -22,15 +22,24 @@ type incoming interface {
 	drop()
 }
 
-// admit starts the handshake if the gate lets it in.
+// errCrowded ends a handshake whose place has gone to another.
+var errCrowded = errors.New("too many handshakes are under way")
+
+// admit starts the handshake if there is a place for it.
 func (l *Listener) admit(ctx context.Context, in incoming) {
-	if !l.places.Enter(in.remote().Addr()) {
+	ctx, lose := context.WithCancelCause(ctx)
+	place := l.places.Enter(in.remote().Addr(), func() { lose(errCrowded) })
+	if place == nil {
+		lose(nil)
 		l.options.Counters.Crowded.Add(1)
 		in.drop()
 		return
 	}
-	l.active.Add(1)
-	go l.handle(ctx, in)
+	l.active.Go(func() {
+		defer lose(nil)
+		defer place.Leave()
+		l.handle(ctx, in)
+	})
 }
 
 // arrival is one connection on its way through the handshake.
@@ -44,15 +53,16 @@ type arrival struct {
 
 // handle admits or refuses one connection.
 func (l *Listener) handle(ctx context.Context, in incoming) {
-	defer l.active.Done()
-	remote := in.remote()
-	defer l.places.Leave(remote.Addr())
 	ctx, cancel := context.WithTimeout(ctx, l.options.Timeout)
 	defer cancel()
-	a := &arrival{l: l, at: StepError{Transport: in.transport(), Remote: remote, Step: StepTLS}}
+	a := &arrival{l: l, at: StepError{Transport: in.transport(), Remote: in.remote(), Step: StepTLS}}
 	var err error
 	if a.s, err = in.secure(ctx, &l.options); err == nil {
 		err = a.greet(ctx)
+	}
+	if err != nil && context.Cause(ctx) == errCrowded {
+		l.options.Counters.Crowded.Add(1)
+		return
 	}
 	l.tally(&a.at, err)
 }
@@ -197,7 +207,7 @@ func (in *tcpIncoming) secure(ctx context.Context, o *ListenOptions) (*secured, 
 	s, err := secureTCP(ctx, p, tls.Server, v.config(o.Certificate))
 	if err != nil {
 		if v.err != nil {
-			in.linger()
+			in.linger(ctx)
 		}
 		in.drop()
 		return nil, v.explain(err, rejectsUs(err), edgeRejects)
@@ -208,8 +218,9 @@ func (in *tcpIncoming) secure(ctx context.Context, o *ListenOptions) (*secured, 
 
 // linger gives the edge a moment to read the alert that says what is wrong: to
 // close while its HELLO is unread would reset the connection instead.
-func (in *tcpIncoming) linger() {
+func (in *tcpIncoming) linger(ctx context.Context) {
 	_ = in.conn.CloseWrite()
 	_ = in.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	defer context.AfterFunc(ctx, func() { _ = in.conn.SetReadDeadline(past()) })()
 	_, _ = io.Copy(io.Discard, io.LimitReader(in.conn, 64<<10))
 }

@@ -78,7 +78,7 @@ type Listener struct {
 	quic    *quicListener
 	places  *places.Places // for handshakes
 	besides besides
-	active  sync.WaitGroup // handle
+	active  sync.WaitGroup // handshakes
 }
 
 // Listen opens the sockets. It starts accepting with Run.

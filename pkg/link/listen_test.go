@@ -141,6 +141,46 @@ func TestSilentStrangers(t *testing.T) {
 	cloud.Close(nil)
 }
 
+// TestCrowdedByFew: a few sources that say nothing cannot keep an edge out by having all
+// places; the oldest of theirs is closed for it.
+func TestCrowdedByFew(t *testing.T) {
+	transports(t, func(t *testing.T, transport Transport) {
+		const places = 6
+		c := startCloud(t, loopback, func(_ *cloud, o *ListenOptions) {
+			o.MaxHandshakes, o.MaxPerSource, o.Timeout = places, places/2, ample
+		})
+		var silent []net.Conn
+		for i := range places {
+			from := net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%2))}
+			conn, err := (&net.Dialer{LocalAddr: &from}).Dial("tcp", c.listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			silent = append(silent, conn)
+		}
+		for c.listener.places.Taken() < places { // accepting is asynchronous
+			time.Sleep(time.Millisecond)
+		}
+		edge, cloud := c.connect(transport)
+		edge.Close(nil)
+		cloud.Close(nil)
+		_ = silent[0].SetReadDeadline(time.Now().Add(ample))
+		if _, err := silent[0].Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the oldest silent connection has stayed: %v", err)
+		}
+		for n := c.counters.Crowded.Load(); n != 1; n = c.counters.Crowded.Load() {
+			if n > 1 {
+				t.Fatalf("%d connections counted, want 1", n)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if n := c.counters.Failed.Load(); n != 0 {
+			t.Errorf("%d handshakes count as failed", n)
+		}
+	})
+}
+
 // TestNoise: a stranger who speaks something else gets nothing and harms
 // nothing.
 func TestNoise(t *testing.T) {

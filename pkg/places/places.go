@@ -4,6 +4,7 @@ package places
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -12,8 +13,15 @@ type Places struct {
 	total, perSource int
 
 	mu     sync.Mutex
-	taken  int
+	taken  []*Place // the oldest first
 	source map[netip.Prefix]int
+}
+
+// Place is one that is taken.
+type Place struct {
+	of   *Places
+	from netip.Prefix
+	lost func()
 }
 
 // New returns total free places, of which one source gets at most perSource.
@@ -21,35 +29,75 @@ func New(total, perSource int) *Places {
 	return &Places{total: total, perSource: perSource, source: map[netip.Prefix]int{}}
 }
 
-// Enter takes a place; false if there is none.
-func (p *Places) Enter(remote netip.Addr) bool {
+// Enter takes a place; nil if there is none. Where all are taken the source that has most
+// of them loses its oldest to one that has fewer: a few sources, or one that changes its
+// address all the time, could else have all for as long as each may be kept. lost is called
+// if that becomes of the place, but not after Leave has returned; it must not block, nor
+// call Places.
+func (p *Places) Enter(remote netip.Addr, lost func()) *Place {
 	from := sourceOf(remote)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.taken >= p.total || p.source[from] >= p.perSource {
-		return false
+	had := p.source[from]
+	if had >= p.perSource {
+		return nil
 	}
-	p.taken++
+	if len(p.taken) >= p.total {
+		old := p.weightiest()
+		if old == nil || p.source[old.from] <= had {
+			return nil
+		}
+		p.free(old)
+		old.lost()
+	}
+	place := &Place{of: p, from: from, lost: lost}
+	p.taken = append(p.taken, place)
 	p.source[from]++
-	return true
+	return place
 }
 
-// Leave gives a place back that Enter has given to remote.
-func (p *Places) Leave(remote netip.Addr) {
-	from := sourceOf(remote)
+// weightiest is the oldest place of the source that has most; nil without any. The caller
+// holds mu.
+func (p *Places) weightiest() (w *Place) {
+	for _, place := range p.taken {
+		if w == nil || p.source[place.from] > p.source[w.from] {
+			w = place
+		}
+	}
+	return w
+}
+
+// free gives a place back, once. The caller holds mu.
+func (p *Places) free(place *Place) {
+	i := slices.Index(p.taken, place)
+	if i < 0 {
+		return
+	}
+	p.taken = slices.Delete(p.taken, i, i+1)
+	if p.source[place.from]--; p.source[place.from] == 0 {
+		delete(p.source, place.from)
+	}
+}
+
+// Leave gives the place back, if it was not lost.
+func (a *Place) Leave() {
+	a.of.mu.Lock()
+	defer a.of.mu.Unlock()
+	a.of.free(a)
+}
+
+// Taken is how many are taken.
+func (p *Places) Taken() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.taken--
-	if p.source[from]--; p.source[from] == 0 {
-		delete(p.source, from)
-	}
+	return len(p.taken)
 }
 
 // Crowded says whether more than half of the places are taken.
 func (p *Places) Crowded() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.taken*2 > p.total
+	return len(p.taken)*2 > p.total
 }
 
 // sourceOf returns what counts as one source: an IPv4 address, or a /64, which

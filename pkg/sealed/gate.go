@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hawser/pkg/card"
@@ -98,20 +99,26 @@ func (g *Gate) admit(fd int, remote netip.AddrPort, first []byte) {
 		g.o.Counters.Failed.Add(1)
 		return
 	}
-	if !g.places.Enter(remote.Addr()) {
+	c := &control{TCPConn: conn.(*net.TCPConn), first: first}
+	place := g.places.Enter(remote.Addr(), func() { c.lost.Store(true); c.interrupt() })
+	if place == nil {
 		g.o.Counters.Crowded.Add(1)
 		conn.Close()
 		return
 	}
 	g.active.Add(1)
-	go g.handle(&control{TCPConn: conn.(*net.TCPConn), first: first}, remote)
+	go g.handle(c, remote, place)
 }
 
 // control is a control connection whose first bytes were read by a worker.
 type control struct {
 	*net.TCPConn
 	first []byte
+	lost  atomic.Bool // its place has gone to another
 }
+
+// interrupt ends what it does at the moment.
+func (c *control) interrupt() { _ = c.SetDeadline(time.Unix(1, 0)) }
 
 // Read implements net.Conn.
 func (c *control) Read(p []byte) (int, error) {
@@ -125,17 +132,20 @@ func (c *control) Read(p []byte) (int, error) {
 
 // handle does the handshake, then keeps the association until the connection
 // ends.
-func (g *Gate) handle(c *control, remote netip.AddrPort) {
+func (g *Gate) handle(c *control, remote netip.AddrPort, place *places.Place) {
 	defer g.active.Done()
 	defer c.Close()
-	unstop := context.AfterFunc(g.ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	unstop := context.AfterFunc(g.ctx, c.interrupt)
 	defer unstop()
 	_ = c.SetLinger(-1)
 	_ = c.SetKeepAliveConfig(keepAlive)
 	a, t, err := g.shake(c)
-	g.places.Leave(remote.Addr())
+	place.Leave()
 	if err != nil {
-		if g.ctx.Err() == nil {
+		switch {
+		case c.lost.Load():
+			g.o.Counters.Crowded.Add(1)
+		case g.ctx.Err() == nil:
 			g.o.Counters.Failed.Add(1)
 			g.quiet.Warn(remote.Addr().String()+" "+plain(err), "control connection refused", "client", remote, "error", err)
 		}
@@ -161,8 +171,8 @@ func (g *Gate) shake(c *control) (*Association, *tls.Conn, error) {
 	if err := c.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
 		return nil, nil, err
 	}
-	if g.ctx.Err() != nil {
-		return nil, nil, g.ctx.Err()
+	if g.ctx.Err() != nil || c.lost.Load() {
+		return nil, nil, context.Canceled
 	}
 	t := tls.Server(c, tlsConfig(g.o.Certificate, func([32]byte) error { return nil }))
 	if err := t.Handshake(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestStrangersAtTheGate: who connects again and again and says nothing of use
@@ -29,4 +30,33 @@ func TestStrangersAtTheGate(t *testing.T) {
 	if n := strings.Count(out.String(), "\n"); n < 1 || n > 25 {
 		t.Errorf("%d failures have written %d lines:\n%.500s", knocks, n, out.String())
 	}
+}
+
+// TestGateCrowdedByFew: sources that say nothing cannot have all places.
+func TestGateCrowdedByFew(t *testing.T) {
+	own := testKey(t, 1)
+	g, gateway, at := gateOf(t, slog.New(slog.DiscardHandler), own)
+	const few = mostAtOnce / mostPerSource
+	for i := range mostAtOnce {
+		from := net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%few))}
+		c, err := (&net.Dialer{LocalAddr: &from}).Dial("tcp", at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	eventually(t, "all to be let in", func() bool { return g.places.Taken() == mostAtOnce })
+	certificate, err := own.Certificate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := NewDialer(DialerOptions{
+		Remote: at.String(), Certificate: certificate, Gateway: gateway.Public(), Counters: &Counters{}, Log: slog.New(slog.DiscardHandler),
+	})
+	h, err := d.associate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.close()
+	eventually(t, "who has lost his place to be counted", func() bool { return g.o.Counters.Crowded.Load() == 1 })
 }
