@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hawser/netns"
@@ -129,4 +130,35 @@ func TestAdviceInStatus(t *testing.T) {
 	if n := strings.Count(out.String(), "cannot connect"); n != 2 {
 		t.Error("not said again after it has worked")
 	}
+}
+
+// TestFailuresInTurn: a cloud whose name has addresses that fail in different ways makes a
+// line of each, and not one per attempt; what comes back after a while is said again.
+func TestFailuresInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		u := newUplink(0, "lte", &tunnels{log: slog.New(slog.NewTextHandler(&out, nil))})
+		u.advise = func(err error) string {
+			return advice(err, 0, config.Link{Interface: "wwan0"}, func(netip.Addr) bool { return false })
+		}
+		at := func(addr string, err error) {
+			u.failed(t.Context(), attempt{err: &link.StepError{Link: "lte", Remote: netip.MustParseAddrPort(addr), Step: link.StepConnect, Err: err}})
+			time.Sleep(raceFirst)
+		}
+		lines := func() int { return strings.Count(out.String(), "cannot connect") }
+		for range 1000 {
+			at("[2001:db8::1]:7443", syscall.ENETUNREACH)
+			at("192.0.2.1:7443", link.ErrSilent)
+		}
+		if n := lines(); n != 2 {
+			t.Errorf("%d lines of two causes in a quarter of an hour", n)
+		}
+		for range 1000 {
+			at("192.0.2.1:7443", link.ErrSilent)
+		}
+		at("[2001:db8::1]:7443", syscall.ENETUNREACH)
+		if n := lines(); n != 3 {
+			t.Errorf("%d lines, want 3: the first cause has come back", n)
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,13 +42,13 @@ type uplink struct {
 	spoke  chan struct{} // one slot: it speaks again
 	moved  chan struct{} // one slot: the interface, its addresses or routes changed
 
-	mu       sync.Mutex
-	lastErr  string // for status
-	lastNews string // what was logged of it
-	device   device
-	terms    tunnel.LinkTerms // what both ends of the session are told
-	heard    hint.Hint        // until terms.Until
-	quota    *metered         // nil: none
+	mu      sync.Mutex
+	lastErr string               // for status
+	told    map[string]time.Time // what of it was logged since the last connection, and when that was so last
+	device  device
+	terms   tunnel.LinkTerms // what both ends of the session are told
+	heard   hint.Hint        // until terms.Until
+	quota   *metered         // nil: none
 
 	chooser chooser // run's, but for chooser.choice
 }
@@ -257,10 +258,27 @@ func (u *uplink) note(err error) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if text != "" && news != u.lastNews {
+	u.lastErr = text
+	if text == "" {
+		u.told = nil
+	} else if u.isNews(news, time.Now()) {
 		u.log.Warn(fmt.Sprintf("cannot connect: %s", text))
 	}
-	u.lastErr, u.lastNews = text, news
+}
+
+// newsAgain is how long something must not have been so to be news again. Attempts go to
+// all addresses of the cloud's name in turn, and each may fail in its own way.
+const newsAgain = time.Minute
+
+// isNews tells whether what an attempt has met was not met for a while. The caller holds mu.
+func (u *uplink) isNews(what string, now time.Time) bool {
+	maps.DeleteFunc(u.told, func(_ string, last time.Time) bool { return now.Sub(last) >= newsAgain })
+	_, known := u.told[what]
+	if u.told == nil {
+		u.told = map[string]time.Time{}
+	}
+	u.told[what] = now
+	return !known
 }
 
 // choice is why the link uses its transport, or "".
