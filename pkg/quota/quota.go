@@ -17,11 +17,18 @@ type Plan struct {
 // State is what must survive a restart. The zero value is a link that was never
 // counted.
 type State struct {
-	Begun     time.Time `json:"begun"`     // when the month began
-	Used      uint64    `json:"used"`      // bytes since then
-	Interface string    `json:"interface"` // on which Total was read
-	Index     int       `json:"index"`     // the kernel's number of it
-	Total     uint64    `json:"total"`     // bytes that the kernel had counted on it
+	Begun     time.Time `json:"begun"`         // when the month began
+	Used      uint64    `json:"used"`          // bytes since then
+	Interface string    `json:"interface"`     // on which Total was read
+	Index     int       `json:"index"`         // the kernel's number of it
+	Total     uint64    `json:"total"`         // bytes that the kernel had counted on it
+	Left      Month     `json:"left,omitzero"` // what was counted before, where the clock has leapt over whole months
+}
+
+// Month is what was carried in one.
+type Month struct {
+	Begun time.Time `json:"begun"`
+	Used  uint64    `json:"used"`
 }
 
 // Verdict says how a link may be used.
@@ -46,6 +53,10 @@ const againShare = 8
 
 // shortest is less than any month, and more than time zones and clocks differ by.
 const shortest = 20 * 24 * time.Hour
+
+// leap is more than from the beginning of a month to that of the next: the box was off in
+// between, or its clock is wrong.
+const leap = 40 * 24 * time.Hour
 
 // Meter counts one link's bytes against its plan. One goroutine owns it.
 type Meter struct {
@@ -114,15 +125,32 @@ func (m *Meter) Month() (begin, end time.Time) {
 
 // turn begins a new month when one has begun. A clock that stands before the
 // month that is counted is wrong, as that of a box without a battery is until
-// it has asked for the time: it begins nothing. Nor does a step that is too short
-// for a month: the box has travelled to another time zone, or its configuration
-// names another day.
+// it has asked for the time: it begins nothing, unless it was wrong before. Nor does a
+// step that is too short for a month: the box has travelled to another time zone, or its
+// configuration names another day.
 func (m *Meter) turn(now time.Time) {
-	if begin := m.monthOf(now); begin.Sub(m.state.Begun) > shortest {
-		m.state.Begun, m.state.Used = begin, 0
-	} else {
-		m.state.Begun = m.state.Begun.In(now.Location())
+	s, begin := &m.state, m.monthOf(now)
+	switch ahead := begin.Sub(s.Begun); {
+	case ahead > shortest:
+		if ahead > leap && !s.Begun.IsZero() {
+			s.Left = Month{s.Begun, s.Used}
+		}
+		s.Begun, s.Used = begin, 0
+	case ahead < -shortest && !s.Left.Begun.IsZero() && begin.Sub(s.Left.Begun) > -shortest:
+		m.comeBack(begin)
+	default:
+		s.Begun = s.Begun.In(now.Location())
 	}
+}
+
+// comeBack takes a leap of the clock back, as that of a box whose clock says 2036 until it
+// has asked for the time: the month that it leapt to would else be counted for years.
+func (m *Meter) comeBack(begin time.Time) {
+	s := &m.state
+	if begin.Sub(s.Left.Begun) < shortest {
+		s.Used += s.Left.Used
+	}
+	s.Begun, s.Left = begin, Month{}
 }
 
 // monthOf returns when the month in which now lies began.

@@ -166,3 +166,50 @@ func TestClock(t *testing.T) {
 		t.Errorf("in 1970 %d is allowed", got)
 	}
 }
+
+// TestClockAhead: a clock that stands years ahead for a while costs no month, and is
+// forgotten when it is right again; that of 1970 still says nothing.
+func TestClockAhead(t *testing.T) {
+	for name, steps := range map[string][]struct {
+		when  string
+		gb    float64 // carried before
+		want  Verdict
+		month string // that is counted then
+	}{
+		"at a start": {
+			{"2026-11-10 00:00", 0, Within, "2026-11"},
+			{"2026-11-10 12:00", 11, Ahead, "2026-11"},
+			{"2036-02-07 06:28", 0, Within, "2036-02"},
+			{"1970-01-01 00:01", 0, Within, "2036-02"},
+			{"2036-02-07 06:29", 1, Within, "2036-02"},
+			{"2026-11-11 00:00", 0, Ahead, "2026-11"},
+			{"2026-11-20 00:00", 20, Spent, "2026-11"},
+			{"2026-12-01 00:00", 0, Within, "2026-12"},
+			{"2026-11-30 00:00", 0, Within, "2026-12"}, // a clock that is a little behind
+		},
+		"over the end of a month": {
+			{"2026-11-10 00:00", 0, Within, "2026-11"},
+			{"2036-02-07 06:28", 29, Ahead, "2036-02"},
+			{"2026-12-03 00:00", 0.5, Ahead, "2026-12"},
+			{"2026-12-03 00:01", 29.5, Spent, "2026-12"},
+			{"2027-01-01 00:00", 0, Within, "2027-01"},
+		},
+		"for good": { // the box was off for months
+			{"2026-11-10 00:00", 0, Within, "2026-11"},
+			{"2027-03-10 00:00", 31, Spent, "2027-03"},
+			{"2027-04-01 00:00", 0, Within, "2027-04"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := New(Plan{Bytes: 30 * gb, Day: 1}, State{})
+			total := uint64(0)
+			for _, step := range steps {
+				total += uint64(step.gb * gb)
+				got := m.Count(at(step.when), "wwan0", 7, total)
+				if begin, _ := m.Month(); got != step.want || begin.Format("2006-01") != step.month {
+					t.Errorf("%s: %v in the month of %v, want %v in %s: %d used", step.when, got, begin, step.want, step.month, m.State().Used)
+				}
+			}
+		})
+	}
+}
