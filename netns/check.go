@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -151,11 +152,55 @@ func (c *checker) place(p Plan) {
 			c.fail(bridgeRemedy, "%v", err)
 		}
 	}
+	c.rules(p)
 	for _, table := range tablesOf(p) {
 		if owner, err := foreignRoute(table); err != nil || owner != "" {
 			c.fail("move these routes to another table", "routing table %d is in use: %s", table, owner)
 		}
 	}
+}
+
+// rules looks for policy rules ahead of the steering's that may take its packets.
+func (c *checker) rules(p Plan) {
+	if p.Role != RoleEdge {
+		return
+	}
+	for _, family := range []int{4, 6} {
+		rules, err := netlink.RuleList(netlinkFamily(family))
+		if absentIsFine(err) != nil {
+			c.warn("", "the policy rules cannot be read: %v", err)
+		}
+		for _, r := range rules {
+			if takesSteered(r, p) {
+				c.warn("if clients' connections match it, give it a preference above "+strconv.Itoa(prefSource)+" (ip rule)",
+					"policy rule %d (%s) comes before hawser's %d: what it leads elsewhere is not carried", r.Priority, ruleText(r), prefSteer)
+			}
+		}
+	}
+}
+
+// takesSteered tells whether a policy rule may match packets that are steered, before
+// prefSteer does: of two with one preference the older comes first. The kernel's own
+// first rule leads to what is for this host.
+func takesSteered(r netlink.Rule, p Plan) bool {
+	from := r.IifName == "" || slices.Contains(p.Clients, r.IifName) || r.IifName == "lo" && p.Local
+	// A mark is another program's, of its own packets mostly.
+	return r.Priority <= prefSteer && r.Table != unix.RT_TABLE_LOCAL && r.Protocol != routeTag && r.Mark == 0 && r.OifName == "" && from
+}
+
+// ruleText is a policy rule's match and table in ip's words.
+func ruleText(r netlink.Rule) string {
+	text := "from all"
+	if r.Src != nil {
+		text = "from " + r.Src.String()
+	}
+	if r.Dst != nil {
+		text += " to " + r.Dst.String()
+	}
+	if r.IifName != "" {
+		text += " iif " + r.IifName
+	}
+	return fmt.Sprintf("%s lookup %d", text, r.Table)
 }
 
 // kernel tries every feature that the plan needs in a namespace of its own.

@@ -143,6 +143,44 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestRulesAhead: check names policy rules that would take the clients' packets before
+// the steering does, and no others.
+func TestRulesAhead(t *testing.T) {
+	w := newWorld(t)
+	client := w.plan.Clients[0]
+	for _, c := range []struct {
+		rule string
+		want string // "" for none
+	}{
+		{"from 10.9.0.0/24 lookup 200 pref 100", "policy rule 100 (from 10.9.0.0/24 lookup 200) comes before hawser's 470"},
+		{"to 10.8.0.0/16 lookup 200 pref 470", "policy rule 470 (from all to 10.8.0.0/16 lookup 200) comes before hawser's 470"},
+		{"iif " + client + " lookup 200 pref 100", "policy rule 100 (from all iif " + client + " lookup 200) comes before hawser's 470"},
+		{"from 10.9.0.0/24 lookup 200 pref 1000", ""},
+		{"iif wan0 lookup 200 pref 100", ""},
+		{"fwmark 0x1 lookup 200 pref 100", ""},
+		{"oif wan0 lookup 200 pref 100", ""},
+	} {
+		w.run("ip rule add " + c.rule)
+		found := ""
+		for _, f := range Check(w.plan) {
+			if strings.Contains(f.What, "policy rule") {
+				found += f.What
+				if f.Level != LevelWarn || f.Remedy == "" {
+					t.Errorf("%s: %+v", c.rule, f)
+				}
+			}
+		}
+		if (c.want == "") != (found == "") || !strings.HasPrefix(found, c.want) {
+			t.Errorf("%s: found %q, want %q", c.rule, found, c.want)
+		}
+		w.run("ip rule del " + c.rule)
+	}
+	w.run("ip -6 rule add from fd00::/16 lookup 200 pref 100")
+	if !slices.ContainsFunc(Check(w.plan), func(f Finding) bool { return strings.Contains(f.What, "(from fd00::/16 lookup 200)") }) {
+		t.Error("no word of an IPv6 rule")
+	}
+}
+
 func TestWithoutPrivileges(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("needs a user without privileges")
