@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -108,6 +109,7 @@ func (l *Listener) Close() {
 		return
 	}
 	l.poller.remove(l.fd)
+	l.poller.stuck = slices.DeleteFunc(l.poller.stuck, func(other *Listener) bool { return other == l })
 	unix.Close(l.fd)
 	l.fd = -1
 }
@@ -123,9 +125,12 @@ func (l *Listener) handle(uint32) {
 		case err == nil:
 			l.take(fd, from)
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		case errors.Is(err, unix.EAGAIN):
+			return // none left
 		default:
-			// EAGAIN: none left. EMFILE and the like: the connections wait in
-			// the backlog until the next one raises an event.
+			// EMFILE and the like: the connections wait in the backlog, and raise no
+			// further event.
+			l.poller.retry(l)
 			return
 		}
 	}

@@ -94,6 +94,44 @@ func TestListenerEnds(t *testing.T) {
 	}
 }
 
+// TestOutOfDescriptors: a connection that came while there was no descriptor for it is
+// accepted when there is one, although no other comes.
+func TestOutOfDescriptors(t *testing.T) {
+	r := newRig(t)
+	var got *Conn
+	l, err := Listen(r.p, netip.MustParseAddrPort("127.0.0.1:0"), func(c *Conn) { got = c })
+	must(t, err)
+	t.Cleanup(l.Close)
+	client, err := net.Dial("tcp", l.Addr().String())
+	must(t, err)
+	defer client.Close()
+	var was unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &was))
+	free, err := unix.Dup(0) // the lowest number that is free
+	must(t, err)
+	unix.Close(free)
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free), Max: was.Max}))
+	for range 5 {
+		if err := r.p.Wait(2 * acceptPause); err != nil {
+			t.Error(err)
+		}
+	}
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &was))
+	if got != nil {
+		t.Fatal("accepted without a descriptor")
+	}
+	for limit := time.Now().Add(5 * time.Second); got == nil; {
+		if time.Now().After(limit) {
+			t.Fatal("not accepted within 5 s")
+		}
+		must(t, r.p.Wait(time.Second))
+	}
+	got.Abort()
+	if len(r.p.stuck) != 0 {
+		t.Error("the listener tries on")
+	}
+}
+
 // TestTransparent: a listener takes connections to addresses that are not the
 // host's, says which, and marks what it sends.
 func TestTransparent(t *testing.T) {

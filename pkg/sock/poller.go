@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"hawser/pkg/park"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,6 +53,8 @@ type Poller struct {
 	round   int32     // counts registrations; tells a reused descriptor from its predecessor
 	armed   time.Time
 	dials   dialQueue
+	stuck   []*Listener // that could not accept what waits for them
+	again   time.Time   // when they try once more
 	events  [eventBatch]unix.EpollEvent
 	got     int
 	err     error
@@ -190,6 +193,9 @@ func (p *Poller) sleep(turn sync.Locker, timeout time.Duration) error {
 	if d, ok := p.dials.deadline(); ok && (until.IsZero() || d.Before(until)) {
 		until = d
 	}
+	if len(p.stuck) > 0 && (until.IsZero() || p.again.Before(until)) {
+		until = p.again
+	}
 	if err := p.arm(now, until); err != nil {
 		return err
 	}
@@ -247,6 +253,25 @@ func (p *Poller) dispatch() {
 	if !p.dials.empty() {
 		p.dials.expire(time.Now())
 	}
+	if len(p.stuck) > 0 && !time.Now().Before(p.again) {
+		stuck := p.stuck
+		p.stuck = nil
+		for _, l := range stuck {
+			l.handle(0)
+		}
+	}
+}
+
+// acceptPause is how long accepting rests where the machine is out of descriptors or
+// memory.
+const acceptPause = 100 * time.Millisecond
+
+// retry has a listener try once more in a while.
+func (p *Poller) retry(l *Listener) {
+	if !slices.Contains(p.stuck, l) {
+		p.stuck = append(p.stuck, l)
+	}
+	p.again = time.Now().Add(acceptPause)
 }
 
 // Attach makes Wait return when fd becomes readable: an asynchronous card's
