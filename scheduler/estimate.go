@@ -79,6 +79,7 @@ type Estimator struct {
 	calm      calm
 	unrest    unrest
 	bunch     bunch
+	lull      lull
 	follower  Follower // works while the link is restless
 	short     short    // works otherwise
 	sure      sure     // for a window that follows the round trip
@@ -373,6 +374,7 @@ func (e *Estimator) Look(now time.Time, v View) {
 	e.ebb.look(now, v)
 	e.unrest.look(now, v, window, e.tremble.lately)
 	e.bunch.look(now, v)
+	e.lull.look(now, v, e.holds())
 	e.calm.look(now, v, e.tremble.depth > 0 || e.unrest.restless(now))
 	e.sure.look(now, v, window, max(bwWindow, 10*e.srtt))
 	e.short.look(v)
@@ -438,7 +440,7 @@ func slackOf(rate float64, fast time.Duration) time.Duration {
 // changed, so the rates are believed by half and the start is made again.
 func (e *Estimator) Renew() {
 	e.unrest.renew()
-	*e = Estimator{Omit: e.Omit, unrest: e.unrest, minRTT: e.minRTT, minRTTAt: e.minRTTAt, srtt: e.srtt, rttvar: e.rttvar, rate: e.rate / 2, bw: e.bw / 2}
+	*e = Estimator{Omit: e.Omit, unrest: e.unrest, lull: e.lull.renewed(), minRTT: e.minRTT, minRTTAt: e.minRTTAt, srtt: e.srtt, rttvar: e.rttvar, rate: e.rate / 2, bw: e.bw / 2}
 }
 
 // MinRTT is the smallest round trip of the last ten seconds.

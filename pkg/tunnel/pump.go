@@ -381,7 +381,8 @@ func (s *Session) resendLateOn(i int, st *strand) {
 	if mending > 0 {
 		rttvar = 0 // most of it is losses that were made good
 	}
-	ahead, silence, seen := 0, s.now.Sub(c.heard), 0
+	doubted := st == c.bulk && c.link.est.Doubted()
+	ahead, silence, seen, copied := 0, s.now.Sub(c.heard), 0, 0
 	for k := 0; k < st.log.n && seen < lateScan; k++ {
 		e := st.log.at(k)
 		ahead += e.size
@@ -391,12 +392,16 @@ func (s *Session) resendLateOn(i int, st *strand) {
 		}
 		p, pred := e.piece, e.pred+mending
 		if p == nil || e.moved || p.state != sent || p.again {
+			if p != nil && e.moved && p.state == sent {
+				copied++
+			}
 			continue // not counted: many such may stand before a chunk that waits for a copy
 		}
 		seen++
 		late, stuck := scheduler.Late(pred, rttvar), p.flow.send.stuck(s.now, age)
 		told := st == c.bulk && c.eye.sense.Known && c.eye.sense.Ahead == 0 && !p.presses()
-		if !scheduler.Stuck(age, late, stuck, silence, told) || !p.atHead() || c.shares(p) {
+		next := doubted && told && copied < headSize // of what it owes; answers for what came before it may be on their way by others
+		if !next && (!scheduler.Stuck(age, late, stuck, silence, told) || !p.atHead()) || c.shares(p) {
 			continue
 		}
 		wait := s.views[i].Guess(age, pred)
@@ -405,7 +410,9 @@ func (s *Session) resendLateOn(i int, st *strand) {
 			if left <= 0 {
 				continue // only the answer is late
 			}
-			wait = s.views[i].Wait(left, age, pred, silence)
+			if wait = s.views[i].Wait(left, age, pred, silence); doubted {
+				wait = max(wait, doubtWait)
+			}
 		}
 		j, ok := s.copies.Copy(s.admitted(p.flow.ofFlow(p.seg.Len())), i, p.seg.Len(), wait)
 		by := c.bulk
@@ -415,6 +422,7 @@ func (s *Session) resendLateOn(i int, st *strand) {
 			continue
 		}
 		e.moved = true
+		copied++
 		n := s.carryCopyBy(by, j, p)
 		s.copies.Spend(n)
 		s.order.Charge(&p.flow.node, n)
@@ -424,7 +432,8 @@ func (s *Session) resendLateOn(i int, st *strand) {
 const (
 	lateScan  = 64 // entries that may need a copy, examined per strand and turn
 	lateFloor = 40 * time.Millisecond
-	headSize  = 4 // pieces that count as a flow's head
+	headSize  = 4           // pieces that count as a flow's head, and copies without an answer that a link in doubt has
+	doubtWait = time.Second // that it is expected to be dead for
 )
 
 // shares reports whether a piece is under way by another link, too. A link that was taken
