@@ -40,6 +40,9 @@ func TestBunch(t *testing.T) {
 		u.e.unrest.until = time.Unix(2000, 0) // it is followed
 		u.run(length, bunches(seed, length))
 		part, p50, p95 := u.result()
+		if u.e.Bunches() != u.e.bunch.on(u.now) {
+			t.Error("it is not said that the line delivers in bunches, or for too long")
+		}
 		t.Logf("used %.3f, queue %v / %v, restless %v", part, p50, p95, u.restless)
 		used += part / 4
 	}

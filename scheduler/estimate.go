@@ -222,6 +222,10 @@ func (e *Estimator) Followed() bool { return e.follower.Window() > 0 }
 // would feed.
 func (e *Estimator) Leads() bool { return e.follower.Window() > 0 && !e.follower.queued() }
 
+// Bunches reports whether the line is followed and delivers in bunches: for moments several
+// times the rate that Pace goes by. To use one, what may be in flight must leave at once.
+func (e *Estimator) Bunches() bool { return e.follower.Window() > 0 && e.follower.bunched }
+
 // addWindowRate keeps the maximum of the window in two halves. A sample that
 // the application limited may raise it but never lets it fall.
 func (e *Estimator) addWindowRate(now time.Time, r float64, limited bool) {

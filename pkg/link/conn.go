@@ -92,6 +92,8 @@ type pipe interface {
 	steady(yes bool)
 	// lead tells the congestion control whether the rate of pace is the one to send at.
 	lead(yes bool)
+	// burst tells it whether it may send faster than pace says, within its window.
+	burst(yes bool)
 	// sample enters the transport's figures.
 	sample(*Stats)
 	// describe enters what the transport knows.
@@ -208,6 +210,11 @@ func (c *Conn) Steady(yes bool) { c.pipe.steady(yes) }
 // not only the most: the caller follows a path whose rate changes. QUIC's own congestion
 // control does so within its window; the kernel's makes nothing of it.
 func (c *Conn) Lead(yes bool) { c.pipe.lead(yes) }
+
+// Burst tells the transport whether it may send faster than Pace asks for, as its own
+// congestion control lets it: the path delivers in bunches. The kernel's does so; QUIC's
+// own does not, as its bursts made queues of 0.2 s and stalls of seconds.
+func (c *Conn) Burst(yes bool) { c.pipe.burst(yes) }
 
 // Stats samples the connection's figures. It costs one system call on TCP.
 func (c *Conn) Stats() Stats {

@@ -198,6 +198,9 @@ func (p *quicPipe) steady(yes bool) { p.control.Load().isSteady.Store(yes) }
 
 func (p *quicPipe) lead(yes bool) { p.control.Load().isLed.Store(yes) }
 
+// burst is nothing to it: see Conn.Burst.
+func (p *quicPipe) burst(bool) {}
+
 func (p *quicPipe) urge() { p.control.Load().urge() }
 
 func (p *quicPipe) sample(s *Stats) {

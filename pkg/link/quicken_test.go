@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -60,6 +61,30 @@ func TestRenewed(t *testing.T) {
 	p.renewal.born = p.renewal.born.Add(-9 * time.Second)
 	if rate := look(); rate < 2*slow || edge.pipeCongestion() != congestionControl {
 		t.Errorf("paced at %d by %s: it has not begun again", rate, edge.pipeCongestion())
+	}
+}
+
+// TestBurst: what the kernel paces by is the bound that was asked for, and none while the
+// line delivers in bunches.
+func TestBurst(t *testing.T) {
+	edge, _ := startCloud(t, loopback, nil).connect(TCP)
+	p := edge.pipe.(*tcpPipe)
+	most := func() (rate int) {
+		_ = p.raw.Control(func(fd uintptr) { rate, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE) })
+		return rate
+	}
+	edge.Pace(200_000)
+	if got := most(); got != 200_000 {
+		t.Errorf("paced at %d at most, want 200000", got)
+	}
+	edge.Burst(true)
+	edge.Pace(300_000)
+	if got := most(); got != -1 && got != math.MaxUint32 {
+		t.Errorf("paced at %d at most on a line in bunches, want no bound", got)
+	}
+	edge.Burst(false)
+	if got := most(); got != 300_000 {
+		t.Errorf("paced at %d at most afterwards, want 300000", got)
 	}
 }
 

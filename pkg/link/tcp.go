@@ -119,6 +119,9 @@ type tcpPipe struct {
 
 	// started says that BBR has found out what the path carries: see quicken.
 	started atomic.Bool
+	// paced is the rate of pace, bytes per second; bursts says that it is no bound now.
+	paced   atomic.Int64
+	bursts  atomic.Bool
 	renewal renewal
 	recalls recalling
 	// parks says that a reader that finds nothing does so at once. Few may look again
@@ -282,11 +285,22 @@ func consume(bufs [][]byte, n int) [][]byte {
 // bursts at three times the rate. What may wait in the kernel follows the rate:
 // it must outlast the time until the writer is woken and has written again.
 func (p *tcpPipe) pace(rate float64) {
-	value := -1 // the kernel's word for no limit
-	if rate > 0 {
-		value = int(int32(min(rate, math.MaxInt32)))
+	p.paced.Store(int64(min(rate, math.MaxInt32)))
+	p.setPace()
+}
+
+// burst lifts that bound where the line delivers in bunches, and restores it.
+func (p *tcpPipe) burst(yes bool) {
+	p.bursts.Store(yes)
+	p.setPace()
+}
+
+func (p *tcpPipe) setPace() {
+	rate, value := int(p.paced.Load()), -1 // the kernel's word for no limit
+	if rate > 0 && !p.bursts.Load() {
+		value = rate
 	}
-	waiting := min(max(int(rate*notSentTime.Seconds()), notSentLowat), notSentMost)
+	waiting := min(max(int(float64(rate)*notSentTime.Seconds()), notSentLowat), notSentMost)
 	_ = p.raw.Control(func(fd uintptr) {
 		_ = nonblock.SetInt(int(fd), unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, value)
 		_ = nonblock.SetInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, waiting)

@@ -24,6 +24,7 @@ type TCP struct {
 	ctl       bbr
 	paced     time.Time // when pacing lets the next packet go
 	most      float64   // rate that the link's owner wants, bytes per second; 0: no limit
+	bursts    bool      // most does not count
 
 	// The sender.
 	given    uint64   // bytes to be sent, in all
@@ -137,6 +138,9 @@ func (t *TCP) makeRoom() {
 // Pace bounds the rate, bytes per second; 0: no limit.
 func (t *TCP) Pace(rate float64) { t.most = rate }
 
+// Burst lifts the bound of Pace, or restores it.
+func (t *TCP) Burst(yes bool) { t.bursts = yes }
+
 // Urge makes it look for more than it has found, as at the start: BBR begins
 // anew with the window that it has.
 func (t *TCP) Urge() {
@@ -172,7 +176,7 @@ func (t *TCP) Sense() scheduler.Sense {
 }
 
 func (t *TCP) rate() float64 {
-	if t.most > 0 {
+	if t.most > 0 && !t.bursts {
 		return min(t.most, t.ctl.pace())
 	}
 	return t.ctl.pace()

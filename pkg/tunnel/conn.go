@@ -67,6 +67,11 @@ type Steadier interface{ Steady(yes bool) }
 // is not.
 type Leader interface{ Lead(yes bool) }
 
+// Burster is a Carrier that may send faster than Pace asks for, up to what its own congestion
+// control lets pass, where the line delivers in bunches (scheduler.Estimator.Bunches); until
+// Burst is called it may not.
+type Burster interface{ Burst(yes bool) }
+
 // conn is one connection of a link. The loop owns all fields.
 type conn struct {
 	link      *link
@@ -90,6 +95,7 @@ type conn struct {
 	paced    float64 // what the transport was last asked
 	steady   bool    // what it was last told
 	leads    bool    // the same
+	bursts   bool    // the same
 	eye      eye
 	handed   int // bytes of bodies in batches at the writers
 
@@ -221,6 +227,12 @@ func (c *conn) pace() {
 		c.leads = yes
 		if t, ok := c.carrier.(Leader); ok {
 			t.Lead(yes)
+		}
+	}
+	if yes := c.link.est.Bunches(); yes != c.bursts {
+		c.bursts = yes
+		if t, ok := c.carrier.(Burster); ok {
+			t.Burst(yes)
 		}
 	}
 	want := c.link.est.Pace()

@@ -23,3 +23,22 @@ func TestLead(t *testing.T) {
 		m.end()
 	}
 }
+
+// TestBurst: a line that delivers in bunches, as a train's do, is not paced by its mean
+// rate; others are.
+func TestBurst(t *testing.T) {
+	for _, k := range []struct {
+		terrain string
+		want    bool
+	}{{"train-trace", true}, {"outage", false}, {"jitter", false}} {
+		all := append(terrains(), recorded(t)...)
+		g := all[slices.IndexFunc(all, func(g terrain) bool { return g.name == k.terrain })]
+		m, _ := g.enter(everything, 1)
+		m.After(simStart, func() { m.request(1, endless) })
+		m.Run(m.Now().Add(8*time.Second), nil)
+		if burst := m.uplinks[0].burst > 0; burst != k.want {
+			t.Errorf("%s: let burst %v, wanted %v", k.terrain, burst, k.want)
+		}
+		m.end()
+	}
+}

@@ -61,6 +61,7 @@ type lineCarrier struct {
 	tcp   *simlink.TCP
 	blind bool
 	led   *int // times that it was to be led
+	burst *int // times that it was let burst
 }
 
 // Lead implements Leader. The kernel's BBR cannot be led.
@@ -83,6 +84,14 @@ func (c lineCarrier) Urge() { c.tcp.Urge() }
 
 // Pace implements Carrier.
 func (c lineCarrier) Pace(rate float64) { c.tcp.Pace(rate) }
+
+// Burst implements Burster.
+func (c lineCarrier) Burst(yes bool) {
+	c.tcp.Burst(yes)
+	if yes {
+		*c.burst++
+	}
+}
 
 // Close implements Carrier.
 func (c lineCarrier) Close(error) { c.tcp.Close() }

@@ -23,6 +23,7 @@ type simUplink struct {
 	recall [2]bbr.Recall
 	made   int            // connections
 	led    int            // times that one of them was to be led
+	burst  int            // times that one of them was let burst
 	urgent *[2]*simUrgent // an urgent connection, and its twin
 	ends   [2]*simConn
 	again  uint64 // bytes that the cloud's earlier ones sent once more
@@ -142,7 +143,7 @@ func (u *simUplink) connect() {
 	for i, t := range u.tcp {
 		t.Resume(&u.recall[i])
 		t.Unsent = max(t.Unsent, u.v.unsent)
-		ends[i] = lineCarrier{simCarrier{rtt: l[0].Delay + l[1].Delay}, t, u.v.blind, &u.led}
+		ends[i] = lineCarrier{simCarrier{rtt: l[0].Delay + l[1].Delay}, t, u.v.blind, &u.led, &u.burst}
 	}
 	if !u.v.beside {
 		m.connect(u.id, ends[0], ends[1], u.tcp[0], u.tcp[1])
