@@ -17,9 +17,12 @@ const (
 	// shows a queue. The least of recentTime counts: single ones may be a busy
 	// processor of our own.
 	queueTime  = 10 * time.Millisecond
-	recentTime = 100 * time.Millisecond
-	// leastTime is how long a least round trip counts, at least: clients roam.
-	leastTime = time.Minute
+	recentTime = 25 * time.Millisecond
+	// leastTime is how long the least round trip counts since it was last seen: clients
+	// roam. What takes its place was measured with no more than fewSegments under way, or
+	// our own queue would pass for the line's length.
+	leastTime   = 10 * time.Second
+	fewSegments = 16
 	// slack is what a repair is given above a round trip and its variation, and
 	// what reordering may take above a quarter of one.
 	slack    = time.Millisecond
@@ -42,7 +45,7 @@ const (
 // knows nothing.
 type Line struct {
 	srtt, rttvar         time.Duration
-	least, before        time.Duration // round trips: the least since leastAt, and of the time before
+	least                time.Duration // round trip, last seen at leastAt
 	leastAt              time.Duration
 	recent, low          time.Duration // the same since recentAt
 	recentAt             time.Duration
@@ -65,21 +68,26 @@ func (l *Line) lostMore(segments float64) {
 	l.missed += segments
 }
 
-// measure takes in a round trip (RFC 6298).
-func (l *Line) measure(now, rtt time.Duration) {
+// answered forgets the losses that the sender has slowed down for.
+func (l *Line) answered() { l.sent, l.events, l.missed = 0, 0, 0 }
+
+// measure takes in a round trip (RFC 6298); few says that little was under way.
+func (l *Line) measure(now, rtt time.Duration, few bool) {
 	l.late = 0
 	if l.srtt == 0 {
 		l.srtt, l.rttvar = rtt, rtt/2
-		l.least, l.before, l.leastAt = rtt, rtt, now
+		l.least, l.leastAt = rtt, now
 		l.recent, l.low, l.recentAt = rtt, rtt, now
 	}
 	off := rtt - l.srtt
 	l.srtt += off / 8
 	l.rttvar += (max(off, -off) - l.rttvar) / 4
-	if now-l.leastAt > leastTime {
-		l.before, l.least, l.leastAt = l.least, rtt, now
+	if few && now-l.leastAt > leastTime {
+		l.least = rtt
 	}
-	l.least = min(l.least, rtt)
+	if rtt <= l.least+l.least/8 {
+		l.least, l.leastAt = min(l.least, rtt), now
+	}
 	if now-l.recentAt > recentTime {
 		l.low, l.recent, l.recentAt = l.recent, rtt, now
 	}
@@ -89,7 +97,7 @@ func (l *Line) measure(now, rtt time.Duration) {
 // congested reports whether losses are to be taken for congestion.
 func (l *Line) congested() bool {
 	base := max(l.sent, leastBase)
-	return min(l.recent, l.low) > 2*min(l.least, l.before)+queueTime || l.events > mostEvents*base || l.missed > mostLost*base
+	return min(l.recent, l.low) > l.least+l.least/4+queueTime || l.events > mostEvents*base || l.missed > mostLost*base
 }
 
 // turn is what a round trip takes at most, as far as one knows.

@@ -80,3 +80,26 @@ func (f *Flow) covered(gap Range) bool {
 	}
 	return !before(gap.From, gap.To)
 }
+
+// Mends reports whether all of what the sender sends again is being repaired, or the peer
+// has said to have it.
+func (f *Flow) Mends(r Range) bool {
+	if f.open || !f.reached || before(r.From, f.una) {
+		return false
+	}
+	for i, j := 0, 0; before(r.From, r.To); {
+		switch {
+		case i < len(f.fixes) && !before(r.From, f.fixes[i].To):
+			i++
+		case j < len(f.sacked) && !before(r.From, f.sacked[j].To):
+			j++
+		case i < len(f.fixes) && !before(r.From, f.fixes[i].From):
+			r.From = f.fixes[i].To
+		case j < len(f.sacked) && !before(r.From, f.sacked[j].From):
+			r.From = f.sacked[j].To
+		default:
+			return false
+		}
+	}
+	return true
+}

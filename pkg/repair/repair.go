@@ -7,9 +7,13 @@
 // What the peer has of the data, even beyond a gap, is acknowledged to the
 // sender at once; the gap becomes a debt that this package's user owes the peer
 // and sends again until it is acknowledged. So the sender's clock of
-// acknowledgements never stops. It is random loss that is mended like that. Loss
-// while the round trip shows a queue, or too much of it, is congestion: then the
-// sender is shown everything beyond what it has been told of already.
+// acknowledgements never stops. Loss while the round trip shows a queue, or too
+// much of it, is congestion: then the sender is shown a gap as well, until it sends
+// that again, which is when it slows down. It is shown another one when all that it
+// had sent by then is acknowledged. So it slows down once for each window, as it
+// would by itself (RFC 6675), but what is lost is mended here all the same: a sender
+// that is left a window with dozens of gaps loses some of its repairs, too, waits for
+// its timer, and then sends all of the window again.
 //
 // A Flow is one direction of one connection. It is told of everything sent and
 // of every acknowledgement, and answers what to send again and what the sender
@@ -47,13 +51,20 @@ type Flow struct {
 	mss     int
 	marks   []mark // of what was sent, in order; marks[first:] is not acknowledged
 	first   int
-	sacked  []Range // above una, in order, apart
-	top     uint32  // end of the highest of them so far
-	fixes   []fix   // in order, apart
-	spare   []fix   // memory for the next fixes
+	sacked  []Range       // above una, in order, apart
+	top     uint32        // end of the highest of them so far
+	topAt   time.Duration // when what ends there was sent
+	fixes   []fix         // in order, apart
+	spare   []fix         // memory for the next fixes
 
 	open      bool   // the sender sees every gap beyond told and repairs it,
 	openUntil uint32 // until this is acknowledged
+
+	// asks says that the sender has been shown a gap beyond told since askedAt, to slow
+	// down for. It has done so for all before slowed.
+	asks    bool
+	askedAt time.Duration
+	slowed  uint32
 
 	gapAt  time.Duration // since when there is a gap that may be reordering; 0: none
 	moved  time.Duration // when something new was acknowledged, or sent after rest
@@ -81,8 +92,11 @@ func (f *Flow) Reset() {
 // with a repair, and then lacks what was sent between that and the next new data.
 func (f *Flow) Sent(now time.Duration, r Range, mss int, stamp uint32) (fresh Range, ok bool) {
 	if !f.begun {
-		f.begun, f.una, f.told, f.high, f.top = true, r.From, r.From, r.From, r.From
+		f.begun, f.una, f.told, f.high, f.top, f.slowed = true, r.From, r.From, r.From, r.From, r.From-1
 		f.stuck = now
+	}
+	if !before(f.told, r.From) && before(f.told, r.To) && before(f.told, f.high) {
+		f.answered()
 	}
 	r.From = latest(r.From, f.high)
 	if !before(r.From, r.To) {
@@ -114,8 +128,9 @@ type Verdict struct {
 	Ahead bool
 	// Edge is the right edge of the window that the sender is shown.
 	Edge uint32
-	// Show says that the selective acknowledgements beyond Tell are shown.
-	Show bool
+	// Show says that the selective acknowledgements beyond Tell are shown, Asks that
+	// they are for the sender to slow down.
+	Show, Asks bool
 }
 
 // Ack takes in an acknowledgement. edge is the right edge of the window that it
@@ -128,7 +143,7 @@ func (f *Flow) Ack(now time.Duration, ack, edge uint32, blocks []Range, credit i
 	f.reached = true
 	seen := earliest(ack, f.high) // a FIN counts as one byte more
 	if !before(seen, f.una) {
-		f.advance(now, seen)
+		f.advance(now, seen, before(f.high+1, ack))
 		for _, b := range blocks {
 			if before(f.una, b.From) && before(b.From, b.To) && !before(f.high, b.To) {
 				f.insert(b)
@@ -137,26 +152,27 @@ func (f *Flow) Ack(now time.Duration, ack, edge uint32, blocks []Range, credit i
 		f.rise(now)
 		f.trimFixes()
 		f.edge = f.room(edge)
-		f.tell(credit)
+		f.tell(now, credit)
 		f.detect(now)
 		f.resend(now, again)
 	}
-	v := Verdict{Tell: latest(f.told, ack), Edge: f.edge, Show: f.open}
+	v := Verdict{Tell: latest(f.told, ack), Edge: f.edge, Show: f.open || f.asks, Asks: f.asks}
 	if before(ack, v.Tell) {
 		v.Stamp, v.Ahead = f.stampOf(v.Tell)
 	}
 	return v
 }
 
-// advance notes what is acknowledged in order.
-func (f *Flow) advance(now time.Duration, ack uint32) {
+// advance notes what is acknowledged in order; more says that the peer has even what was
+// sent before the flow began with a repair, which then measures nothing.
+func (f *Flow) advance(now time.Duration, ack uint32, more bool) {
 	n := f.first
 	for n < len(f.marks) && !before(ack, f.marks[n].end) {
 		n++
 	}
 	// Only an acknowledgement without a gap before it measures the round trip.
-	if n > f.first && len(f.sacked) == 0 && len(f.fixes) == 0 {
-		f.Line.measure(now, now-f.marks[n-1].at)
+	if n > f.first && len(f.sacked) == 0 && len(f.fixes) == 0 && !more {
+		f.Line.measure(now, now-f.marks[n-1].at, f.high-f.una <= uint32(fewSegments*f.mss))
 	}
 	if f.first = n; n == len(f.marks) || n > 64 && n > len(f.marks)/2 {
 		f.marks = f.marks[:copy(f.marks, f.marks[n:])]
@@ -192,8 +208,12 @@ func (f *Flow) rise(now time.Duration) {
 	}
 	again := f.probes > 0
 	f.top, f.moved, f.probes = to, now, 0
-	if i := f.markOf(to); i < len(f.marks) && !again {
-		f.Line.measure(now, now-f.marks[i].at)
+	i := f.markOf(to)
+	if i == len(f.marks) {
+		return
+	}
+	if f.topAt = f.marks[i].at; !again {
+		f.Line.measure(now, now-f.marks[i].at, false)
 	}
 }
 
@@ -222,18 +242,33 @@ func (f *Flow) room(edge uint32) uint32 {
 }
 
 // tell decides what the sender is told: all that the peer has in a row, and what
-// it has beyond gaps unless those are to be seen.
-func (f *Flow) tell(credit int) {
+// it has beyond gaps unless one of those is to be seen.
+func (f *Flow) tell(now time.Duration, credit int) {
 	to := f.contiguous(latest(f.told, f.una))
-	if before(to, f.top) && !f.open {
-		if f.Line.congested() {
-			f.Yield()
-		} else {
-			to = f.top
-		}
+	if gap := before(to, f.top) && !f.open; !gap {
+		f.asks = false
+	} else if f.ask(now); !f.asks {
+		to = f.top
 	}
 	to = earliest(earliest(to, f.edge), f.una+uint32(max(credit, 0)))
 	f.told = latest(latest(f.told, f.una), to)
+}
+
+// ask decides whether the sender is to see a gap and slow down.
+func (f *Flow) ask(now time.Duration) {
+	switch {
+	case f.asks && now-f.askedAt > f.turn()+slack:
+		f.answered() // it cannot, or has nothing to send
+	case !f.asks && before(f.slowed, f.told) && f.Line.congested():
+		f.asks, f.askedAt = true, now
+	}
+}
+
+// answered notes that the sender has repaired what it lacks first, and so slowed down
+// for all that it has sent so far.
+func (f *Flow) answered() {
+	f.asks, f.slowed = false, f.high
+	f.Line.answered()
 }
 
 // contiguous is the end of what the peer has in a row from a point on.
@@ -311,15 +346,21 @@ func (f *Flow) lose(gap Range) {
 	}
 }
 
-// resend calls again for the repairs that are due.
+// resend calls again for the repairs that are due: by time, or because what was sent
+// later has arrived (RFC 8985 section 6.2).
 func (f *Flow) resend(now time.Duration, again func(Range)) {
 	for i := range f.fixes {
 		x := &f.fixes[i]
-		if x.tries > 0 && now-x.at < f.wait(x.tries) {
+		switch {
+		case x.tries > 0 && f.topAt-x.at > f.settling(): // sent later and there: this was lost
+			x.tries = 1
+		case x.tries > 0 && now-x.at < f.wait(x.tries):
 			continue
+		default:
+			f.Line.vain(x.tries)
+			x.tries = min(x.tries+1, mostTries)
 		}
-		f.Line.vain(x.tries)
-		x.at, x.tries = now, min(x.tries+1, mostTries)
+		x.at = now
 		again(x.Range)
 	}
 }

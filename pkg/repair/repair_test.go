@@ -331,13 +331,32 @@ func TestCongestionIsShown(t *testing.T) {
 			r.now += 100 * ms
 			r.ack(at)
 		}
-		r.send(at, at+10)
+		r.send(at, at+30)
 		r.now += 100 * ms
 		tell, v := r.ack(at, at+1, at+8)
 		r.told(at, true, tell, v)
-		r.want()
-		tell, v = r.ack(at + 10)
+		r.want(Range{uint32(at), uint32(at + 1)}) // it is mended all the same
+		tell, v = r.ack(at, at+1, at+9)
+		r.told(at, true, tell, v)
+		if r.send(at, at+1) {
+			t.Error("the sender's repair counts as new")
+		}
+		tell, v = r.ack(at, at+1, at+10) // it has slowed down
 		r.told(at+10, false, tell, v)
+		tell, v = r.ack(at+10, at+11, at+20) // of the same window: once is enough
+		r.told(at+20, false, tell, v)
+		r.want(Range{uint32(at + 10), uint32(at + 11)})
+		tell, v = r.ack(at + 30)
+		r.told(at+30, false, tell, v)
+		at += 30
+		r.send(at, at+10)
+		r.now += 100 * ms
+		r.ack(at + 1)
+		tell, v = r.ack(at+1, at+2, at+8) // of the next
+		r.told(at+1, true, tell, v)
+		r.now += 2 * r.f.turn()
+		tell, v = r.ack(at+1, at+2, at+8) // a sender that does not answer is not held up for longer
+		r.told(at+8, false, tell, v)
 	})
 	t.Run("many gaps", func(t *testing.T) {
 		r := newRig(t, 2)

@@ -46,6 +46,9 @@ const (
 // it, sends it again as package repair says, and tells netstack at once of what
 // has arrived beyond a gap.
 //
+// What netstack sends again although the mender does, or the client has it, is not
+// sent: after a timeout that would be all that is under way, one segment after another.
+//
 // It does so for clients only that have reported a gap before: the first of a
 // client's losses is netstack's. So a LAN that loses nothing costs a look at the
 // length of each header.
@@ -94,11 +97,12 @@ type piece struct {
 	pkt  *stack.PacketBuffer
 }
 
-// mend makes a mender the filter next to netstack: the last. It is for clients
+// mend makes a mender the last filter so far. It is for clients
 // that the guard has let in, as that knows their windows' scale.
 func (s *Stack) mend() *mender {
 	m := &mender{count: &s.count, peers: s.keeper.opts.Gate.poor, send: s.out.again, waiting: s.out.waiting, scale: s.keeper.scaleOf, reset: s.keeper.giveUp}
 	m.flows = map[guard.Ends]*mended{}
+	s.out.beyond = len(s.out.filters)
 	s.in.filters = append(s.in.filters, m)
 	s.out.filters = append(s.out.filters, m)
 	return m
@@ -122,13 +126,8 @@ func (k *keeper) giveUp(ends *guard.Ends, next uint32, v6 bool) {
 }
 
 // outbound implements filter: it sees a packet of netstack's before anybody
-// changes it, and lets it pass.
-func (m *mender) outbound(pkt *stack.PacketBuffer) bool {
-	if m.awake() {
-		m.keep(pkt)
-	}
-	return true
-}
+// changes it, and lets it pass unless all of it is being mended.
+func (m *mender) outbound(pkt *stack.PacketBuffer) bool { return !m.awake() || m.keep(pkt) }
 
 // awake reports whether there is anything to mend.
 func (m *mender) awake() bool { return m.peers.size.Load() > 0 || m.live.Load() > 0 }
@@ -136,11 +135,11 @@ func (m *mender) awake() bool { return m.peers.size.Load() > 0 || m.live.Load() 
 // idle implements filter.
 func (m *mender) idle() {}
 
-// keep notes a packet of netstack's.
-func (m *mender) keep(pkt *stack.PacketBuffer) {
+// keep notes a packet of netstack's; false: it is not to be sent.
+func (m *mender) keep(pkt *stack.PacketBuffer) bool {
 	tcp := header.TCP(pkt.TransportHeader().Slice())
 	if pkt.TransportProtocolNumber != header.TCPProtocolNumber || len(tcp) < header.TCPMinimumSize {
-		return
+		return true
 	}
 	ends := endsTo(pkt, tcp)
 	n := pkt.Data().Size()
@@ -149,27 +148,29 @@ func (m *mender) keep(pkt *stack.PacketBuffer) {
 	f := m.flows[ends]
 	if tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagRst) != 0 {
 		m.forget(&ends, f)
-		return
+		return true
 	}
 	now := m.peers.now()
 	if f == nil && n > 0 {
 		f = m.make(&ends, now)
 	}
 	if f == nil {
-		return
+		return true
 	}
 	f.head.note(pkt, tcp)
 	if n == 0 {
-		return
+		return true
 	}
 	f.at = now
 	base := tcp.SequenceNumber()
-	fresh, ok := f.flow.Sent(now, repair.Range{From: base, To: base + uint32(n)}, segmentSize(pkt), f.head.stamp)
+	all := repair.Range{From: base, To: base + uint32(n)}
+	fresh, ok := f.flow.Sent(now, all, segmentSize(pkt), f.head.stamp)
 	if !ok {
-		return // netstack repairs by itself
+		return f.head.ipLen == 0 || !f.flow.Mends(all) // netstack repairs by itself
 	}
 	f.pieces = append(f.pieces, piece{fresh, base, pkt.IncRef()})
 	m.arm(f, now)
+	return true
 }
 
 // make returns the state of a connection that begins to send, nil if it is not
@@ -286,6 +287,9 @@ func (f *mended) tell(v repair.Verdict, tcp header.TCP, blocks, pure bool) actio
 		if at := stampAt(tcp); at > 0 && v.Ahead {
 			binary.BigEndian.PutUint32(tcp[at+4:], v.Stamp)
 		}
+	}
+	if v.Asks && v.Tell == f.heard && f.window > 0 && tcp.WindowSize() > 0 {
+		tcp.SetWindowSize(f.window) // with another one it would be no duplicate (RFC 5681 section 2)
 	}
 	if blocks {
 		hide(tcp, v)

@@ -30,6 +30,7 @@ type wire struct {
 	clock tcpip.Clock // of the ends; nil: netstack's own
 	every uint32      // frames are lost whole, one per so many bytes; 0: packets at random
 	count counters
+	bottleneck
 
 	air [2]chan flying
 	end chan struct{} // closed when nothing is delivered any more
@@ -69,10 +70,9 @@ func (w *wire) pump(ctx context.Context, from int) {
 		if pkt == nil {
 			return
 		}
-		if from == 0 && w.mend != nil {
-			w.mend.outbound(pkt)
+		if from != 0 || w.mend == nil || w.mend.outbound(pkt) {
+			w.carry(from, pkt)
 		}
-		w.carry(from, pkt)
 		pkt.DecRef()
 	}
 }
@@ -86,8 +86,12 @@ func (w *wire) carry(from int, pkt *stack.PacketBuffer) {
 	}
 	for _, p := range segments {
 		if w.every > 0 || !w.loses(from, pkt.Data().Size()) {
+			at, ok := w.leaves(from, len(p))
+			if !ok {
+				continue
+			}
 			select {
-			case w.air[from] <- flying{time.Now().Add(w.delay), p}:
+			case w.air[from] <- flying{at.Add(w.delay), p}:
 			case <-w.end: // a last tick of the mender's
 			}
 		}
@@ -204,6 +208,9 @@ func (w *wire) newEnd(t *testing.T, i int, addr netip.Addr) *stack.Stack {
 			t.Fatal(err)
 		}
 	}
+	if err := ns.SetTransportProtocolOption(tcp.ProtocolNumber, &w.congestion); w.congestion != "" && err != nil {
+		t.Fatal(err)
+	}
 	if err := ns.CreateNIC(nic, w.ends[i]); err != nil {
 		t.Fatal(err)
 	}
@@ -220,6 +227,7 @@ func (w *wire) newEnd(t *testing.T, i int, addr netip.Addr) *stack.Stack {
 func transfer(t *testing.T, w *wire, n int) (took time.Duration, slowed uint64) {
 	from, to := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.1.0.2")
 	a, b := w.newEnd(t, 0, from), w.newEnd(t, 1, to)
+	w.sender = a.Stats().TCP
 	ctx, cancel := context.WithCancel(t.Context())
 	for i := range w.ends {
 		w.pumps.Add(1)
@@ -265,9 +273,13 @@ func transfer(t *testing.T, w *wire, n int) (took time.Duration, slowed uint64) 
 	}
 	defer peer.Close()
 	_ = peer.SetDeadline(time.Now().Add(ample))
-	got, err := io.ReadAll(peer)
-	if err != nil || len(got) != n {
-		t.Fatalf("%d of %d bytes arrived: %v", len(got), n, err)
+	got := make([]byte, n)
+	if have, err := io.ReadFull(peer, got); err != nil {
+		t.Fatalf("%d of %d bytes arrived: %v", have, n, err)
+	}
+	w.timeouts += w.sender.Timeouts.Value() // the FIN's are no matter of the mender's
+	if more, err := io.ReadAll(peer); err != nil || len(more) > 0 {
+		t.Fatalf("%d bytes too many: %v", len(more), err)
 	}
 	for i := range got {
 		if got[i] != data[i] {

@@ -148,6 +148,31 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
+// passerby is a filter that counts what goes out.
+type passerby struct{ seen int }
+
+func (w *passerby) inbound(*segment) action               { return pass }
+func (w *passerby) outbound(pkt *stack.PacketBuffer) bool { w.seen++; return true }
+func (w *passerby) idle()                                 {}
+
+// TestAgainGoesOut: the mender does not see its own packets as netstack's, whatever filters
+// stand between it and that.
+func TestAgainGoesOut(t *testing.T) {
+	l := newLab(t, true)
+	s, err := New(l.options(0, 1), nil)
+	must(t, err)
+	var out, in passerby
+	s.keeper = &keeper{opts: GuardOptions{Gate: NewGate(guard.Fast, guard.Limits{})}}
+	s.out.filters = []filter{&out}
+	m := s.mend()
+	defer m.close()
+	s.out.filters = append(s.out.filters, &in)
+	m.send(netstackPacket(false, false, 1, []byte{1}))
+	if out.seen != 1 || in.seen != 0 || s.out.waiting() != 1 {
+		t.Errorf("filters beyond the mender have seen %d packets, those before it %d; %d wait", out.seen, in.seen, s.out.waiting())
+	}
+}
+
 // TestAsleep: where no client has reported a gap, the mender keeps nothing, and
 // costs a look at the headers.
 func TestAsleep(t *testing.T) {

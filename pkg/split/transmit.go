@@ -33,6 +33,7 @@ const (
 type outbox struct {
 	raw     syscall.RawConn
 	filters []filter // set before the first packet
+	beyond  int      // filters between the mender and the hub
 	shut    shutWindows
 	count   *counters
 	inside  atomic.Int64 // packets that have not been sent yet, those of a batch on its way too
@@ -68,10 +69,10 @@ func (o *outbox) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
 	return o.enqueue(pkt)
 }
 
-// again sends a packet of the mender's, which is the last of the filters, and
+// again sends a packet of the mender's, which must not take it for netstack's, and
 // takes over its reference.
 func (o *outbox) again(pkt *stack.PacketBuffer) {
-	if o.filterOut(pkt, len(o.filters)-1) {
+	if o.filterOut(pkt, o.beyond) {
 		_ = o.enqueue(pkt) // dropped, it is mended once more
 	}
 	pkt.DecRef()
