@@ -57,6 +57,7 @@ unit: ## unit tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout 20m $(UNIT)
 	$(GO) test -run 'TestSimulation|TestAblation|TestNoPause|TestTremblingStart|TestCopiesUnderLoss|TestCopiesOnATrain|TestUrgentConnection|TestWorkPerChunk|TestSlowUplinks|TestObjectsUnlike|TestLostMessages' ./pkg/tunnel
 	$(GO) test -run 'TestObjects|TestObjectsBesideFar' ./pkg/link
+	$(GO) test -run 'TestMendQueue' ./pkg/split
 
 .PHONY: steps
 steps: ## netns: a crash at every single step, 5 minutes

@@ -46,7 +46,8 @@ func (b *bottleneck) leaves(from, size int) (at time.Time, ok bool) {
 // TestMendQueue: over a line whose queue overflows and that loses single packets besides,
 // netstack slows down, and neither waits for its timer nor sends again what the mender does.
 // On a busy machine the line itself stands still at times: half of the transfers count, and
-// none where the machine is too slow to fill the queue, as with the race detector.
+// none where the machine is too slow to fill the queue, as with the race detector: `make unit`
+// runs it without, too.
 func TestMendQueue(t *testing.T) {
 	const n, tries, rate = 6 << 20, 8, 100e6
 	good, full := 0, 0
