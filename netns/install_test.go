@@ -337,7 +337,7 @@ func TestOtherHawserIsLeftAlone(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			w := newWorld(t)
 			w.install(w.planOf(kind))
-			before := w.snapshot()
+			before := w.atRest()
 			done, err := Cleanup(w.plan.Namespace+"b", t.TempDir())
 			if err != nil || len(done) > 0 {
 				t.Errorf("Cleanup removed %q, error %v", done, err)

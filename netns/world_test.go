@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -242,6 +243,27 @@ func (w *world) snapshot() map[string]string {
 		all["journal"] = fmt.Sprint(entries)
 	}
 	return all
+}
+
+// atRest is a snapshot once the kernel has done what it does a moment after Install: it
+// adds the local route of an IPv6 address when the interface has come up.
+func (w *world) atRest() map[string]string {
+	w.t.Helper()
+	if _, err := net.InterfaceByName(hubHost); err != nil {
+		return w.snapshot() // no hub
+	}
+	for end := time.Now().Add(patient); ; time.Sleep(settling / 100) {
+		addresses, err := exec.Command("ip", "-6", "-o", "address", "show", "dev", hubHost).Output()
+		must(w.t, err)
+		routes, err := exec.Command("ip", "-6", "route", "show", "table", "local", "type", "local", "dev", hubHost).Output()
+		must(w.t, err)
+		if strings.Count(string(addresses), "inet6") == strings.Count(string(routes), "\n") {
+			return w.snapshot()
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("addresses without routes:\n%s%s", addresses, routes)
+		}
+	}
 }
 
 func differences(before, after map[string]string) []string {
