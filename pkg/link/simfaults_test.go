@@ -49,6 +49,9 @@ func faultStalls(t *testing.T, up, down bool, n int, seed uint64) (stalls []time
 // TestSilentFaults: a download by QUIC notices little of an uplink that dies silently
 // towards the edge, as one by TCP (pkg/tunnel).
 func TestSilentFaults(t *testing.T) {
+	if raceDetector {
+		t.Skip("takes long with the race detector: make unit runs it without")
+	}
 	for _, k := range []struct {
 		name     string
 		up, down bool

@@ -99,6 +99,9 @@ func silentFaults(dead [2]bool, n int, seed uint64) (all []*silentFault) {
 // only one direction does and answers of what came before are still on their way: far less
 // than the time after which a link is taken for ill.
 func TestSilentFaults(t *testing.T) {
+	if raceDetector {
+		t.Skip("runs on one goroutine, and takes long with the race detector: make unit runs it without")
+	}
 	for _, k := range []struct {
 		name string
 		dead [2]bool
@@ -111,11 +114,7 @@ func TestSilentFaults(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
 			var stalls [2][]time.Duration
-			few := 12
-			if raceDetector {
-				few = 6
-			}
-			for _, f := range silentFaults(k.dead, max(*faultsEach, few), 1) {
+			for _, f := range silentFaults(k.dead, max(*faultsEach, 12), 1) {
 				if *faultsEach > 0 {
 					t.Log(f)
 				}
