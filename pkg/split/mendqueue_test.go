@@ -72,6 +72,9 @@ func TestMendQueue(t *testing.T) {
 			good++
 		}
 	}
+	if full == 0 {
+		t.Skip("the machine is too slow to fill the queue: nothing is shown")
+	}
 	if 2*good < full {
 		t.Error("netstack waits for its timer, or repairs by itself")
 	}
