@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -129,5 +130,21 @@ func TestPossible(t *testing.T) {
 		if got := possible(c.delivered, c.carried, r.share()); math.Abs(got-c.want) > 1e-9 {
 			t.Errorf("%s, %v of %v: %v, want %v", c.rival, c.delivered, c.carried, got, c.want)
 		}
+	}
+}
+
+func TestRecordingsAreLookedForFirst(t *testing.T) {
+	t.Chdir("../..")
+	f := pathFlags{only: "twins,train-trace"}
+	if _, _, err := f.choose(); err != nil {
+		t.Errorf("in the clone: %v", err)
+	}
+	t.Chdir(t.TempDir())
+	if _, _, err := f.choose(); err == nil || !strings.Contains(err.Error(), "train-trace: ") || !strings.Contains(err.Error(), "in the clone") {
+		t.Errorf("elsewhere: %v, want an error that names the scenario and where to run it", err)
+	}
+	f = pathFlags{only: "twins"}
+	if _, _, err := f.choose(); err != nil {
+		t.Errorf("elsewhere, without recordings: %v", err)
 	}
 }

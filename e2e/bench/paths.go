@@ -109,7 +109,24 @@ func (f *pathFlags) choose() (chosen []scenario, rows []rival, err error) {
 		return nil, nil, err
 	}
 	chosen, err = chooseNamed("-only", "scenario", f.only, all, func(s scenario) string { return s.name })
-	return chosen, rows, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return chosen, rows, readable(chosen)
+}
+
+// readable says before the first reading, and not a quarter of an hour later,
+// that a scenario's recording cannot be read.
+func readable(chosen []scenario) error {
+	for _, s := range chosen {
+		if s.missing != "" {
+			continue
+		}
+		if _, err := s.lines(); err != nil {
+			return fmt.Errorf("%s: %w: run this in the clone, where %s is, and let -traces name the folder of the other recordings", s.name, err, bundled)
+		}
+	}
+	return nil
 }
 
 // chooseNamed picks the items that a comma-separated list names.
