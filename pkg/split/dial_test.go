@@ -90,6 +90,8 @@ func TestDialFails(t *testing.T) {
 	l.route(l.host, netlink.Route{Type: unix.RTN_BLACKHOLE}, "198.18.77.0/24", "", "")
 	l.route(l.host, netlink.Route{Type: unix.RTN_UNREACHABLE}, "198.18.78.0/24", "", "")
 	l.route(l.host, netlink.Route{Type: unix.RTN_UNREACHABLE}, "fd00:78::/64", "", "")
+	l.route(l.host, netlink.Route{Type: unix.RTN_PROHIBIT}, "198.18.79.0/24", "", "")
+	l.route(l.host, netlink.Route{Type: unix.RTN_PROHIBIT}, "fd00:79::/64", "", "")
 	o := l.options(0, 1)
 	o.DialTimeout = 3 * time.Second
 	// A fresh veth may lose the first SYN; the second follows after a second.
@@ -105,6 +107,8 @@ func TestDialFails(t *testing.T) {
 		{"silent", "198.18.77.1:9", party.ErrUnreachable, 2900 * time.Millisecond, 6 * time.Second},
 		{"icmp unreachable", "198.18.78.1:9", party.ErrUnreachable, 0, soon},
 		{"icmp unreachable ipv6", "[fd00:78::1]:9", party.ErrUnreachable, 0, soon},
+		{"icmp prohibited", "198.18.79.1:9", party.ErrUnreachable, 0, soon},
+		{"icmp prohibited ipv6", "[fd00:79::1]:9", party.ErrUnreachable, 0, soon},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := failingDial(t, s, tc.dst, tc.want)

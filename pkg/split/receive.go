@@ -201,6 +201,7 @@ func (r *receiver) deliver(s *slot, m *mmsghdr) {
 	if v.gso() {
 		r.count.gsoIn.Add(1)
 	}
+	p.temper(frame[etherLen:])
 	r.offers.inbound(p, frame[etherLen:])
 	extra, idle := r.shut.inbound(p, frame[etherLen:])
 	if idle {
