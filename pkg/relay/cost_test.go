@@ -50,6 +50,7 @@ func (c *well) Remote() netip.AddrPort { return clientAt }
 type sieve struct {
 	sent, records, consumed int
 	next                    stream.ID
+	ended                   bool
 }
 
 func (s *sieve) Post(batch []stream.Command) {
@@ -64,9 +65,15 @@ func (s *sieve) Post(batch []stream.Command) {
 		}
 	}
 }
-func (s *sieve) NewFlow(int) stream.ID { s.next++; return s.next }
-func (s *sieve) Secret() []byte        { return make([]byte, card.SecretLen) }
-func (s *sieve) Tag() string           { return "sieve" }
+func (s *sieve) NewFlow(int) stream.ID {
+	if s.ended {
+		return 0
+	}
+	s.next++
+	return s.next
+}
+func (s *sieve) Secret() []byte { return make([]byte, card.SecretLen) }
+func (s *sieve) Tag() string    { return "sieve" }
 
 // bench is a worker that the test turns by hand.
 type bench struct {

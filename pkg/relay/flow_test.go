@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -301,6 +302,31 @@ func TestPollerFails(t *testing.T) {
 		if err := w.Run(t.Context()); !errors.Is(err, boom) {
 			t.Errorf("Run returned %v", err)
 		}
+	})
+}
+
+// TestClientOfAnEndedSession: a client whose connection has come to the worker when its
+// session ends is reset. Nobody would ever say anything of its flow.
+func TestClientOfAnEndedSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell()
+		w, err := New(Options{Poller: b, Card: inlineCard(t), Ring: card.NewRings(card.Edge).Get})
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan error)
+		go func() { over <- w.Run(ctx) }()
+		d, tun := newDuct(1, 1, nil), &sieve{ended: true}
+		w.Accept(d, serverAt, clientAt, tun)
+		synctest.Wait()
+		if d.mu.Lock(); !d.aborted {
+			t.Error("the client waits for good")
+		}
+		d.mu.Unlock()
+		if n := w.Flows(); n != 0 {
+			t.Errorf("%d flows", n)
+		}
+		cancel()
+		must(t, <-over)
 	})
 }
 

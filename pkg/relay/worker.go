@@ -301,14 +301,20 @@ func (w *Worker) refuse(e *stream.Event, code stream.Code) {
 
 // admit starts a flow for a client connection.
 func (w *Worker) admit(a *accept) {
-	s, err := w.session(a.tunnel)
-	if err != nil {
-		w.o.Log.Error("client refused", "client", a.src, "error", err)
+	id := a.tunnel.NewFlow(w.o.Index)
+	if id == 0 { // the session has ended since the connection came
 		a.conn.Abort()
 		w.flows.Add(-1)
 		return
 	}
-	id := a.tunnel.NewFlow(w.o.Index)
+	s, err := w.session(a.tunnel)
+	if err != nil {
+		w.o.Log.Error("client refused", "client", a.src, "error", err)
+		a.tunnel.Post([]stream.Command{{Kind: stream.CmdReset, Code: stream.CodeLost, Flow: id}})
+		a.conn.Abort()
+		w.flows.Add(-1)
+		return
+	}
 	first := stream.Command{Kind: stream.CmdOpen, Flow: id, Dst: a.dst, Src: a.src}
 	if w.o.Terms != nil {
 		first.Terms = w.o.Terms(a.src.Addr(), a.dst)

@@ -107,7 +107,8 @@ type Tunnel interface {
 	// their Segs released.
 	Post(batch []Command)
 	// NewFlow returns a fresh ID for CmdOpen (edge only). The flow's events go
-	// to the worker whose index was given.
+	// to the worker whose index was given. It returns 0 after the session has
+	// ended: nobody would ever say anything of the flow.
 	NewFlow(worker int) ID
 	// Keys returns the session's sealing keys (32 bytes secret); role says
 	// which direction is ours. The card derives its keys from it.

@@ -144,7 +144,9 @@ func (s *Session) Post(batch []stream.Command) {
 // NewFlow implements stream.Tunnel.
 func (s *Session) NewFlow(worker int) stream.ID {
 	id := stream.ID(s.nextID.Add(1))
-	s.box.post(func(in *mail) { in.news = append(in.news, newFlow{id, worker}) }) // the turn comes with the flow's first command
+	if !s.box.post(func(in *mail) { in.news = append(in.news, newFlow{id, worker}) }) { // the turn comes with the flow's first command
+		return 0
+	}
 	return id
 }
 

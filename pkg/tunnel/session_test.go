@@ -336,6 +336,24 @@ func TestLostBeforeFirstCommand(t *testing.T) {
 	})
 }
 
+// TestNewFlowAfterTheEnd: who asks an ended session for a flow is told so. Clients that are
+// reset at its end come again at once, when it may still be the one for new flows.
+func TestNewFlowAfterTheEnd(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 20 * mbit, Delay: 10 * time.Millisecond})
+		w.serve(50e6)
+		u := w.open(0)
+		time.Sleep(time.Second)
+		w.cloud.stop()
+		u.await(time.Second)
+		<-w.edge.s.Ended()
+		if id := w.edge.s.NewFlow(0); id != 0 {
+			t.Errorf("flow %d of a session that has ended", id)
+		}
+		w.close()
+	})
+}
+
 // TestStopOverFullLink: a side whose link is full when it stops still tells
 // its peer. Here, as over TCP, what is on its way when a connection is closed
 // may be lost, so that the goodbye must have come before.
