@@ -214,6 +214,35 @@ func TestRings(t *testing.T) {
 	}
 }
 
+type endedTunnel struct {
+	tunnel
+	ended chan struct{}
+}
+
+func (e *endedTunnel) Ended() <-chan struct{} { return e.ended }
+
+// TestRingsOfEndedSessions: a session that has ended and was forgotten is not kept by what
+// comes late.
+func TestRingsOfEndedSessions(t *testing.T) {
+	r := NewRings(Cloud)
+	s := &endedTunnel{ended: make(chan struct{})}
+	first, err := r.Get(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := r.Get(s); again != first {
+		t.Error("the ring of a session was made twice")
+	}
+	close(s.ended)
+	r.Forget(s)
+	if late, err := r.Get(s); late == nil || err != nil {
+		t.Errorf("%v, %v", late, err)
+	}
+	if n := len(r.rings); n != 0 {
+		t.Errorf("%d rings are kept", n)
+	}
+}
+
 // TestRenewalAndClocks: a key is renewed in time although the clock is set back.
 func TestRenewalAndClocks(t *testing.T) {
 	edge, _ := rings(t)

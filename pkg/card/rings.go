@@ -21,7 +21,12 @@ func NewRings(role Role) *Rings {
 	return &Rings{role: role, rings: map[stream.Tunnel]*Keyring{}}
 }
 
-// Get returns the session's Keyring and derives it at the first call.
+// ender is a session that says when it has ended.
+type ender interface{ Ended() <-chan struct{} }
+
+// Get returns the session's Keyring and derives it at the first call. Once the session
+// has ended it keeps no ring: what came too late, as a flow that the peer had just opened,
+// would have one, and with it the session, kept for good.
 func (r *Rings) Get(t stream.Tunnel) (*Keyring, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -32,8 +37,23 @@ func (r *Rings) Get(t stream.Tunnel) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.rings[t] = k
+	if !ended(t) {
+		r.rings[t] = k
+	}
 	return k, nil
+}
+
+func ended(t stream.Tunnel) bool {
+	e, ok := t.(ender)
+	if !ok {
+		return false
+	}
+	select {
+	case <-e.Ended():
+		return true
+	default:
+		return false
+	}
 }
 
 // Forget drops the Keyring of a session that has ended.
