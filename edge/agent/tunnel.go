@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -81,11 +82,18 @@ func (t *tunnels) hello() (*term, wire.Hello) {
 }
 
 // join returns the term's session and makes it when w is the first welcome.
-// It returns nil when the term is over, or run ends.
+// It returns nil when the term is over, or run ends, and when the cloud that says
+// welcome has other keys for the session: an attempt from before that had one has met a
+// cloud that was started anew meanwhile, and has begun it there once more. No record of
+// one would open at the other, whatever link it came by.
 func (t *tunnels) join(tm *term, w wire.Welcome) *tunnel.Session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if tm != t.term || t.stopped {
+		return nil
+	}
+	if tm.session != nil && !bytes.Equal(w.Secret[:], tm.session.Secret()) {
+		t.giveUp(tm)
 		return nil
 	}
 	if tm.session == nil {
@@ -122,6 +130,11 @@ func (t *tunnels) runSession(ctx context.Context, tm *term) {
 func (t *tunnels) retire(tm *term) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.giveUp(tm)
+}
+
+// giveUp is retire for who holds mu.
+func (t *tunnels) giveUp(tm *term) {
 	if tm != t.term {
 		return
 	}

@@ -221,6 +221,26 @@ func TestNoSessionAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestOtherKeys: a welcome to the present session with other keys than it has ends it. It
+// is of a cloud that has been started anew, to whom an attempt from before the session has
+// come late.
+func TestOtherKeys(t *testing.T) {
+	r := newRig(t, 0)
+	tm := r.tunnels.term
+	s := r.tunnels.join(tm, wire.Welcome{Secret: [32]byte{1}})
+	if again := r.tunnels.join(tm, wire.Welcome{Secret: [32]byte{1}, Resumed: true}); s == nil || again != s {
+		t.Fatal("a second link does not join the session")
+	}
+	if late := r.tunnels.join(tm, wire.Welcome{Secret: [32]byte{2}}); late != nil {
+		t.Error("a link joins though no record will open")
+		r.tunnels.retire(tm)
+	}
+	r.tunnels.wg.Wait() // the session's end
+	if now, hello := r.tunnels.hello(); now == tm || hello.Session == tm.id || hello.Resume {
+		t.Errorf("the next hello is %+v", hello)
+	}
+}
+
 // TestSilentLinkIsRaced: a link that falls silent gets another connection,
 // unless it speaks again within the grace.
 func TestSilentLinkIsRaced(t *testing.T) {
