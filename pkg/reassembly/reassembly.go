@@ -28,7 +28,8 @@ func (c chunk) end() uint64 { return c.off + uint64(c.seg.Len()) }
 // Stream is the receive side of one direction of a flow.
 type Stream struct {
 	next   uint64  // offset that leaves next
-	chunks []chunk // sorted, disjoint, all at or beyond next
+	chunks []chunk // from first on: sorted, disjoint, all at or beyond next; none: empty
+	first  int     // those before have left: so many in a row leave that they are not moved up one by one
 	held   int     // bytes in chunks
 	fin    uint64  // end of the stream plus one; 0 = unknown
 	dups   uint64  // bytes dropped because they were here already
@@ -80,13 +81,29 @@ func (s *Stream) store(off uint64, seg buffer.Seg) {
 		if n < seg.Len() {
 			head, tail = seg.Cut(n)
 		}
-		s.chunks = append(s.chunks, chunk{})
-		copy(s.chunks[i+1:], s.chunks[i:])
-		s.chunks[i] = chunk{off, head}
+		i = s.place(i, chunk{off, head}) + 1
 		s.held += n
-		off, seg, i = off+uint64(n), tail, i+1
+		off, seg = off+uint64(n), tail
 	}
 	seg.Release()
+}
+
+// place puts c before the chunk at i and returns where it is then.
+func (s *Stream) place(i int, c chunk) int {
+	if i == s.first && i > 0 {
+		s.first--
+		s.chunks[s.first] = c
+		return s.first
+	}
+	if len(s.chunks) == cap(s.chunks) && s.first > len(s.chunks)/2 {
+		n := copy(s.chunks, s.chunks[s.first:])
+		clear(s.chunks[n:])
+		s.chunks, s.first, i = s.chunks[:n], 0, i-s.first
+	}
+	s.chunks = append(s.chunks, chunk{})
+	copy(s.chunks[i+1:], s.chunks[i:])
+	s.chunks[i] = c
+	return i
 }
 
 // trim drops the first n bytes of seg as duplicates.
@@ -105,7 +122,7 @@ func (s *Stream) trim(off uint64, seg buffer.Seg, n uint64) (uint64, buffer.Seg)
 // search returns the first chunk that ends beyond off. New data mostly comes
 // last or first, so both ends are tried before the middle.
 func (s *Stream) search(off uint64) int {
-	lo, hi := 0, len(s.chunks)
+	lo, hi := s.first, len(s.chunks)
 	if hi == 0 || s.chunks[hi-1].end() <= off {
 		return hi
 	}
@@ -121,19 +138,21 @@ func (s *Stream) search(off uint64) int {
 
 // Next returns the next bytes in order and hands them over, or false.
 func (s *Stream) Next() (buffer.Seg, bool) {
-	if len(s.chunks) == 0 || s.chunks[0].off != s.next {
+	if len(s.chunks) == 0 || s.chunks[s.first].off != s.next {
 		return buffer.Seg{}, false
 	}
-	seg := s.chunks[0].seg
-	s.next = s.chunks[0].end()
-	s.held -= seg.Len()
-	n := copy(s.chunks, s.chunks[1:])
-	s.chunks[n] = chunk{}
-	s.chunks = s.chunks[:n]
-	if n == 0 && cap(s.chunks) > 16 {
-		s.chunks = nil // a flow at rest keeps no table
+	c := s.chunks[s.first]
+	s.chunks[s.first] = chunk{}
+	s.first++
+	s.next = c.end()
+	s.held -= c.seg.Len()
+	if s.first == len(s.chunks) {
+		s.chunks, s.first = s.chunks[:0], 0
+		if cap(s.chunks) > 16 {
+			s.chunks = nil // a flow at rest keeps no table
+		}
 	}
-	return seg, true
+	return c.seg, true
 }
 
 // Rewind makes the stream start again at off, at or below Offset: what is
@@ -148,7 +167,7 @@ func (s *Stream) Drop() {
 	for i := range s.chunks {
 		s.chunks[i].seg.Release()
 	}
-	s.chunks, s.held = nil, 0
+	s.chunks, s.first, s.held = nil, 0, 0
 }
 
 // Offset is the offset of the next byte that leaves.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"hawser/pkg/buffer"
 )
@@ -89,11 +90,12 @@ func TestFinAndLimits(t *testing.T) {
 	}
 }
 
-// TestRandom sends a stream in random cuts, orders and copies over and over.
+// TestRandom sends a stream in random cuts, orders and copies over and over, and takes
+// what is in order at once or now and then.
 func TestRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	before := buffer.Live()
-	for range 300 {
+	for k := range 300 {
 		want := make([]byte, 1+r.IntN(5000))
 		for i := range want {
 			want[i] = byte(r.Uint32())
@@ -106,7 +108,9 @@ func TestRandom(t *testing.T) {
 			if err := s.Insert(uint64(from), buffer.Copy(want[from:to]), to == len(want), uint64(len(want))); err != nil {
 				t.Fatal(err)
 			}
-			got = append(got, drain(&s)...)
+			if r.IntN(1+k%20) == 0 {
+				got = append(got, drain(&s)...)
+			}
 		}
 		if !bytes.Equal(got, want) {
 			t.Fatal("bytes differ")
@@ -115,6 +119,53 @@ func TestRandom(t *testing.T) {
 	}
 	if d := buffer.Live() - before; d != 0 {
 		t.Fatalf("%d bytes of buffers leaked", d)
+	}
+}
+
+// TestManyChunks: what has waited behind one gap leaves in a time that grows with how many
+// chunks that were, not with their square: a flow of small messages has tens of thousands
+// when a link is silent for a moment. So it is where others come while they leave.
+func TestManyChunks(t *testing.T) {
+	const n = 100_000
+	before, begin := buffer.Live(), time.Now()
+	slab := buffer.Get(1)
+	var s Stream
+	put := func(off int) {
+		slab.Retain()
+		if err := s.Insert(uint64(off), slab.Seg(0, 1), false, noLimit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take := func(want uint64) {
+		seg, ok := s.Next()
+		if !ok || s.Offset() != want {
+			t.Fatalf("at %d, %v, want %d", s.Offset(), ok, want)
+		}
+		seg.Release()
+	}
+	for i := 1; i < n; i++ {
+		put(i)
+	}
+	if _, ok := s.Next(); ok {
+		t.Fatal("the gap is not closed yet")
+	}
+	put(0)
+	for i := range n {
+		take(uint64(i) + 1)
+		put(n + i)
+	}
+	for i := range n {
+		take(n + uint64(i) + 1)
+	}
+	if s.Held() != 0 || len(s.chunks) != 0 {
+		t.Errorf("%d bytes, %d chunks are held", s.Held(), len(s.chunks))
+	}
+	slab.Release()
+	if buffer.Live() != before {
+		t.Error("slabs are left")
+	}
+	if took := time.Since(begin); took > 5*time.Second { // it takes less than a tenth, and took half a minute
+		t.Errorf("it took %v", took)
 	}
 }
 
