@@ -7,6 +7,7 @@ import (
 
 	"hawser/pkg/buffer"
 	"hawser/pkg/stream"
+	"hawser/pkg/wire"
 	"hawser/scheduler"
 )
 
@@ -22,6 +23,33 @@ func TestIDSet(t *testing.T) {
 	}
 	if len(s.spans) != 1 || s.spans[0] != (span{1, 1001}) {
 		t.Errorf("spans %v", s.spans)
+	}
+}
+
+// TestEdgeForgetsResets: an edge, which chooses the numbers of flows, remembers none of
+// those that were reset: between others they would be as many ranges, for as long as the
+// session lives. A cloud does, so that an OPEN that comes late opens nothing.
+func TestEdgeForgetsResets(t *testing.T) {
+	m := newBareSim(1, scheduler.Kinds{})
+	for _, s := range []*Session{m.edge.s, m.cloud.s} {
+		const n = 100
+		for id := stream.ID(1); id <= n; id++ {
+			f := s.makeFlow(id, 0)
+			s.flows[id] = f
+			if id%2 == 0 {
+				continue
+			}
+			if err := s.flowFrame(&wire.Frame{Kind: wire.KindReset, Flow: uint64(id)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.giveUp(s.flows[2])
+		if len(s.flows) != n/2-1 {
+			t.Errorf("%d flows", len(s.flows))
+		}
+		if edge, kept := s.cfg.Edge, s.used.has(1) && s.used.has(2); edge == kept || edge && len(s.used.spans) > 0 {
+			t.Errorf("edge %v: remembers %v", edge, s.used.spans)
+		}
 	}
 }
 

@@ -112,8 +112,8 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 	}
 	fl := s.flows[id]
 	if fl == nil {
-		if f.Kind == wire.KindReset && !s.cfg.Edge {
-			s.used.add(id)
+		if f.Kind == wire.KindReset {
+			s.use(id)
 		}
 		return nil
 	}
@@ -122,7 +122,7 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 		s.emit(fl.worker, stream.Event{Kind: stream.EventAccepted, Flow: id, Limit: f.Limit})
 	case wire.KindReset:
 		s.countReset(stream.Code(f.Code))
-		s.used.add(id)
+		s.use(id)
 		if fl.opened && !fl.done {
 			s.emit(fl.worker, stream.Event{Kind: stream.EventReset, Flow: id, Code: stream.Code(f.Code)})
 		}
@@ -134,6 +134,13 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 		return s.peerCredit(fl, f)
 	}
 	return nil
+}
+
+// use notes that a flow ID was used, where the peer chooses them.
+func (s *Session) use(id stream.ID) {
+	if !s.cfg.Edge {
+		s.used.add(id)
+	}
 }
 
 // peerCredit frees what the peer has opened and passes the limit on.
@@ -229,7 +236,7 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 // giveUp resets a flow for which there is no memory.
 func (s *Session) giveUp(fl *flow) {
 	s.countReset(stream.CodeResources)
-	s.used.add(fl.id)
+	s.use(fl.id)
 	if fl.opened {
 		s.emit(fl.worker, stream.Event{Kind: stream.EventReset, Flow: fl.id, Code: stream.CodeResources})
 	}
