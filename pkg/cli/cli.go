@@ -17,9 +17,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"hawser/pkg/admin"
 	"hawser/pkg/config"
@@ -62,6 +64,11 @@ type Role[C Configuration] struct {
 
 // Main runs the command line of the process and returns its exit code.
 func Main[C Configuration](role Role[C], more ...Verbs) int {
+	// A crash must not look like a mistake in the configuration, after which the service
+	// manager leaves the agent down: Go ends a crashed process with exitUsage, too, but
+	// with this by SIGABRT. The private key would be in the core file.
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	debug.SetTraceback("crash")
 	p := &program[C]{role: role, more: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, exit: os.Exit}
 	return p.execute(context.Background(), os.Args[1:])
 }

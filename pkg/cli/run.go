@@ -61,11 +61,16 @@ func (p *program[C]) signals(parent context.Context, log *slog.Logger) (ctx cont
 	got := make(chan os.Signal, 2)
 	ended := make(chan struct{})
 	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM)
+	// Ctrl-C ends also the program that reads the log by a pipe. Unless somebody wants
+	// SIGPIPE the runtime ends the process at the next line, and the host stays changed.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
 	if !signal.Ignored(syscall.SIGHUP) { // nohup means it
 		signal.Notify(got, syscall.SIGHUP) // the terminal went away: clean up too
 	}
 	go p.watch(got, ended, cancel, log)
 	return ctx, func() {
+		signal.Stop(broken)
 		signal.Stop(got)
 		close(got)
 		<-ended

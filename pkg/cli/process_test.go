@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"hawser/pkg/config"
+	"hawser/pkg/identity"
+)
+
+// asProgram names the environment variable that makes the test binary the program.
+const asProgram = "HAWSER_CLI_TEST_RUN"
+
+func TestMain(m *testing.M) {
+	if run, ok := programs[os.Getenv(asProgram)]; ok {
+		os.Exit(Main(Role[*config.Edge]{Name: "edge", Parse: config.ParseEdge, Run: run}))
+	}
+	os.Exit(m.Run())
+}
+
+// programs are agents that end in ways of their own.
+var programs = map[string]func(context.Context, *config.Edge, identity.Key, *slog.Logger) error{
+	"crash": func(ctx context.Context, _ *config.Edge, _ identity.Key, _ *slog.Logger) error {
+		go func() { panic("a mistake of ours") }()
+		<-ctx.Done()
+		return nil
+	},
+	"tidy": func(ctx context.Context, cfg *config.Edge, _ identity.Key, log *slog.Logger) error {
+		log.Info("edge runs")
+		<-ctx.Done()
+		log.Info("edge stops")
+		return os.WriteFile(cfg.Control+".clean", nil, 0o600)
+	},
+}
+
+// start runs the test binary as one of programs, under the configuration of b.
+func (b *bench) start(program string) (cmd *exec.Cmd, log *os.File) {
+	b.t.Helper()
+	log, written, err := os.Pipe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer written.Close()
+	cmd = exec.Command(os.Args[0], "run", "-c", b.path("edge.yaml"))
+	cmd.Env, cmd.Stderr = append(os.Environ(), asProgram+"="+program), written
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { log.Close() })
+	return cmd, log
+}
+
+// TestCrashIsNoMistakeOfTheConfiguration: systemd does not start again what has ended
+// with exit code 2 (RestartPreventExitStatus), which is Go's for a crash, too.
+func TestCrashIsNoMistakeOfTheConfiguration(t *testing.T) {
+	cmd, log := newBench(t).start("crash")
+	text, err := io.ReadAll(log)
+	if err != nil || !bytes.Contains(text, []byte("a mistake of ours")) {
+		t.Errorf("it has not crashed: %v, log:\n%s", err, text)
+	}
+	var exit *exec.ExitError
+	if !errors.As(cmd.Wait(), &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGABRT {
+		t.Errorf("it ended by %v, want SIGABRT", exit)
+	}
+}
+
+// TestEndsInOrderWithoutReader: Ctrl-C in `run 2>&1 | tee log` ends both; the agent has
+// things to undo all the same.
+func TestEndsInOrderWithoutReader(t *testing.T) {
+	b := newBench(t)
+	cmd, log := b.start("tidy")
+	line, err := bufio.NewReader(log).ReadString('\n')
+	if err != nil || !strings.Contains(line, "edge runs") {
+		t.Errorf("log %q, %v", line, err)
+	}
+	log.Close()
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended by %v", err)
+	}
+	if _, err := os.Stat(b.path("edge.sock.clean")); err != nil {
+		t.Errorf("it has not cleaned up: %v", err)
+	}
+}
