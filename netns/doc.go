@@ -53,6 +53,6 @@
 //
 // Kernel calls are made from a short-lived goroutine bound to a thread in the
 // right namespace; it ends before the call returns. Watch is the only
-// long-running call: it owns the two netlink readers, stops them when its
-// context ends and returns after both have ended.
+// long-running call: it owns the netlink readers and keep, stops them when its
+// context ends and returns after all have ended.
 package netns

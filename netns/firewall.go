@@ -80,13 +80,22 @@ func (f *firewall) used() (there, filled []string, err error) {
 		there = strings.Fields(string(names))
 		return there, there, nil
 	}
-	// With -t it would print a table whether it is there or not.
-	out, err := exec.Command(commandOf(f.family) + "-save").Output()
+	save, err := f.save()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s-save: %w", commandOf(f.family), err)
+		return nil, nil, err
 	}
-	there, filled = parseSave(string(out))
+	there, filled = parseSave(save)
 	return there, filled, nil
+}
+
+// save is what iptables-save prints, of the tables that are there: with -t it would
+// print one whether it is there or not.
+func (f *firewall) save() (string, error) {
+	out, err := exec.Command(f.path + "-save").Output()
+	if err != nil {
+		return "", fmt.Errorf("%s-save: %w", f.path, err)
+	}
+	return string(out), nil
 }
 
 // parseSave reads the output of iptables-save: the tables in it, and those that have
@@ -120,7 +129,7 @@ func (f *firewall) restore(table string, lines ...string) error {
 	return nil
 }
 
-// fill makes a chain of rules that is not there yet.
+// fill makes a chain of rules, in place of what there may be of it.
 func (f *firewall) fill(table, chain string, rules [][]string) error {
 	lines := []string{":" + chain + " - [0:0]"}
 	for _, r := range rules {
@@ -130,7 +139,7 @@ func (f *firewall) fill(table, chain string, rules [][]string) error {
 		return nil
 	}
 	// Nothing has changed. Rule by rule the error names the one that is refused.
-	if err := f.NewChain(table, chain); err != nil {
+	if err := f.ClearChain(table, chain); err != nil {
 		return oneLine(err)
 	}
 	for _, r := range rules {
@@ -246,9 +255,10 @@ func oneLine(err error) error {
 // chainStep makes and fills a chain of ours.
 func chainStep(f *firewall, table, chain string, rules [][]string) step {
 	return step{
-		what: fmt.Sprintf("IPv%d chain %s in table %s", f.family, chain, table),
-		undo: []entry{{Do: undoChain, Family: f.family, Table: table, Chain: chain}},
-		do:   func() error { return f.fill(table, chain, rules) },
+		what:  fmt.Sprintf("IPv%d chain %s in table %s", f.family, chain, table),
+		undo:  []entry{{Do: undoChain, Family: f.family, Table: table, Chain: chain}},
+		do:    func() error { return f.fill(table, chain, rules) },
+		rules: len(rules),
 	}
 }
 

@@ -37,6 +37,8 @@ type Host struct {
 	hub     Hub
 	home    nsh.NsHandle // the namespace of the host
 	space   nsh.NsHandle // the namespace of hub1
+	kept    []step       // what keep puts back
+	walls   []*firewall  // of the families that are steered
 
 	mu      sync.Mutex // guards the following
 	journal *journal
@@ -133,6 +135,7 @@ func (h *Host) build(u *undoer) error {
 			return err
 		}
 	}
+	h.kept = slices.DeleteFunc(steps, func(s step) bool { return len(s.undo) == 0 })
 	return nil
 }
 

@@ -7,9 +7,10 @@ import (
 
 // step is one change of the host. What undoes it is known before it is made.
 type step struct {
-	what string
-	undo []entry // written to the journal before do runs
-	do   func() error
+	what  string
+	undo  []entry // written to the journal before do runs
+	do    func() error
+	rules int // of a chain: how many it gets
 }
 
 // builder collects the steps of one plan. It only reads the host.
@@ -49,6 +50,7 @@ func (h *Host) steps(u *undoer) ([]step, error) {
 		}
 		b.families = append(b.families, fw)
 	}
+	h.walls = b.families
 	if err := checkAlone(u, h.names); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -191,10 +192,15 @@ const rewatch = time.Second
 
 // Watch keeps the routes of the links while their interfaces come and go, go
 // down, come up and change address; the kernel drops the routes of an interface
-// that goes down. It calls tell, if not nil, with the state of every link at
+// that goes down. It also puts back what others remove of ours (keep). It calls tell, if not nil, with the state of every link at
 // first and then of those that an event is about, changed or not. It returns nil when ctx ends, after its netlink readers have ended; an
 // error only when they cannot be started. End it before Close.
 func (h *Host) Watch(ctx context.Context, tell func(UplinkEvent)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	keeping.Go(func() { h.keep(ctx) })
+	defer keeping.Wait()
+	defer cancel()
 	for {
 		again, err := h.watchOnce(ctx, tell)
 		if err != nil || !again {

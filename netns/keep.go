@@ -1,0 +1,254 @@
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-iptables/iptables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Others remove what is ours, and do not know of it: who restarts systemd-networkd (or
+// has netplan do so) loses all policy rules that are not in its files, who reloads
+// nftables or restores a saved set of iptables rules all others. Without them clients'
+// connections go around the tunnel, or nowhere, and links lose their uplinks.
+const (
+	keepEvery = time.Second
+	keepShare = 50              // of the time, one in so many may go into listing tables that change, or
+	keepRare  = 500             // where it is not known whether they do, but
+	keepMost  = 5 * time.Minute // is the longest pause: a big set of rules takes seconds
+	keepAgain = time.Minute     // from one line in the log to the next, and after a failure
+)
+
+// keeper puts back what others have removed from the host. keep's goroutine owns it.
+type keeper struct {
+	host       *Host
+	generation uint32    // of nf_tables when the tables were listed last; 0: not known
+	next       time.Time // when they may be listed again
+	missed     []int     // routing tables that had no route of ours at the last look
+	said       time.Time // when something was put back and logged
+	failed     time.Time // when that has failed and was logged
+}
+
+// keep works until ctx ends.
+func (h *Host) keep(ctx context.Context) {
+	k := keeper{host: h}
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		k.look(time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// look puts back what is missing, and says so.
+func (k *keeper) look(now time.Time) {
+	var done []string
+	err := k.host.atHome(func() (err error) {
+		done, err = k.rules()
+		return err
+	})
+	if !now.Before(k.next) {
+		begun := time.Now()
+		more, failed := k.chains()
+		done, err = append(done, more...), errors.Join(err, failed)
+		share := time.Duration(keepShare)
+		if k.generation == 0 {
+			share = keepRare
+		}
+		k.next = now.Add(min(share*time.Since(begun), keepMost))
+	}
+	if errors.Is(err, errHostClosed) {
+		return
+	}
+	if len(done) > 0 && now.Sub(k.said) >= keepAgain {
+		k.said = now
+		k.host.log.Warn("put back what another program had removed from the host", "what", strings.Join(done, "; "))
+	}
+	if err != nil {
+		k.next = now.Add(keepAgain)
+		if now.Sub(k.failed) >= keepAgain {
+			k.failed = now
+			k.host.log.Error("what another program has removed from the host cannot be put back", "error", oneLine(err))
+		}
+	}
+}
+
+// rules sees to the policy rules and routes. The caller holds the host's mutex.
+func (k *keeper) rules() (done []string, err error) {
+	there, err := taggedRules()
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, e := range k.host.journal.entries {
+		same := func(o entry) bool { return *o.Policy == *e.Policy }
+		if e.Do != undoRule || e.Policy == nil || slices.ContainsFunc(there, same) {
+			continue
+		}
+		if err := netlink.RuleAdd(e.Policy.rule()); err != nil && !errors.Is(err, unix.EEXIST) {
+			errs = append(errs, fmt.Errorf("%v: %w", e.Policy, err))
+			continue
+		}
+		done = append(done, e.Policy.String())
+	}
+	was := k.missed
+	k.missed = nil
+	for _, s := range k.host.kept {
+		e := s.undo[0]
+		if e.Do != undoRoutes || hasRoute(e) || !k.host.routable(e.Number) {
+			continue
+		}
+		// An uplink that has just come up gets its route from Watch.
+		if k.missed = append(k.missed, e.Number); !slices.Contains(was, e.Number) {
+			continue
+		}
+		switch err := s.do(); {
+		case err == nil:
+			done = append(done, s.what)
+		case e.Number == tableSteer: // else it lacks an address yet: an event follows
+			errs = append(errs, fmt.Errorf("%s: %w", s.what, err))
+		}
+	}
+	return done, errors.Join(errs...)
+}
+
+// hasRoute tells whether a table of ours has a route; also where that cannot be said.
+func hasRoute(e entry) bool {
+	filter := &netlink.Route{Table: e.Number, Protocol: routeTag}
+	routes, err := netlink.RouteListFiltered(netlinkFamily(e.Family), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+	return err != nil || len(routes) > 0
+}
+
+// routable tells whether a table of ours should have a route now: an uplink's has none
+// while that is down.
+func (h *Host) routable(table int) bool {
+	if table == tableSteer {
+		return true
+	}
+	l, err := netlink.LinkByName(h.plan.Links[table-uplinkTable(0)].Interface)
+	return err == nil && l.Attrs().RawFlags&unix.IFF_UP != 0
+}
+
+// chains sees to the chains and the rules that lead to them, unless nothing has changed.
+// The host's mutex is held only while something is put back.
+func (k *keeper) chains() (done []string, err error) {
+	h := k.host
+	err = inside(h.home, func() error {
+		generation := rulesetGeneration(h.walls)
+		if generation != 0 && generation == k.generation {
+			return nil
+		}
+		var lost []step
+		for _, fw := range h.walls {
+			missing, err := fw.missing(h.kept)
+			if err != nil {
+				return err
+			}
+			lost = append(lost, missing...)
+		}
+		if k.generation = generation; len(lost) == 0 {
+			return nil
+		}
+		done, err = h.putBack(lost)
+		return err
+	})
+	return done, err
+}
+
+// putBack takes steps again, in order.
+func (h *Host) putBack(lost []step) (done []string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, errHostClosed
+	}
+	for _, s := range lost {
+		if err := s.do(); err != nil {
+			return done, fmt.Errorf("%s: %w", s.what, err)
+		}
+		done = append(done, s.what)
+	}
+	if h.paused {
+		err = h.pause(true)
+	}
+	return done, err
+}
+
+// missing are the steps whose chains, or rules that lead to them, are not there. What a
+// listing seems to lack is asked for by name: versions differ in how they print.
+func (f *firewall) missing(steps []step) (lost []step, err error) {
+	var mine []step
+	for _, s := range steps {
+		if e := s.undo[0]; e.Family == f.family && (e.Do == undoChain || e.Do == undoJump) {
+			mine = append(mine, s)
+		}
+	}
+	save, err := f.save()
+	if err != nil {
+		return nil, err
+	}
+	there := countRules(save)
+	for _, s := range mine {
+		e, gone := s.undo[0], false
+		switch {
+		case e.Do == undoChain && there[e.Table+" "+e.Chain] < s.rules:
+			gone, err = f.emptied(e, s.rules)
+		case e.Do == undoJump && there[e.Table+" "+e.Chain+" "+strings.Join(e.Rule, " ")] == 0:
+			gone, err = f.unled(e)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.what, oneLine(err))
+		}
+		if gone {
+			lost = append(lost, s)
+		}
+	}
+	return lost, nil
+}
+
+// emptied tells whether a chain of ours has fewer rules than it had, or is gone.
+func (f *firewall) emptied(e entry, rules int) (bool, error) {
+	lines, err := f.List(e.Table, e.Chain)
+	if absent := new(iptables.Error); errors.As(err, &absent) && absent.ExitStatus() == 1 {
+		return true, nil // versions have many words for it
+	}
+	return len(lines) <= rules, err // the first line is the chain itself
+}
+
+// unled tells whether the rule that leads to a chain of ours is gone.
+func (f *firewall) unled(e entry) (bool, error) {
+	chain, err := f.ChainExists(e.Table, e.Rule[len(e.Rule)-1])
+	if err != nil || !chain {
+		return !chain, err
+	}
+	there, err := f.Exists(e.Table, e.Chain, e.Rule...)
+	return !there, err
+}
+
+// countRules counts the rules of each chain ("mangle PREROUTING"), and each rule
+// ("mangle PREROUTING -p tcp -j ..."), of what iptables-save prints.
+func countRules(save string) map[string]int {
+	found, table := map[string]int{}, ""
+	for line := range strings.Lines(save) {
+		line = strings.TrimSpace(strings.ReplaceAll(line, `"`, ""))
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			table = name
+		}
+		if rule, ok := strings.CutPrefix(line, "-A "); ok {
+			chain, _, _ := strings.Cut(rule, " ")
+			found[table+" "+chain]++
+			found[table+" "+rule]++
+		}
+	}
+	return found
+}
