@@ -25,8 +25,9 @@ type simLine struct {
 	jitter time.Duration
 	loss   float64
 	dead   bool
-	replay *simlink.Replay // nil: the line has a rate
-	most   int             // bytes that wait for a line that replays
+	drops  func(size, edgePort int) bool // what else does not pass; nil: all does
+	replay *simlink.Replay               // nil: the line has a rate
+	most   int                           // bytes that wait for a line that replays
 
 	busy     time.Time // when the serialiser is free
 	last     time.Time // newest arrival
@@ -62,6 +63,9 @@ func (l *simLine) send(p []byte, from net.Addr, to *simSocket) {
 	if l.dead || l.random.Float64() < l.loss {
 		return
 	}
+	if l.drops != nil && l.drops(len(p), edgePort(from, to.addr)) {
+		return
+	}
 	if !l.serve(now, len(p)+28) {
 		l.dropped++
 		return
@@ -80,6 +84,16 @@ func (l *simLine) send(p []byte, from net.Addr, to *simSocket) {
 			to.push(datagram{b, from})
 		}
 	})
+}
+
+// edgePort is the port of the edge's end, which is another for each connection.
+func edgePort(a, b net.Addr) int {
+	for _, addr := range []*net.UDPAddr{a.(*net.UDPAddr), b.(*net.UDPAddr)} {
+		if addr.IP.To4()[0] == 10 {
+			return addr.Port
+		}
+	}
+	return 0
 }
 
 // serve puts a packet in the queue: busy is when it has left. It returns false where the

@@ -88,6 +88,7 @@ type conn struct {
 	err       error // why the loop closed it
 
 	spoke    time.Time // when the peer's last record came
+	since    time.Time // when it began to speak without a longer pause
 	heard    time.Time // when something of ours was last acknowledged, by the transport too; without its help: when anything came
 	probed   time.Time
 	inFlight int

@@ -33,6 +33,9 @@ func (c *conn) look(now time.Time) {
 	} else if s.Progress != e.sense.Progress {
 		c.heard = now
 	}
+	if s.Arrived > e.sense.Arrived {
+		c.bulk.answered = now // a slow line may take long for a record
+	}
 	if s.Lost > e.sense.Lost {
 		c.link.packetsLost += s.Lost - e.sense.Lost
 	}

@@ -208,6 +208,9 @@ func (s *Session) checkHealth() {
 		s.stepMute(l)
 		if c := l.conn; c != nil {
 			s.stepApart(c)
+			if s.stepStuck(c); c.closed {
+				continue
+			}
 			if due, _ := l.health.ProbeDue(s.now, s.restful(c)); due {
 				s.probe(c)
 			}

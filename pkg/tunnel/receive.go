@@ -39,7 +39,7 @@ func (s *Session) receive(b *rxBatch) {
 func (s *Session) record(st *strand, at time.Time, frames []wire.Frame, body buffer.Seg) error {
 	c := st.conn
 	st.recvSeq++
-	c.spoke = at
+	c.speaks(at)
 	if st == c.bulk && body.Len() > ackSmall {
 		c.bulkAt = at
 	}
@@ -285,7 +285,7 @@ func (s *Session) acked(st *strand, seq uint64, delay time.Duration) error {
 		}
 	}
 	if newest.seq > 0 {
-		c.heard = s.now
+		c.heard, st.answered = s.now, s.now
 		if st != c.bulk && c.bulk.log.n > 0 {
 			return nil // what does not wait behind bulk says little of a link that is busy with it
 		}

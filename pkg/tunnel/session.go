@@ -25,6 +25,7 @@ var (
 	ErrProtocol = errors.New("the peer broke the protocol")
 	ErrReplaced = errors.New("replaced by a newer connection of the same link")
 	ErrForged   = errors.New("the link brought a forged record")
+	ErrOneSided = errors.New("the peer is heard and does not get what is sent")
 
 	errBody     = fmt.Errorf("%w: body without its frame", ErrProtocol)
 	errNoUrgent = errors.New("acknowledges records of an urgent stream that there is not")

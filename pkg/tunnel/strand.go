@@ -32,11 +32,12 @@ type strand struct {
 	stop  chan struct{} // closed when the writer is to end
 	end   func(error)   // ends what the strand is carried by
 
-	log     sentLog
-	recvSeq uint64    // records received
-	ackDue  bool      // the peer waits for an acknowledgement
-	ackNow  bool      // without delay
-	recvAt  time.Time // when the newest record that waits for it came
+	log      sentLog
+	answered time.Time // when the peer last acknowledged something, or its transport did as far as it says of what
+	recvSeq  uint64    // records received
+	ackDue   bool      // the peer waits for an acknowledgement
+	ackNow   bool      // without delay
+	recvAt   time.Time // when the newest record that waits for it came
 
 	filling *txBatch
 	free    []*txBatch
