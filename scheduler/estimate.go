@@ -393,16 +393,6 @@ func (e *Estimator) Look(now time.Time, v View) {
 	}
 }
 
-// endedTooSoon reports whether the start had better go on, on a path that trembles: if
-// a swing may have ended it, and again where it has since found more, for then it
-// was on its way.
-func (e *Estimator) endedTooSoon(now time.Time, rtt time.Duration) bool {
-	if !e.resumed {
-		return now.Before(e.early)
-	}
-	return e.full && now.Sub(e.resumedAt) > resumeEvery && e.bw > fullGrowth*e.resumedBW && rtt < e.minRTT+e.tremble.depth
-}
-
 // Urge reports whether the transport should be asked to look for more than its
 // own congestion control lets pass; once in a while only.
 func (e *Estimator) Urge() bool {

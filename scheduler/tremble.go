@@ -98,3 +98,19 @@ func (t *tremble) judge(now time.Time, within, base time.Duration) {
 		t.depth = mean
 	}
 }
+
+// endedTooSoon reports whether the start had better go on, on a path that trembles: if
+// a swing may have ended it, and again where it has since found more, for then it
+// was on its way. Where a swing has ended it at a small rate so few answers come that the
+// transport's round trip, a mean of them, takes seconds to show more swings. After earlyFor
+// it goes on all the same unless a queue shows.
+func (e *Estimator) endedTooSoon(now time.Time, rtt time.Duration) bool {
+	calm := e.full && rtt < e.minRTT+e.tremble.depth
+	switch {
+	case e.resumed:
+		return calm && now.Sub(e.resumedAt) > resumeEvery && e.bw > fullGrowth*e.resumedBW
+	case now.Before(e.early):
+		return true
+	}
+	return calm && !e.early.IsZero() && !e.unrest.restless(now) // early: it did not end by itself
+}
