@@ -67,6 +67,9 @@ func (s *sessions) Admit(r link.Request) (link.Admission, error) {
 	if !ok {
 		return link.Admission{}, fmt.Errorf("%w: no entry of edges has its key %s", link.ErrUnknownEdge, link.KeyText(r.Key))
 	}
+	if n := wire.LaneOf(int(r.Hello.Link)); n >= wire.MaxLanes {
+		return link.Admission{}, &link.Refusal{Status: wire.StatusBadLink, Text: fmt.Sprintf("lane %d of a link, which may have %d", n+1, wire.MaxLanes)}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {

@@ -59,6 +59,9 @@ func TestAdmit(t *testing.T) {
 		if _, err := s.Admit(hello(3, 7, false)); !errors.Is(err, link.ErrUnknownEdge) {
 			t.Errorf("an edge that is not configured: %v", err)
 		}
+		ninth := hello(1, 7, true)
+		ninth.Hello.Link = wire.LinkIndex(0, wire.MaxLanes)
+		wantStatus(t, s, ninth, wire.StatusBadLink)
 		if fresh, err := s.Admit(hello(1, 9, false)); err != nil || fresh.Resumed || fresh.Secret == first.Secret {
 			t.Errorf("an edge that was started anew: %+v, %v", fresh, err)
 		}

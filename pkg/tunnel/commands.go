@@ -192,6 +192,9 @@ func (s *Session) dropFlow(f *flow) {
 	s.cfg.Budget.move(f.heldIn(), 0)
 	f.credit.read.End(s.now.UnixMilli(), 1, &s.cfg.Budget.in)
 	f.read.End(s.now.UnixMilli(), 1, &s.cfg.Budget.out)
+	if !f.opened && !s.cfg.Edge {
+		s.early--
+	}
 	f.drop()
 	f.done = true
 	s.recount(f)

@@ -93,6 +93,9 @@ func (s *Session) attach(c *conn) {
 		s.promote(c)
 		return
 	}
+	if len(s.candidates) >= candidatesMost {
+		s.closeConn(s.candidates[0], ErrUnused)
+	}
 	c.candidate = true
 	s.candidates = append(s.candidates, c)
 }

@@ -43,7 +43,9 @@ func TestEdgeForgetsResets(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s.giveUp(s.flows[2])
+		if err := s.giveUp(s.flows[2]); err != nil {
+			t.Error(err)
+		}
 		if len(s.flows) != n/2-1 {
 			t.Errorf("%d flows", len(s.flows))
 		}

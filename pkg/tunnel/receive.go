@@ -113,7 +113,7 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 	fl := s.flows[id]
 	if fl == nil {
 		if f.Kind == wire.KindReset {
-			s.use(id)
+			return s.use(id)
 		}
 		return nil
 	}
@@ -122,11 +122,11 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 		s.emit(fl.worker, stream.Event{Kind: stream.EventAccepted, Flow: id, Limit: f.Limit})
 	case wire.KindReset:
 		s.countReset(stream.Code(f.Code))
-		s.use(id)
 		if fl.opened && !fl.done {
 			s.emit(fl.worker, stream.Event{Kind: stream.EventReset, Flow: id, Code: stream.Code(f.Code)})
 		}
 		s.dropFlow(fl)
+		return s.use(id)
 	case wire.KindResend:
 		fl.send.resendFrom(f.Offset)
 		s.order.Activate(&fl.node, s.now)
@@ -137,10 +137,11 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 }
 
 // use notes that a flow ID was used, where the peer chooses them.
-func (s *Session) use(id stream.ID) {
+func (s *Session) use(id stream.ID) error {
 	if !s.cfg.Edge {
 		s.used.add(id)
 	}
+	return s.used.orderly()
 }
 
 // peerCredit frees what the peer has opened and passes the limit on.
@@ -167,6 +168,9 @@ func (s *Session) peerOpens(f *wire.Frame) error {
 	if !s.used.add(id) {
 		return nil // a second copy of the OPEN
 	}
+	if s.flows[id] != nil {
+		s.early--
+	}
 	fl := s.embryo(id)
 	fl.opened = true
 	s.count.FlowsOpened++
@@ -178,7 +182,7 @@ func (s *Session) peerOpens(f *wire.Frame) error {
 	s.emit(fl.worker, stream.Event{Kind: stream.EventOpen, Flow: id, Dst: f.Dst, Src: f.Src})
 	s.welcome(fl)
 	s.advance(fl)
-	return nil
+	return s.used.orderly()
 }
 
 // embryo returns the flow, made now if data came before its OPEN.
@@ -201,7 +205,12 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 			seg.Release()
 			return nil
 		}
+		if s.early >= earlyMost {
+			seg.Release()
+			return s.turnAway(id)
+		}
 		fl = s.embryo(id)
+		s.early++
 	}
 	if fl.done {
 		seg.Release()
@@ -209,10 +218,9 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 		return nil
 	}
 	before, n := fl.heldIn(), uint64(seg.Len())
-	if before > 0 && s.cfg.Budget.overdrawn() {
+	if (before > 0 || !fl.opened) && s.cfg.Budget.overdrawn() {
 		seg.Release()
-		s.giveUp(fl)
-		return nil
+		return s.giveUp(fl)
 	}
 	if err := fl.recv.Insert(f.Offset, seg, f.Flags&wire.FlagFin != 0, max(fl.credit.limit, InitialCredit)); err != nil {
 		return fmt.Errorf("flow %d: %w", id, err)
@@ -234,14 +242,14 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 }
 
 // giveUp resets a flow for which there is no memory.
-func (s *Session) giveUp(fl *flow) {
+func (s *Session) giveUp(fl *flow) error {
 	s.countReset(stream.CodeResources)
-	s.use(fl.id)
 	if fl.opened {
 		s.emit(fl.worker, stream.Event{Kind: stream.EventReset, Flow: fl.id, Code: stream.CodeResources})
 	}
 	s.addCtrl(func(b []byte) []byte { return wire.AppendReset(b, uint64(fl.id), uint8(stream.CodeResources)) })
 	s.dropFlow(fl)
+	return s.use(fl.id)
 }
 
 // advance hands what is in order to the worker.

@@ -25,6 +25,7 @@ var (
 	ErrProtocol = errors.New("the peer broke the protocol")
 	ErrReplaced = errors.New("replaced by a newer connection of the same link")
 	ErrForged   = errors.New("the link brought a forged record")
+	ErrUnused   = errors.New("too many connections that nothing came by")
 	ErrOneSided = errors.New("the peer is heard and does not get what is sent")
 
 	errBody     = fmt.Errorf("%w: body without its frame", ErrProtocol)
@@ -75,6 +76,7 @@ type Session struct {
 	peak       slim.Peak // of flows
 	swollen    bool      // there were flows since rest
 	used       idSet     // flow IDs that the peer ever used
+	early      int       // flows of which data has come and no OPEN (cloud)
 	initial    initial   // credit of new flows
 	order      scheduler.Order[*flow]
 	path       scheduler.Path

@@ -1,0 +1,34 @@
+package tunnel
+
+import (
+	"errors"
+
+	"hawser/pkg/stream"
+	"hawser/pkg/wire"
+)
+
+// What a peer makes a session remember has bounds besides the budget, far above what an
+// edge comes to: one with a fault, or bad intentions, must not take a cloud's memory and
+// descriptors away from the others.
+const (
+	earlyMost      = 16 << 10 // flows of which data has come and no OPEN
+	gapsMost       = 64 << 10 // between flow IDs that were used
+	candidatesMost = 128      // connections that nothing has come by
+)
+
+var errGaps = errors.New("uses flow numbers with too many gaps between them")
+
+// turnAway resets a flow before its OPEN has come, which will open nothing.
+func (s *Session) turnAway(id stream.ID) error {
+	s.countReset(stream.CodeResources)
+	s.addCtrl(func(b []byte) []byte { return wire.AppendReset(b, uint64(id), uint8(stream.CodeResources)) })
+	return s.use(id)
+}
+
+// orderly returns an error when there are too many gaps between the IDs.
+func (s *idSet) orderly() error {
+	if len(s.spans) > gapsMost {
+		return errGaps
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package tunnel
+
+import (
+	"errors"
+	"testing"
+
+	"hawser/pkg/buffer"
+	"hawser/pkg/stream"
+	"hawser/pkg/wire"
+	"hawser/scheduler"
+)
+
+// TestDataWithoutOpen: of so many flows data may come before the OPEN, and no more. Those
+// that open, and those that are reset, make room for others, and who was turned away is
+// not opened later.
+func TestDataWithoutOpen(t *testing.T) {
+	before := buffer.Live()
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	c := newConn(&link{}, simCarrier{})
+	data := func(id int) {
+		t.Helper()
+		f := wire.Frame{Kind: wire.KindData, Flow: uint64(id), Length: 1}
+		if err := s.frame(c.bulk, &f, buffer.Copy([]byte{1})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func(id int) {
+		t.Helper()
+		if err := s.frame(c.bulk, &wire.Frame{Kind: wire.KindOpen, Flow: uint64(id), Dst: server, Src: client, Terms: wire.DefaultTerms()}, noSeg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const left, more = 100, 20
+	s.early = earlyMost - left // others
+	for id := 1; id <= left+more; id++ {
+		data(id)
+	}
+	if len(s.flows) != left || s.early != earlyMost || s.count.FlowsReset != more {
+		t.Fatalf("%d flows, %d early, %d reset", len(s.flows), s.early, s.count.FlowsReset)
+	}
+	if open(left + 1); s.flows[left+1] != nil {
+		t.Error("a flow was opened that had been turned away")
+	}
+	open(1)
+	open(left + more + 1)
+	if err := s.flowFrame(&wire.Frame{Kind: wire.KindReset, Flow: 2}); err != nil || s.early != earlyMost-2 {
+		t.Errorf("%v, %d early after one has opened and one was reset", err, s.early)
+	}
+	if data(left + more + 2); s.flows[left+more+2] == nil {
+		t.Error("there is no room for another")
+	}
+	for _, f := range s.flows {
+		s.dropFlow(f)
+	}
+	if s.early != earlyMost-left {
+		t.Errorf("%d early of none", s.early-(earlyMost-left))
+	}
+	s.deliver()
+	if live := buffer.Live() - before; live != 0 {
+		t.Errorf("%d bytes of slabs are left", live)
+	}
+}
+
+// TestGaps: the numbers of flows may come in any order, but for so many gaps that a session
+// would not forget.
+func TestGaps(t *testing.T) {
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	reset := func(id int) error {
+		return s.flowFrame(&wire.Frame{Kind: wire.KindReset, Flow: uint64(id)})
+	}
+	id := 0
+	for range gapsMost {
+		id += 2
+		if err := reset(id); err != nil {
+			t.Fatalf("flow %d: %v", id, err)
+		}
+	}
+	if err := reset(id + 2); !errors.Is(err, errGaps) {
+		t.Errorf("%d gaps: %v", len(s.used.spans), err)
+	}
+	if err := reset(3); err != nil || len(s.used.spans) != gapsMost || !s.used.has(stream.ID(id)) {
+		t.Errorf("%v, %d ranges where one gap is closed", err, len(s.used.spans))
+	}
+	f := s.makeFlow(stream.ID(id+4), 0) // data that has come early
+	s.flows[f.id], s.early = f, 1
+	if err := reset(id + 4); !errors.Is(err, errGaps) || s.early != 0 {
+		t.Errorf("a flow whose data has come: %v", err)
+	}
+}
+
+// TestUnusedConnections: of connections that nothing came by the oldest end where there are
+// too many.
+func TestUnusedConnections(t *testing.T) {
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	var all []*conn
+	for range candidatesMost + 3 {
+		c := newConn(&link{}, simCarrier{})
+		all = append(all, c)
+		s.attach(c)
+	}
+	for i, c := range all {
+		if c.closed != (i < 3) {
+			t.Errorf("connection %d of %d: closed: %v", i, len(all), c.closed)
+		}
+	}
+	if len(s.candidates) != candidatesMost || len(s.links) != 1 {
+		t.Errorf("%d candidates of %d links", len(s.candidates), len(s.links))
+	}
+}
