@@ -411,6 +411,9 @@ func (s *Session) drainLeft(in mail) {
 			st.discard()
 		}
 	}
+	for _, l := range in.lost {
+		l.conn.discard()
+	}
 	for _, b := range in.received {
 		b.release()
 		b.strand.rx <- b // its reader may wait for one
