@@ -274,7 +274,8 @@ func (c *checker) tryFirewall(p Plan, family int) {
 	if p.Role == RoleEdge {
 		tables = "raw, filter and mangle"
 		err = errors.Join(err, fw.fill("mangle", b.names.chain("MARK"), markRules(steerMark)),
-			fw.fill("mangle", "PRE", b.clientRules(family, "MARK")), fw.fill("mangle", "OUT", b.localRules(family)))
+			fw.fill("mangle", "PRE", b.clientRules(family, "MARK")), fw.fill("mangle", "OUT", b.localRules(family)),
+			fw.fill("mangle", "ERR", errorRules()))
 	} else if p.Masquerade {
 		tables = "raw, filter and nat"
 		err = errors.Join(err, oneLine(fw.Append("nat", "POSTROUTING", words("-j MASQUERADE")...)))

@@ -90,7 +90,8 @@ func removeByName(u *undoer, n names) (done []string, err error) {
 // without a rule or a policy do nothing, whosever they are.
 func chainsByName(u *undoer, n names) ([]entry, error) {
 	places := []struct{ table, base, part string }{
-		{"mangle", "OUTPUT", "OUT"}, {"mangle", "PREROUTING", "PRE"}, {"mangle", "PREROUTING", "TAKE"}, {"mangle", "PREROUTING", "MARK"},
+		{"mangle", "OUTPUT", "OUT"}, {"mangle", "OUTPUT", "ERR"},
+		{"mangle", "PREROUTING", "PRE"}, {"mangle", "PREROUTING", "TAKE"}, {"mangle", "PREROUTING", "MARK"},
 		{"filter", "INPUT", "IN"}, {"filter", "OUTPUT", "REPLY"},
 		{"nat", "POSTROUTING", "NAT"}, {"filter", "FORWARD", "FWD"}, {formerTable, "FORWARD", formerPart},
 	}

@@ -27,7 +27,7 @@ const (
 	// steerMark is on packets that are routed to hub0 or to the sockets.
 	steerMark = 0x20000000
 	// loopMark is on packets of the host's own that are routed to lo and taken
-	// there. With steerMark the rule for them would also catch the reverse path
+	// there, or, if they are ICMP errors, to hub0. With steerMark the rule for them would also catch the reverse path
 	// check (src_valid_mark) of clients' packets, which looks as if from lo.
 	loopMark = BypassMark | steerMark
 )

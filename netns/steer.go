@@ -21,10 +21,12 @@ func (b *builder) steering() error {
 		for _, in := range b.arrivals() {
 			b.add(ruleStep(policy{Family: fw.family, Preference: prefSteer, Table: tableSteer, Mark: steerMark, In: in}))
 		}
+		b.add(ruleStep(policy{Family: fw.family, Preference: prefSteer, Table: tableSteer, Mark: loopMark, In: "lo"}))
 	}
 	for _, fw := range b.families {
 		b.add(chainStep(fw, "mangle", b.names.chain("MARK"), markRules(steerMark)),
-			chainStep(fw, "mangle", b.names.chain("PRE"), b.clientRules(fw.family, "MARK")))
+			chainStep(fw, "mangle", b.names.chain("PRE"), b.clientRules(fw.family, "MARK")),
+			chainStep(fw, "mangle", b.names.chain("ERR"), errorRules()))
 		if b.plan.Local {
 			b.add(chainStep(fw, "mangle", b.names.chain("OUT"), b.localRules(fw.family)))
 		}
@@ -37,6 +39,7 @@ func (b *builder) steering() error {
 			b.add(jumpStep(fw, "mangle", "PREROUTING", b.jump("-i "+client+" -p tcp", b.names.chain("PRE"))),
 				jumpStep(fw, "mangle", "PREROUTING", b.jump("-i "+client+" -p "+icmp(fw.family), b.names.chain("MARK"))))
 		}
+		b.add(jumpStep(fw, "mangle", "OUTPUT", b.jump("-p "+icmp(fw.family), b.names.chain("ERR"))))
 		if b.plan.Local {
 			b.add(jumpStep(fw, "mangle", "OUTPUT", b.jump("-p tcp", b.names.chain("OUT"))))
 		}
@@ -138,6 +141,14 @@ func markRules(packet uint32) [][]string {
 		words("-p tcp -m conntrack --ctstate UNTRACKED -j MARK --set-xmark " + p),
 		words("-m connmark --mark " + m + " -j MARK --set-xmark " + p),
 	}
+}
+
+// errorRules are for the ICMP errors that the host itself makes. Those about what the
+// stack has sent, such as that it is too long for the interface where the client is, are
+// for the server by their address: it knows nothing of it. They go the way of the
+// client's packets (ORIGINAL), those about what the client has sent the other way.
+func errorRules() [][]string {
+	return [][]string{words("-m conntrack --ctdir ORIGINAL -m connmark --mark " + maskedMark(steerMark) + " -j MARK --set-xmark " + maskedMark(loopMark))}
 }
 
 // clientRules are for TCP that arrives from clients: what is wanted goes on to

@@ -228,9 +228,10 @@ func TestUntracked(t *testing.T) {
 }
 
 // TestErrorsReachTheStack: an ICMP error of a client's router about a steered
-// connection goes to the stack, another one does not.
+// connection goes to the stack, another one does not. The host's own does, too.
 func TestErrorsReachTheStack(t *testing.T) {
 	w := newWorld(t)
+	w.plan.Local = false
 	h := w.install(w.plan)
 	stack := newEchoStack(t, h, 1, FanoutSource, true)
 	for _, e := range families {
@@ -269,4 +270,5 @@ func TestErrorsReachTheStack(t *testing.T) {
 			})
 		})
 	}
+	w.ownErrors(stack)
 }
