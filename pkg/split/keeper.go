@@ -71,7 +71,7 @@ type ward struct {
 	ends      guard.Ends
 	v6        bool
 	connected bool // counted by the gate as such
-	again     bool // its client has sent another SYN
+	again     bool // its client has sent the SYN of another connection
 	strict    bool // the client's SYN is answered by netstack, once the server is there
 	left      bool // its owner has let go of conn
 	displaced bool // its place has gone to another client
@@ -85,6 +85,7 @@ type ward struct {
 	conn      *Conn
 	kept      [][]byte // segments that wait for the stack's SYN-ACK
 
+	isn   uint32    // of the SYN that again is for
 	since time.Time // when it came; of unused ones when they began to be that
 	near  [2]beside // its neighbours in keeper.pending, and in keeper.waiting, entries or Gate.unused
 }
@@ -125,7 +126,7 @@ func (k *keeper) inbound(s *segment) action {
 		k.mu.Unlock()
 		return k.stranger(&ends, s)
 	}
-	if (w.again || w.flow.Strange(s.tcp())) && k.replaced(w, s) {
+	if (w.renewed(s.tcp()) || w.flow.Strange(s.tcp())) && k.replaced(w, s) {
 		k.mu.Unlock()
 		w.expel()
 		return k.stranger(&ends, s)
@@ -272,6 +273,11 @@ func (k *keeper) deny(ends *guard.Ends, h header.TCP, v6 bool) {
 	r := guard.Segment{Flags: guard.FlagRST, Seq: h.AckNumber(), Scale: guard.NoScale}
 	k.emit(&r, ends, v6)
 }
+
+// renewed says that a segment has the number of the first after the last SYN, or of a probe
+// before it. Of the others of a connection that goes on, with millions of numbers, one in
+// four million would pass for one with a cookie where there are no timestamps.
+func (w *ward) renewed(h header.TCP) bool { return w.again && h.SequenceNumber()-w.isn <= 1 }
 
 // replaced says that a segment begins a new connection between the ends of w,
 // which is forgotten then. The caller holds mu.

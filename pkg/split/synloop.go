@@ -261,7 +261,7 @@ const (
 )
 
 // knock says whether the guard has a flow between a SYN's ends, and notes that
-// its client may have begun anew.
+// its client may have begun anew. A SYN that is late, or comes twice, begins nothing.
 func (k *keeper) knock(ends *guard.Ends, isn uint32) acquaintance {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -269,10 +269,11 @@ func (k *keeper) knock(ends *guard.Ends, isn uint32) acquaintance {
 	switch {
 	case w == nil:
 		return unknown
-	case w.flow.Hello.ISN == isn && w.strict:
+	case w.flow.Hello.ISN != isn:
+		w.again, w.isn = true, isn
+	case w.strict:
 		return asked
 	}
-	w.again = true
 	return known
 }
 
