@@ -49,7 +49,7 @@ func TestFormerValueOfAPluggedUplink(t *testing.T) {
 		for range 2 {
 			must(t, writeSysctl(path, "1"))
 			h.devices = nil // another interface has the name
-			must(t, h.loosenAgain("wan1"))
+			must(t, h.replugged("wan1"))
 		}
 		found, err := formerValues(newUndoer(), h.names)
 		must(t, err)

@@ -38,21 +38,29 @@ func (b *builder) jump(match, chain string) []string {
 	return append(words(match), "-m", "comment", "--comment", b.names.comment(), "-j", chain)
 }
 
-// outerInterfaces are those that packets to the hub arrive by: the clients' at
-// the edge; any where the stack connects to servers, as they answer by whatever
-// way they are reached.
-func (b *builder) outerInterfaces() ([]string, error) {
-	if b.plan.Role == RoleEdge && !b.plan.Direct {
-		return b.plan.Clients, nil
+// forwards tells whether packets to the hub arrive by an interface: the clients' at the
+// edge; any where the stack connects to servers, as they answer by whatever way they are
+// reached.
+func (p Plan) forwards(device string) bool {
+	switch {
+	case device == "lo" || device == hubHost || p.Intercept == InterceptTPROXY:
+		return false
+	case p.Role == RoleCloud || p.Direct:
+		return true
 	}
+	return slices.Contains(p.Clients, device)
+}
+
+// outerInterfaces are those that are there.
+func (b *builder) outerInterfaces() ([]string, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	var found []string
 	for _, l := range links {
-		if name := l.Attrs().Name; name != "lo" && name != hubHost {
-			found = append(found, name)
+		if b.plan.forwards(l.Attrs().Name) {
+			found = append(found, l.Attrs().Name)
 		}
 	}
 	slices.Sort(found)

@@ -43,8 +43,9 @@ type Host struct {
 	mu      sync.Mutex // guards the following
 	journal *journal
 	closed  bool
-	devices map[string]int // index of each uplink's interface when its settings were made
-	paused  bool           // PauseTaking is in force
+	devices map[string]int   // index of each interface when its settings were made
+	guarded map[int][]string // per family, the interfaces that forward only because of us
+	paused  bool             // PauseTaking is in force
 }
 
 // Install puts the plan in place in the calling thread's network namespace.
@@ -133,6 +134,15 @@ func (h *Host) build(u *undoer) error {
 	for _, s := range steps {
 		if err := h.take(s); err != nil {
 			return err
+		}
+	}
+	names, err := h.settled()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if h.devices[name] == 0 {
+			h.plugged(name)
 		}
 	}
 	h.kept = slices.DeleteFunc(steps, func(s step) bool { return len(s.undo) == 0 })

@@ -55,7 +55,7 @@ func (k *keeper) look(now time.Time) {
 	var done []string
 	err := k.host.atHome(func() (err error) {
 		done, err = k.rules()
-		return err
+		return errors.Join(err, k.host.unguard())
 	})
 	if !now.Before(k.next) {
 		begun := time.Now()
@@ -178,10 +178,18 @@ func (h *Host) putBack(lost []step) (done []string, err error) {
 		}
 		done = append(done, s.what)
 	}
-	if h.paused {
-		err = h.pause(true)
+	errs := []error{}
+	for _, fw := range h.walls {
+		for _, device := range h.guarded[fw.family] { // those that came later
+			if device != everything {
+				errs = append(errs, h.guard(fw, device))
+			}
+		}
 	}
-	return done, err
+	if h.paused {
+		errs = append(errs, h.pause(true))
+	}
+	return done, errors.Join(errs...)
 }
 
 // missing are the steps whose chains, or rules that lead to them, are not there. What a

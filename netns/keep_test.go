@@ -2,8 +2,11 @@ package netns
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -58,5 +61,77 @@ func TestWhatOthersRemoveIsPutBack(t *testing.T) {
 				t.Errorf("afterwards: %s", left)
 			}
 		})
+	}
+}
+
+// watch runs Watch until end, or the test's end.
+func (w *world) watch(h *Host) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Watch(ctx, nil) }()
+	end = sync.OnceFunc(func() {
+		cancel()
+		must(w.t, <-ended)
+	})
+	w.t.Cleanup(end)
+	return end
+}
+
+// TestInterfaceMadeAnew: who configures the clients' bridge anew, or plugs a modem in
+// again, has an interface whose settings are those of a new one. By one that was not there
+// before servers answer, too, but nothing else is forwarded unless the host does so itself.
+func TestInterfaceMadeAnew(t *testing.T) {
+	w := newWorld(t)
+	p := w.plan
+	p.Direct = true
+	t.Cleanup(func() { // when the host is closed
+		if v, err := readSysctl(confPath(4, "new0", "forwarding")); err != nil || v != "0" {
+			t.Errorf("afterwards new0's forwarding is %q, %v", v, err)
+		}
+	})
+	h := w.install(p)
+	end := w.watch(h)
+	settings := func(device string) (all []string) {
+		for _, s := range []string{confPath(4, device, "forwarding"), confPath(6, device, "force_forwarding")} {
+			if v, err := readSysctl(s); err == nil {
+				all = append(all, v)
+			}
+		}
+		return all
+	}
+	on := func(device string) bool {
+		all := settings(device)
+		return len(all) > 0 && !slices.Contains(all, "0")
+	}
+	for _, device := range []string{"lan0", "wan1"} {
+		if !on(device) {
+			t.Fatalf("Install has not switched %s on: %q", device, settings(device))
+		}
+	}
+	w.run("ip link del lan0", "ip link del wan1")
+	w.wire("lan0", "c0", w.client, 1, 1)
+	w.wire("wan1", "s1", w.server, 3, 2)
+	w.wire("new0", "n0", w.other, 5, 1)
+	for _, device := range []string{"lan0", "wan1", "new0"} {
+		eventually(t, device+" forwarding", func() bool { return on(device) })
+	}
+	if got := output(t, "iptables -S "+h.names.chain("FWD")); strings.Count(got, "-i new0 -j DROP") != 1 || strings.Count(got, "-i lan0 -j DROP") != 1 {
+		t.Errorf("the guards:\n%s", got)
+	}
+	end()
+	w.run("iptables -F " + h.names.chain("FWD"))
+	k := keeper{host: h}
+	k.look(time.Now())
+	if got := output(t, "iptables -S "+h.names.chain("FWD")); !strings.Contains(got, "-i new0 -j DROP") {
+		t.Errorf("the guards, put back:\n%s", got)
+	}
+	if !sysctlExists(confPath(6, "all", "force_forwarding")) {
+		t.Skip("the rest needs IPv6 forwarding of single interfaces: Linux 6.17")
+	}
+	// A VPN, or what runs containers, has the host forward by itself.
+	must(t, writeSysctl(confPath(6, "all", "forwarding"), "1"))
+	k.look(time.Now())
+	if got := output(t, "ip6tables -S "+h.names.chain("FWD")); strings.Contains(got, "-i new0 -j DROP") || !strings.Contains(got, "-o hub0 -j DROP") {
+		t.Errorf("the guards of a router:\n%s", got)
 	}
 }

@@ -59,6 +59,7 @@ func (h *Host) steps(u *undoer) ([]step, error) {
 			return nil, err
 		}
 	}
+	h.guarded = b.guarded
 	return b.noted(), nil
 }
 

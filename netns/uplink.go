@@ -97,35 +97,6 @@ func looseStep(device string) (step, bool, error) {
 	return sysctlStep(path, "2")
 }
 
-// plugged notes which interface now has the name, and whether that is another
-// one than before.
-func (h *Host) plugged(device string) bool {
-	l, err := netlink.LinkByName(device)
-	if err != nil {
-		return false
-	}
-	index := l.Attrs().Index
-	if h.devices == nil {
-		h.devices = map[string]int{}
-	}
-	was := h.devices[device]
-	h.devices[device] = index
-	return was != index
-}
-
-// loosenAgain repeats looseStep for an interface that was plugged in: its
-// settings are those of a new one.
-func (h *Host) loosenAgain(device string) error {
-	if !h.plugged(device) {
-		return nil
-	}
-	s, needed, err := looseStep(device)
-	if err != nil || !needed {
-		return err
-	}
-	return h.takeAgain(s)
-}
-
 // sourcePolicies lets sockets that are bound to an address of the uplink, and
 // not to its interface, leave by it as well.
 func sourcePolicies(l LinkRoute, table int) ([]policy, error) {
@@ -310,6 +281,9 @@ func (h *Host) refresh(device string) {
 	if h.closed {
 		return
 	}
+	if err := inside(h.home, func() error { return h.replugged(device) }); err != nil {
+		h.log.Warn("interface lacks settings now", "interface", device, "error", err)
+	}
 	for i, l := range h.plan.Links {
 		if device != "" && device != l.Interface {
 			continue
@@ -323,8 +297,8 @@ func (h *Host) refresh(device string) {
 // renew repeats what uplinks did. Rules that are there already stay; those for
 // addresses that the uplink has no more go.
 func (h *Host) renew(l LinkRoute, table int) error {
-	if err := h.loosenAgain(l.Interface); err != nil || !l.Gateway.IsValid() {
-		return err
+	if !l.Gateway.IsValid() {
+		return nil
 	}
 	policies, err := sourcePolicies(l, table)
 	if err == nil {

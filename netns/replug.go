@@ -1,0 +1,150 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+)
+
+// plugged notes which interface now has the name, and whether that is another
+// one than before.
+func (h *Host) plugged(device string) bool {
+	l, err := netlink.LinkByName(device)
+	if err != nil {
+		delete(h.devices, device)
+		return false
+	}
+	index := l.Attrs().Index
+	if h.devices == nil {
+		h.devices = map[string]int{}
+	}
+	was := h.devices[device]
+	h.devices[device] = index
+	return was != index
+}
+
+// replugged repeats what was set on an interface, "" for all of them, that has been made
+// anew: a modem that was plugged in again, a bridge or an access point that was
+// configured anew. Its settings are those of a new one, and by a client interface that
+// does not forward no steered connection gets through.
+func (h *Host) replugged(device string) error {
+	names, err := h.settled()
+	errs := []error{err}
+	for _, name := range names {
+		if device != "" && device != name || !h.plugged(name) {
+			continue
+		}
+		if slices.ContainsFunc(h.plan.Links, func(l LinkRoute) bool { return l.Interface == name }) {
+			errs = append(errs, h.loosenAgain(name))
+		}
+		if h.plan.forwards(name) {
+			errs = append(errs, h.forwardAgain(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// settled are the interfaces that need settings for us.
+func (h *Host) settled() (names []string, err error) {
+	for _, l := range h.plan.Links {
+		names = append(names, l.Interface)
+	}
+	links, err := netlink.LinkList()
+	for _, l := range links {
+		if name := l.Attrs().Name; h.plan.forwards(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), err
+}
+
+// loosenAgain repeats looseStep.
+func (h *Host) loosenAgain(device string) error {
+	s, needed, err := looseStep(device)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !needed {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return h.takeAgain(s)
+}
+
+// forwardAgain repeats what forwarding did for one interface, or does it for one that
+// was not there at the start. The guard comes first.
+func (h *Host) forwardAgain(device string) error {
+	for _, fw := range h.walls {
+		b := &builder{host: h, plan: h.plan, names: h.names, guarded: map[int][]string{}}
+		steps, err := b.switches(fw.family, []string{device})
+		if err != nil {
+			return err
+		}
+		known := slices.Contains(h.guarded[fw.family], device)
+		if len(b.guarded[fw.family]) == 0 || !known && len(h.guarded[fw.family]) >= guardedMost {
+			continue
+		}
+		if !known {
+			h.guarded[fw.family] = append(h.guarded[fw.family], device)
+		}
+		if err := h.guard(fw, device); err != nil {
+			return err
+		}
+		for _, s := range steps {
+			if err := h.takeAgain(s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// guardedMost bounds, per family, how many interfaces are guarded, since some come later:
+// each has a rule and entries in the journal until the end.
+const guardedMost = 256
+
+// guard keeps such an interface from forwarding anything else.
+func (h *Host) guard(fw *firewall, device string) error {
+	return oneLine(fw.AppendUnique("filter", h.names.chain("FWD"), words("-i "+device+" -j DROP")...))
+}
+
+// unguard takes the guards away where somebody else has the host forward by now, as a VPN
+// or what runs containers does: what they forward is theirs. The caller holds mu.
+func (h *Host) unguard() error {
+	for _, fw := range h.walls {
+		guarded := h.guarded[fw.family]
+		if len(guarded) == 0 || slices.Contains(guarded, everything) || !forwardsAll(fw.family) {
+			continue
+		}
+		b := &builder{host: h, plan: h.plan, names: h.names}
+		s := chainStep(fw, "filter", h.names.chain("FWD"), b.forwardRules(fw.family))
+		if err := s.do(); err != nil {
+			return err
+		}
+		for i := range h.kept {
+			if reflect.DeepEqual(h.kept[i].undo, s.undo) {
+				h.kept[i] = s
+			}
+		}
+		delete(h.guarded, fw.family)
+		h.log.Info("the host has begun to forward by itself: nothing is kept from that any more", "family", fmt.Sprintf("IPv%d", fw.family))
+	}
+	return nil
+}
+
+// forwardsAll tells whether the host forwards by all interfaces, which it does not because
+// of us where single ones can be told to.
+func forwardsAll(family int) bool {
+	paths := []string{"net/ipv4/ip_forward"}
+	if family == 6 {
+		paths = []string{confPath(6, "all", "forwarding"), confPath(6, "all", "force_forwarding")}
+	}
+	return slices.ContainsFunc(paths, func(path string) bool {
+		on, err := readSysctl(path)
+		return err == nil && on == "1"
+	})
+}
