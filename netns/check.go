@@ -153,6 +153,7 @@ func (c *checker) place(p Plan) {
 		}
 	}
 	c.rules(p)
+	c.filters(p)
 	for _, table := range tablesOf(p) {
 		if owner, err := foreignRoute(table); err != nil || owner != "" {
 			c.fail("move these routes to another table", "routing table %d is in use: %s", table, owner)

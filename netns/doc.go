@@ -38,7 +38,7 @@
 // in the raw or mangle table, or by Plan.Exclude.
 //
 // What cannot be helped from here: nftables rules of others that drop forwarded
-// packets still drop them, and so does a reverse path filter for IPv6
+// packets still drop them (Check tells), and so does a reverse path filter for IPv6
 // (firewalld's IPv6_rpfilter=strict), because answers come from hub0 with the
 // servers' addresses (not without a hub). A rule of the host that overwrites the whole packet mark
 // (MARK --set-mark without a mask) on the client interfaces undoes steering.

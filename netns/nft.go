@@ -1,7 +1,10 @@
 package netns
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
+	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -49,4 +52,65 @@ func rulesetGeneration(walls []*firewall) uint32 {
 	}
 	generation, _ := number(attributes(answers[0][nl.SizeofNfgenmsg:])[unix.NFTA_GEN_ID])
 	return generation
+}
+
+// Hooks and verdicts of netfilter, and its family of both IP versions.
+const (
+	hookInput   = 1
+	hookForward = 2
+	verdictDrop = 0
+	familyInet  = 1
+)
+
+// baseChain is a chain of nf_tables that packets meet at a hook.
+type baseChain struct{ family, table, name string }
+
+func (c baseChain) String() string { return c.family + " " + c.table + " " + c.name }
+
+// ofIptables tells whether iptables keeps its rules there.
+func (c baseChain) ofIptables() bool {
+	return c.family != "inet" && c.table == "filter" && c.name == strings.ToUpper(c.name)
+}
+
+// droppers are the base chains that drop, at a hook, what their rules do not accept.
+// What another chain has accepted is no exception.
+func droppers(hook uint32) ([]baseChain, error) {
+	names := map[byte]string{unix.AF_INET: "ip", unix.AF_INET6: "ip6", familyInet: "inet"}
+	answers, err := askTables(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
+	if err != nil {
+		return nil, fmt.Errorf("chains of nf_tables: %w", err)
+	}
+	var found []baseChain
+	for _, m := range answers {
+		if len(m) < nl.SizeofNfgenmsg {
+			continue
+		}
+		a := attributes(m[nl.SizeofNfgenmsg:])
+		at, based := number(attributes(a[unix.NFTA_CHAIN_HOOK])[unix.NFTA_HOOK_HOOKNUM])
+		policy, ok := number(a[unix.NFTA_CHAIN_POLICY])
+		if family := names[m[0]]; family != "" && based && at == hook && ok && policy == verdictDrop {
+			text := func(n int) string { return string(bytes.TrimRight(a[n], "\x00")) }
+			found = append(found, baseChain{family, text(unix.NFTA_CHAIN_TABLE), text(unix.NFTA_CHAIN_NAME)})
+		}
+	}
+	return found, nil
+}
+
+// filters looks for rules of others that iptables does not know: what hawser's chains
+// accept in front of the host's own rules is dropped by these all the same.
+func (c *checker) filters(p Plan) {
+	hook, what := uint32(hookForward), "goes to "+hubHost+" or comes from it"
+	if p.Intercept == InterceptTPROXY {
+		hook, what = hookInput, "clients send to servers"
+	}
+	found, err := droppers(hook)
+	if err != nil {
+		return // a kernel without nf_tables has none
+	}
+	for _, chain := range found {
+		if !chain.ofIptables() {
+			c.warn("see that its rules accept what "+what+" (nft list chain "+chain.String()+")",
+				"the chain %v of nf_tables drops what its rules do not accept, whatever iptables accepts", chain)
+		}
+	}
 }
