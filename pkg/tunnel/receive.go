@@ -53,7 +53,7 @@ func (s *Session) record(st *strand, at time.Time, frames []wire.Frame, body buf
 			st.oweAck(f.Kind, body.Len(), at)
 		}
 		var seg buffer.Seg
-		if f.Kind == wire.KindData {
+		if f.Kind == wire.KindData && f.Length > 0 {
 			seg, body = body, noSeg
 		}
 		if err := s.frame(st, f, seg); err != nil {

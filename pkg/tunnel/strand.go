@@ -157,6 +157,9 @@ func (b *rxBatch) decode(block []byte, body buffer.Seg) error {
 		if f.Kind == wire.KindPad {
 			break
 		}
+		if claimed > 0 && f.Length > 0 {
+			return errBody
+		}
 		claimed += int(f.Length)
 		b.frames = append(b.frames, f)
 		block = rest

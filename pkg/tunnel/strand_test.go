@@ -106,3 +106,35 @@ func TestAcksOfStrands(t *testing.T) {
 		t.Errorf("TWIN without a twin: %v", err)
 	}
 }
+
+// TestBodyOfOneFrame: a body belongs to the frame that names its length, also where another
+// flow's end stands before it in the record, and to no two (PROTOCOL.md section 5).
+func TestBodyOfOneFrame(t *testing.T) {
+	before := buffer.Live()
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	c := newConn(&link{}, simCarrier{})
+	blk := wire.AppendData(nil, 1, 0, 0, true)
+	blk = wire.AppendData(blk, 2, 0, 3, false)
+	var b rxBatch
+	if err := b.decode(blk, buffer.Copy([]byte("abc"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.record(c.bulk, s.now, b.frames, b.recs[0].body); err != nil {
+		t.Fatal(err)
+	}
+	if one, two := s.flows[1].recv.Held(), s.flows[2].recv.Held(); one != 0 || two != 3 {
+		t.Errorf("the flows got %d and %d bytes, want 0 and 3", one, two)
+	}
+	b = rxBatch{}
+	blk = wire.AppendData(wire.AppendData(nil, 1, 0, 1, false), 2, 3, 2, false)
+	if err := b.decode(blk, buffer.Copy([]byte("abc"))); !errors.Is(err, errBody) {
+		t.Errorf("a body of two frames: %v", err)
+	}
+	b.release()
+	for _, f := range s.flows {
+		s.dropFlow(f)
+	}
+	if live := buffer.Live() - before; live != 0 {
+		t.Errorf("%d bytes of slabs are left", live)
+	}
+}
