@@ -57,3 +57,24 @@ func TestMute(t *testing.T) {
 		}
 	})
 }
+
+// TestMuteUntilTheEnd: a session that ends while a peer does not answer takes back that it
+// said so. The edge would take the link for one whose cloud does not answer for as long as
+// the next session, whose does, never says so.
+func TestMuteUntilTheEnd(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Delay: 10 * time.Millisecond, Rate: 50 * mbit})
+		time.Sleep(time.Second)
+		w.pairs[0].Cut(true)
+		time.Sleep(4 * time.Second)
+		if said := w.edge.told(); len(said) != 1 || !said[0].mute {
+			t.Fatalf("told %v", said)
+		}
+		w.edge.stop()
+		<-w.edge.s.Ended()
+		if said := w.edge.told(); len(said) != 2 || said[1].mute {
+			t.Errorf("at the end: told %v", said)
+		}
+		w.close()
+	})
+}

@@ -391,6 +391,7 @@ func (s *Session) shutdown() {
 		if l.conn != nil {
 			s.closeConn(l.conn, ErrEnded)
 		}
+		s.stepMute(l) // the next session says nothing of what it never found
 	}
 	for len(s.candidates) > 0 {
 		s.closeConn(s.candidates[0], ErrEnded)
