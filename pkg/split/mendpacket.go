@@ -23,6 +23,7 @@ type template struct {
 	stamps  bool
 	stamp   uint32 // TSval
 	echo    uint32 // TSecr
+	mss     uint16 // of a frame that the kernel cuts: it becomes less when a router asks for that
 }
 
 // note takes what netstack says last. Strange IP headers make no template.
@@ -34,6 +35,9 @@ func (t *template) note(pkt *stack.PacketBuffer, tcp header.TCP) {
 	t.linkLen = copy(t.link[:], pkt.LinkHeader().Slice())
 	copy(t.ports[:], tcp)
 	t.ack, t.window = tcp.AckNumber(), tcp.WindowSize()
+	if mss := pkt.GSOOptions.MSS; mss > 0 {
+		t.mss = mss
+	}
 	if at := stampAt(tcp); at > 0 {
 		t.stamps = true
 		t.stamp, t.echo = binary.BigEndian.Uint32(tcp[at:]), binary.BigEndian.Uint32(tcp[at+4:])
@@ -97,6 +101,9 @@ func (t *template) rebuild(p *piece, r repair.Range) *stack.PacketBuffer {
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{ReserveHeaderBytes: t.linkLen + t.ipLen + t.tcpLen(), Payload: data})
 	pkt.NetworkProtocolNumber, pkt.TransportProtocolNumber = p.pkt.NetworkProtocolNumber, header.TCPProtocolNumber
 	pkt.GSOOptions = p.pkt.GSOOptions
+	if t.mss > 0 {
+		pkt.GSOOptions.MSS = min(pkt.GSOOptions.MSS, t.mss)
+	}
 	tcp := header.TCP(pkt.TransportHeader().Push(t.tcpLen()))
 	t.put(tcp, r.From)
 	ip := pkt.NetworkHeader().Push(t.ipLen)

@@ -148,6 +148,32 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
+// TestRebuildNarrow: what is sent again after a router has asked for shorter segments, as
+// netstack's tell, is cut to those; after that nothing makes them longer.
+func TestRebuildNarrow(t *testing.T) {
+	for name, c := range map[string]struct {
+		gso  bool
+		last uint16 // segment size of what netstack has sent last
+		want uint16
+	}{"shorter": {true, 600, 600}, "as they were": {true, 1000, 1000}, "longer": {true, 1200, 1000}, "no frames": {false, 0, 0}} {
+		m := mender{count: &counters{}}
+		pkt, last := netstackPacket(false, c.gso, 1, make([]byte, 5000)), netstackPacket(false, c.gso, 5001, nil)
+		last.GSOOptions.MSS = c.last
+		var f mended
+		for _, p := range []*stack.PacketBuffer{pkt, last} {
+			f.head.note(p, header.TCP(p.TransportHeader().Slice()))
+		}
+		f.pieces = []piece{{repair.Range{From: 1, To: 5001}, 1, pkt}}
+		m.build(&f, repair.Range{From: 1, To: 2001})
+		if len(m.again) != 1 || m.again[0].GSOOptions.MSS != c.want || c.gso && outgoing(m.again[0]).gsoSize != c.want {
+			t.Errorf("%s: %d packets, options %+v", name, len(m.again), m.again[0].GSOOptions)
+		}
+		for _, p := range []*stack.PacketBuffer{m.again[0], pkt, last} {
+			p.DecRef()
+		}
+	}
+}
+
 // passerby is a filter that counts what goes out.
 type passerby struct{ seen int }
 
