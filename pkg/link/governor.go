@@ -27,6 +27,8 @@ type governor struct {
 	now        time.Duration // newest that was told
 	open       bool          // an acknowledgement is being taken in
 
+	ackedBefore uint64 // bytes, by those in whose place it has come
+
 	asks    int           // in a row that were allowed and not followed by a packet
 	askedAt time.Duration // the first of them
 
@@ -52,6 +54,15 @@ func newGovernor(now time.Duration, packet int, rtt time.Duration) *governor {
 	}
 	g.window.Store(int64(g.controller.Window()))
 	return g
+}
+
+// succeed goes on counting where the one before has stopped: who looks at the connection
+// takes a figure that has fallen for nothing new, until it has risen above what it was.
+func (g *governor) succeed(before *governor) {
+	g.lostPackets.Store(before.lostPackets.Load())
+	g.arrived.Store(before.arrived.Load())
+	g.ackedBefore = before.ackedBytes.Load()
+	g.ackedBytes.Store(g.ackedBefore)
 }
 
 // limit holds the rate, 0 lifts the limit.
@@ -151,7 +162,7 @@ func (g *governor) settle(now, rtt time.Duration, inFlight int) {
 	g.flying.Store(int64(inFlight))
 	g.delivery.Store(int64(rate))
 	g.limited.Store(limited)
-	g.ackedBytes.Store(uint64(g.controller.Delivered()))
+	g.ackedBytes.Store(g.ackedBefore + uint64(g.controller.Delivered()))
 }
 
 func (g *governor) resize(packet int) {

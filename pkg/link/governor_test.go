@@ -229,19 +229,25 @@ func TestRebound(t *testing.T) {
 	cloud.Pace(50e6)
 	pipe := cloud.pipe.(*quicPipe)
 	before := pipe.control.Load()
-	n.rebind()
-	deadline := time.Now().Add(ample)
-	for pipe.control.Load() == before && time.Now().Before(deadline) {
+	carry := func(records int) {
+		t.Helper()
 		done := make(chan error, 4)
-		go traffic(&edge.Strand, 20, done)
-		go expect(&cloud.Strand, 20, done)
-		go traffic(&cloud.Strand, 20, done)
-		go expect(&edge.Strand, 20, done)
+		go traffic(&edge.Strand, records, done)
+		go expect(&cloud.Strand, records, done)
+		go traffic(&cloud.Strand, records, done)
+		go expect(&edge.Strand, records, done)
 		for range 4 {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
 		}
+	}
+	carry(300)
+	was := cloud.Stats()
+	n.rebind()
+	deadline := time.Now().Add(ample)
+	for pipe.control.Load() == before && time.Now().Before(deadline) {
+		carry(20)
 	}
 	after := pipe.control.Load()
 	if after == before {
@@ -249,6 +255,9 @@ func TestRebound(t *testing.T) {
 	}
 	if after.most.Load() != before.most.Load() {
 		t.Error("the new controller has another limit")
+	}
+	if is := cloud.Stats(); was.Acked == 0 || is.Acked < was.Acked || is.Delivered < was.Delivered || is.Lost < was.Lost {
+		t.Errorf("figures fell from %+v to %+v", was, is)
 	}
 	if err := cloud.Send(nil); err != nil {
 		t.Error(err)

@@ -161,7 +161,7 @@ func (p *quicPipe) govern(rtt time.Duration) {
 		g.most.Store(before.most.Load())
 		g.isSteady.Store(before.isSteady.Load())
 		g.isLed.Store(before.isLed.Load())
-		g.lostPackets.Store(before.lostPackets.Load())
+		g.succeed(before)
 	}
 	p.control.Store(g)
 	p.conn.SetCongestionControl(&quicGovernor{g: g})
