@@ -86,8 +86,10 @@ func (c *checker) interfaces(p Plan) {
 }
 
 func (c *checker) device(kind, field, name string) {
-	l, err := netlink.LinkByName(name)
+	l, err := namedLink(name)
 	switch {
+	case errors.As(err, new(otherName)):
+		c.fail("see ip link: it shows such a name as altname", "%s: interface %s: %v", field, name, err)
 	case errors.As(err, &netlink.LinkNotFoundError{}) && kind == "uplink":
 		c.warn("plug it in, or correct the name (ip link shows the interfaces): run waits for it", "%s: interface %s: %v", field, name, plainLinkError(err))
 	case err != nil:

@@ -209,8 +209,13 @@ func (h *Host) closeHandles() {
 // are taken by somebody else. An uplink may be plugged in later.
 func checkPlace(p Plan) error {
 	for _, name := range p.Clients {
-		if _, err := netlink.LinkByName(name); err != nil {
+		if _, err := namedLink(name); err != nil {
 			return fmt.Errorf("steer.interfaces: interface %s: %w", name, plainLinkError(err))
+		}
+	}
+	for _, l := range p.Links {
+		if _, err := namedLink(l.Interface); errors.As(err, new(otherName)) {
+			return fmt.Errorf("link %s: interface %s: %w", l.Name, l.Interface, err)
 		}
 	}
 	hub, err := netlink.LinkByName(hubHost)
@@ -223,6 +228,24 @@ func checkPlace(p Plan) error {
 		}
 	}
 	return nil
+}
+
+// namedLink finds an interface by its own name. The kernel also answers to others (ip link
+// shows them as altname), by which no rule of iptables and no setting below /proc/sys
+// finds it: everything would seem to be there, and no connection would be steered.
+func namedLink(name string) (netlink.Link, error) {
+	l, err := netlink.LinkByName(name)
+	if err == nil && l.Attrs().Name != name {
+		err = otherName(l.Attrs().Name)
+	}
+	return l, err
+}
+
+// otherName is the error of an interface that is called so.
+type otherName string
+
+func (n otherName) Error() string {
+	return fmt.Sprintf("that is another name of %s: write %s in its place", string(n), string(n))
 }
 
 func plainLinkError(err error) error {

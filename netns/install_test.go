@@ -299,6 +299,10 @@ func TestPlaceIsTaken(t *testing.T) {
 		change                  func(*Plan)
 	}{
 		{name: "client interface missing", change: func(p *Plan) { p.Clients = []string{"br-lan"} }, want: "steer.interfaces: interface br-lan: there is no such interface"},
+		{name: "client's alternative name", setup: "ip link property add dev lan0 altname lan0alt", undo: "ip link property del dev lan0 altname lan0alt",
+			change: func(p *Plan) { p.Clients = []string{"lan0alt"} }, want: "steer.interfaces: interface lan0alt: that is another name of lan0: write lan0 in its place"},
+		{name: "uplink's alternative name", setup: "ip link property add dev wan1 altname wan1alt", undo: "ip link property del dev wan1 altname wan1alt",
+			change: func(p *Plan) { p.Links = []LinkRoute{{Name: "lte", Interface: "wan1alt", Cloud: p.Links[1].Cloud}} }, want: "link lte: interface wan1alt: that is another name of wan1"},
 		{name: "foreign hub0", setup: "ip link add hub0 type bridge", undo: "ip link del hub0", want: "interface hub0 ("},
 		{name: "table in use", setup: "ip route add 203.0.113.0/24 via 198.18.2.1 table 26743", undo: "ip route flush table 26743", want: "routing table 26743 is in use"},
 		{name: "foreign namespace", setup: "ip netns add NAME", undo: "ip netns del NAME", want: "exists and is not hawser's"},

@@ -27,7 +27,7 @@ type UplinkEvent struct {
 // uplinkState asks the kernel. An interface without an address is no fault by
 // itself: it may borrow the one of another.
 func uplinkState(l LinkRoute) UplinkState {
-	device, err := netlink.LinkByName(l.Interface)
+	device, err := namedLink(l.Interface)
 	if err != nil {
 		return UplinkState{Why: fmt.Sprintf("interface %s: %v", l.Interface, plainLinkError(err))}
 	}
