@@ -328,3 +328,16 @@ func TestUnitsAllowWhatIsUsed(t *testing.T) {
 		}
 	}
 }
+
+// TestUnitsDoNotGiveUp: ten starts, two seconds apart, were over before a client interface
+// that comes late at boot was there, and the agent stayed down.
+func TestUnitsDoNotGiveUp(t *testing.T) {
+	for _, unit := range []string{"hawser-edge", "hawser-cloud", "hawser-edge-relay", "hawser-cloud-relay"} {
+		text := read(t, "configs/"+unit+".service")
+		for _, want := range []string{"Restart=on-failure", "StartLimitIntervalSec=0"} {
+			if !strings.Contains(text, "\n"+want+"\n") {
+				t.Errorf("%s.service lacks the line %q", unit, want)
+			}
+		}
+	}
+}
