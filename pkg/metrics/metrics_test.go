@@ -44,6 +44,22 @@ func scrape(t *testing.T, source func() admin.Status) string {
 	return w.Body.String()
 }
 
+// TestLinksOfOneName: an edge names its links itself; what one of many calls two alike
+// must not hide the others from who watches the cloud.
+func TestLinksOfOneName(t *testing.T) {
+	got := scrape(t, func() admin.Status {
+		s := sample()
+		s.Sessions[0].Links = append(s.Sessions[0].Links, s.Sessions[0].Links[0])
+		s.Sessions = append(s.Sessions, admin.Session{Peer: "ship", State: "up"})
+		return s
+	})
+	for _, want := range []string{`hawser_session_up{peer="ship"} 1`, `hawser_link_losses_total{link="lte",peer="vm"} 13`} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("lacks %s:\n%s", want, got)
+		}
+	}
+}
+
 func TestDocumentBecomesMetrics(t *testing.T) {
 	got := scrape(t, sample)
 	for _, want := range []string{

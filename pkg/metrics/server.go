@@ -100,6 +100,9 @@ func Handler(source func() admin.Status) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{source})
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	// A peer that calls two links alike costs its own second reading, not the whole scrape.
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError,
+	}))
 	return mux
 }
