@@ -231,6 +231,9 @@ func FuzzParseFrame(f *testing.F) {
 	f.Add(frame4([]byte("payload"), nil))
 	f.Add(frame6([]byte("payload"), []byte{6, 0, 1, 4, 0, 0, 0, 0}, 0))
 	f.Add(frame6(random(2000), nil, 6))
+	f.Add(icmpFrame(false, 3, 4, 0))
+	f.Add(icmpFrame(true, 2, 0, 1000))
+	f.Add(icmpFrame(true, 1, 1, 0))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		head := frame[:min(len(frame), headRoom)]
 		p, v := parseFrame(head, len(frame), testHub)
@@ -244,6 +247,12 @@ func FuzzParseFrame(f *testing.F) {
 		all, _ := parseFrame(frame, len(frame), testHub)
 		if p.verify(head[etherLen:], frame[len(head):]) != all.verify(frame[etherLen:], nil) {
 			t.Error("the verdict depends on where the frame is cut")
+		}
+		good, rest := p.verify(head[etherLen:], frame[len(head):]), frame[len(head):]
+		head = slices.Clone(head)
+		p.temper(head[etherLen:])
+		if now, v := parseFrame(head, len(frame), testHub); v != verdictPass || now != p || p.verify(head[etherLen:], rest) != good {
+			t.Errorf("tempered, the frame is judged %d, or another packet, or its checksum otherwise than before (right: %v)", v, good)
 		}
 	})
 }
