@@ -35,7 +35,7 @@ const (
 
 // sizes are the segment sizes that a cookie can say; the client's is rounded
 // down. 1460 and 1440 fill an Ethernet frame, 1380 to 1420 tunnels.
-var sizes = [8]uint16{minMSS, 536, 1220, 1300, 1380, 1420, 1440, 1460}
+var sizes = [8]uint16{LeastMSS, 536, 1220, 1300, 1380, 1420, 1440, 1460}
 
 // scales are the window scales that a cookie without timestamps can say. A
 // scale is rounded down: the client's window then looks smaller than it is.

@@ -37,7 +37,7 @@ func ends6() *Ends {
 func TestCookie(t *testing.T) {
 	j := (*Jar)(nil).Turn(t0, random(1))
 	for _, e := range []*Ends{ends4(), ends6()} {
-		for mss := uint16(minMSS); mss < 1600; mss += 7 {
+		for mss := uint16(LeastMSS); mss < 1600; mss += 7 {
 			for scale := int8(NoScale); scale <= maxScale; scale++ {
 				for bits := range 8 {
 					h := Hello{ISN: uint32(mss) * 77777, MSS: mss, Scale: scale, SACK: bits&1 > 0, Stamps: bits&2 > 0}

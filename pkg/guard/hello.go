@@ -32,9 +32,9 @@ const NoScale = -1
 
 const (
 	maxScale = 14 // RFC 7323 section 2.3
-	// minMSS is the least segment size that is believed. A smaller one is a
+	// LeastMSS is the least segment size that is believed. A smaller one is a
 	// fault or an attack that makes us send many tiny segments.
-	minMSS     = 216
+	LeastMSS   = 216
 	defaultMSS = 536  // RFC 9293 section 3.7.1, IPv4
 	defaultMS6 = 1220 // the same for IPv6
 )
@@ -71,7 +71,7 @@ func ParseSYN(tcp []byte, v6 bool) (Hello, error) {
 	err := eachOption(tcp[tcpMin:end], func(kind byte, value []byte) bool {
 		return h.take(kind, value)
 	})
-	if err == nil && h.MSS < minMSS {
+	if err == nil && h.MSS < LeastMSS {
 		err = ErrOptions
 	}
 	return h, err

@@ -1,17 +1,21 @@
 package split
 
 import (
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"hawser/pkg/guard"
 	"hawser/pkg/party"
 	"hawser/pkg/slim"
 )
 
 // offers notes the window with which a server answers a dial: netstack keeps
-// it to itself, and the edge tells its client no more than that at first.
+// it to itself, and the edge tells its client no more than that at first. It also sees to
+// it that the server's segments are not too small (guard.LeastMSS): of the least that
+// netstack believes it leaves 8 bytes for payload.
 type offers struct {
 	count atomic.Int32 // of dials under way: a look without the lock
 
@@ -58,7 +62,19 @@ func (o *offers) inbound(p packet, ip []byte) {
 	defer o.mu.Unlock()
 	if c := o.dials[id]; c != nil {
 		c.offered.Store(uint32(h.WindowSize())) // those of SYN-ACKs are not scaled
+		raiseMSS(h)
 	}
+}
+
+// raiseMSS raises what a SYN-ACK says to the least that is believed. Its checksum has been
+// verified before.
+func raiseMSS(h header.TCP) {
+	eachOption(h, func(kind byte, from, to int) {
+		if kind == header.TCPOptionMSS && to-from == header.TCPOptionMSSLength {
+			mss := h[from+2 : to]
+			binary.BigEndian.PutUint16(mss, max(binary.BigEndian.Uint16(mss), guard.LeastMSS))
+		}
+	})
 }
 
 // id is the connection as netstack names it.
