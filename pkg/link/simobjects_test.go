@@ -19,9 +19,12 @@ var (
 )
 
 // fetch downloads an object over a new flow and says how long that took.
-func (w *simWorld) fetch(size int) time.Duration {
+func (w *simWorld) fetch(size int) time.Duration { return w.fetchIn(size, 0) }
+
+// fetchIn is fetch of an object that its server has in pieces; 0: in one.
+func (w *simWorld) fetchIn(size, piece int) time.Duration {
 	from := time.Now()
-	id, u := w.begin(&simUser{size: size, lastGot: from})
+	id, u := w.begin(&simUser{size: size, piece: piece, lastGot: from})
 	for w.got(u) < size {
 		time.Sleep(ms / 10)
 	}
@@ -65,6 +68,30 @@ func TestObjects(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestObjectsInPieces: an object that comes from its server piece by piece goes over both
+// of two QUIC links alike: what one was given a moment ago is under way there, though
+// nothing has been acknowledged yet.
+func TestObjectsInPieces(t *testing.T) {
+	line := simLine{rate: 50e6 / 8, limit: 20 * ms, delay: 10 * ms}
+	const size = 100_000
+	synctest.Test(t, func(t *testing.T) {
+		w := newSimWorld(t, 1, wire.VersionMax, line, line)
+		defer w.close()
+		time.Sleep(time.Second)
+		var all []time.Duration
+		for range 20 {
+			all = append(all, w.fetchIn(size, 14_500))
+			time.Sleep(50 * ms)
+		}
+		least := 2*line.delay + time.Duration(float64(size)/(2*line.rate)*float64(time.Second))
+		p50 := quantileOf(all, 0.5)
+		t.Logf("p50 %v, p90 %v", p50, quantileOf(all, 0.9))
+		if p50 > least*112/100 {
+			t.Errorf("100 KB take %v, the lines need %v", p50, least)
+		}
+	})
 }
 
 // leastOf is what an object takes at least over lines that all are used from when the

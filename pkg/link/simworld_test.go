@@ -45,6 +45,7 @@ type simWorld struct {
 type simUser struct {
 	echo    bool
 	size    int       // of the download; 0: without end
+	piece   int       // bytes that its server has at once, one each simPiece; 0: all
 	limit   [2]uint64 // edge, cloud
 	sent    [2]uint64
 	left    [2]int
@@ -132,6 +133,8 @@ func (s simSink) event(ev stream.Event) (out []stream.Command) {
 	case stream.EventOpen:
 		out = append(out, stream.Command{Kind: stream.CmdAccepted, Flow: ev.Flow, Bytes: -1})
 		switch {
+		case u.piece > 0:
+			s.w.wg.Go(func() { s.w.feed(ev.Flow, u) })
 		case u.size > 0:
 			u.left[1] = u.size
 		case !u.echo:
@@ -166,6 +169,21 @@ func (s simSink) event(ev stream.Event) (out []stream.Command) {
 }
 
 const simMessage = 1200
+
+// simPiece is the time from one piece of a download to the next.
+const simPiece = 200 * time.Microsecond
+
+// feed gives the cloud a download piece by piece.
+func (w *simWorld) feed(id stream.ID, u *simUser) {
+	for given := 0; given < u.size; given += u.piece {
+		w.mu.Lock()
+		u.left[1] += min(u.piece, u.size-given)
+		out := u.send(id, 1)
+		w.mu.Unlock()
+		w.cloud.Post(out)
+		time.Sleep(simPiece)
+	}
+}
 
 func (u *simUser) send(id stream.ID, side int) (out []stream.Command) {
 	for u.left[side] > 0 && u.sent[side] < u.limit[side] {

@@ -70,6 +70,16 @@ func (c *conn) flying() int {
 	return min(c.eye.sense.InFlight+c.waiting(), c.inFlight)
 }
 
+// underWay is flying for the choice of a path. A transport that does not count what arrives
+// says how much is in the network when something is acknowledged: in the first round trip
+// after a rest it says nothing of what it was given a moment ago.
+func (c *conn) underWay() int {
+	if c.eye.sense.Arrived == 0 && c.rate.unanswered() {
+		return c.inFlight
+	}
+	return c.flying()
+}
+
 // arrived reports whether the peer's end has all that was sent: what is still
 // not acknowledged then waits for the peer and not for the path.
 func (c *conn) arrived() bool {

@@ -159,7 +159,7 @@ func (s *Session) refreshViews() {
 			v.InFlight, v.Room = c.inFlight, c.room()
 			v.Silent = scheduler.Falter(&l.est, scheduler.Silence(s.now, c.evidence()))
 			if c.eye.sense.Known {
-				v.InFlight = c.flying()
+				v.InFlight = c.underWay()
 			}
 		}
 		l.hint.Apply(&v, s.now)

@@ -90,6 +90,9 @@ func (r *rateState) stamp(e *entry, inFlight int) {
 	e.appLimited = r.limitedTo > r.delivered
 }
 
+// unanswered reports whether nothing was acknowledged since the last rest.
+func (r *rateState) unanswered() bool { return r.firstSent.Equal(r.deliveredAt) }
+
 // limited notes that there was nothing more to send.
 func (r *rateState) limited(inFlight int) { r.limitedTo = r.delivered + uint64(inFlight) + 1 }
 
