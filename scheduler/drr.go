@@ -98,7 +98,7 @@ func (d *DRR[F]) Join(n *Node[F], t Terms, now time.Time) {
 		d.awaken(u)
 	}
 	u.refs++
-	n.user, n.terms, n.place.value = u, t, n
+	n.user, n.class, n.place.value = u, t.Class, n
 	d.count(u, -1)
 	u.terms = t
 	d.count(u, 1)

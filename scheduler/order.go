@@ -37,7 +37,7 @@ type Terms struct {
 // from then on.
 type Node[F any] struct {
 	Flow    F
-	terms   Terms
+	class   Class
 	user    *user[F]
 	place   elem[*Node[F]]
 	sent    int // bytes since it joined
@@ -45,7 +45,7 @@ type Node[F any] struct {
 }
 
 // Class returns the class that the flow's terms name.
-func (n *Node[F]) Class() Class { return n.terms.Class }
+func (n *Node[F]) Class() Class { return n.class }
 
 // Active reports whether the flow is in line.
 func (n *Node[F]) Active() bool { return n.place.list != nil }

@@ -32,14 +32,14 @@ func NewRoundRobin[F any](total float64) Order[F] {
 func NewStrict[F any](total float64) Order[F] {
 	return &plain[F]{
 		lines: make([]line[F], classCount), total: newBucket(total, time.Time{}),
-		lineOf: func(n *Node[F]) int { return int(n.terms.Class) },
+		lineOf: func(n *Node[F]) int { return int(n.class) },
 	}
 }
 
 func (p *plain[F]) Join(n *Node[F], t Terms, _ time.Time) {
 	in := n.Active()
 	p.Deactivate(n)
-	n.terms, n.place.value = t, n
+	n.class, n.place.value = t.Class, n
 	if in {
 		p.Activate(n, time.Time{})
 	}

@@ -1,6 +1,6 @@
-// Package slim keeps containers as small as what is in them. Go's maps and
-// slices keep the memory of the most that they ever held; an agent that has
-// seen a rush of flows would keep it for good.
+// Package slim keeps containers as small as what is in them, and moments small.
+// Go's maps and slices keep the memory of the most that they ever held; an agent
+// that has seen a rush of flows would keep it for good.
 //
 // The package starts no goroutines.
 package slim

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"hawser/pkg/proof"
+	"hawser/pkg/slim"
 )
 
 // InitialCredit is how many sealed bytes each side may send on a new flow
@@ -29,7 +30,7 @@ type credit struct {
 	limit    uint64 // as last told to the peer
 	window   int
 	mark     uint64 // consumed when the current measurement began
-	markAt   time.Time
+	markAt   slim.Instant
 	read     proof.Proof
 }
 
@@ -47,8 +48,8 @@ func newCredit(b *Budget, initial int) credit {
 func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	c.consumed += uint64(n)
 	c.read.Pass(n, now.UnixMilli(), 1, &b.in)
-	if c.markAt.IsZero() {
-		c.mark, c.markAt = c.consumed, now
+	if c.markAt == 0 {
+		c.mark, c.markAt = c.consumed, moments.At(now)
 		return
 	}
 	if c.consumed-c.mark < uint64(c.window/2) {
@@ -56,7 +57,7 @@ func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	}
 	sure := c.read.Holds(now.UnixMilli())
 	part := b.part(c.consumed, c.read.Lately(), now)
-	switch took := now.Sub(c.markAt); {
+	switch took := moments.Since(c.markAt, now); {
 	case took < 2*rtt+10*time.Millisecond:
 		c.window = b.window(2*c.window, part, sure, now)
 	case took > slowTime+2*rtt && b.scarce():
@@ -64,7 +65,7 @@ func (c *credit) consume(n int, now time.Time, rtt time.Duration, b *Budget) {
 	default:
 		c.window = b.window(c.window, part, sure, now)
 	}
-	c.mark, c.markAt = c.consumed, now
+	c.mark, c.markAt = c.consumed, moments.At(now)
 }
 
 // bridge opens the window further where chunks of slower links hold up half of it: the

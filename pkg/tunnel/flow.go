@@ -2,9 +2,11 @@ package tunnel
 
 import (
 	"slices"
+	"time"
 
 	"hawser/pkg/proof"
 	"hawser/pkg/reassembly"
+	"hawser/pkg/slim"
 	"hawser/pkg/stream"
 	"hawser/scheduler"
 )
@@ -33,6 +35,9 @@ type flow struct {
 	finTold bool        // the peer was told that the end was consumed
 	done    bool        // the worker is done
 }
+
+// moments are what flows note of the time.
+var moments = slim.NewClock(time.Now())
 
 // via says which link connection brought a range: when its bytes turn out to
 // be forged, that connection must end.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"hawser/pkg/buffer"
+	"hawser/pkg/slim"
 	"hawser/scheduler"
 )
 
@@ -80,9 +81,9 @@ func (p *piece) end() uint64 { return p.off + uint64(p.seg.Len()) }
 type sendQueue struct {
 	free       *pieces // where pieces come from
 	head, tail *piece
-	first      *piece    // first unsent piece
-	block      *piece    // the first that has not arrived: it blocks the flow
-	moved      time.Time // when another one last did; zero: it is not known
+	first      *piece       // first unsent piece
+	block      *piece       // the first that has not arrived: it blocks the flow
+	moved      slim.Instant // when another one last did; 0: it is not known
 	resend     []*piece
 	base, end  uint64 // offsets: consumed by the peer, given by the worker
 	next       uint64 // offset of the first unsent byte
@@ -207,17 +208,17 @@ func (q *sendQueue) advance(now time.Time) {
 	for p != nil && p.state == arrived {
 		p = p.next
 	}
-	if p != q.block || q.moved.IsZero() {
-		q.block, q.moved = p, now
+	if p != q.block || q.moved == 0 {
+		q.block, q.moved = p, moments.At(now)
 	}
 }
 
 // stuck is for how long the same piece has blocked the flow, one of an age that has not arrived.
 func (q *sendQueue) stuck(now time.Time, age time.Duration) time.Duration {
-	if q.moved.IsZero() {
+	if q.moved == 0 {
 		return age
 	}
-	return min(age, now.Sub(q.moved))
+	return min(age, moments.Since(q.moved, now))
 }
 
 // consumed frees everything below off; the end of the stream counts as one
@@ -246,7 +247,7 @@ func (q *sendQueue) pop() {
 		q.tail = nil
 	}
 	if q.block == p {
-		q.block, q.moved = p.next, time.Time{}
+		q.block, q.moved = p.next, 0
 	}
 	q.held -= p.seg.Len()
 	p.drop()
