@@ -25,10 +25,41 @@ type chunk struct {
 
 func (c chunk) end() uint64 { return c.off + uint64(c.seg.Len()) }
 
-// Stream is the receive side of one direction of a flow.
+// Tables are emptied tables of chunks, for the next stream that needs one: streams in
+// motion allocate none, and streams at rest, of which there may be 100,000, keep none.
+// A nil *Tables keeps none. It has the same owner as the streams.
+type Tables struct{ spare [][]chunk }
+
+const (
+	spareMost  = 64 // tables
+	sparedMost = 64 // chunks that a spared one has room for
+	tableRoom  = 16 // chunks that a new one has room for
+)
+
+func (t *Tables) take() []chunk {
+	if t == nil {
+		return nil
+	}
+	n := len(t.spare)
+	if n == 0 {
+		return make([]chunk, 0, tableRoom)
+	}
+	table := t.spare[n-1]
+	t.spare = t.spare[:n-1]
+	return table
+}
+
+// put takes an empty table whose chunks are cleared.
+func (t *Tables) put(table []chunk) {
+	if t != nil && len(t.spare) < spareMost && cap(table) <= sparedMost {
+		t.spare = append(t.spare, table)
+	}
+}
+
+// Stream is the receive side of one direction of a flow. The zero Stream is ready.
 type Stream struct {
 	next   uint64  // offset that leaves next
-	chunks []chunk // from first on: sorted, disjoint, all at or beyond next; none: empty
+	chunks []chunk // from first on: sorted, disjoint, all at or beyond next; nil: none
 	first  int     // those before have left: so many in a row leave that they are not moved up one by one
 	held   int     // bytes in chunks
 	fin    uint64  // end of the stream plus one; 0 = unknown
@@ -37,7 +68,7 @@ type Stream struct {
 
 // Insert takes the bytes at off and owns seg from here on, also on error.
 // limit is the credit: no byte may lie at or beyond it.
-func (s *Stream) Insert(off uint64, seg buffer.Seg, fin bool, limit uint64) error {
+func (s *Stream) Insert(t *Tables, off uint64, seg buffer.Seg, fin bool, limit uint64) error {
 	end := off + uint64(seg.Len())
 	if end > limit {
 		seg.Release()
@@ -47,7 +78,7 @@ func (s *Stream) Insert(off uint64, seg buffer.Seg, fin bool, limit uint64) erro
 		seg.Release()
 		return ErrFinMoved
 	}
-	s.store(off, seg)
+	s.store(t, off, seg)
 	return nil
 }
 
@@ -62,7 +93,7 @@ func (s *Stream) setFin(end uint64) bool {
 }
 
 // store keeps the parts of seg that are not here yet.
-func (s *Stream) store(off uint64, seg buffer.Seg) {
+func (s *Stream) store(t *Tables, off uint64, seg buffer.Seg) {
 	if off < s.next {
 		off, seg = s.trim(off, seg, s.next-off)
 	}
@@ -80,6 +111,9 @@ func (s *Stream) store(off uint64, seg buffer.Seg) {
 		head, tail := seg, buffer.Seg{}
 		if n < seg.Len() {
 			head, tail = seg.Cut(n)
+		}
+		if s.chunks == nil {
+			s.chunks = t.take()
 		}
 		i = s.place(i, chunk{off, head}) + 1
 		s.held += n
@@ -137,7 +171,7 @@ func (s *Stream) search(off uint64) int {
 }
 
 // Next returns the next bytes in order and hands them over, or false.
-func (s *Stream) Next() (buffer.Seg, bool) {
+func (s *Stream) Next(t *Tables) (buffer.Seg, bool) {
 	if len(s.chunks) == 0 || s.chunks[s.first].off != s.next {
 		return buffer.Seg{}, false
 	}
@@ -147,10 +181,8 @@ func (s *Stream) Next() (buffer.Seg, bool) {
 	s.next = c.end()
 	s.held -= c.seg.Len()
 	if s.first == len(s.chunks) {
-		s.chunks, s.first = s.chunks[:0], 0
-		if cap(s.chunks) > 16 {
-			s.chunks = nil // a flow at rest keeps no table
-		}
+		t.put(s.chunks[:0])
+		s.chunks, s.first = nil, 0
 	}
 	return c.seg, true
 }

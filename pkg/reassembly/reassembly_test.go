@@ -15,7 +15,7 @@ const noLimit = 1 << 40
 func drain(s *Stream) []byte {
 	var out []byte
 	for {
-		seg, ok := s.Next()
+		seg, ok := s.Next(nil)
 		if !ok {
 			return out
 		}
@@ -49,7 +49,7 @@ func TestOrder(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var s Stream
 			for _, i := range c.in {
-				if err := s.Insert(i.off, buffer.Copy([]byte(i.p)), false, noLimit); err != nil {
+				if err := s.Insert(nil, i.off, buffer.Copy([]byte(i.p)), false, noLimit); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -64,7 +64,7 @@ func TestOrder(t *testing.T) {
 func TestFinAndLimits(t *testing.T) {
 	var s Stream
 	put := func(off uint64, p string, fin bool, limit uint64) error {
-		return s.Insert(off, buffer.Copy([]byte(p)), fin, limit)
+		return s.Insert(nil, off, buffer.Copy([]byte(p)), fin, limit)
 	}
 	if err := put(0, "abcd", false, 3); !errors.Is(err, ErrBeyondCredit) {
 		t.Fatalf("beyond the credit: %v", err)
@@ -105,7 +105,7 @@ func TestRandom(t *testing.T) {
 		for !s.Ended() {
 			from := r.IntN(len(want) + 1)
 			to := min(len(want), from+r.IntN(700))
-			if err := s.Insert(uint64(from), buffer.Copy(want[from:to]), to == len(want), uint64(len(want))); err != nil {
+			if err := s.Insert(nil, uint64(from), buffer.Copy(want[from:to]), to == len(want), uint64(len(want))); err != nil {
 				t.Fatal(err)
 			}
 			if r.IntN(1+k%20) == 0 {
@@ -132,12 +132,12 @@ func TestManyChunks(t *testing.T) {
 	var s Stream
 	put := func(off int) {
 		slab.Retain()
-		if err := s.Insert(uint64(off), slab.Seg(0, 1), false, noLimit); err != nil {
+		if err := s.Insert(nil, uint64(off), slab.Seg(0, 1), false, noLimit); err != nil {
 			t.Fatal(err)
 		}
 	}
 	take := func(want uint64) {
-		seg, ok := s.Next()
+		seg, ok := s.Next(nil)
 		if !ok || s.Offset() != want {
 			t.Fatalf("at %d, %v, want %d", s.Offset(), ok, want)
 		}
@@ -146,7 +146,7 @@ func TestManyChunks(t *testing.T) {
 	for i := 1; i < n; i++ {
 		put(i)
 	}
-	if _, ok := s.Next(); ok {
+	if _, ok := s.Next(nil); ok {
 		t.Fatal("the gap is not closed yet")
 	}
 	put(0)
@@ -181,7 +181,7 @@ func FuzzInsert(f *testing.F) {
 			for j := range p {
 				p[j] = ops[i] + byte(j)
 			}
-			_ = s.Insert(uint64(ops[i]), buffer.Copy(p), ops[i+1]&0x80 != 0, 200)
+			_ = s.Insert(nil, uint64(ops[i]), buffer.Copy(p), ops[i+1]&0x80 != 0, 200)
 			for _, b := range drain(&s) {
 				if b != byte(at) {
 					t.Fatalf("byte %d is %d", at, b)
@@ -194,4 +194,62 @@ func FuzzInsert(f *testing.F) {
 			t.Fatal("buffers leaked")
 		}
 	})
+}
+
+// TestRestKeepsNoTable: a stream in motion allocates nothing, in order or not, and one
+// that holds nothing keeps nothing, however many there were in line at once.
+func TestRestKeepsNoTable(t *testing.T) {
+	var tables Tables
+	var streams [3 * spareMost]Stream
+	seg := buffer.Copy(make([]byte, 8))
+	defer seg.Release()
+	var off uint64
+	move := func() {
+		for i := range streams {
+			for _, at := range []uint64{8, 16, 0} {
+				if err := streams[i].Insert(&tables, off+at, seg.Share(), false, noLimit); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for {
+				out, ok := streams[i].Next(&tables)
+				if !ok {
+					break
+				}
+				out.Release()
+			}
+		}
+		off += 24
+	}
+	if n := testing.AllocsPerRun(10, move); n > 0 {
+		t.Errorf("%.0f allocations for chunks of %d streams", n, len(streams))
+	}
+	for i := range streams {
+		if streams[i].Offset() != off || streams[i].chunks != nil {
+			t.Fatalf("stream %d: at %d, %d chunks have room, want %d and none", i, streams[i].Offset(), cap(streams[i].chunks), off)
+		}
+	}
+	for i := range streams { // all hold something at the same time
+		must(t, streams[i].Insert(&tables, off+8, seg.Share(), false, noLimit))
+	}
+	for i := range streams {
+		must(t, streams[i].Insert(&tables, off, seg.Share(), false, noLimit))
+		for range 2 {
+			out, ok := streams[i].Next(&tables)
+			if !ok {
+				t.Fatalf("stream %d has nothing", i)
+			}
+			out.Release()
+		}
+	}
+	if n := len(tables.spare); n != spareMost {
+		t.Errorf("%d tables are spared, want %d", n, spareMost)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -222,7 +222,7 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 		seg.Release()
 		return s.giveUp(fl)
 	}
-	if err := fl.recv.Insert(f.Offset, seg, f.Flags&wire.FlagFin != 0, max(fl.credit.limit, InitialCredit)); err != nil {
+	if err := fl.recv.Insert(&s.tables, f.Offset, seg, f.Flags&wire.FlagFin != 0, max(fl.credit.limit, InitialCredit)); err != nil {
 		return fmt.Errorf("flow %d: %w", id, err)
 	}
 	if n > 0 {
@@ -258,7 +258,7 @@ func (s *Session) advance(fl *flow) {
 		return
 	}
 	for {
-		seg, ok := fl.recv.Next()
+		seg, ok := fl.recv.Next(&s.tables)
 		if !ok {
 			break
 		}

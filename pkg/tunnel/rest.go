@@ -1,6 +1,9 @@
 package tunnel
 
-import "hawser/pkg/slim"
+import (
+	"hawser/pkg/reassembly"
+	"hawser/pkg/slim"
+)
 
 // rest gives back what a crowd of flows has made the session's own queues and free
 // lists grow by, once its last flow has gone and all that was sent is answered. It
@@ -25,6 +28,7 @@ func (s *Session) rest() {
 		}
 	}
 	s.pieces = pieces{}
+	s.tables = reassembly.Tables{}
 	s.vias, s.ctrls, s.ctrl, s.ctrlEnds = nil, nil, nil, nil
 	if len(s.dirty)+len(s.pressing) == 0 {
 		s.dirty, s.pressing = slim.Rested(s.dirty), slim.Rested(s.pressing)

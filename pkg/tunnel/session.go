@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hawser/pkg/reassembly"
 	"hawser/pkg/slim"
 	"hawser/pkg/stream"
 	"hawser/pkg/wire"
@@ -93,6 +94,7 @@ type Session struct {
 	dirty      []*flow
 	pressing   []*flow // that may have got something that presses
 	pieces     pieces
+	tables     reassembly.Tables
 	vias       [][]via  // emptied, for other flows
 	ctrls      [][]byte // emptied, for other records
 	tellAt     time.Time
