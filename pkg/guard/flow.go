@@ -49,7 +49,7 @@ type Flow struct {
 	seq     uint32 // what the stack sends next, in the client's numbers
 	ack     uint32 // what the stack has last acknowledged
 	opens   uint16 // window that the stack has last announced
-	first   int    // with server: what that takes at first, in bytes; negative: it does not say
+	first   int32  // with server: what that takes at first, in bytes; negative: it does not say
 }
 
 // NewFlow returns the flow of a valid ACK, whose header is tcp.
@@ -212,7 +212,7 @@ func (f *Flow) most() uint16 {
 		return math.MaxUint16
 	}
 	segment := (int(f.Hello.MSS) + 1<<f.scale - 1) >> f.scale
-	return uint16(min(max(f.first>>f.scale, segment), math.MaxUint16))
+	return uint16(min(max(int(f.first>>f.scale), segment), math.MaxUint16))
 }
 
 // Serve notes that the server is there, and takes window bytes at first;
@@ -220,7 +220,7 @@ func (f *Flow) most() uint16 {
 // must follow; in Bounded the bound ends, and told says that the client waits
 // for the update.
 func (f *Flow) Serve(clock uint32, window int) (update Segment, told bool) {
-	f.server, f.first = true, window
+	f.server, f.first = true, int32(min(window, math.MaxInt32))
 	if f.state != Bounded {
 		return update, false
 	}

@@ -129,7 +129,7 @@ func (k *keeper) enroll(ends *guard.Ends, fresh bool, flow func() *ward) (w *war
 // is asked for it now. The caller holds mu.
 func (k *keeper) place(w *ward, now time.Time) (asked bool) {
 	k.flows[w.ends] = w
-	w.since = now
+	w.since = moments.At(now)
 	k.pending.add(w)
 	k.count.admitted.Add(1)
 	k.opts.Gate.floods.count(0, 1, now)
@@ -206,7 +206,7 @@ func (k *keeper) leave(w *ward, reset bool) {
 		k.remove(w)
 	case guard.Over:
 	default:
-		if !reset || !w.conn.up.Load() { // else bury follows
+		if !reset || !w.conn.is(isUp) { // else bury follows
 			k.linger(w)
 		}
 	}
@@ -349,14 +349,14 @@ func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
 	k.stack.count.accepted.Add(1)
 	room := k.stack.growth.furnish(ep, k.stack.opts.Buffer, false)
 	k.mu.Lock()
-	if c.failing.Load() { // the guard has forgotten the flow meanwhile
+	if c.is(isFailing) { // the guard has forgotten the flow meanwhile
 		k.mu.Unlock()
 		k.stack.growth.conns.Add(-1)
 		ep.Abort()
 		return
 	}
 	c.adopt(ep, room)
-	gone, watched, fin := w.left, c.wanted, c.finSent.Load()
+	gone, watched, fin := w.left, c.is(isWanted), c.is(isFinSent)
 	old := k.rest(w)
 	k.mu.Unlock()
 	old.end()

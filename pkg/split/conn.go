@@ -36,7 +36,7 @@ type Conn struct {
 	entry    waiter.Entry
 	notify   func(party.Ready)
 	deadline *time.Timer // of a dial; nil otherwise
-	failure  error       // the first error netstack gave; it gives it once
+	failure  *error      // the first that netstack gave; it gives it once. nil: none
 	ward     *ward       // the guard's part; nil without one
 	small    *small      // nil: both buffers began with Options.Buffer
 	ends     tuple
@@ -45,24 +45,32 @@ type Conn struct {
 	// by ErrAgain, and, shifted by missedShift, those of them that were raised
 	// once more since the present operation began.
 	ready   atomic.Uint32
-	watched atomic.Bool // notify is set
-	expired atomic.Bool // the dial's time is over
-	finSent atomic.Bool
+	traits  atomic.Uint32
 	offered atomic.Uint32 // a dialled server's first window, in bytes
 
-	// up says that ep is set: always but for a client's connection that the
-	// guard has not given to netstack yet.
-	up      atomic.Bool
-	failing atomic.Bool // the client or netstack gave up before that
-	counted atomic.Bool // among growth.conns
-
-	wanted     bool // Watch was called before up; guarded by keeper.mu
-	dialed     bool
-	gone       bool        // Close or Abort was called
 	grown      int32       // bytes of both buffers beyond what they began with
 	unmoderate int32       // bytes read since the receive buffer was last tuned
 	read       proof.Proof // of both directions
 }
+
+// What is true of a Conn, in its traits: one word, as 100,000 of them may be at rest.
+const (
+	isWatched = 1 << iota // notify is set
+	isExpired             // the dial's time is over
+	isDialed
+	isUp      // ep is set: always but for a client's connection that the guard has not given to netstack yet
+	isFailing // the client or netstack gave up before that
+	isCounted // among growth.conns
+	isWanted  // Watch was called before isUp; guarded by keeper.mu
+	isFinSent
+	isGone // Close or Abort was called
+)
+
+func (c *Conn) is(trait uint32) bool { return c.traits.Load()&trait != 0 }
+func (c *Conn) set(trait uint32)     { c.traits.Or(trait) }
+
+// clear takes a trait back, and returns whether it was there.
+func (c *Conn) clear(trait uint32) bool { return c.traits.And(^trait)&trait != 0 }
 
 // tools are what a call hands to netstack. In a Conn they would rest most of the
 // time.
@@ -86,14 +94,14 @@ func (c *Conn) Watch(fn func(party.Ready)) {
 		return
 	}
 	c.listen()
-	if c.expired.Load() {
+	if c.is(isExpired) {
 		c.report(party.Writable)
 	}
 }
 
 // listen lets c hear of netstack's events.
 func (c *Conn) listen() {
-	c.watched.Store(true)
+	c.set(isWatched)
 	c.entry.Init(c, events)
 	c.queue.EventRegister(&c.entry)
 	c.NotifyEvent(c.ep.Readiness(events))
@@ -155,29 +163,29 @@ func (c *Conn) rearm(bit party.Ready) bool {
 
 // broken says that the connection ended other than by both sides' FINs.
 func (c *Conn) broken() bool {
-	if !c.up.Load() {
-		return c.failing.Load()
+	if !c.is(isUp) {
+		return c.is(isFailing)
 	}
 	switch tcp.EndpointState(c.ep.State()) {
 	case tcp.StateError:
 		return true
 	case tcp.StateClose: // also where a RST after the party's FIN leads to
-		return !c.finSent.Load()
+		return !c.is(isFinSent)
 	}
 	return false
 }
 
 // expire ends a dial that has had no answer. The runtime calls it.
 func (c *Conn) expire() {
-	c.expired.Store(true)
-	if c.watched.Load() {
+	c.set(isExpired)
+	if c.is(isWatched) {
 		c.report(party.Writable)
 	}
 }
 
 // Connected implements party.Conn.
 func (c *Conn) Connected() error {
-	if !c.dialed {
+	if !c.is(isDialed) {
 		return nil
 	}
 	for {
@@ -194,13 +202,14 @@ func (c *Conn) Connected() error {
 			c.inTime()
 			return nil
 		}
-		if c.failure == nil && c.expired.Load() {
-			c.failure = party.ErrUnreachable
+		if c.failure == nil && c.is(isExpired) {
+			reason := party.ErrUnreachable
+			c.failure = &reason
 			c.stack.count.dialFails.Add(1)
 			c.ep.Abort()
 		}
 		if c.failure != nil {
-			return c.failure
+			return *c.failure
 		}
 		if c.rearm(party.Writable) {
 			return party.ErrAgain
@@ -220,12 +229,13 @@ func (c *Conn) inTime() {
 // failed remembers the first reason that netstack gives, and returns it.
 func (c *Conn) failed(err tcpip.Error) error {
 	if c.failure == nil {
-		c.failure = party.ErrReset
+		reason := party.ErrReset
 		if err != nil {
-			c.failure = partyError(err)
+			reason = partyError(err)
 		}
+		c.failure = &reason
 	}
-	return c.failure
+	return *c.failure
 }
 
 // Read implements party.Conn.
@@ -233,7 +243,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if !c.up.Load() {
+	if !c.is(isUp) {
 		return 0, c.early(party.Readable)
 	}
 	t := c.stack.borrow()
@@ -265,7 +275,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Waiting implements party.Holder.
 func (c *Conn) Waiting() int {
-	if !c.up.Load() {
+	if !c.is(isUp) {
 		return 0
 	}
 	n, _ := c.ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption) // cannot fail: it does not listen
@@ -274,7 +284,7 @@ func (c *Conn) Waiting() int {
 
 // Room implements party.Roomer.
 func (c *Conn) Room() int {
-	if !c.up.Load() || c.stack.inside == nil {
+	if !c.is(isUp) || c.stack.inside == nil {
 		return 0
 	}
 	e, ok := c.ep.(*tcp.Endpoint)
@@ -304,7 +314,7 @@ func (c *Conn) Writev(bufs [][]byte) (int, error) {
 }
 
 func (c *Conn) writev(t *tools, bufs [][]byte) (int, error) {
-	if !c.up.Load() {
+	if !c.is(isUp) {
 		return 0, c.early(party.Writable)
 	}
 	t.from.set(bufs)
@@ -340,7 +350,7 @@ func (c *Conn) CloseWrite() error {
 	if c.ward != nil && !c.finish() {
 		return nil
 	}
-	c.finSent.Store(true)
+	c.set(isFinSent)
 	c.stack.out.hold()
 	defer c.stack.out.flush()
 	if err := c.ep.Shutdown(tcpip.ShutdownWrite); err != nil {
@@ -368,7 +378,7 @@ func (c *Conn) Abort() {
 
 // Close implements party.Conn.
 func (c *Conn) Close() {
-	if c.gone {
+	if c.is(isGone) {
 		return
 	}
 	c.forget()
@@ -383,12 +393,12 @@ func (c *Conn) Close() {
 
 // forget stops all callbacks.
 func (c *Conn) forget() {
-	if c.gone {
+	if c.is(isGone) {
 		return
 	}
-	c.gone = true
+	c.set(isGone)
 	c.inTime()
-	if c.watched.Load() {
+	if c.is(isWatched) {
 		c.queue.EventUnregister(&c.entry)
 	}
 }

@@ -72,7 +72,8 @@ func (s *Stack) Dial(dst netip.AddrPort) (*Conn, error) {
 	steps := uint32(portSteps)
 	var last tcpip.Error
 	for range portTries {
-		c := &Conn{stack: s, dialed: true, ends: between(netip.AddrPortFrom(from, s.ports.take(steps)), dst)}
+		c := &Conn{stack: s, ends: between(netip.AddrPortFrom(from, s.ports.take(steps)), dst)}
+		c.set(isDialed)
 		if last = c.connect(); last == nil {
 			s.count.dialed.Add(1)
 			return c, nil

@@ -27,8 +27,8 @@ func (c *Conn) Refuse(silent bool) {
 func (c *Conn) await() bool {
 	k := c.stack.keeper
 	k.mu.Lock()
-	c.wanted = true
-	up, failed := c.up.Load(), c.failing.Load()
+	c.set(isWanted)
+	up, failed := c.is(isUp), c.is(isFailing)
 	k.mu.Unlock()
 	if !up && failed {
 		c.report(party.Hangup | party.Readable | party.Writable)
@@ -38,7 +38,7 @@ func (c *Conn) await() bool {
 
 // early is what Read and Write return before c is up.
 func (c *Conn) early(party.Ready) error {
-	if c.failing.Load() {
+	if c.is(isFailing) {
 		return party.ErrReset
 	}
 	return party.ErrAgain
@@ -49,9 +49,9 @@ func (c *Conn) early(party.Ready) error {
 func (c *Conn) fail() {
 	k := c.stack.keeper
 	k.mu.Lock()
-	up, wanted := c.up.Load(), c.wanted
+	up, wanted := c.is(isUp), c.is(isWanted)
 	if !up {
-		c.failing.Store(true)
+		c.set(isFailing)
 	}
 	k.mu.Unlock()
 	switch {
@@ -67,20 +67,20 @@ func (c *Conn) finish() bool {
 	k := c.stack.keeper
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c.finSent.Store(true)
-	return c.up.Load()
+	c.set(isFinSent)
+	return c.is(isUp)
 }
 
 // release lets go of the guard's part; true if netstack has c.
 func (c *Conn) release(reset bool) bool {
 	c.stack.keeper.leave(c.ward, reset)
-	return c.up.Load()
+	return c.is(isUp)
 }
 
 // finished says that netstack has nothing more to send for c.
 func (c *Conn) finished() bool {
-	if !c.up.Load() {
-		return c.failing.Load()
+	if !c.is(isUp) {
+		return c.is(isFailing)
 	}
 	s := tcp.EndpointState(c.ep.State())
 	return s == tcp.StateClose || s == tcp.StateError

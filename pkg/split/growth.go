@@ -169,8 +169,8 @@ func (c *Conn) adopt(ep tcpip.Endpoint, r rooms) {
 			out:   room{size: int32(r.out), since: now},
 		}
 	}
-	c.counted.Store(true)
-	c.up.Store(true)
+	c.set(isCounted)
+	c.set(isUp)
 }
 
 // strip takes back what the buffers have been given; c is given up, and netstack
@@ -182,7 +182,7 @@ func (c *Conn) strip() {
 
 // uncount takes c from the connections that netstack has.
 func (c *Conn) uncount() {
-	if c.counted.Swap(false) {
+	if c.clear(isCounted) {
 		c.stack.growth.conns.Add(-1)
 	}
 }
@@ -240,7 +240,7 @@ func (c *Conn) double(r *room, n, limit int) bool {
 // what small buffers have grown by.
 func (c *Conn) grow(by int) {
 	by = max(by, 0)
-	if c.small != nil && !c.gone {
+	if c.small != nil && !c.is(isGone) {
 		by = int(c.small.in.size + c.small.out.size - c.small.start)
 	}
 	more := by - int(c.grown)

@@ -139,7 +139,7 @@ func TestWindowsDoNotShrink(t *testing.T) {
 			}()
 			conn := <-conns
 			if c.guard {
-				waitFor(t, "the first flight", func() bool { return conn.up.Load() })
+				waitFor(t, "the first flight", func() bool { return conn.is(isUp) })
 				conn.Open(-1)
 			}
 			waitFor(t, "a full buffer", func() bool { return conn.Waiting() >= leastBuffer/4 })

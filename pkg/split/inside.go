@@ -70,7 +70,7 @@ func (k *keeper) relax(ends *guard.Ends, rest time.Duration) {
 		c = w.conn
 	}
 	k.mu.Unlock()
-	if c == nil || !c.up.Load() {
+	if c == nil || !c.is(isUp) {
 		return
 	}
 	if e, ok := c.ep.(*tcp.Endpoint); ok {

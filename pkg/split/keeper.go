@@ -82,13 +82,16 @@ type ward struct {
 	unused    bool // in Gate.unused, whose mu guards it
 	queued    bool // in keeper.entries
 	flow      guard.Flow
+	isn       uint32 // of the SYN that again is for
 	conn      *Conn
 	kept      [][]byte // segments that wait for the stack's SYN-ACK
 
-	isn   uint32    // of the SYN that again is for
-	since time.Time // when it came; of unused ones when they began to be that
-	near  [2]beside // its neighbours in keeper.pending, and in keeper.waiting, entries or Gate.unused
+	since slim.Instant // when it came; of unused ones when they began to be that
+	near  [2]beside    // its neighbours in keeper.pending, and in keeper.waiting, entries or Gate.unused
 }
+
+// moments are what wards note of the time.
+var moments = slim.NewClock(time.Now())
 
 // server is whom the client wants to reach.
 func (w *ward) server() guard.Server { return serverIn(&w.ends) }

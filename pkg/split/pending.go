@@ -82,7 +82,7 @@ func (k *keeper) displace(now time.Time, fresh bool) (w *ward, goodbye guard.Seg
 		most = patienceFresh
 	}
 	w = k.pending.oldest
-	if w == nil || now.Sub(w.since) < most {
+	if w == nil || moments.Since(w.since, now) < most {
 		return nil, goodbye
 	}
 	if s := w.flow.State(); s != guard.Over {

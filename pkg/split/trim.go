@@ -2,6 +2,7 @@ package split
 
 import (
 	"reflect"
+	"sync/atomic"
 	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -10,7 +11,7 @@ import (
 
 // trimmer takes from netstack's endpoints what they have and never, or not soon, use:
 // as soon as they stand a free list for the nodes of a tree of selective
-// acknowledgements, and the functions of timers that we have no use for (RACK's two and
+// acknowledgements, one of which all share then, and the functions of timers that we have no use for (RACK's two and
 // the one for held back segments), and of those that have dialled what their handshake
 // was led by (of accepted ones netstack forgets that itself), so that the next ones get
 // that memory; at rest the room in the table of what is sent, which is empty. It is more
@@ -28,6 +29,8 @@ type trimmer struct {
 	sent     uintptr    // in the sender: a map
 	sentType reflect.Type
 	never    uintptr // the function
+
+	shared unsafe.Pointer // the free list of all trees, which keeps no nodes; has a lock of its own
 }
 
 // newTrimmer returns nil if netstack is not as expected.
@@ -99,15 +102,26 @@ func (t *trimmer) prune(ep tcpip.Endpoint) {
 	e.LockUser()
 	defer e.UnlockUser()
 	snd := follow(unsafe.Pointer(e), t.sender)
-	list := follow(follow(follow(follow(unsafe.Pointer(e), t.board), t.ranges), t.context), t.list)
+	context := follow(follow(follow(unsafe.Pointer(e), t.board), t.ranges), t.context)
+	list := follow(context, t.list)
 	if snd == nil || list == nil {
 		return // it is not
 	}
 	*(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(e), t.hand)) = nil
-	*(*[]unsafe.Pointer)(unsafe.Add(list, t.nodes)) = nil // it keeps none without room
+	*(*unsafe.Pointer)(unsafe.Add(context, t.list)) = t.share(list)
 	for _, at := range t.timers {
 		*(*func())(unsafe.Add(snd, at)) = never
 	}
+}
+
+// share returns the free list that all trees have: the first one that was seen, without room.
+func (t *trimmer) share(list unsafe.Pointer) unsafe.Pointer {
+	if shared := atomic.LoadPointer(&t.shared); shared != nil {
+		return shared
+	}
+	*(*[]unsafe.Pointer)(unsafe.Add(list, t.nodes)) = nil // it keeps none without room
+	atomic.CompareAndSwapPointer(&t.shared, nil, list)
+	return atomic.LoadPointer(&t.shared)
 }
 
 // rest takes the table of what is sent if it is empty; once, as to see whether there

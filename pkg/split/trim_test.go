@@ -21,7 +21,7 @@ func TestTrim(t *testing.T) {
 	if newTrimmer() == nil {
 		t.Fatal("this netstack has not what is to be trimmed")
 	}
-	const n, atRest, ever = 300, 100, 5200
+	const n, atRest, ever = 300, 100, 5000
 	l := newLab(t, true)
 	conns := make(chan *Conn, n)
 	s, _ := l.start(l.guarded(guard.Fast, guard.Limits{}), func(c *Conn) {
@@ -115,5 +115,16 @@ func echoOnce(t *testing.T, fd int, c *Conn) {
 	n, err := unix.Read(fd, p)
 	if n != len(p) || err != nil {
 		t.Fatalf("the client has %d bytes back, %v", n, err)
+	}
+}
+
+// TestConnIsSmall: what a client's connection costs an agent beside netstack's part, each
+// rounded up to one of Go's sizes.
+func TestConnIsSmall(t *testing.T) {
+	if n := unsafe.Sizeof(Conn{}); n > 208 {
+		t.Errorf("a Conn has %d bytes, want 208 at most", n)
+	}
+	if n := unsafe.Sizeof(ward{}); n > 192 {
+		t.Errorf("the guard's part has %d bytes, want 192 at most", n)
 	}
 }

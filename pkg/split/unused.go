@@ -67,7 +67,7 @@ func (u *unused) add(w *ward, now time.Time) *ward {
 		u.clients[client] = h
 		heap.Push(&u.ranks, h)
 	}
-	w.since, w.unused = now, true
+	w.since, w.unused = moments.At(now), true
 	h.add(w)
 	u.all.add(w)
 	h.count++
@@ -91,7 +91,7 @@ func (u *unused) excess(now time.Time) *ward {
 	if h := u.ranks[0]; h.count > u.most/unusedPart {
 		old = h.oldest
 	}
-	if u.total <= 2*u.most && now.Sub(old.since) < grace {
+	if u.total <= 2*u.most && moments.Since(old.since, now) < grace {
 		return nil
 	}
 	u.drop(u.clients[guard.Identity(old.ends.Client)], old)
@@ -164,7 +164,7 @@ func (r ranks) Less(i, j int) bool {
 	if r[i].count != r[j].count {
 		return r[i].count > r[j].count
 	}
-	return r[i].oldest != nil && r[j].oldest != nil && r[i].oldest.since.Before(r[j].oldest.since)
+	return r[i].oldest != nil && r[j].oldest != nil && r[i].oldest.since < r[j].oldest.since
 }
 
 // Swap implements heap.Interface.
@@ -195,7 +195,7 @@ func (g *Gate) Unused() int { return g.unused.count() }
 // rest notes a flow that has both its server and its connection of the stack's,
 // unless a byte has come already. It returns a flow for end. The caller holds mu.
 func (k *keeper) rest(w *ward) (old *ward) {
-	if w.used || w.left || !w.connected || !w.conn.up.Load() || w.flow.State() == guard.Over {
+	if w.used || w.left || !w.connected || !w.conn.is(isUp) || w.flow.State() == guard.Over {
 		return nil
 	}
 	return k.opts.Gate.unused.add(w, time.Now())
