@@ -31,6 +31,7 @@ type keeper struct {
 	generation uint32    // of nf_tables when the tables were listed last; 0: not known
 	next       time.Time // when they may be listed again
 	missed     []int     // routing tables that had no route of ours at the last look
+	forwards   [2]bool   // the host forwarded by itself at the last look, IPv4 and IPv6
 	said       time.Time // when something was put back and logged
 	failed     time.Time // when that has failed and was logged
 }
@@ -55,7 +56,7 @@ func (k *keeper) look(now time.Time) {
 	var done []string
 	err := k.host.atHome(func() (err error) {
 		done, err = k.rules()
-		return errors.Join(err, k.host.unguard())
+		return errors.Join(err, k.host.unguard(), k.forwarding())
 	})
 	if !now.Before(k.next) {
 		begun := time.Now()
@@ -120,6 +121,32 @@ func (k *keeper) rules() (done []string, err error) {
 		}
 	}
 	return done, errors.Join(errs...)
+}
+
+// forwarding goes on where somebody has told the whole host to end it, as a VPN may that
+// ends: that is written to every interface, hub0 and the clients' among them. The caller
+// holds the host's mutex.
+func (k *keeper) forwarding() error {
+	var errs []error
+	switches := []string{confPath(4, hubHost, "forwarding"), confPath(6, hubHost, "force_forwarding")}
+	for i, family := range []int{4, 6} {
+		was := k.forwards[i]
+		if k.forwards[i] = forwardsAll(family); !was || k.forwards[i] {
+			continue
+		}
+		names, err := k.host.settled()
+		errs = append(errs, err)
+		for _, name := range names {
+			if k.host.plan.forwards(name) {
+				errs = append(errs, k.host.forwardAgain(name))
+			}
+		}
+		if sysctlExists(switches[i]) {
+			errs = append(errs, writeSysctl(switches[i], "1"))
+		}
+		k.host.log.Info("the host has ceased to forward by itself: it goes on for hawser's connections alone", "family", fmt.Sprintf("IPv%d", family))
+	}
+	return errors.Join(errs...)
 }
 
 // hasRoute tells whether a table of ours has a route; also where that cannot be said.

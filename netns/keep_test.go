@@ -131,7 +131,28 @@ func TestInterfaceMadeAnew(t *testing.T) {
 	// A VPN, or what runs containers, has the host forward by itself.
 	must(t, writeSysctl(confPath(6, "all", "forwarding"), "1"))
 	k.look(time.Now())
-	if got := output(t, "ip6tables -S "+h.names.chain("FWD")); strings.Contains(got, "-i new0 -j DROP") || !strings.Contains(got, "-o hub0 -j DROP") {
-		t.Errorf("the guards of a router:\n%s", got)
+	must(t, writeSysctl("net/ipv4/ip_forward", "1"))
+	k.look(time.Now())
+	for _, list := range []string{"ip6tables -S ", "iptables -S "} {
+		if got := output(t, list+h.names.chain("FWD")); strings.Contains(got, "-i new0 -j DROP") || !strings.Contains(got, "-o hub0 -j DROP") {
+			t.Errorf("the guards of a router:\n%s", got)
+		}
+	}
+	// When it ends, it takes that back, from each interface.
+	must(t, writeSysctl(confPath(6, "all", "forwarding"), "0"))
+	must(t, writeSysctl("net/ipv4/ip_forward", "0"))
+	if on("lan0") || on("hub0") {
+		t.Fatal("interfaces forward although the host does not")
+	}
+	k.look(time.Now())
+	for _, device := range []string{"hub0", "lan0", "wan1", "new0"} {
+		if !on(device) {
+			t.Errorf("afterwards %s does not forward: %q", device, settings(device))
+		}
+	}
+	for _, list := range []string{"ip6tables -S ", "iptables -S "} {
+		if got := output(t, list+h.names.chain("FWD")); strings.Count(got, "-i new0 -j DROP") != 1 || strings.Count(got, "-i lan0 -j DROP") != 1 {
+			t.Errorf("the guards, once more:\n%s", got)
+		}
 	}
 }
