@@ -1,10 +1,12 @@
 package link
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
 )
 
@@ -12,9 +14,23 @@ import (
 // only its small packets pass, ends although its edge hears of the cloud all the time. The
 // next one carries on. The connection's packets are of 1280 bytes here, and those of 1000
 // and less pass; the next one's pass, as it would find out how large they may be.
+//
+// Where it happens while small packets are few the edge suspects the link by itself and
+// makes another connection, in one journey of ten: that shows nothing. In one of forty the
+// edge pauses for 3 s, and the 15 s begin anew.
 func TestNarrowerPath(t *testing.T) {
+	for seed := uint64(1); seed <= 6; seed++ {
+		if narrowerPath(t, seed) {
+			return
+		}
+	}
+	t.Error("the edge has always made another connection by itself")
+}
+
+// narrowerPath is one journey; false: the edge has noticed by itself.
+func narrowerPath(t *testing.T, seed uint64) (stuck bool) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newSimWorld(t, 1, wire.VersionMax, simMbit(5, 40*ms))
+		w := newSimWorld(t, seed, wire.VersionMax, simMbit(5, 40*ms))
 		defer w.close()
 		_, bulk := w.open(false)
 		time.Sleep(time.Second)
@@ -33,17 +49,21 @@ func TestNarrowerPath(t *testing.T) {
 		}
 		took := time.Since(begin)
 		t.Logf("it ended after %v: %v", took, edge.cause())
-		if took < 15*time.Second || took > 25*time.Second {
-			t.Error("wanted 15 to 25 s")
+		stuck = !errors.Is(edge.cause(), tunnel.ErrReplaced)
+		if took > 45*time.Second || stuck && took < 14*time.Second {
+			t.Error("wanted 14 to 45 s")
 		}
 		before := w.got(bulk)
-		w.dial(0)
+		if stuck {
+			w.dial(0)
+		}
 		time.Sleep(2 * time.Second)
-		if got := w.got(bulk) - before; got < 500_000 {
+		if got := w.got(bulk) - before; stuck && got < 500_000 {
 			t.Errorf("%d bytes in 2 s by the next connection", got)
 		}
 		w.mu.Lock()
 		w.over = true
 		w.mu.Unlock()
 	})
+	return stuck
 }
