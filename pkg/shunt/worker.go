@@ -50,23 +50,19 @@ func (w *Worker) Take(p *splice.Path) (int32, bool) {
 	if to == ([16]byte{}) {
 		return 0, false
 	}
+	k := path(p, w.index)
+	k.Seen = s.now()
+	up, down := s.hashes(&k, &to)
+	// A connection without room asks again with each segment: it must not use up the
+	// places that wait for a moment until they are given away.
+	if !s.room(up) || !s.room(down) {
+		return 0, false
+	}
 	place, ok := w.take()
 	if !ok {
 		return 0, false
 	}
-	k := &s.paths[place]
-	*k = shuntPath{
-		Client: p.Client, Server: p.Server, ClientPort: network(p.ClientPort), ServerPort: network(p.ServerPort), HubPort: network(p.HubPort),
-		Worker: w.index, Up: p.Up, Down: p.Down, Clock: p.Clock, Mss: p.MSS, Left: p.Left, Right: p.Right, Scale: p.Scale,
-		Next: p.Next, Acked: p.Acked, Stamp: p.Stamp, Window: p.Window, Seen: s.now(),
-	}
-	if p.SACK {
-		k.Bits |= bitSACK
-	}
-	if p.Stamps {
-		k.Bits |= bitStamps
-	}
-	up, down := s.hashes(k, &to)
+	s.paths[place] = k
 	if !s.enter(up, place) {
 		w.giveBack(place)
 		return 0, false
@@ -77,6 +73,22 @@ func (w *Worker) Take(p *splice.Path) (int32, bool) {
 		return 0, false
 	}
 	return place, true
+}
+
+// path is p as the program has it, of a worker's.
+func path(p *splice.Path, worker uint8) shuntPath {
+	k := shuntPath{
+		Client: p.Client, Server: p.Server, ClientPort: network(p.ClientPort), ServerPort: network(p.ServerPort), HubPort: network(p.HubPort),
+		Worker: worker, Up: p.Up, Down: p.Down, Clock: p.Clock, Mss: p.MSS, Left: p.Left, Right: p.Right, Scale: p.Scale,
+		Next: p.Next, Acked: p.Acked, Stamp: p.Stamp, Window: p.Window,
+	}
+	if p.SACK {
+		k.Bits |= bitSACK
+	}
+	if p.Stamps {
+		k.Bits |= bitStamps
+	}
+	return k
 }
 
 // hub is the stack's address of a path's family; zero: it has none.
@@ -208,6 +220,17 @@ func (s *Shunt) enter(hash uint32, place int32) bool {
 	e := s.buckets[hash&uint32(len(s.buckets)-1)].Entries[:]
 	for i := range e {
 		if atomic.CompareAndSwapUint32(&e[i], 0, entry(hash, place)) {
+			return true
+		}
+	}
+	return false
+}
+
+// room says that a hash's bucket is not full. Other workers may fill it meanwhile.
+func (s *Shunt) room(hash uint32) bool {
+	e := s.buckets[hash&uint32(len(s.buckets)-1)].Entries[:]
+	for i := range e {
+		if atomic.LoadUint32(&e[i]) == 0 {
 			return true
 		}
 	}

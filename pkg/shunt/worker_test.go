@@ -64,8 +64,12 @@ func TestPlaces(t *testing.T) {
 		if n := s.entries(); n != 0 {
 			t.Errorf("%d entries are left", n)
 		}
-		if _, ok := w.Take(numbered(0)); ok {
-			t.Error("a place is given away that has just been left")
+		for i := range places { // those that nobody has had yet are free
+			if place, ok := w.Take(numbered(i)); ok && taken[place] {
+				t.Fatal("a place is given away that has just been left")
+			} else if ok {
+				w.Leave(place)
+			}
 		}
 		time.Sleep(grace)
 		again := map[int32]bool{}
@@ -78,6 +82,41 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%d of %d places are used again", len(again), len(taken))
 		}
 	})
+}
+
+// TestFullBucket: a connection that finds no room in its bucket asks again at each of its
+// segments, and takes no place from others.
+func TestFullBucket(t *testing.T) {
+	for _, full := range []string{"up", "down"} {
+		s := bare(64, 1)
+		w, p := s.Worker(0), numbered(0)
+		hub := w.hub(p)
+		k := path(p, 0)
+		h, down := s.hashes(&k, &hub)
+		if full == "down" {
+			h = down
+		}
+		for range perBucket {
+			s.enter(h, 0)
+		}
+		for range 1000 {
+			if _, ok := w.Take(p); ok {
+				t.Fatal("there was room")
+			}
+		}
+		if n := s.entries(); n != perBucket {
+			t.Errorf("%s: %d entries are left of %d", full, n, perBucket)
+		}
+		found := 0
+		for i := range 20 {
+			if _, ok := w.Take(numbered(i + 1)); ok {
+				found++
+			}
+		}
+		if found < 10 {
+			t.Errorf("%s: %d of 20 other connections find a place", full, found)
+		}
+	}
 }
 
 // TestWorkers: workers share the buckets, and nothing gets lost.
