@@ -22,13 +22,13 @@ type State struct {
 	Interface string    `json:"interface"`     // on which Total was read
 	Index     int       `json:"index"`         // the kernel's number of it
 	Total     uint64    `json:"total"`         // bytes that the kernel had counted on it
-	Left      Month     `json:"left,omitzero"` // what was counted before, where the clock has leapt over whole months
+	Left      Month     `json:"left,omitzero"` // the other month, where the clock has leapt over whole months
 }
 
-// Month is what was carried in one.
+// Month is one that a clock which leaps has left.
 type Month struct {
 	Begun time.Time `json:"begun"`
-	Used  uint64    `json:"used"`
+	Used  uint64    `json:"used"` // bytes in the earlier of the two before the leap
 }
 
 // Verdict says how a link may be used.
@@ -131,26 +131,35 @@ func (m *Meter) Month() (begin, end time.Time) {
 func (m *Meter) turn(now time.Time) {
 	s, begin := &m.state, m.monthOf(now)
 	switch ahead := begin.Sub(s.Begun); {
+	case ahead > shortest && m.left(begin):
+		s.Used -= min(s.Left.Used, s.Used)
+		s.Begun, s.Left.Begun = begin, s.Begun
+	case ahead > leap && !s.Begun.IsZero():
+		s.Left = Month{s.Begun, s.Used}
+		s.Begun, s.Used = begin, 0
 	case ahead > shortest:
-		if ahead > leap && !s.Begun.IsZero() {
-			s.Left = Month{s.Begun, s.Used}
+		if s.Left.Begun.After(s.Begun) {
+			s.Left = Month{} // a part of the month before
 		}
 		s.Begun, s.Used = begin, 0
-	case ahead < -shortest && !s.Left.Begun.IsZero() && begin.Sub(s.Left.Begun) > -shortest:
-		m.comeBack(begin)
+	case ahead < -shortest && m.left(begin):
+		s.Used += s.Left.Used
+		s.Begun, s.Left.Begun = begin, s.Begun
+	case ahead < -shortest && !s.Left.Begun.IsZero() && begin.After(s.Left.Begun):
+		s.Begun, s.Left = begin, Month{} // it leapt, and a month has begun meanwhile
 	default:
 		s.Begun = s.Begun.In(now.Location())
 	}
 }
 
-// comeBack takes a leap of the clock back, as that of a box whose clock says 2036 until it
-// has asked for the time: the month that it leapt to would else be counted for years.
-func (m *Meter) comeBack(begin time.Time) {
-	s := &m.state
-	if begin.Sub(s.Left.Begun) < shortest {
-		s.Used += s.Left.Used
-	}
-	s.Begun, s.Left = begin, Month{}
+// left reports whether the month that begins then is the one that the clock has leapt from.
+// A clock that says 2036 until the box has asked for the time leaps back for good, or the
+// month that it leapt to would be counted for years; one that says 1970 after each start
+// does so again and again. Which of them is right is not known, so that what is carried
+// meanwhile counts for the month to which the clock comes back, in either direction.
+func (m *Meter) left(begin time.Time) bool {
+	was := m.state.Left.Begun
+	return !was.IsZero() && begin.Sub(was).Abs() < shortest
 }
 
 // monthOf returns when the month in which now lies began.
