@@ -88,16 +88,37 @@ func (h *Host) report(tell func(UplinkEvent)) {
 	}
 }
 
-// reportRoute tells the links whose way to the cloud may have changed.
+// leavesBy tells whether a route leads out by an interface, or does not say by which.
+func leavesBy(r netlink.Route, index int) bool {
+	if len(r.MultiPath) == 0 {
+		return r.LinkIndex == index || r.LinkIndex == 0
+	}
+	return slices.ContainsFunc(r.MultiPath, func(hop *netlink.NexthopInfo) bool { return hop.LinkIndex == index })
+}
+
+// reportRoute tells the links whose way to the cloud may have changed. A route by another
+// interface is not theirs: an uplink whose routes come and go would have the others begin
+// their attempts to connect anew each time.
 func (h *Host) reportRoute(r netlink.Route, tell func(UplinkEvent)) {
 	if r.Protocol == routeTag {
 		return
 	}
 	for i, l := range h.plan.Links {
-		if leadsTo(r, l) {
+		if leadsTo(r, l) && leavesBy(r, h.indexOf(l.Interface)) {
 			h.tell(UplinkEvent{Link: i, Rerouted: true}, tell)
 		}
 	}
+}
+
+// indexOf is an interface's index, 0 if it is not there.
+func (h *Host) indexOf(device string) (index int) {
+	_ = h.atHome(func() error {
+		if l, err := namedLink(device); err == nil {
+			index = l.Attrs().Index
+		}
+		return nil
+	})
+	return index
 }
 
 func (h *Host) tell(e UplinkEvent, tell func(UplinkEvent)) {

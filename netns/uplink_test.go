@@ -4,9 +4,14 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	nsh "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // strictServer accepts a packet only by the interface that its source is
@@ -113,6 +118,43 @@ func TestWatch(t *testing.T) {
 	w.unchanged(before, "after Close")
 	if err := h.Watch(context.Background(), nil); err == nil || !strings.Contains(err.Error(), "is closed") {
 		t.Errorf("Watch of a closed host: %v", err)
+	}
+}
+
+// TestRoutesOfOthers: a link is told of routes that leave by its own interface, and not
+// of those of another uplink, which may come and go every few seconds.
+func TestRoutesOfOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: enters a network namespace")
+	}
+	home, err := nsh.Get()
+	must(t, err)
+	defer home.Close()
+	const lo = 1
+	cloud := netip.MustParseAddrPort("198.18.100.9:7443")
+	h := &Host{home: home, plan: Plan{Links: []LinkRoute{{Interface: "lo", Cloud: cloud}, {Interface: "absent0", Cloud: cloud}}}}
+	by := func(index int) *netlink.NexthopInfo { return &netlink.NexthopInfo{LinkIndex: index} }
+	for _, c := range []struct {
+		what  string
+		route netlink.Route
+		want  []int
+	}{
+		{"its own", netlink.Route{LinkIndex: lo}, []int{0}},
+		{"another's", netlink.Route{LinkIndex: 1 << 20}, nil},
+		{"one of several", netlink.Route{MultiPath: []*netlink.NexthopInfo{by(1 << 20), by(lo)}}, []int{0}},
+		{"others'", netlink.Route{MultiPath: []*netlink.NexthopInfo{by(1 << 20), by(1<<20 + 1)}}, nil},
+		{"to nowhere", netlink.Route{Type: unix.RTN_UNREACHABLE}, []int{0, 1}},
+		{"ours", netlink.Route{LinkIndex: lo, Protocol: routeTag}, nil},
+	} {
+		var told []int
+		h.reportRoute(c.route, func(e UplinkEvent) {
+			if told = append(told, e.Link); !e.Rerouted {
+				t.Errorf("%s: %+v", c.what, e)
+			}
+		})
+		if !slices.Equal(told, c.want) {
+			t.Errorf("%s: links %v are told, want %v", c.what, told, c.want)
+		}
 	}
 }
 
