@@ -74,6 +74,7 @@ func TestBrokenEdge(t *testing.T) {
 		{"gateway: 192.0.2.1", "gateway: 192.0.2", `edge.yaml:7: links[1].gateway: "192.0.2" is not an IP address such as 192.0.2.1`},
 		{"gateway: 192.0.2.1", "gateway: fe80::1%wwan0", `edge.yaml:7: links[1].gateway: "fe80::1%wwan0": leave out %wwan0: the link's interface is known`},
 		{"gateway: 192.0.2.1", "gateway: 127.0.0.1", `edge.yaml:7: links[1].gateway: "127.0.0.1" is no gateway: give the address of the next router on this link`},
+		{"interface: wlan0, cloud", "interface: wwan0, gateway: 192.0.2.2, cloud", `edge.yaml:7: links[1].gateway: links[0] leaves by wwan0 to 192.0.2.2, and one interface has one gateway: give the link another interface, such as a macvlan`},
 		{"interface: wwan0\n    gateway: 192.0.2.1\n    cloud: \"203.0.113.10:7443\"\n    transport: quic", "interface: wlan0\n    cloud: \"203.0.113.10:7443\"", `edge.yaml:5: links[1]: the same as links[0] but for its name: remove one`},
 		{`{key: "` + keyA + `"}`, `{key: "AAEC"}`, "edge.yaml:2: cloud.key: not a public key: paste the 44 characters that the peer's `pubkey` prints"},
 		{`{key: "` + keyA + `"}`, `{key: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`, "edge.yaml:2: cloud.key: the key is all zero: paste the 44 characters that the peer's `pubkey` prints"},

@@ -157,6 +157,9 @@ func (e *Edge) checkLink(d *document, i int) error {
 		if other.Name == l.Name {
 			return d.fail(path+".name", "%q is already the name of links[%d]: give each link its own", l.Name, j)
 		}
+		if other.Interface == l.Interface && l.Gateway.IsValid() && other.Gateway.Is4() == l.Gateway.Is4() && other.Gateway != l.Gateway && other.Gateway.IsValid() {
+			return d.fail(path+".gateway", "links[%d] leaves by %s to %s, and one interface has one gateway: give the link another interface, such as a macvlan", j, l.Interface, other.Gateway)
+		}
 		other.Name = l.Name
 		if other == *l {
 			return d.fail(path, "the same as links[%d] but for its name: remove one", j)
