@@ -78,11 +78,16 @@ func (d *Dialer) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		h, err := d.associate(ctx)
 		if err == nil {
-			pause, d.said = leastPause, ""
+			d.said = ""
+			stood := time.Now()
 			d.hold(ctx, h)
-			continue
-		}
-		if ctx.Err() == nil {
+			if time.Since(stood) > mostPause {
+				pause = leastPause
+				continue
+			}
+			// One that ends as soon as it stands is as good as none: something on the way
+			// ends control connections, and would be asked a hundred times a second.
+		} else if ctx.Err() == nil {
 			d.complain(err)
 		}
 		sleep(ctx, pause)

@@ -3,6 +3,7 @@ package sealed
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -148,4 +149,49 @@ func TestDeadGatewayIsToldOnce(t *testing.T) {
 	if n := strings.Count(out.String(), "\n"); n != 1 {
 		t.Errorf("100 failures have written %d lines:\n%.500s", n, out.String())
 	}
+}
+
+// TestBriefAssociations: where something on the way ends each control connection as soon
+// as it stands, the client does not begin the next one at once.
+func TestBriefAssociations(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	own := testKey(t, 1)
+	g, gateway, at := gateOf(t, log, own)
+	certificate, err := own.Certificate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	between, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var count Counters
+	d := NewDialer(DialerOptions{Remote: between.Addr().String(), Certificate: certificate, Gateway: gateway.Public(), Counters: &count, Log: log})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	began := time.Now()
+	go func() { ended <- d.Run(ctx) }()
+	const times = 3
+	for i := range uint64(times) {
+		near, err := between.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		far, err := net.Dial("tcp", at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(far, near) }()
+		go func() { _, _ = io.Copy(near, far) }()
+		eventually(t, "an association", func() bool { return count.Handshakes.Load() > i })
+		near.Close()
+		far.Close()
+	}
+	if took := time.Since(began); took < 3*leastPause { // 1 and 2 of them
+		t.Errorf("%d associations within %v", times, took)
+	}
+	between.Close()
+	cancel()
+	<-ended
+	eventually(t, "the gateway to have noticed", func() bool { return len(g.Associations()) == 0 })
 }
