@@ -96,10 +96,11 @@ func (l *Limiter) Ask(edge string, server netip.AddrPort, now time.Time) stream.
 
 // End notes how an attempt ended: CodeNone when the server is connected.
 func (l *Limiter) End(edge string, server netip.AddrPort, code stream.Code, now time.Time) {
-	if e := l.edges[edge]; e != nil {
+	// An attempt whose account was not kept is not counted in the one there is by now.
+	if e := l.edges[edge]; e != nil && e.open > 0 {
 		e.open--
 	}
-	if s := l.servers[server.Addr()]; s != nil {
+	if s := l.servers[server.Addr()]; s != nil && s.open > 0 {
 		s.open--
 	}
 	switch code {

@@ -137,3 +137,33 @@ func TestBoundedMemory(t *testing.T) {
 		t.Errorf("after a minute %d servers, %d refusals, %d edges", len(l.servers), len(l.refused), len(l.edges))
 	}
 }
+
+// TestUnkeptAccount: an attempt that began while there was no room for its server's
+// account takes nothing from the one that the server has when it ends.
+func TestUnkeptAccount(t *testing.T) {
+	l := New(Limits{ServerOpen: 1})
+	for i := range most {
+		l.Ask("a", host(i), t0)
+	}
+	l.Ask("a", web, t0) // not kept
+	for i := range most {
+		l.End("a", host(i), stream.CodeNone, t0)
+	}
+	now := t0.Add(time.Minute)
+	if c := l.Ask("b", web, now); c != stream.CodeNone {
+		t.Fatal(c)
+	}
+	l.End("b", web, stream.CodeNone, now)
+	l.End("a", web, stream.CodeNone, now)
+	l.Ask("b", web, now)
+	if c := l.Ask("b", web, now); c != stream.CodeResources {
+		t.Errorf("a second attempt at once: %v", c)
+	}
+	l.End("b", web, stream.CodeNone, now)
+	l.Ask("b", port(1), now.Add(time.Hour))
+	l.End("b", port(1), stream.CodeNone, now.Add(time.Hour))
+	l.Ask("b", host(1), now.Add(2*time.Hour))
+	if len(l.servers) != 1 {
+		t.Errorf("%d servers are remembered for good", len(l.servers))
+	}
+}
