@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"hawser/pkg/party"
+	"hawser/pkg/places"
 	"hawser/pkg/sock"
 	"hawser/pkg/stream"
 	"hawser/pkg/wire"
@@ -11,48 +12,82 @@ import (
 // a join begins with another.
 const tlsHandshake = 0x16
 
+// Bounds of a port's connections that have not said what they are. Those of clients say
+// it with their first segment, so few wait at a time.
+const (
+	mostArrivals          = 512
+	mostArrivalsPerSource = 128 // one IPv4 address or IPv6 /64
+)
+
 // arrival is a connection to the gateway that has not said what it is.
 type arrival struct {
-	gate *Gate
-	port *Port
-	sock *sock.Conn
-	buf  [wire.JoinSize]byte
-	have int
+	gate  *Gate
+	port  *Port
+	sock  *sock.Conn
+	place *places.Place // nil until it has to wait
+	buf   [wire.JoinSize]byte
+	have  int
 }
 
 // Greet takes a connection to the gateway: one that joins an association, or a
 // control connection. The port's worker alone may call it.
 func (g *Gate) Greet(p *Port, s *sock.Conn) {
 	a := &arrival{gate: g, port: p, sock: s}
+	if a.look() {
+		return
+	}
+	if a.place = p.places.Enter(s.Remote().Addr(), a.displaced); a.place == nil {
+		a.displaced()
+		return
+	}
 	p.arrivals[a] = struct{}{}
 	s.Expect()
 	s.Watch(a.ready)
 }
 
 // ready is told by the poller.
-func (a *arrival) ready(party.Ready) {
+func (a *arrival) ready(party.Ready) { a.look() }
+
+// look reads what has come, and reports whether that settles the matter.
+func (a *arrival) look() bool {
 	for a.have < len(a.buf) {
 		n, err := a.sock.Read(a.buf[a.have:])
 		a.have += n
 		switch {
 		case n > 0 && a.buf[0] == tlsHandshake:
 			a.leave()
-			return
+			return true
 		case n > 0:
 		case err == nil || err == party.ErrAgain:
-			return
+			return false
 		default: // it went, or said nothing in time
 			a.refuse("nothing said")
-			return
+			return true
 		}
 	}
 	a.join()
 	a.port.deliver()
+	return true
+}
+
+// settle ends the wait.
+func (a *arrival) settle() {
+	if a.place != nil {
+		a.place.Leave()
+		delete(a.port.arrivals, a)
+	}
+}
+
+// displaced resets a connection that has no place, or has lost it.
+func (a *arrival) displaced() {
+	delete(a.port.arrivals, a)
+	a.port.o.Counters.Crowded.Add(1)
+	a.sock.Abort()
 }
 
 // refuse resets the connection.
 func (a *arrival) refuse(why string) {
-	delete(a.port.arrivals, a)
+	a.settle()
 	a.port.o.Counters.Refused.Add(1)
 	a.gate.o.Log.Debug("connection refused", "client", a.sock.Remote(), "reason", why)
 	a.sock.Abort()
@@ -61,7 +96,7 @@ func (a *arrival) refuse(why string) {
 // leave gives a control connection to a goroutine of its own: a handshake
 // must not keep the worker.
 func (a *arrival) leave() {
-	delete(a.port.arrivals, a)
+	a.settle()
 	remote := a.sock.Remote()
 	fd, err := a.sock.Leave()
 	if err != nil {
@@ -94,7 +129,7 @@ func (a *arrival) join() {
 		a.refuse("the name of " + as.Services[j.Service] + " has no address yet")
 		return
 	}
-	delete(a.port.arrivals, a)
+	a.settle()
 	a.sock.Relax()
 	l := as.lanes[a.port.o.Worker]
 	as.flows.Add(1)

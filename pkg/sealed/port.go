@@ -5,6 +5,7 @@ import (
 
 	"hawser/pkg/buffer"
 	"hawser/pkg/card"
+	"hawser/pkg/places"
 	"hawser/pkg/sock"
 	"hawser/pkg/stream"
 )
@@ -15,7 +16,7 @@ type Counters struct {
 	Refused    atomic.Uint64 // joins: forged, repeated, of no association, or not the protocol at all
 	Tampered   atomic.Uint64 // connections ended by bytes that are not authentic or not the protocol
 	Truncated  atomic.Uint64 // connections that ended without their end
-	Crowded    atomic.Uint64 // control connections that found no place
+	Crowded    atomic.Uint64 // connections that found no place before they had said what they are, or for their handshake
 	Handshakes atomic.Uint64 // that have ended well
 	Failed     atomic.Uint64 // that have not
 }
@@ -52,12 +53,14 @@ type Port struct {
 	spare   [][]buffer.Seg
 
 	arrivals map[*arrival]struct{} // have not said what they are
+	places   *places.Places        // theirs
 	closing  map[*conn]struct{}    // have only to be sent and closed
 }
 
 // NewPort returns a Port without connections.
 func NewPort(o Options) *Port {
-	return &Port{o: o, scratch: make([]byte, scratchSize), arrivals: map[*arrival]struct{}{}, closing: map[*conn]struct{}{}}
+	return &Port{o: o, scratch: make([]byte, scratchSize), arrivals: map[*arrival]struct{}{}, closing: map[*conn]struct{}{},
+		places: places.New(mostArrivals, mostArrivalsPerSource)}
 }
 
 // Worker returns the number of the port's worker.
