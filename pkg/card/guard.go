@@ -324,8 +324,9 @@ func (g *Guard) look(now time.Time) {
 	}
 }
 
-// Park lets the card wake the caller. While the card holds jobs the caller
-// has to come back and look.
+// Park lets the card wake the caller, also for what comes late: the caller has to let
+// go of it. While the card holds jobs that are not given up the caller has to come back
+// and look.
 func (g *Guard) Park(now time.Time) (limit time.Duration, ok bool) {
 	g.collect()
 	if g.live > 0 {
@@ -334,11 +335,11 @@ func (g *Guard) Park(now time.Time) (limit time.Duration, ok bool) {
 	switch {
 	case g.count > 0 && g.entries[g.head].sent == nil:
 		return -1, false
-	case g.live == 0:
+	case g.inside == 0:
 		return -1, true
 	}
 	limit, ok = g.card.Park(now)
-	if step := g.o.Deadline / looks; ok && (limit < 0 || limit > step) {
+	if step := g.o.Deadline / looks; ok && g.live > 0 && (limit < 0 || limit > step) {
 		limit = step
 	}
 	return limit, ok

@@ -77,10 +77,10 @@ func TestGuardRandom(t *testing.T) {
 }
 
 // A thread of a real pool that hangs: the guard goes on without it. Its late
-// result finds its input still there.
+// results find their input still there, and wake the caller, who lets go of it.
 func TestGuardBeforeHungPool(t *testing.T) {
 	leaks(t)
-	h := &hang{at: make(chan struct{}), on: make(chan struct{})}
+	h := &hang{at: make(chan struct{}), on: make(chan struct{}), same: true}
 	p, err := newPool(PoolOptions{Threads: 1, Queue: 8}, func() (crypter, error) { return h, nil })
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,8 @@ func TestGuardBeforeHungPool(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- p.Run(ctx) }()
-	inner, err := p.Open(func() {})
+	woken := make(chan struct{}, 1)
+	inner, err := p.Open(func() { woken <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,21 +99,39 @@ func TestGuardBeforeHungPool(t *testing.T) {
 	}
 	edge, _ := rings(t)
 	plain := noise(5000)
-	c.TryPut(sealJob(edge, 1, plain, compress.None))
+	const jobs = 3
+	for n := range uint32(jobs) {
+		c.TryPut(sealJob(edge, n, plain, compress.None))
+	}
 	<-h.at
 	now := start
 	for range 10 {
 		now = now.Add(second / 4)
 		c.Park(now)
 	}
-	j := c.TryGet()
-	if j == nil || j.Err != nil {
-		t.Fatal("the guard waits for ever")
+	for range jobs {
+		j := c.TryGet()
+		if j == nil || j.Err != nil {
+			t.Fatal("the guard waits for ever")
+		}
+		j.Out.Release()
 	}
-	j.Out.Release()
-	close(h.on)
-	for c.Counts().Late == 0 {
-		c.TryGet()
+	for n := range uint64(jobs) {
+		if n > 0 {
+			<-h.at
+		}
+		if limit, ok := c.Park(now); limit >= 0 || !ok {
+			t.Fatalf("%v, %v", limit, ok)
+		}
+		h.on <- struct{}{}
+		select {
+		case <-woken:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("nobody is woken for late result %d, and its slabs stay", n)
+		}
+		if j := c.TryGet(); j != nil || c.Counts().Late != n+1 {
+			t.Fatalf("%v, %+v", j, c.Counts())
+		}
 	}
 	if !h.same {
 		t.Error("the hung thread's input has changed")
@@ -124,7 +143,7 @@ func TestGuardBeforeHungPool(t *testing.T) {
 	}
 }
 
-// hang stops in the middle of a job.
+// hang stops in the middle of each job.
 type hang struct {
 	software
 	at, on chan struct{}
@@ -132,8 +151,8 @@ type hang struct {
 }
 
 func (h *hang) seal(key *recordKey, nonce *[nonceLen]byte, dst, plain []byte) error {
-	close(h.at)
+	h.at <- struct{}{}
 	<-h.on
-	h.same = bytes.Equal(plain, noise(5000))
+	h.same = h.same && bytes.Equal(plain, noise(5000))
 	return h.software.seal(key, nonce, dst, plain)
 }
