@@ -61,9 +61,10 @@ type user[F any] struct {
 	refs       int // flows that have joined
 	flows      int // flows in line
 	fresh, old list[*Node[F]]
-	turns      int // of fresh flows in a row
+	aside      list[*Node[F]] // have passed in its round
+	turns      int            // of fresh flows in a row
 	deficit    int
-	round      uint64 // in which it passed last
+	round      uint64 // in which it was asked last
 	passes     int    // in that round
 	newly      bool   // it came aside from the fresh ones
 	level      Class  // in whose lists it stands, or would
@@ -162,11 +163,7 @@ func (d *DRR[F]) Activate(n *Node[F], now time.Time) {
 	}
 	d.tick(now)
 	n.deficit = Quantum
-	if n.sent < NewFlow {
-		u.fresh.push(&n.place)
-	} else {
-		u.old.push(&n.place)
-	}
+	u.line(n).push(&n.place)
 	d.count(u, -1)
 	u.flows++
 	d.count(u, 1)
@@ -213,23 +210,12 @@ func (d *DRR[F]) Begin(now time.Time) {
 // waiting costs them nothing. Where so many have passed that nobody else was asked,
 // they go to the end, and others are asked now.
 func (l *level[F]) begin() {
-	many := l.passes >= maxPasses
-	for l.aside.head != nil {
-		e := l.aside.tail
-		if many {
-			e = l.aside.head
+	l.aside.back(l.passes >= maxPasses, func(u *user[F]) *list[*user[F]] {
+		if u.newly {
+			return &l.fresh
 		}
-		to := &l.old
-		if e.value.newly {
-			to = &l.fresh
-		}
-		e.unlink()
-		if many {
-			to.push(e)
-		} else {
-			to.pushFront(e)
-		}
-	}
+		return &l.old
+	})
 	l.passes, l.spent = 0, false
 }
 
@@ -252,10 +238,16 @@ func (d *DRR[F]) Next() *Node[F] {
 		if l == nil {
 			return nil
 		}
-		if u := l.turn(); u != nil {
-			return u.next()
+		u := l.turn()
+		if u == nil {
+			l.spent = true
+			continue
 		}
-		l.spent = true
+		u.begin(d.round)
+		if n := u.next(); n != nil {
+			return n
+		}
+		l.stepAside(u)
 	}
 }
 
@@ -266,7 +258,7 @@ func (d *DRR[F]) turn() *level[F] {
 	for c := range d.levels {
 		l := &d.levels[c]
 		switch {
-		case l.flows == 0 || l.spent || l.passes >= min(maxPasses, l.flows):
+		case l.flows == 0 || l.spent || l.passes >= maxPasses:
 		case best == nil:
 			best = l
 		case l.owed >= Quantum:
@@ -300,11 +292,32 @@ func (l *level[F]) turn() *user[F] {
 	}
 }
 
-func (u *user[F]) next() *Node[F] {
-	if u.fresh.head != nil && (u.old.head == nil || u.turns < freshTurns) {
-		return u.fresh.head.value
+// begin is level.begin for a user's flows.
+func (u *user[F]) begin(round uint64) {
+	if u.round == round {
+		return
 	}
-	return u.old.head.value
+	u.aside.back(u.passes >= maxPasses, u.line)
+	u.round, u.passes = round, 0
+}
+
+// line is where a flow stands.
+func (u *user[F]) line(n *Node[F]) *list[*Node[F]] {
+	if n.sent < NewFlow {
+		return &u.fresh
+	}
+	return &u.old
+}
+
+// next is the flow whose turn it is; nil: all that are in line stand aside.
+func (u *user[F]) next() *Node[F] {
+	switch {
+	case u.fresh.head != nil && (u.old.head == nil || u.turns < freshTurns):
+		return u.fresh.head.value
+	case u.old.head != nil:
+		return u.old.head.value
+	}
+	return nil
 }
 
 func (u *user[F]) quantum() int { return max(u.terms.Weight, 1) * Quantum }
@@ -350,11 +363,7 @@ func (d *DRR[F]) owe(sent Class, bytes int) {
 func (u *user[F]) rotate(n *Node[F]) {
 	u.turned(n)
 	n.deficit = max(n.deficit, -8*Quantum) + Quantum
-	if n.sent < NewFlow {
-		n.place.moveTo(&u.fresh)
-	} else {
-		n.place.moveTo(&u.old)
-	}
+	n.place.moveTo(u.line(n))
 }
 
 func (u *user[F]) turned(n *Node[F]) {
@@ -381,25 +390,27 @@ func (l *level[F]) turned(u *user[F]) {
 	}
 }
 
-// Pass implements Order. Flow and user keep what they may send. The user stands
-// aside for the rest of the round when all its flows were asked, and keeps its
-// place: at the end of the line, those who would rather wait for a faster link got
-// less than their weight.
+// Pass implements Order. Flow and user keep what they may send. The flow stands aside
+// for the rest of the round, and so does the user when all its flows were asked, and
+// both keep their places: at the end of the line, those who would rather wait for a
+// faster link got less than their weight.
 func (d *DRR[F]) Pass(n *Node[F]) {
 	u := n.user
 	l := &d.levels[u.level]
-	if u.round != d.round {
-		u.round, u.passes = d.round, 0
-	}
 	l.passes++
 	u.passes++
 	u.turned(n)
-	n.place.moveTo(n.place.list)
-	if u.passes >= u.flows {
+	n.place.moveTo(&u.aside)
+	if u.fresh.head == nil && u.old.head == nil {
 		l.turned(u)
-		u.newly = u.place.list == &l.fresh
-		u.place.moveTo(&l.aside)
+		l.stepAside(u)
 	}
+}
+
+// stepAside takes a user out of line for the rest of the round.
+func (l *level[F]) stepAside(u *user[F]) {
+	u.newly = u.place.list == &l.fresh
+	u.place.moveTo(&l.aside)
 }
 
 // Len implements Order.

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"testing"
@@ -257,73 +256,6 @@ func TestTotal(t *testing.T) {
 			sum += n
 		}
 		l.near(k.String(), sum, 10e6, 0.02)
-	}
-}
-
-// TestPass: a flow that waits lets others go, lower classes too, and nobody is
-// asked for ever.
-func TestPass(t *testing.T) {
-	for _, k := range []OrderKind{OrderDRR, OrderRoundRobin, OrderStrict} {
-		l := newLineup(t, NewOrder[int](k, 0))
-		for i := range 50 {
-			terms := plainTerms(i % 7)
-			terms.Class = Class(i % int(classCount))
-			l.join(i, terms)
-		}
-		seen := map[int]bool{}
-		asked := 0
-		l.o.Begin(l.now)
-		for n := l.o.Next(); n != nil; n = l.o.Next() {
-			seen[n.Flow] = true
-			l.o.Pass(n)
-			if asked++; asked > 4*maxPasses {
-				t.Fatalf("%v: asks for ever", k)
-			}
-		}
-		if len(seen) < 12 {
-			t.Errorf("%v: only %d flows were asked", k, len(seen))
-		}
-		l.o.Begin(l.now)
-		if l.o.Next() == nil {
-			t.Errorf("%v: nobody is asked in the next round", k)
-		}
-	}
-}
-
-// TestPassKeepsShares: users who let others go first, because only one of two links
-// suits them, have their weight's part all the same.
-func TestPassKeepsShares(t *testing.T) {
-	l := newLineup(t, NewDRR[int](0))
-	weights := []int{1, 1, 2, 4, 8, 3}
-	sum := 0
-	for i, w := range weights {
-		terms := plainTerms(i)
-		terms.Weight = w
-		l.join(i, terms)
-		sum += w
-	}
-	const chunk = 12_000
-	got, all := map[int]int{}, 0
-	rng := rand.New(rand.NewPCG(3, 4))
-	for range 50_000 {
-		l.o.Begin(l.now)
-		picky := rng.IntN(5) == 0 // a chunk in five is for the link that does not suit users 1, 3 and 5
-		n := l.o.Next()
-		for picky && n != nil && n.Flow%2 == 1 {
-			l.o.Pass(n)
-			n = l.o.Next()
-		}
-		if n == nil {
-			continue // the link stays idle for now
-		}
-		l.o.Charge(n, chunk)
-		got[n.Flow] += chunk
-		all += chunk
-	}
-	for i, w := range weights {
-		if part := float64(got[i]) / float64(all) * float64(sum) / float64(w); part < 0.98 || part > 1.02 {
-			t.Errorf("user %d of weight %d has %.3f of its part", i, w, part)
-		}
 	}
 }
 

@@ -56,3 +56,21 @@ func (e *elem[T]) moveTo(l *list[T]) {
 	e.unlink()
 	l.push(e)
 }
+
+// back empties l: each goes to the front of the list that to names, so that all keep
+// their order, or, with last, to its end.
+func (l *list[T]) back(last bool, to func(T) *list[T]) {
+	for l.head != nil {
+		e := l.tail
+		if last {
+			e = l.head
+		}
+		into := to(e.value)
+		e.unlink()
+		if last {
+			into.push(e)
+		} else {
+			into.pushFront(e)
+		}
+	}
+}

@@ -15,6 +15,7 @@ type plain[F any] struct {
 
 type line[F any] struct {
 	list[*Node[F]]
+	aside     list[*Node[F]] // have passed in this round
 	n, passes int
 }
 
@@ -68,9 +69,15 @@ func (p *plain[F]) Deactivate(n *Node[F]) {
 
 func (p *plain[F]) Begin(now time.Time) {
 	for i := range p.lines {
-		p.lines[i].passes = 0
+		p.lines[i].begin()
 	}
 	p.total.fill(now)
+}
+
+// begin is as level's.
+func (l *line[F]) begin() {
+	l.aside.back(l.passes >= maxPasses, func(*Node[F]) *list[*Node[F]] { return &l.list })
+	l.passes = 0
 }
 
 func (p *plain[F]) Next() *Node[F] {
@@ -78,7 +85,7 @@ func (p *plain[F]) Next() *Node[F] {
 		return nil
 	}
 	for i := range p.lines {
-		if l := &p.lines[i]; l.passes < min(maxPasses, l.n) {
+		if l := &p.lines[i]; l.head != nil && l.passes < maxPasses {
 			return l.head.value
 		}
 	}
@@ -91,13 +98,15 @@ func (p *plain[F]) Charge(n *Node[F], bytes int) {
 	p.total.take(bytes)
 	if p.turns && n.deficit <= 0 && n.Active() {
 		n.deficit = Quantum
-		n.place.moveTo(n.place.list)
+		n.place.moveTo(&p.lines[p.lineOf(n)].list)
 	}
 }
 
+// Pass implements Order. The flow keeps its place for the next round.
 func (p *plain[F]) Pass(n *Node[F]) {
-	p.lines[p.lineOf(n)].passes++
-	n.place.moveTo(n.place.list)
+	l := &p.lines[p.lineOf(n)]
+	l.passes++
+	n.place.moveTo(&l.aside)
 }
 
 func (p *plain[F]) Len() int {
