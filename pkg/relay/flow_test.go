@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -350,11 +352,34 @@ func TestFlowsAreBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		for i, want := range []uint64{2, 2} {
-			if s := r.workers[i].Status(); s.Surplus != want || s.Flows != 3+i {
+			if s := r.workers[i].Status(); s.Resets["resources"] != want || s.Flows != 3+i {
 				t.Errorf("worker %d: %+v", i, s)
 			}
 		}
 		r.stop()
+	})
+}
+
+// TestDialsThatFailAreToldOnce: a peer whose flows cannot be dialled, as those to IPv6
+// addresses where there is no route, does not fill the log.
+func TestDialsThatFailAreToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		r := newRig(t, setup{options: func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&out, nil)) }})
+		r.mu.Lock()
+		r.servers = func(netip.AddrPort, netip.AddrPort) (*duct, error) { return nil, party.ErrUnreachable }
+		r.mu.Unlock()
+		for i := range stream.ID(100) {
+			r.workers[1].Deliver([]stream.Event{{Kind: stream.EventOpen, Flow: 1 + i, Dst: serverAt, Src: clientAt, From: r.loop.ends[1]}})
+		}
+		synctest.Wait()
+		r.stop()
+		if n := r.workers[1].Status().Resets["unreachable"]; n != 100 {
+			t.Errorf("%d flows refused", n)
+		}
+		if n := strings.Count(out.String(), "cannot dial"); n != 1 {
+			t.Errorf("100 flows have written %d lines:\n%.500s", n, out.String())
+		}
 	})
 }
 

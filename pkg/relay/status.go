@@ -9,9 +9,9 @@ import (
 // codes is how many reset codes are counted apart.
 const codes = int(stream.CodeLost) + 1
 
-// counters are written by the worker alone and read by Status.
+// counters are written by the worker, and resets by Accept, and read by Status.
 type counters struct {
-	started, done, surplus atomic.Uint64
+	started, done          atomic.Uint64
 	sealed, opened, forged atomic.Uint64
 	plainUp, sealedUp      atomic.Uint64
 	plainDown, sealedDown  atomic.Uint64
@@ -37,7 +37,6 @@ type Status struct {
 	Flows      int               `json:"flows"` // now
 	Started    uint64            `json:"started"`
 	Done       uint64            `json:"done"`        // ended well
-	Surplus    uint64            `json:"surplus"`     // refused because there were Options.Flows
 	Resets     map[string]uint64 `json:"resets"`      // ended from here, by code
 	PeerResets map[string]uint64 `json:"peer_resets"` // ended from the other end or by the session, by code
 	Forged     uint64            `json:"forged"`      // records refused
@@ -54,7 +53,6 @@ func (w *Worker) Status() Status {
 		Flows:      int(w.flows.Load()),
 		Started:    c.started.Load(),
 		Done:       c.done.Load(),
-		Surplus:    c.surplus.Load(),
 		Resets:     byName(&c.resets),
 		PeerResets: byName(&c.peerResets),
 		Forged:     c.forged.Load(),

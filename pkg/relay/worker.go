@@ -11,6 +11,7 @@ import (
 
 	"hawser/pkg/compress"
 	"hawser/pkg/party"
+	"hawser/pkg/quiet"
 	"hawser/pkg/stream"
 )
 
@@ -20,6 +21,7 @@ import (
 type Worker struct {
 	o     Options
 	box   mailbox
+	quiet *quiet.Log // for what anybody's connections can cause
 	stats counters
 	flows atomic.Int64 // with those that are still in the mailbox
 
@@ -49,7 +51,7 @@ func New(o Options) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{o: o, sessions: map[stream.Tunnel]*session{}}
+	w := &Worker{o: o, quiet: quiet.New(o.Log), sessions: map[stream.Tunnel]*session{}}
 	w.box.poller = o.Poller
 	w.debug = o.Log.Enabled(context.Background(), slog.LevelDebug)
 	return w, nil
@@ -119,6 +121,7 @@ func (w *Worker) visit() {
 // ended or has Options.Flows already.
 func (w *Worker) Accept(conn party.Conn, dst, src netip.AddrPort, t stream.Tunnel) {
 	if !w.reserve() {
+		count(&w.stats.resets, stream.CodeResources)
 		conn.Abort()
 		return
 	}
@@ -135,7 +138,7 @@ func (w *Worker) Flows() int { return int(w.flows.Load()) }
 func (w *Worker) reserve() bool {
 	if w.flows.Add(1) > int64(w.o.Flows) {
 		w.flows.Add(-1)
-		w.stats.surplus.Add(1)
+		w.quiet.Warn("flows", "connections are reset: there are as many as a worker may have", "worker", w.o.Index, "connections", w.o.Flows)
 		return false
 	}
 	return true
@@ -280,8 +283,9 @@ func (w *Worker) openFlow(e *stream.Event) {
 	if err != nil {
 		w.flows.Add(-1)
 		w.attempted(e.From, e.Dst, stream.CodeResources)
-		w.o.Log.Warn("cannot dial", "peer", e.From.Tag(), "to", e.Dst, "error", err)
-		w.refuse(e, dialCode(err, stream.CodeResources))
+		code := dialCode(err, stream.CodeResources)
+		w.quiet.Warn(e.From.Tag()+" "+code.String(), "cannot dial", "peer", e.From.Tag(), "to", e.Dst, "error", err)
+		w.refuse(e, code)
 		return
 	}
 	server := e.Dst // e does not last
