@@ -57,6 +57,9 @@ func TestFailOpen(t *testing.T) {
 				}
 				e.Close()
 			}
+			if err := r.pair.WaitUp(2, 2*time.Second); err != nil { // rules change one after the other
+				t.Error(err)
+			}
 			s, err := r.pair.Status("edge")
 			if err != nil {
 				t.Fatal(err)

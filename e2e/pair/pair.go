@@ -190,7 +190,8 @@ func quoted(list []string) string {
 	return strings.Join(out, ", ")
 }
 
-// Start starts both agents and waits until all links are up.
+// Start starts both agents and waits until all links are up and new connections go
+// into the tunnel.
 func (p *Pair) Start() error {
 	if err := p.StartCloud(); err != nil {
 		return err
@@ -247,22 +248,24 @@ func (p *Pair) Links() (map[string]admin.Link, error) {
 	return out, nil
 }
 
-// WaitUp waits until n links are up.
+// WaitUp waits until n links are up and new connections no longer go around the tunnel.
 func (p *Pair) WaitUp(n int, limit time.Duration) error {
 	deadline := time.Now().Add(limit)
 	for {
-		links, err := p.Links()
+		s, err := p.Status("edge")
 		up := 0
-		for _, l := range links {
-			if l.State == "up" {
-				up++
+		for _, session := range s.Sessions {
+			for _, l := range session.Links {
+				if l.State == "up" {
+					up++
+				}
 			}
 		}
-		if err == nil && up >= n {
+		if err == nil && up >= n && !s.Detour {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d links are up after %v: %+v %w\nedge: %s\ncloud: %s", up, n, limit, links, err, p.Edge.Output(), p.Cloud.Output())
+			return fmt.Errorf("%d of %d links are up after %v, detour %v: %+v %w\nedge: %s\ncloud: %s", up, n, limit, s.Detour, s.Sessions, err, p.Edge.Output(), p.Cloud.Output())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hawser/netns"
@@ -44,7 +45,8 @@ type agent struct {
 	workers  *box.Workers
 	tunnels  *tunnels
 	policies *policy.Table
-	failOpen bool // new connections go around the tunnel while it is down
+	failOpen bool        // new connections go around the tunnel while it is down
+	paused   atomic.Bool // without a hub: they do now
 	quotas   *quotas
 	budget   *tunnel.Budget
 	counters link.Counters
@@ -88,7 +90,7 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 
 // makeTunnels prepares the links.
 func (a *agent) makeTunnels() error {
-	a.tunnels = &tunnels{log: a.log, budget: a.budget, term: newTerm(), kinds: box.Kinds(a.cfg.Scheduler)}
+	a.tunnels = &tunnels{log: a.log, budget: a.budget, term: newTerm(), spoken: make(chan struct{}, 1), kinds: box.Kinds(a.cfg.Scheduler)}
 	for i, r := range a.plan.Links {
 		u, d, err := a.lane(i, 0, r)
 		if err != nil {

@@ -46,18 +46,39 @@ func (a *agent) direct(client, server netip.AddrPort) bool {
 // pauseWhileDown keeps an edge without a hub from taking connections that it
 // has no tunnel for, until ctx ends.
 func (a *agent) pauseWhileDown(ctx context.Context) error {
+	a.tunnels.whileDown(ctx, func(down bool) {
+		if err := a.host.PauseTaking(down); err != nil {
+			a.log.Error("fail-open", "error", err)
+			return
+		}
+		a.paused.Store(down)
+	})
+	return nil
+}
+
+// whileDown tells now and then whether the tunnel is down, and at once that it no
+// longer is, until ctx ends: who begins around it stays there.
+func (t *tunnels) whileDown(ctx context.Context, tell func(down bool)) {
 	look := time.NewTicker(pauseEvery)
 	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case now := <-look.C:
-			if err := a.host.PauseTaking(!a.tunnels.usable(now)); err != nil {
-				a.log.Error("fail-open", "error", err)
-			}
+			return
+		case <-look.C:
+		case <-t.spoken:
 		}
+		tell(!t.usable(time.Now()))
 	}
+}
+
+// detour says whether new connections go around the tunnel now: by a hub it is
+// decided for each, without one by the host's rules.
+func (a *agent) detour() bool {
+	if a.cfg.Steer.Intercept == config.InterceptTPROXY {
+		return a.paused.Load()
+	}
+	return a.failOpen && !a.tunnels.usable(time.Now())
 }
 
 // usable says that new connections can go through the tunnel: there is a
@@ -82,6 +103,10 @@ func (t *tunnels) judge() {
 		case u.serves.Load() == 0 || u.silent.Load():
 		case !u.mute.Load():
 			t.deadSince.Store(nil)
+			select {
+			case t.spoken <- struct{}{}:
+			default: // told already
+			}
 			return
 		default:
 			mute = true

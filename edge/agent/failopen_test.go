@@ -1,11 +1,16 @@
 package agent
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hawser/pkg/simlink"
+	"hawser/pkg/stream"
+	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
 )
 
@@ -45,6 +50,38 @@ func TestUsable(t *testing.T) {
 	if !dead() {
 		t.Error("up after the grace")
 	}
+}
+
+// TestBackAtOnce: an edge without a hub that has let connections go around a dead tunnel
+// is told in the moment in which a link speaks, not when it looks next.
+func TestBackAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := &tunnels{term: newTerm(), log: slog.New(slog.DiscardHandler), sink: nowhere{}, budget: tunnel.NewBudget(1 << 20), ended: func(stream.Tunnel) {}, spoken: make(chan struct{}, 1)}
+		ts.uplinks = []*uplink{newUplink(0, "lte", ts)}
+		ctx, cancel := context.WithCancel(t.Context())
+		down := make(chan bool, 100)
+		go ts.whileDown(ctx, func(is bool) { down <- is })
+		time.Sleep(pauseEvery)
+		synctest.Wait()
+		if !<-down {
+			t.Fatal("up without a session")
+		}
+		time.Sleep(pauseEvery / 2)
+		ts.join(ts.term, wire.Welcome{Version: wire.VersionMax})
+		ts.uplinks[0].served(1)
+		synctest.Wait()
+		select {
+		case is := <-down:
+			if is {
+				t.Error("down though a link speaks")
+			}
+		default:
+			t.Error("not told that a link speaks")
+		}
+		cancel()
+		ts.retire(ts.term)
+		ts.wg.Wait()
+	})
 }
 
 // TestUsableAndClocks: what goes around a dead tunnel goes on doing so although the clock

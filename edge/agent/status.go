@@ -17,7 +17,7 @@ func (a *agent) status() admin.Status {
 	}
 	s.Key = a.id.String()
 	s.FailOpen = a.failOpen
-	s.Detour = a.failOpen && !a.tunnels.usable(time.Now())
+	s.Detour = a.detour()
 	session := admin.Session{State: "down"}
 	if t, since := a.tunnels.current(); t != nil {
 		if st, ok := t.Status(); ok {

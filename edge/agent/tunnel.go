@@ -33,6 +33,7 @@ type tunnels struct {
 
 	deadSince atomic.Pointer[time.Time] // when the last link fell silent; nil while one speaks
 	judging   sync.Mutex                // held by who is about to change that
+	spoken    chan struct{}             // told when a link speaks; holds one
 
 	mu      sync.Mutex
 	term    *term
