@@ -36,7 +36,7 @@ func (t *Table) HandleError(now time.Duration, p *Packet) Verdict {
 		return Foreign
 	}
 	from, i := client, int32(none)
-	if hub := q.src.Addr(); hub == t.cfg.Hub4 || hub == t.cfg.Hub6 {
+	if t.isHub(q.src.Addr()) {
 		i = t.byServer(keyOf(q.dst, q.src))
 	} else {
 		from, i = server, t.byClient(keyOf(q.dst, q.src))

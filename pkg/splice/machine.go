@@ -68,7 +68,8 @@ func (t *Table) begin(c, s netip.AddrPort, iss, isn uint32, offered, told Option
 	if s.Addr().Is6() {
 		hub = t.cfg.Hub6
 	}
-	if !hub.IsValid() || c.Addr().Is6() != s.Addr().Is6() {
+	// Who is connected to the hub from the hub is a client of another flow, and so on.
+	if !hub.IsValid() || c.Addr().Is6() != s.Addr().Is6() || s.Addr() == hub {
 		t.count.Full++
 		return nil
 	}
@@ -157,13 +158,13 @@ func (t *Table) Handle(now time.Duration, p *Packet) Verdict {
 	}
 	src, dst := p.ends()
 	from, i := server, int32(none)
-	if hub := dst.Addr(); hub == t.cfg.Hub4 || hub == t.cfg.Hub6 {
+	if t.isHub(dst.Addr()) {
 		i = t.byServer(keyOf(src, dst))
 	} else {
 		from, i = client, t.byClient(keyOf(src, dst))
 	}
 	if i == none {
-		return Foreign
+		return stray(from, p)
 	}
 	s, ok := parseSegment(p)
 	if !ok {
@@ -176,6 +177,19 @@ func (t *Table) Handle(now time.Duration, p *Packet) Verdict {
 	}
 	return t.fromServer(i, &s, p)
 }
+
+// stray judges a packet of no flow: nobody serves at the hub itself.
+func stray(from side, p *Packet) Verdict {
+	if from == server {
+		if s, ok := parseSegment(p); ok && s.is(flagSYN, flagSYN|flagACK) {
+			return Took
+		}
+	}
+	return Foreign
+}
+
+// isHub says that an address is that which servers are connected from.
+func (t *Table) isHub(a netip.Addr) bool { return a == t.cfg.Hub4 || a == t.cfg.Hub6 }
 
 func (t *Table) fromClient(i int32, s *segment, p *Packet) Verdict {
 	f := t.at(i)

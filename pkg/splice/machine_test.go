@@ -2,6 +2,7 @@ package splice
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -389,4 +390,28 @@ func TestIdle(t *testing.T) {
 	if c := w.table.Counters(); w.table.Flows() != 0 || c.Idle != 1 {
 		t.Errorf("%d flows, %+v", w.table.Flows(), c)
 	}
+}
+
+// TestServerIsTheHub: nobody is connected to the hub's own address. What the table would
+// send there comes back to it as from a new client, for which it would do the same.
+func TestServerIsTheHub(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		w := newWorld(t, u.six)
+		hub := hub4
+		if u.six {
+			hub = hub6
+		}
+		w.s = netip.AddrPortFrom(hub, 443)
+		w.swallow(tcp{src: w.c, dst: w.s, flags: flagSYN, seq: u.iss, window: 64000, opts: u.offers.appendTo(nil)})
+		if v, _ := w.handle(w.fromClient(0, u.iss+1, u.isn+1, "")); v != Foreign {
+			t.Errorf("verdict %d for a segment of no flow", v)
+		}
+		// The kernel may have answered the SYN, during a flood.
+		if w.table.Open(w.now, Client{Addr: w.c, Server: w.s, ISS: u.iss, Ours: u.isn, Offered: u.offers, Told: full(300)}) {
+			t.Error("a flow to the hub")
+		}
+		if s, n := w.took(), w.table.Flows(); len(s) > 0 || n > 0 {
+			t.Errorf("%d flows, sent %+v", n, s)
+		}
+	})
 }
