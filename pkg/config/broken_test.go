@@ -68,6 +68,12 @@ func TestBrokenEdge(t *testing.T) {
 		{`    cloud: "203.0.113.10:7443"`, "    cloud: 203.0.113.300:7443", `edge.yaml:8: links[1].cloud: "203.0.113.300:7443": "203.0.113.300" is neither an IP address nor a host name`},
 		{`    cloud: "203.0.113.10:7443"`, "    cloud: 2001:db8::1:7443", `edge.yaml:8: links[1].cloud: "2001:db8::1:7443": an IPv6 address stands in brackets: write [address]:port`},
 		{`    cloud: "203.0.113.10:7443"`, `    cloud: "[2001:db8::1:7443"`, `edge.yaml:8: links[1].cloud: "[2001:db8::1:7443": a bracket is missing: write [address]:port`},
+		{`    cloud: "203.0.113.10:7443"`, `    cloud: "[2001:db8::1]"`, `edge.yaml:8: links[1].cloud: "[2001:db8::1]" has no port: write [address]:port`},
+		{`    cloud: "203.0.113.10:7443"`, `    cloud: [2001:db8::1]:7443`, `edge.yaml:8: not valid YAML: what begins with a bracket needs quotes: write "[address]:port"`},
+		{`, cloud: "203.0.113.10:7443"}`, `, cloud: [2001:db8::1]:7443}`, `edge.yaml:4: not valid YAML: what begins with a bracket needs quotes: write "[address]:port"`},
+		{`    cloud: "203.0.113.10:7443"`, `    cloud: "https://cloud.example.org:7443"`, `edge.yaml:8: links[1].cloud: "https://cloud.example.org:7443": "https://cloud.example.org" is neither an IP address nor a host name`},
+		{`    cloud: "203.0.113.10:7443"`, `    cloud: 7443`, `edge.yaml:8: links[1].cloud: "7443" is a port alone: write host:port`},
+		{`metrics: "127.0.0.1:9477"`, `metrics: [::1]:9477`, `edge.yaml:21: not valid YAML: what begins with a bracket needs quotes: write "[address]:port"`},
 		{`    cloud: "203.0.113.10:7443"`, `    cloud: "[2001:db8::1]:7443"`, `edge.yaml:7: links[1].gateway: 192.0.2.1 and the link's cloud [2001:db8::1]:7443 are not of one IP version`},
 		{`    cloud: "203.0.113.10:7443"`, `    cloud: ":7443"`, `edge.yaml:8: links[1].cloud: ":7443" names no host: write host:port, such as 203.0.113.10:7443`},
 		{`    cloud: "203.0.113.10:7443"`, `    cloud: 0.0.0.0:7443`, `edge.yaml:8: links[1].cloud: "0.0.0.0:7443" is no address to connect to: give the cloud's address`},
@@ -93,7 +99,7 @@ func TestBrokenEdge(t *testing.T) {
 		{"[443,", "[https,", `edge.yaml:14: steer.ports[0]: "https" is not a port from 1 to 65535`},
 		{"namespace: hawser", "namespace: ../x", `edge.yaml:15: namespace: "../x" is not a name: use 1 to 32 letters, digits, '.', '_' or '-', a letter or digit first`},
 		{"127.0.0.1:9477", "myhost:9477", `edge.yaml:21: metrics: "myhost:9477" is not an address of this host: write 127.0.0.1:port, or :port for every address`},
-		{"127.0.0.1:9477", "9477", `edge.yaml:21: metrics: "9477" has no port: write host:port`},
+		{"127.0.0.1:9477", "9477", `edge.yaml:21: metrics: "9477" is a port alone: write 127.0.0.1:port, or :port for every address`},
 		{"/run/hawser/edge.sock", "edge.sock", `edge.yaml:16: control: "edge.sock" is not an absolute path`},
 		{"/run/hawser/edge.sock", "/" + strings.Repeat("x", 200), `edge.yaml:16: control: the path has 201 characters: the kernel allows 107 for a socket`},
 		{"workers: 2\nmemory", "workers: -1\nmemory", `edge.yaml:17: workers: "-1" is not a number from 0 (one per CPU) to 256`},
@@ -136,7 +142,8 @@ egress:
 
 func TestBrokenCloud(t *testing.T) {
 	for _, c := range []brokenCase{
-		{`":7443"`, `7443`, `cloud.yaml:2: listen: "7443" has no port: write host:port`},
+		{`":7443"`, `7443`, `cloud.yaml:2: listen: "7443" is a port alone: write ":7443" for every address, or addr:port`},
+		{`":7443"`, `"*:7443"`, `cloud.yaml:2: listen: "*:7443": "*" is neither an IP address nor a host name`},
 		{`":7443"`, `":0"`, `cloud.yaml:2: listen: ":0": "0" is not a port from 1 to 65535`},
 		{`":7443"`, `"cloud.example.net:7443"`, `cloud.yaml:2: listen: "cloud.example.net:7443" is not an address of this host: write ":7443" for every address, or addr:port`},
 		{`":7443"`, `"224.0.0.1:7443"`, `cloud.yaml:2: listen: "224.0.0.1:7443" is a multicast address: write ":7443" for every address, or addr:port`},
@@ -178,8 +185,15 @@ func TestValidFiles(t *testing.T) {
 	if _, err := ParseEdge("edge.yaml", []byte(validEdge)); err != nil {
 		t.Error(err)
 	}
-	if _, err := ParseCloud("cloud.yaml", []byte(validCloud)); err != nil {
-		t.Error(err)
+	for what, text := range map[string]string{
+		"as it is":        validCloud,
+		"marked as UTF-8": "\ufeff" + validCloud,
+		"with CR LF":      strings.ReplaceAll(validCloud, "\n", "\r\n"),
+		"other address":   strings.Replace(validCloud, `":7443"`, "\"192.0.2.1:7443\"\nmetrics: \"127.0.0.1:7443\"", 1),
+	} {
+		if _, err := ParseCloud("cloud.yaml", []byte(text)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 

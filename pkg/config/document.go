@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -53,6 +54,7 @@ func (d *document) parse(data []byte) (root ast.Node, err error) {
 			root, err = nil, d.errorAt(1, "not valid YAML: the parser gives up")
 		}
 	}()
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors mark UTF-8 so
 	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
 		return nil, d.errorAt(1, "not a text file: configuration is YAML in UTF-8")
 	}
@@ -61,7 +63,7 @@ func (d *document) parse(data []byte) (root ast.Node, err error) {
 	}
 	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		return nil, d.syntaxError(err)
+		return nil, d.syntaxError(err, data)
 	}
 	for _, doc := range file.Docs {
 		if doc.Body == nil {
@@ -115,7 +117,10 @@ func dashes(row []byte) int {
 	return n
 }
 
-func (d *document) syntaxError(err error) error {
+// bare is an IPv6 address in brackets and a port without quotes: to YAML a list and more.
+var bare = regexp.MustCompile(`[^"']\[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\]:[0-9]`)
+
+func (d *document) syntaxError(err error, data []byte) error {
 	var detail yaml.Error
 	if !errors.As(err, &detail) || detail.GetToken() == nil {
 		return d.errorAt(1, "not valid YAML: %s", oneLine(err.Error()))
@@ -127,6 +132,9 @@ func (d *document) syntaxError(err error) error {
 	message := detail.GetMessage()
 	if strings.Contains(message, "\t") {
 		message = "a tab cannot indent: use spaces"
+	}
+	if rows := bytes.Split(data, []byte("\n")); at <= len(rows) && bare.Match(rows[at-1]) {
+		message = `what begins with a bracket needs quotes: write "[address]:port"`
 	}
 	return d.errorAt(at, "not valid YAML: %s", oneLine(message))
 }

@@ -20,7 +20,7 @@ func relayBox(role string) Box {
 
 func endpoint(t *testing.T, s string) Endpoint {
 	t.Helper()
-	e, err := parseEndpoint(s)
+	e, err := parseEndpoint(s, "")
 	if err != nil {
 		t.Fatal(err)
 	}

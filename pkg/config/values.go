@@ -53,7 +53,7 @@ func (r PortRange) String() string {
 
 // parseRemote reads where a link connects to.
 func parseRemote(s string) (Endpoint, error) {
-	e, err := parseEndpoint(s)
+	e, err := parseEndpoint(s, "host:port")
 	switch {
 	case err != nil:
 		return Endpoint{}, err
@@ -67,7 +67,7 @@ func parseRemote(s string) (Endpoint, error) {
 
 // parseListen reads where the cloud listens.
 func parseListen(s string) (Endpoint, error) {
-	e, err := parseEndpoint(s)
+	e, err := parseEndpoint(s, fmt.Sprintf("\":%d\" for every address, or addr:port", DefaultPort))
 	switch {
 	case err != nil:
 		return Endpoint{}, err
@@ -81,17 +81,23 @@ func parseListen(s string) (Endpoint, error) {
 
 // parseMetrics reads where metrics are served.
 func parseMetrics(s string) (Endpoint, error) {
-	e, err := parseEndpoint(s)
+	e, err := parseEndpoint(s, "127.0.0.1:port, or :port for every address")
 	if err == nil && (e.Host != "" && !e.Addr.IsValid() || e.Addr.IsMulticast()) {
 		err = fmt.Errorf("%s is not an address of this host: write 127.0.0.1:port, or :port for every address", shown(s))
 	}
 	return e, err
 }
 
-func parseEndpoint(s string) (Endpoint, error) {
+// parseEndpoint reads host and port. form is what to write, for who has left one out.
+func parseEndpoint(s, form string) (Endpoint, error) {
 	colon := strings.LastIndexByte(s, ':')
-	if colon < 0 {
-		return Endpoint{}, fmt.Errorf("%s has no port: write host:port", shown(s))
+	switch {
+	case colon < 0 && s != "" && strings.Trim(s, digits) == "":
+		return Endpoint{}, fmt.Errorf("%s is a port alone: write %s", shown(s), form)
+	case colon < 0:
+		return Endpoint{}, fmt.Errorf("%s has no port: write %s", shown(s), form)
+	case strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]"):
+		return Endpoint{}, fmt.Errorf("%s has no port: write [address]:port", shown(s))
 	}
 	host := s[:colon]
 	port, err := parsePort(s[colon+1:])
@@ -104,7 +110,7 @@ func parseEndpoint(s string) (Endpoint, error) {
 			return Endpoint{}, fmt.Errorf("%s: a bracket is missing: write [address]:port", shown(s))
 		}
 		host = inner
-	} else if strings.Contains(host, ":") {
+	} else if strings.Contains(host, ":") && strings.Trim(host, hexDigits+":.") == "" {
 		return Endpoint{}, fmt.Errorf("%s: an IPv6 address stands in brackets: write [address]:port", shown(s))
 	}
 	if host == "" && !bracketed {
@@ -140,8 +146,9 @@ func isDNSName(s string) bool {
 }
 
 const (
-	digits  = "0123456789"
-	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits    = "0123456789"
+	hexDigits = digits + "abcdefABCDEF"
+	letters   = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
 
 func parsePort(s string) (uint16, error) {
