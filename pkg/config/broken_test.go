@@ -144,6 +144,8 @@ func TestBrokenCloud(t *testing.T) {
 	for _, c := range []brokenCase{
 		{`":7443"`, `7443`, `cloud.yaml:2: listen: "7443" is a port alone: write ":7443" for every address, or addr:port`},
 		{`":7443"`, `"*:7443"`, `cloud.yaml:2: listen: "*:7443": "*" is neither an IP address nor a host name`},
+		{"egress:", "metrics: \"127.0.0.1:7443\"\negress:", `cloud.yaml:6: metrics: 127.0.0.1:7443 is what listen takes: give it another port`},
+		{"egress:", "metrics: \":7443\"\negress:", `cloud.yaml:6: metrics: :7443 is what listen takes: give it another port`},
 		{`":7443"`, `":0"`, `cloud.yaml:2: listen: ":0": "0" is not a port from 1 to 65535`},
 		{`":7443"`, `"cloud.example.net:7443"`, `cloud.yaml:2: listen: "cloud.example.net:7443" is not an address of this host: write ":7443" for every address, or addr:port`},
 		{`":7443"`, `"224.0.0.1:7443"`, `cloud.yaml:2: listen: "224.0.0.1:7443" is a multicast address: write ":7443" for every address, or addr:port`},

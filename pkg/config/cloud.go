@@ -47,6 +47,9 @@ func (c *Cloud) fill(d *document) error {
 	if !d.has("listen") {
 		c.Listen = Endpoint{Port: DefaultPort}
 	}
+	if err := c.apart(d, "listen", c.Listen); err != nil {
+		return err
+	}
 	if !d.has("egress.deny") {
 		for _, word := range defaultDeny {
 			c.Egress.Deny = append(c.Egress.Deny, networks[word]...)

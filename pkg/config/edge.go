@@ -124,6 +124,14 @@ func (b *Box) fill(role string) {
 	}
 }
 
+// apart sees to it that metrics do not take the address at path.
+func (b *Box) apart(d *document, path string, at Endpoint) error {
+	if d.has("metrics") && b.Metrics.meets(at) {
+		return d.fail("metrics", "%s is what %s takes: give it another port", b.Metrics, path)
+	}
+	return nil
+}
+
 func (e *Edge) checkLink(d *document, i int) error {
 	path := fmt.Sprintf("links[%d]", i)
 	l := &e.Links[i]

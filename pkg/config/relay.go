@@ -142,6 +142,9 @@ func (e *EdgeRelay) fill(d *document) error {
 		if f.Service == "" {
 			return d.fail(path+".service", "missing: name one of the gateway's services")
 		}
+		if err := e.apart(d, path+".listen", f.Listen); err != nil {
+			return err
+		}
 		for j, other := range e.Forward[:i] {
 			if other.Listen == f.Listen {
 				return d.fail(path+".listen", "%s is already that of forward[%d]", f.Listen, j)
@@ -155,6 +158,9 @@ func (c *CloudRelay) fill(d *document) error {
 	c.Box.fillRelay("cloud")
 	if !d.has("listen") {
 		c.Listen = Endpoint{Port: DefaultRelayPort}
+	}
+	if err := c.apart(d, "listen", c.Listen); err != nil {
+		return err
 	}
 	if len(c.Services) == 0 {
 		return d.fail("services", "missing: list at least one server, such as {name: web, to: \"10.0.0.5:80\"}")

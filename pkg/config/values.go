@@ -38,6 +38,22 @@ func (e Endpoint) AddrPort() (ap netip.AddrPort, ok bool) {
 	return netip.AddrPortFrom(e.Addr, e.Port), e.Addr.IsValid()
 }
 
+// meets reports whether one host cannot listen at both.
+func (e Endpoint) meets(o Endpoint) bool {
+	return e.Port == o.Port && (e.covers(o) || o.covers(e))
+}
+
+// covers reports whether who listens at e listens at o's address, too.
+func (e Endpoint) covers(o Endpoint) bool {
+	switch {
+	case e.Host == "", e.Addr == netip.IPv6Unspecified():
+		return true
+	case e.Addr == netip.IPv4Unspecified():
+		return o.Addr.Is4()
+	}
+	return e.Addr == o.Addr
+}
+
 // PortRange is a range of TCP ports, both ends included.
 type PortRange struct {
 	First, Last uint16
