@@ -12,7 +12,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,20 +108,31 @@ func hostName() string {
 
 // install changes the host and builds the workers; on failure nothing stays.
 func (a *agent) install() (err error) {
+	var hub netns.Hub
 	if a.cfg.Egress.Mode == config.EgressHub {
 		if a.host, err = netns.Install(plan(a.cfg), a.log); err != nil {
 			return err
 		}
+		hub = a.host.Hub()
 	}
 	a.workers, err = box.NewWorkers(box.Options{
 		Role: card.Cloud, Count: a.cfg.Workers, Adapt: true, Memory: int64(a.cfg.Memory), Budget: a.budget, Host: a.host, Log: a.log,
-		Allow: a.cfg.Egress.Allows, Egress: a.cfg.Egress.Limits, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
+		Allow: allows(a.cfg.Egress, hub), Egress: a.cfg.Egress.Limits, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	})
 	if err != nil && a.host != nil {
 		err = errors.Join(err, a.host.Close())
 	}
 	a.sessions.sink, a.sessions.ended = a.workers, a.workers.Forget
 	return err
+}
+
+// allows says which servers may be dialled. The hub's addresses are this host's own, as
+// the loopback's are: who has denied these, and the host's others, does not know of them.
+func allows(e config.Egress, hub netns.Hub) func(netip.Addr) bool {
+	own, loopback := []netip.Addr{hub.Host4, hub.Hub4, hub.Host6, hub.Hub6}, e.Allows(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	return func(addr netip.Addr) bool {
+		return e.Allows(addr) && (loopback || !slices.Contains(own, addr.Unmap()))
+	}
 }
 
 func plan(cfg *config.Cloud) netns.Plan {
