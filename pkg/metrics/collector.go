@@ -17,6 +17,7 @@ var (
 	memPeak   = desc("memory_peak_bytes", "The most payload of flows held so far.")
 	memBudget = desc("memory_budget_bytes", "What payload of flows may take now.")
 	counted   = desc("events_total", "What the agent has counted, by the names of status.", "what")
+	present   = desc("present", "What there is now, of status' counters that also fall, by their names.", "what")
 
 	shakeMode     = desc("handshake_mode", "Always 1; the labels say how clients are accepted, as configured and now.", "mode", "now")
 	shakeSwitches = desc("handshake_switches_total", "Times that auto has changed its choice.")
@@ -73,7 +74,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	e.gauge(memPeak, float64(s.Memory.Peak))
 	e.gauge(memBudget, float64(s.Memory.Budget))
 	for what, n := range s.Counters {
-		e.counter(counted, n, what)
+		if falls(what) {
+			e.gauge(present, float64(n), what)
+		} else {
+			e.counter(counted, n, what)
+		}
 	}
 	if s.Handshakes != nil {
 		e.handshakes(s.Handshakes)
@@ -81,6 +86,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for i := range s.Sessions {
 		e.session(&s.Sessions[i])
 	}
+}
+
+// falls tells which of status' counters say how many there are, and not how many there
+// have been: for Prometheus a counter that falls has begun anew.
+func falls(what string) bool {
+	return what == "goroutines" || what == "splice_open" || what == "splice_kernel_open"
 }
 
 type emitter struct{ out chan<- prometheus.Metric }

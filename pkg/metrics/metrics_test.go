@@ -18,7 +18,7 @@ func sample() admin.Status {
 		Role: "edge", Name: "train-7", Version: "1.2.3", Uptime: 12.5, Intercept: "hub",
 		Card:     admin.Card{Kind: "inline"},
 		Memory:   admin.Memory{Used: 1, Peak: 2, Budget: 3},
-		Counters: map[string]uint64{"flows_started": 7},
+		Counters: map[string]uint64{"flows_started": 7, "goroutines": 51, "splice_open": 52, "splice_kernel_open": 53, "splice_opened": 54},
 		Handshakes: &admin.Handshakes{
 			Mode: "auto", Now: "zero-window", Switches: 41, Pending: 42, FirstFlights: 43, FirstFlightsPeak: 44, Clients: 45, Flood: true, Floods: 46, Unused: 47,
 		},
@@ -66,7 +66,8 @@ func TestDocumentBecomesMetrics(t *testing.T) {
 		"hawser_uptime_seconds 12.5",
 		`hawser_build_info{card="inline",intercept="hub",name="train-7",role="edge",version="1.2.3"} 1`,
 		"hawser_memory_used_bytes 1", "hawser_memory_peak_bytes 2", "hawser_memory_budget_bytes 3",
-		`hawser_events_total{what="flows_started"} 7`,
+		`hawser_events_total{what="flows_started"} 7`, `hawser_events_total{what="splice_opened"} 54`,
+		`hawser_present{what="goroutines"} 51`, `hawser_present{what="splice_open"} 52`, `hawser_present{what="splice_kernel_open"} 53`,
 		`hawser_handshake_mode{mode="auto",now="zero-window"} 1`, "hawser_handshake_switches_total 41",
 		"hawser_handshakes_pending 42", "hawser_handshake_first_flights_bytes 43", "hawser_handshake_first_flights_peak_bytes 44",
 		"hawser_handshake_clients 45", "hawser_handshake_flood 1", "hawser_handshake_floods_total 46", "hawser_handshakes_unused 47",
@@ -97,6 +98,9 @@ func TestDocumentBecomesMetrics(t *testing.T) {
 		if !strings.Contains(got, want+"\n") {
 			t.Errorf("missing: %s", want)
 		}
+	}
+	if strings.Contains(got, `hawser_events_total{what="goroutines"}`) {
+		t.Error("goroutines are a counter, which never falls, too")
 	}
 	if t.Failed() {
 		t.Log(got)
