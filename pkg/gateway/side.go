@@ -29,6 +29,7 @@ type side struct {
 	log      *slog.Logger
 	started  time.Time
 	counters sealed.Counters
+	budget   *sealed.Budget
 
 	workers   *box.Workers
 	ports     []*sealed.Port // by worker
@@ -59,12 +60,13 @@ func (s *side) release() {
 
 // build makes the workers. listen opens a worker's listeners.
 func (s *side) build(listen func(port *sealed.Port, p *sock.Poller, r *relay.Worker) ([]*sock.Listener, error)) (err error) {
+	s.budget = sealed.NewBudget(func(flows int) int64 { return box.Payload(int64(s.cfg.Memory), flows) })
 	s.workers, err = box.NewWorkers(box.Options{
 		Role: s.role, Count: s.cfg.Workers, Memory: int64(s.cfg.Memory), Log: s.log, NoCompress: s.cfg.Compress == config.CompressOff, Card: s.cfg.Card,
 		Ring: sealed.Ring,
 		Attach: func(worker int, poller *sock.Poller, r *relay.Worker) error {
 			port := sealed.NewPort(sealed.Options{
-				Worker: worker, Poller: poller, Deliver: r.Deliver, Budget: box.Payload(int64(s.cfg.Memory), 0), Counters: &s.counters,
+				Worker: worker, Poller: poller, Deliver: r.Deliver, Budget: s.budget, Counters: &s.counters,
 			})
 			s.ports = append(s.ports, port)
 			l, err := listen(port, poller, r)
@@ -125,7 +127,7 @@ func (s *side) run(ctx context.Context, extra func(context.Context) error) error
 
 // describe fills in what both sides' status documents begin with.
 func (s *side) describe() admin.Status {
-	st := s.workers.Describe(s.started, tunnel.NewBudget(box.Payload(int64(s.cfg.Memory), 0)), &link.Counters{})
+	st := s.workers.Describe(s.started, tunnel.NewBudget(s.budget.Limit()), &link.Counters{})
 	st.Key, st.Intercept = s.id.String(), ""
 	st.Memory.Used = uint64(max(buffer.Live(), 0))
 	st.Memory.Peak = st.Memory.Used

@@ -21,7 +21,7 @@ func TestArrivalsAreBounded(t *testing.T) {
 	client, gateway := couple(t)
 	var count Counters
 	opened := false
-	port := NewPort(Options{Poller: poller, Budget: 1 << 40, Counters: &count, Deliver: func(events []stream.Event) {
+	port := NewPort(Options{Poller: poller, Budget: NewBudget(plenty), Counters: &count, Deliver: func(events []stream.Event) {
 		for _, e := range events {
 			opened = opened || e.Kind == stream.EventOpen
 		}

@@ -44,6 +44,8 @@ type conn struct {
 	queued  uint64 // bytes of records that were queued in all
 	sent    uint64 // of these, bytes that the kernel has taken
 	granted uint64 // what the worker may have queued
+	credit  int    // the window when that was granted
+	lent    int    // this one's part of the budget's
 }
 
 // ready is told by the poller.
@@ -63,7 +65,7 @@ func (c *conn) ready(bits party.Ready) {
 
 // read takes what has come, as far as the worker may be given it.
 func (c *conn) read() {
-	for c.readable && !c.over && (c.ahead < c.lane.port.window() || c.fin) {
+	for c.readable && !c.over && (c.ahead < c.most() || c.fin) {
 		n, err := c.take()
 		switch {
 		case n > 0:
@@ -80,9 +82,20 @@ func (c *conn) read() {
 	}
 }
 
+// most is how many bytes the worker may have been given and not consumed for more to be
+// read: where memory is short, none.
+func (c *conn) most() int { return max(c.lane.port.o.Budget.share(), 1) }
+
 // take reads once: the rest of the record under way with the next one's
-// header, or whatever there is.
+// header, or whatever there is; where memory is short one record.
 func (c *conn) take() (int, error) {
+	if c.slab == nil && c.headed == card.HeaderLen {
+		c.headed = 0
+		head := c.head
+		if c.parse(head[:]); c.over {
+			return 0, nil
+		}
+	}
 	if c.slab != nil {
 		n, err := c.sock.Read(c.slab.Bytes()[c.have : c.need+card.HeaderLen])
 		c.have += n
@@ -91,7 +104,7 @@ func (c *conn) take() (int, error) {
 		}
 		return n, err
 	}
-	p := c.lane.port.scratch
+	p := c.lane.port.scratch[:max(min(c.most(), scratchSize), card.HeaderLen)]
 	k := copy(p, c.head[:c.headed])
 	n, err := c.sock.Read(p[k:])
 	if n > 0 {
@@ -101,18 +114,14 @@ func (c *conn) take() (int, error) {
 	return n, err
 }
 
-// complete hands on the record in the slab and keeps what follows it.
+// complete hands on the record in the slab and keeps what follows it, which gets no slab
+// before it is read.
 func (c *conn) complete() {
 	p := c.slab.Bytes()
 	c.headed = uint8(copy(c.head[:], p[c.need:c.have]))
 	s := c.slab.Seg(0, c.need)
 	c.slab = nil
 	c.record(s)
-	if c.headed == card.HeaderLen && !c.over {
-		c.headed = 0
-		head := c.head
-		c.parse(head[:])
-	}
 }
 
 // parse cuts what was read from the scratch into records. The rest of the last
@@ -181,7 +190,7 @@ func (c *conn) eof() {
 // consumed notes what the worker has opened and its party has taken.
 func (c *conn) consumed(n int) {
 	c.ahead -= n
-	if c.readable && c.ahead <= c.lane.port.window()/2 {
+	if c.readable && c.ahead <= c.most()/2 {
 		c.read()
 	}
 }
@@ -193,14 +202,15 @@ func (c *conn) push(s buffer.Seg) {
 	}
 	c.out = append(c.out, s)
 	c.queued += uint64(s.Len())
+	c.account()
 	c.lane.port.touch(c)
 }
 
 // finish queues the end of our direction.
 func (c *conn) finish() {
 	offset := c.queued
-	c.push(buffer.Copy(c.lane.a.appendEnd(make([]byte, 0, wire.EndSize), uint64(c.id), offset)))
 	c.ended = true
+	c.push(buffer.Copy(c.lane.a.appendEnd(make([]byte, 0, wire.EndSize), uint64(c.id), offset)))
 }
 
 // flush sends what the kernel takes.
@@ -278,15 +288,34 @@ func (c *conn) taken(n int) {
 	}
 }
 
-// grant lets the worker seal more, when that is worth an event.
+// left is how much credit the worker has not used.
+func (c *conn) left() int { return int(max(c.granted, c.queued) - c.queued) }
+
+// grant lets the worker seal more when it has used half of what it might. A connection
+// begins with little: most of those that are at rest have never needed more.
 func (c *conn) grant() {
-	if c.ended {
+	w := smallWindow
+	if c.granted > 0 {
+		w = max(w, c.lane.port.o.Budget.share())
+	}
+	limit := c.sent + uint64(w)
+	if c.ended || c.left() > c.credit/2 || limit < c.granted+uint64(w)/2 {
 		return
 	}
-	w := c.lane.port.window()
-	if limit := c.sent + uint64(w); limit >= c.granted+uint64(w)/2 {
-		c.granted = limit
-		c.lane.port.tell(stream.Event{Kind: stream.EventCredit, Flow: c.id, Limit: limit, From: c.lane})
+	c.granted, c.credit = limit, w
+	c.account()
+	c.lane.port.tell(stream.Event{Kind: stream.EventCredit, Flow: c.id, Limit: limit, From: c.lane})
+}
+
+// account tells the budget what the worker may use at any time.
+func (c *conn) account() {
+	lent := 0
+	if !c.ended && !c.over {
+		lent = max(c.left()-smallWindow, 0)
+	}
+	if lent != c.lent {
+		c.lane.port.o.Budget.lent.Add(int64(lent - c.lent))
+		c.lent = lent
 	}
 }
 
@@ -314,6 +343,7 @@ func (c *conn) abort() {
 // release gives the buffers back.
 func (c *conn) release() {
 	c.over = true
+	c.account()
 	if c.slab != nil {
 		c.slab.Release()
 		c.slab = nil

@@ -34,6 +34,9 @@ type bench struct {
 
 const benchFlow = 5
 
+// plenty is a budget that nobody spends.
+func plenty(int) int64 { return 1 << 40 }
+
 func newBench(t testing.TB) *bench {
 	t.Helper()
 	b := &bench{t: t}
@@ -48,7 +51,7 @@ func newBench(t testing.TB) *bench {
 	defer ln.Close()
 	client, gateway := couple(t)
 	b.far = gateway
-	b.port = NewPort(Options{Poller: b.poller, Deliver: b.deliver, Budget: 1 << 40, Counters: &b.count})
+	b.port = NewPort(Options{Poller: b.poller, Deliver: b.deliver, Budget: NewBudget(plenty), Counters: &b.count})
 	client.gateway = ln.Addr().(*net.TCPAddr).AddrPort()
 	b.lane = newLane(b.port, client)
 	client.lanes = []*Lane{b.lane}
@@ -254,7 +257,7 @@ func FuzzConn(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff}, uint16(1))
 	f.Fuzz(func(t *testing.T, in []byte, cut uint16) {
 		var delivered []byte
-		p := NewPort(Options{Budget: 1 << 40, Counters: &Counters{}})
+		p := NewPort(Options{Budget: NewBudget(plenty), Counters: &Counters{}})
 		client, _ := couple(t)
 		l := newLane(p, client)
 		s, err := socket(t, p)

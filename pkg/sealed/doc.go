@@ -11,7 +11,7 @@
 //
 // Memory: a connection at rest holds no buffer. In motion it holds at most
 // one window of records on their way out, one window of records that the
-// worker has not consumed, and one record that is arriving; see Port.window.
+// worker has not consumed, and one record that is arriving; see Budget.
 //
 // Goroutines: Dialer.Run runs in its caller's. Gate.handle, one per control
 // connection, is started by Gate.admit and ends with that connection;

@@ -102,6 +102,7 @@ func (l *Lane) add(id stream.ID, s *sock.Conn) *conn {
 	c := &conn{lane: l, id: id, sock: s}
 	l.conns[id] = c
 	l.a.current.Add(1)
+	l.port.o.Budget.flows.Add(1)
 	l.port.o.Counters.Joined.Add(1)
 	return c
 }
@@ -113,5 +114,6 @@ func (l *Lane) forget(c *conn) {
 		delete(l.port.closing, c)
 	}
 	l.a.current.Add(-1)
+	l.port.o.Budget.flows.Add(-1)
 	c.release()
 }

@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 
 	"hawser/pkg/buffer"
-	"hawser/pkg/card"
 	"hawser/pkg/places"
 	"hawser/pkg/sock"
 	"hawser/pkg/stream"
@@ -23,22 +22,12 @@ type Counters struct {
 
 // Options make a Port.
 type Options struct {
-	Worker  int
-	Poller  *sock.Poller
-	Deliver func([]stream.Event) // of the relay worker; copies the slice
-	// Budget bounds the bytes of all flows' buffers: as it is used up, windows
-	// shrink to a record.
-	Budget   int64
+	Worker   int
+	Poller   *sock.Poller
+	Deliver  func([]stream.Event) // of the relay worker; copies the slice
+	Budget   *Budget              // of all ports: as it is used up, windows shrink to a record
 	Counters *Counters
 }
-
-// Windows of a connection, in bytes of records on their way out and, again, of
-// records that the worker has not consumed. The small one holds the largest
-// record and a little: less would let no full block through.
-const (
-	window      = 128 << 10
-	smallWindow = card.MaxRecord + 4<<10
-)
 
 // scratchSize is what is read at once from a connection at rest.
 const scratchSize = 32 << 10
@@ -65,14 +54,6 @@ func NewPort(o Options) *Port {
 
 // Worker returns the number of the port's worker.
 func (p *Port) Worker() int { return p.o.Worker }
-
-// window returns what a connection may hold now in each direction.
-func (p *Port) window() int {
-	if buffer.Live() > p.o.Budget*3/4 {
-		return smallWindow
-	}
-	return window
-}
 
 // tell queues an event for the worker.
 func (p *Port) tell(e stream.Event) {
