@@ -27,6 +27,14 @@ type Copier interface {
 	Copies(links []Link, on int) []int
 }
 
+// Counter is a path choice that goes by what links have carried. A chunk is cut to what
+// suits the link that takes it, so that its Size when the link was chosen says too much.
+type Counter interface {
+	Path
+	// Carried notes that a link has taken n bytes, once for each chunk.
+	Carried(l Link, n int)
+}
+
 // fastest returns the index of the link with the shortest smoothed round trip
 // among those that are up, and of those that have room too; -1: there is none.
 func fastest(links []Link) (all, open int) {

@@ -8,7 +8,7 @@ type Weighted struct {
 }
 
 // Pick implements Path.
-func (w *Weighted) Pick(links []Link, c Chunk) (int, bool) {
+func (w *Weighted) Pick(links []Link, _ Chunk) (int, bool) {
 	best := -1
 	for i, l := range links {
 		for l.ID >= len(w.carried) {
@@ -22,9 +22,15 @@ func (w *Weighted) Pick(links []Link, c Chunk) (int, bool) {
 		return 0, false
 	}
 	least := w.carried[links[best].ID]
-	w.carried[links[best].ID] += float64(c.Size) / float64(max(links[best].Weight, 1))
 	for i := range w.carried { // only the differences count
 		w.carried[i] = max(0, w.carried[i]-least)
 	}
 	return best, true
+}
+
+// Carried implements Counter.
+func (w *Weighted) Carried(l Link, n int) {
+	if l.ID < len(w.carried) {
+		w.carried[l.ID] += float64(n) / float64(max(l.Weight, 1))
+	}
 }

@@ -227,6 +227,9 @@ func (s *Session) sendPiece(st *strand, v *scheduler.Link, p *piece) int {
 	}
 	p.flow.send.take(p, most)
 	n := p.seg.Len()
+	if path, ok := s.path.(scheduler.Counter); ok {
+		path.Carried(*v, n)
+	}
 	if again {
 		st.conn.link.again += uint64(n)
 		s.count.BytesAgain += uint64(n)

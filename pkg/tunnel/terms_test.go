@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"hawser/pkg/simlink"
 	"hawser/pkg/wire"
 	"hawser/scheduler"
 )
@@ -168,6 +169,27 @@ func TestHints(t *testing.T) {
 		time.Sleep(time.Second)
 		if got = c.carriedBy(2 * time.Second); got[0] < 0.8*2*50*mbit {
 			t.Errorf("a second after the forecast was withdrawn the link carried %.1f Mbit/s", got[0]/2/mbit)
+		}
+	})
+}
+
+// TestWeightedByBytes: path choice by weight goes by what the links take, which of a chunk
+// is less on the slower one.
+func TestWeightedByBytes(t *testing.T) {
+	run(t, func(t *testing.T) {
+		c := newCrowd(t)
+		defer c.w.close()
+		for _, sd := range []*side{c.w.edge, c.w.cloud} {
+			sd.s.call(func() { sd.s.path = scheduler.NewPath(scheduler.PathWeighted) })
+		}
+		c.w.connect(1, simlink.Spec{Rate: 4 * mbit, Delay: 20 * time.Millisecond})
+		c.set(1, LinkTerms{Weight: 3})
+		few := terms(1, wire.ClassNormal)
+		few.Policy, few.Limit = 1, 3*mbit // the slower one is not full with its part
+		c.add(0, 2, few)
+		c.carriedBy(2 * time.Second)
+		if got := c.carriedBy(4 * time.Second); got[1] < 2.7*got[0] || got[1] > 3.3*got[0] {
+			t.Errorf("of weights 1 and 3 the links carried %.0f", got)
 		}
 	})
 }
