@@ -120,6 +120,11 @@ func (s *Session) promote(c *conn) {
 	}
 	s.log.Info("link connected", "link", l.info.Name, "transport", l.info.Transport, "remote", l.info.Remote)
 	s.stepHealth(l)
+	for _, other := range s.links {
+		if other != l && other.conn != nil && other.health.State() != scheduler.Up {
+			s.moveSilent(other) // it was alone
+		}
+	}
 }
 
 // dismiss takes c off the candidates.
@@ -187,6 +192,19 @@ func (s *Session) moveAway(c *conn) {
 	}
 }
 
+// moveSilent is moveAway for a link that is silent, and may speak again: what has nowhere
+// else to go stays where it is. It would go by the same connection once more, behind
+// itself; and on a line so slow that every record makes a silence, again and again, until
+// nothing else found its way.
+func (s *Session) moveSilent(l *link) {
+	alone := !slices.ContainsFunc(s.links, func(other *link) bool { return other != l && other.conn != nil })
+	for _, st := range l.conn.strands {
+		if !alone || st.apart != nil {
+			s.moveStrand(st)
+		}
+	}
+}
+
 func (s *Session) moveStrand(st *strand) {
 	for i := range st.log.n {
 		e := st.log.at(i)
@@ -234,10 +252,10 @@ func (s *Session) stepHealth(l *link) {
 	s.log.Debug("link state", "link", l.info.Name, "from", was, "to", state)
 	switch {
 	case state == scheduler.Suspect:
-		s.moveAway(l.conn)
+		s.moveSilent(l)
 		s.tellSilent(l, true)
 	case state == scheduler.Down && l.conn != nil:
-		s.moveAway(l.conn)
+		s.moveSilent(l)
 		s.tellSilent(l, true)
 		s.log.Warn("link silent", "link", l.info.Name, "for", scheduler.Silence(s.now, l.conn.evidence()).Round(time.Millisecond))
 	case state == scheduler.Up:
