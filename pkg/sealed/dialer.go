@@ -180,14 +180,15 @@ func (d *Dialer) adopt(h *held) {
 	d.set(h.a, "")
 }
 
-// associate makes a control connection.
+// associate makes a control connection. To connect has a time of its own: of a name's
+// addresses that do not answer each takes two seconds of it, before the handshake begins.
 func (d *Dialer) associate(ctx context.Context) (*held, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
-	defer cancel()
-	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", d.o.Remote)
+	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive, Timeout: sock.DialTimeout}).DialContext(ctx, "tcp", d.o.Remote)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	h, err := d.shake(raw)
 	if !stop() && err == nil {
