@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"hawser/pkg/box"
 	"hawser/pkg/hint"
 	"hawser/pkg/link"
+	"hawser/pkg/quiet"
 	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
 )
@@ -43,8 +43,8 @@ type uplink struct {
 	moved  chan struct{} // one slot: the interface, its addresses or routes changed
 
 	mu      sync.Mutex
-	lastErr string               // for status
-	told    map[string]time.Time // what of it was logged since the last connection, and when that was so last
+	lastErr string     // for status
+	news    quiet.News // of it, since the last connection
 	device  device
 	terms   tunnel.LinkTerms // what both ends of the session are told
 	heard   hint.Hint        // until terms.Until
@@ -244,7 +244,8 @@ func (u *uplink) failed(ctx context.Context, a attempt) bool {
 }
 
 // note keeps the last error, and what to do about it, for status, and logs it when it is
-// news: the same remedy is not, whatever the network said this time.
+// news: the same remedy is not, whatever the network said this time. Attempts go to all
+// addresses of the cloud's name in turn, and each may fail in its own way.
 func (u *uplink) note(err error) {
 	var text, news string
 	if err != nil {
@@ -260,25 +261,10 @@ func (u *uplink) note(err error) {
 	defer u.mu.Unlock()
 	u.lastErr = text
 	if text == "" {
-		u.told = nil
-	} else if u.isNews(news, time.Now()) {
+		u.news.Forget()
+	} else if u.news.Fresh(news, time.Now()) {
 		u.log.Warn(fmt.Sprintf("cannot connect: %s", text))
 	}
-}
-
-// newsAgain is how long something must not have been so to be news again. Attempts go to
-// all addresses of the cloud's name in turn, and each may fail in its own way.
-const newsAgain = time.Minute
-
-// isNews tells whether what an attempt has met was not met for a while. The caller holds mu.
-func (u *uplink) isNews(what string, now time.Time) bool {
-	maps.DeleteFunc(u.told, func(_ string, last time.Time) bool { return now.Sub(last) >= newsAgain })
-	_, known := u.told[what]
-	if u.told == nil {
-		u.told = map[string]time.Time{}
-	}
-	u.told[what] = now
-	return !known
 }
 
 // choice is why the link uses its transport, or "".

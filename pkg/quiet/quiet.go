@@ -1,5 +1,5 @@
 // Package quiet keeps the log readable where whoever can reach a port can cause
-// warnings.
+// warnings, and where the same goes wrong for days.
 //
 // The package starts no goroutines.
 package quiet
@@ -23,6 +23,24 @@ type Log struct {
 	swallow int
 	said    map[string]time.Time // when what was logged last, a minute long
 }
+
+// News tells what is worth a line: what was not so for a minute. What goes on, and
+// shows in a few ways in turn, is told once. The zero News was told nothing.
+type News struct{ last map[string]time.Time }
+
+// Fresh reports whether what is so at now is news.
+func (n *News) Fresh(what string, now time.Time) bool {
+	maps.DeleteFunc(n.last, func(_ string, at time.Time) bool { return now.Sub(at) >= repeat })
+	_, known := n.last[what]
+	if n.last == nil {
+		n.last = map[string]time.Time{}
+	}
+	n.last[what] = now
+	return !known
+}
+
+// Forget makes everything news again.
+func (n *News) Forget() { n.last = nil }
 
 const (
 	interval = 10 * time.Second

@@ -31,3 +31,27 @@ func TestQuiet(t *testing.T) {
 		}
 	})
 }
+
+// TestNews: what goes on is told once, and once more when it was not so for a minute.
+func TestNews(t *testing.T) {
+	var n News
+	now := time.Unix(1000, 0)
+	told := 0
+	for range 1000 {
+		now = now.Add(5 * time.Second)
+		for _, what := range []string{"reset", "closed"} {
+			if n.Fresh(what, now) {
+				told++
+			}
+		}
+	}
+	if told != 2 {
+		t.Errorf("two ways to fail in turn are told %d times", told)
+	}
+	if now = now.Add(repeat); !n.Fresh("reset", now) || n.Fresh("reset", now) {
+		t.Error("what was not so for a minute is no news, or twice")
+	}
+	if n.Forget(); !n.Fresh("reset", now) {
+		t.Error("what was so before the last connection is no news")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"hawser/pkg/card"
 	"hawser/pkg/identity"
+	"hawser/pkg/quiet"
 	"hawser/pkg/sock"
 	"hawser/pkg/wire"
 )
@@ -42,7 +44,7 @@ const (
 type Dialer struct {
 	o     DialerOptions
 	after func(time.Duration) <-chan time.Time // time.After; tests change it
-	said  string                               // Run's: what was last logged of failures; "" since an association
+	news  quiet.News                           // Run's: of failures since an association
 
 	mu      sync.Mutex
 	current *Association
@@ -78,7 +80,7 @@ func (d *Dialer) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		h, err := d.associate(ctx)
 		if err == nil {
-			d.said = ""
+			d.news.Forget()
 			stood := time.Now()
 			d.hold(ctx, h)
 			if time.Since(stood) > mostPause {
@@ -96,11 +98,13 @@ func (d *Dialer) Run(ctx context.Context) error {
 	return nil
 }
 
-// complain logs a failure that is not that of the attempt before.
+// complain logs a failure that is news.
 func (d *Dialer) complain(err error) {
 	d.o.Counters.Failed.Add(1)
-	if now := plain(err); d.said != now {
-		d.said = now
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("whoever listens there closed the connection and said nothing")
+	}
+	if d.news.Fresh(plain(err), time.Now()) {
 		d.o.Log.Warn("no association with the gateway, trying on", "gateway", d.o.Remote, "error", err)
 	}
 	d.set(nil, err.Error())
