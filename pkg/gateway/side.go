@@ -130,7 +130,7 @@ func (s *side) describe() admin.Status {
 	st := s.workers.Describe(s.started, tunnel.NewBudget(s.budget.Limit()), &link.Counters{})
 	st.Key, st.Intercept = s.id.String(), ""
 	st.Memory.Used = uint64(max(buffer.Live(), 0))
-	st.Memory.Peak = st.Memory.Used
+	st.Memory.Peak = max(uint64(s.budget.Peak()), st.Memory.Used)
 	st.Sessions = []admin.Session{}
 	c := &s.counters
 	st.Counters["relay_joined"] = c.Joined.Load()

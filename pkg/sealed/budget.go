@@ -26,6 +26,7 @@ type Budget struct {
 	payload func(flows int) int64
 	flows   atomic.Int64
 	lent    atomic.Int64 // credit above smallWindow that workers have and may use at any time
+	peak    atomic.Int64
 }
 
 // NewBudget returns the budget of a relay in which payload, in bytes, may be that much
@@ -35,10 +36,16 @@ func NewBudget(payload func(flows int) int64) *Budget { return &Budget{payload: 
 // Limit is what payload may be now, in bytes.
 func (b *Budget) Limit() int64 { return b.payload(int(b.flows.Load())) }
 
+// Peak is the most that was held when a connection asked for its share, in bytes.
+func (b *Budget) Peak() int64 { return b.peak.Load() }
+
 // share is what one connection may hold now in one direction, window at most. It becomes
 // less long before all is spent, so that a crowd that stops reading at once, each with all
 // the credit that it has, stays within the budget but for the least that each may hold.
 func (b *Budget) share() int {
-	free := b.Limit()*3/4 - buffer.Live() - b.lent.Load()
+	held := buffer.Live()
+	for peak := b.peak.Load(); held > peak && !b.peak.CompareAndSwap(peak, held); peak = b.peak.Load() {
+	}
+	free := b.Limit()*3/4 - held - b.lent.Load()
 	return int(min(max(free/shares, 0), window))
 }

@@ -107,6 +107,12 @@ func TestShare(t *testing.T) {
 			t.Errorf("a share of %d bytes, want %d", got, want)
 		}
 	}
+	slab := buffer.Get(1 << 20)
+	b.share()
+	slab.Release()
+	if n := b.Peak(); n < 1<<20 {
+		t.Errorf("a peak of %d bytes", n)
+	}
 	near(100_000)
 	b.lent.Add(shares * 50_000)
 	near(50_000)
