@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,13 +16,25 @@ func checkShared(cfg *config.Box) []admin.Finding {
 	return append(box.CheckCard(cfg.Card), box.CheckMetrics(cfg)...)
 }
 
-// checkListen finds out whether an address can be had.
-func checkListen(field string, at netip.AddrPort) admin.Finding {
+// free finds out whether an address can be had by this process alone. Workers listen side
+// by side, which the kernel would grant another relay of this user as well: either had
+// some of the connections, and of the clients that the other serves.
+func free(field string, at netip.AddrPort) error {
 	l, err := net.Listen("tcp", at.String())
 	if err != nil {
-		return fails(fmt.Errorf("%s: %w", field, err), "stop the program that has it, or change the address")
+		return fmt.Errorf("%s: cannot listen on %v: %w", field, at, errors.Unwrap(err))
 	}
-	l.Close()
+	return l.Close()
+}
+
+// remedyListen is what to do where an address cannot be had.
+const remedyListen = "stop the program that has it, or change the address"
+
+// checkListen says whether an address can be had.
+func checkListen(field string, at netip.AddrPort) admin.Finding {
+	if err := free(field, at); err != nil {
+		return fails(err, remedyListen)
+	}
 	return admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf("%s: TCP %v is free", field, at)}
 }
 

@@ -46,6 +46,10 @@ func runFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *s
 	if err := f.reserve(f.status); err != nil {
 		return err
 	}
+	if err := free("listen", f.listen); err != nil {
+		f.release()
+		return fmt.Errorf("%w: %s", err, remedyListen)
+	}
 	if err := f.build(f.open); err != nil {
 		f.release()
 		return err
@@ -93,7 +97,7 @@ func (f *far) names(do func(*service)) {
 func (f *far) open(port *sealed.Port, p *sock.Poller, _ *relay.Worker) ([]*sock.Listener, error) {
 	l, err := sock.ListenGreeted(p, f.listen, func(c *sock.Conn) { f.gate.Greet(port, c) })
 	if err != nil {
-		return nil, fmt.Errorf("listen: %w: stop the program that has it, or change the address", err)
+		return nil, fmt.Errorf("listen: %w: %s", err, remedyListen)
 	}
 	return []*sock.Listener{l}, nil
 }

@@ -152,3 +152,36 @@ func TestGatewayNotFoundYet(t *testing.T) {
 	}
 	t.Errorf("status says %q", trouble)
 }
+
+// TestOneRelayPerAddress: a second one does not share the address of the first, which
+// the kernel would allow.
+func TestOneRelayPerAddress(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	ctx, cancel := context.WithTimeout(t.Context(), ample)
+	defer cancel()
+	near := func() *config.EdgeRelay {
+		return &config.EdgeRelay{Box: testBox(t, "near"), Gateway: config.Gateway{Address: loopback(t), Key: testKey(t, "g").Public()}}
+	}
+	at := loopback(t)
+	first, second := near(), near()
+	first.Forward = []config.Forward{{Listen: at, Service: "web"}}
+	second.Forward = []config.Forward{{Listen: loopback(t), Service: "web"}, {Listen: at, Service: "web"}}
+	during(t, func(ctx context.Context) error { return RunNear(ctx, first, testKey(t, "c"), log) })
+	for ctx.Err() == nil {
+		if _, err := admin.Fetch(ctx, first.Control); err == nil {
+			break // it runs
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	soon, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := RunNear(soon, second, testKey(t, "d"), log); err == nil || !strings.HasPrefix(err.Error(), "forward[1].listen: ") {
+		t.Errorf("a second client side on the same address: %v", err)
+	}
+	far := &config.CloudRelay{Box: testBox(t, "far"), Listen: at}
+	soon, cancel = context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := RunFar(soon, far, testKey(t, "g"), log); err == nil || !strings.HasPrefix(err.Error(), "listen: ") {
+		t.Errorf("a gateway on the same address: %v", err)
+	}
+}

@@ -40,6 +40,12 @@ func RunNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *s
 	if err := n.reserve(n.status); err != nil {
 		return err
 	}
+	for i, at := range n.listen {
+		if err := free(fmt.Sprintf("forward[%d].listen", i), at); err != nil {
+			n.release()
+			return fmt.Errorf("%w: %s", err, remedyListen)
+		}
+	}
 	if err := n.build(n.open); err != nil {
 		n.release()
 		return err
@@ -57,7 +63,7 @@ func (n *near) open(port *sealed.Port, p *sock.Poller, r *relay.Worker) (open []
 		service := n.conf.Forward[i].Service
 		l, err := sock.Listen(p, at, func(c *sock.Conn) { n.take(c, service, port.Worker(), r) })
 		if err != nil {
-			return open, fmt.Errorf("forward[%d].listen: %w: stop the program that has it, or change the address", i, err)
+			return open, fmt.Errorf("forward[%d].listen: %w: %s", i, err, remedyListen)
 		}
 		open = append(open, l)
 	}
