@@ -62,13 +62,14 @@ func (s *Session) Serve(ctx context.Context, info LinkInfo, carrier Carrier) err
 func (c *conn) work(s *Session, link string) error {
 	var running sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
+	own := c.strands // the session's as soon as one may join
 	if j, ok := c.carrier.(Joiner); ok {
 		running.Go(func() { c.joins(ctx, s, j, link, false) })
 		if j.TakesTwin() {
 			running.Go(func() { c.joins(ctx, s, j, link, true) })
 		}
 	}
-	for _, st := range c.strands {
+	for _, st := range own {
 		running.Go(func() { st.write(s) })
 		if st != c.bulk {
 			running.Go(func() { c.carrier.Close(st.read(s)) })
