@@ -19,7 +19,7 @@ func Socket(family int) (int, error) {
 	return descriptor(fd, errno)
 }
 
-// Connect is connect(2). A zone is left out.
+// Connect is connect(2). A zone is a number.
 func Connect(fd int, to netip.AddrPort) error {
 	var name unix.RawSockaddrInet6 // the larger one
 	size := uintptr(unix.SizeofSockaddrInet6)
@@ -27,7 +27,7 @@ func Connect(fd int, to netip.AddrPort) error {
 		size = unix.SizeofSockaddrInet4
 		*(*unix.RawSockaddrInet4)(unsafe.Pointer(&name)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: flip(to.Port()), Addr: to.Addr().As4()}
 	} else {
-		name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: flip(to.Port()), Addr: to.Addr().As16()}
+		name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: flip(to.Port()), Addr: to.Addr().As16(), Scope_id: scope(to.Addr())}
 	}
 	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&name)), size)
 	return failure(errno)

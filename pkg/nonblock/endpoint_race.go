@@ -13,7 +13,7 @@ func Socket(family int) (int, error) {
 	return unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 }
 
-// Connect is connect(2). A zone is left out.
+// Connect is connect(2). A zone is a number.
 func Connect(fd int, to netip.AddrPort) error { return unix.Connect(fd, sockaddr(to)) }
 
 // Accept is accept4(2); it also returns who has connected.
@@ -37,7 +37,7 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: scope(a.Addr())}
 }
 
 func fromSockaddr(sa unix.Sockaddr) netip.AddrPort {

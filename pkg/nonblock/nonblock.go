@@ -14,7 +14,12 @@
 // The package starts no goroutines.
 package nonblock
 
-import "golang.org/x/sys/unix"
+import (
+	"net/netip"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
 
 // MaxVectors is how many pieces one Readv or Writev takes: UIO_MAXIOV.
 const MaxVectors = 1024
@@ -48,4 +53,10 @@ func (v *Vectors) Readv(fd int, bufs [][]byte) (int, error) {
 // Writev is writev(2) of the first MaxVectors of bufs.
 func (v *Vectors) Writev(fd int, bufs [][]byte) (int, error) {
 	return v.call(unix.SYS_WRITEV, fd, bufs)
+}
+
+// scope is the kernel's number of an address's zone; 0 is none.
+func scope(a netip.Addr) uint32 {
+	n, _ := strconv.ParseUint(a.Zone(), 10, 32)
+	return uint32(n)
 }

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,7 +57,10 @@ var _ party.Offerer = (*Conn)(nil)
 // (SO_BINDTODEVICE). An error that a route or a policy causes at once wraps
 // party.ErrUnreachable.
 func Dial(p *Poller, dst netip.AddrPort, mark uint32, device string) (*Conn, error) {
-	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	dst, err := scoped(netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()))
+	if err != nil {
+		return nil, fmt.Errorf("sock: dial %v: %w (%w)", dst, party.ErrUnreachable, err)
+	}
 	fd, err := socket(dst.Addr())
 	if err != nil {
 		return nil, fmt.Errorf("sock: dial %v: %w", dst, err)
@@ -433,12 +439,27 @@ func partyError(err error) error {
 	return fmt.Errorf("%w (%w)", party.ErrReset, err)
 }
 
-// sockaddr converts a to the kernel's form. A zone must be a number.
+// scoped returns a with the number of its zone, which is an interface's name or number:
+// that of link-local IPv6 addresses.
+func scoped(a netip.AddrPort) (netip.AddrPort, error) {
+	zone := a.Addr().Zone()
+	if zone == "" || strings.Trim(zone, "0123456789") == "" {
+		return a, nil
+	}
+	i, err := net.InterfaceByName(zone)
+	if err != nil {
+		return a, err
+	}
+	return netip.AddrPortFrom(a.Addr().WithZone(strconv.Itoa(i.Index)), a.Port()), nil
+}
+
+// sockaddr converts a, as scoped returns it, to the kernel's form.
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	zone, _ := strconv.ParseUint(a.Addr().Zone(), 10, 32)
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: uint32(zone)}
 }
 
 // Offered implements party.Offerer.

@@ -65,6 +65,10 @@ func listenUnpaced(p *Poller, addr netip.AddrPort, extra []option, accept func(*
 }
 
 func listen(p *Poller, addr netip.AddrPort, extra []option, accept func(*Conn)) (*Listener, error) {
+	addr, err := scoped(addr)
+	if err != nil {
+		return nil, fmt.Errorf("sock: listen on %v: %w", addr, err)
+	}
 	fd, err := socket(addr.Addr())
 	if err != nil {
 		return nil, fmt.Errorf("sock: listen on %v: %w", addr, err)

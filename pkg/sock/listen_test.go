@@ -222,3 +222,34 @@ func TestRaiseFileLimit(t *testing.T) {
 		t.Errorf("the kernel says %d, want %d", now.Cur, n)
 	}
 }
+
+// TestLinkLocal: addresses that mean something on one interface only are listened on and
+// dialled there.
+func TestLinkLocal(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes a network namespace")
+	}
+	ownSpace(t)
+	shell(t, "ip link add lan0 type veth peer name lan1 && ip link set lan0 up && ip link set lan1 up && ip addr add fe80::77/64 dev lan0 nodad")
+	r := newRig(t)
+	var got *Conn
+	l, err := Listen(r.p, netip.MustParseAddrPort("[fe80::77%lan0]:0"), func(c *Conn) { got = c })
+	must(t, err)
+	t.Cleanup(l.Close)
+	at := netip.AddrPortFrom(netip.MustParseAddr("fe80::77%lan0"), l.Addr().Port())
+	c, err := Dial(r.p, at, 0, "")
+	must(t, err)
+	e := r.watch(c)
+	for limit := time.Now().Add(time.Minute); got == nil || errors.Is(e.Connected(), party.ErrAgain); {
+		if time.Now().After(limit) {
+			t.Fatal("not connected within a minute")
+		}
+		must(t, r.p.Wait(10*time.Millisecond))
+	}
+	must(t, e.Connected())
+	got.Abort()
+	c.Abort()
+	if _, err := Dial(r.p, netip.MustParseAddrPort("[fe80::77%lan9]:80"), 0, ""); !errors.Is(err, party.ErrUnreachable) {
+		t.Errorf("by an interface that is not there: %v", err)
+	}
+}
