@@ -20,6 +20,20 @@ func Mute(l LinkRoute, neighbour netip.Addr) bool {
 	return state&(unix.NUD_INCOMPLETE|unix.NUD_FAILED) != 0
 }
 
+// Leads tells whether the host's own routes lead to a link's cloud by its interface and
+// gateway, as the one that Install makes will. It asks the thread's network namespace.
+func Leads(l LinkRoute) bool {
+	if !l.Cloud.IsValid() || !l.Gateway.IsValid() {
+		return false
+	}
+	routes, err := netlink.RouteGetWithOptions(l.Cloud.Addr().Unmap().AsSlice(), &netlink.RouteGetOptions{Oif: l.Interface})
+	if err != nil || len(routes) != 1 {
+		return false
+	}
+	by, ok := netip.AddrFromSlice(routes[0].Gw)
+	return ok && by.Unmap() == l.Gateway.Unmap()
+}
+
 // AskGateway has the kernel look for a link's gateway and tells whether nobody answered
 // for it before ctx ended. One that the host has a route to by another router is not
 // looked for.

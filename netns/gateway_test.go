@@ -34,3 +34,28 @@ func TestMute(t *testing.T) {
 		t.Error("an interface that is not there is taken for a mute gateway")
 	}
 }
+
+// TestLeads: the host's default route is by wan0.
+func TestLeads(t *testing.T) {
+	newWorld(t)
+	for _, c := range []struct {
+		device, gateway, cloud string
+		want                   bool
+	}{
+		{"wan0", "198.18.2.1", "198.18.100.9:7443", true},
+		{"wan0", "fd00:2::1", "[fd00:64::9]:7443", true},
+		{"wan0", "198.18.2.77", "198.18.100.9:7443", false},
+		{"wan1", "198.18.3.1", "198.18.100.9:7443", false},
+		{"wan1", "fd00:3::1", "[fd00:64::9]:7443", false},
+		{"none", "198.18.2.1", "198.18.100.9:7443", false},
+	} {
+		l := LinkRoute{Interface: c.device, Gateway: netip.MustParseAddr(c.gateway), Cloud: netip.MustParseAddrPort(c.cloud)}
+		if got := Leads(l); got != c.want {
+			t.Errorf("by %s to %s: %v", c.device, c.gateway, got)
+		}
+	}
+	l := LinkRoute{Interface: "wan0", Gateway: netip.MustParseAddr("198.18.2.1"), Named: true}
+	if Leads(l) {
+		t.Error("a cloud whose address is not known is led to")
+	}
+}

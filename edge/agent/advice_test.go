@@ -75,7 +75,7 @@ func TestJudge(t *testing.T) {
 		{"UDP is blocked", plain, []trialRun{works, failed(link.QUIC, link.ErrSilent)}, false, []admin.Level{admin.LevelOK, admin.LevelWarn}, "does without quic"},
 		{"wrong key", plain, []trialRun{failed(link.TCP, link.ErrPeerKey), failed(link.QUIC, link.ErrPeerKey)}, false, []admin.Level{admin.LevelFail}, "cloud.key"},
 		{"nothing answers", plain, []trialRun{failed(link.TCP, link.ErrSilent), failed(link.QUIC, link.ErrSilent)}, false, []admin.Level{admin.LevelWarn}, "run goes on trying"},
-		{"run makes the route", routed, []trialRun{failed(link.TCP, link.ErrSilent)}, false, []admin.Level{admin.LevelOK}, "not tried"},
+		{"run makes the route", routed, []trialRun{failed(link.TCP, link.ErrSilent)}, false, []admin.Level{admin.LevelOK}, "cannot be tried yet"},
 		{"mute gateway", routed, []trialRun{failed(link.TCP, link.ErrSilent)}, true, []admin.Level{admin.LevelWarn}, "correct links[0].gateway"},
 		{"no interface", plain, []trialRun{failed(link.TCP, syscall.ENODEV)}, false, nil, ""},
 	} {

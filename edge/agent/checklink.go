@@ -37,7 +37,8 @@ func (a *agent) checkLinks(ctx context.Context, p netns.Plan) []admin.Finding {
 }
 
 // checkLink tries a link by each transport that it may use. An uplink that needs the
-// route which only run sets cannot be judged, but for its gateway.
+// route which only run sets cannot be judged, but for its gateway; one whose gateway is
+// the host's own can.
 func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) []admin.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
@@ -136,8 +137,8 @@ func (a *agent) judge(i int, r netns.LinkRoute, tried []trialRun, mute bool) (fi
 	case mute:
 		return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("link %s: its gateway %s does not answer on %s", r.Name, r.Gateway, r.Interface),
 			Remedy: fmt.Sprintf("correct links[%d].gateway; run goes on trying", i)}}
-	case r.Gateway.IsValid() && !errors.Is(err, syscall.ECONNREFUSED):
-		return []admin.Finding{{Level: admin.LevelOK, What: fmt.Sprintf("link %s: not tried, run sets the route by its gateway %s", r.Name, r.Gateway)}}
+	case r.Gateway.IsValid() && !errors.Is(err, syscall.ECONNREFUSED) && !netns.Leads(r):
+		return []admin.Finding{{Level: admin.LevelOK, What: fmt.Sprintf("link %s: cannot be tried yet, run sets the route by its gateway %s", r.Name, r.Gateway)}}
 	}
 	return []admin.Finding{{Level: admin.LevelWarn, What: err.Error(), Remedy: remedy(err) + "; run goes on trying"}}
 }
