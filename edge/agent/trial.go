@@ -16,7 +16,7 @@ import (
 // for how long it measures each.
 type trials struct {
 	first, every, most time.Duration // since the connection, between trials, and at most after idle ones
-	span, settle, step time.Duration // of one measurement, before the second one, between two looks
+	span, settle, step time.Duration // of one measurement, before the second one, between two looks: more than silenceGrace
 }
 
 // trialsEvery measures each transport for some seconds, about as often as the
@@ -129,16 +129,21 @@ func (u *uplink) change(ctx context.Context, wg *sync.WaitGroup, t link.Transpor
 }
 
 // measure watches a connection for the span; ok is false when it ended before,
-// or ctx did. enough may end it early.
+// or ctx did, or the link is silent for a step: then another connection is wanted
+// first. enough may end it early.
 func (u *uplink) measure(ctx context.Context, on serving, enough func(scheduler.Measure) bool) (m scheduler.Measure, ok bool) {
 	m.Transport = string(on.transport)
 	first, ok := u.figures(on)
 	if !ok {
 		return m, false
 	}
-	begin, looks, delay := time.Now(), 0, time.Duration(0)
+	begin, looks, delay, silent := time.Now(), 0, time.Duration(0), false
 	for {
 		if !wait(ctx, on.ended, u.chooser.step) {
+			return m, false
+		}
+		was := silent
+		if silent = u.silent.Load(); was && silent {
 			return m, false
 		}
 		f, ok := u.figures(on)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"strings"
@@ -77,12 +78,16 @@ func newRig(t *testing.T, links int) *rig {
 	return r
 }
 
+func (r *rig) certificate() tls.Certificate {
+	c, _ := r.edge.Certificate(time.Now())
+	return c
+}
+
 func (r *rig) uplink(i int) *uplink {
-	certificate, _ := r.edge.Certificate(time.Now())
 	name := string(rune('a' + i))
 	d, err := link.NewDialer(link.DialerOptions{
 		Link: name, Index: uint16(i), Remote: r.listener.Addr(), Transport: link.TCP,
-		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: r.cloud.Public(),
+		Certificate: r.certificate(), PeerKey: identity.PeerKey, CloudKey: r.cloud.Public(),
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -331,10 +336,9 @@ func TestTransportTrial(t *testing.T) {
 	const ms = time.Millisecond
 	r := newRig(t, 1)
 	u := r.tunnels.uplinks[0]
-	certificate, _ := r.edge.Certificate(time.Now())
 	var err error
 	u.chooser.dialer, err = link.NewDialer(link.DialerOptions{
-		Link: u.name, Remote: r.listener.Addr(), Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: r.cloud.Public(),
+		Link: u.name, Remote: r.listener.Addr(), Certificate: r.certificate(), PeerKey: identity.PeerKey, CloudKey: r.cloud.Public(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -357,6 +361,29 @@ func TestTransportTrial(t *testing.T) {
 			t.Error("a trial began another session")
 		}
 	}
+}
+
+// TestSilentInTrial: a link that falls silent while its transport is measured gets another
+// connection now, and not after that.
+func TestSilentInTrial(t *testing.T) {
+	r := newRig(t, 1)
+	u := r.tunnels.uplinks[0]
+	var err error
+	if u.chooser.dialer, err = link.NewDialer(link.DialerOptions{Link: u.name, Remote: r.listener.Addr(), Certificate: r.certificate(), PeerKey: identity.PeerKey}); err != nil {
+		t.Fatal(err)
+	}
+	u.chooser.trials = trials{first: time.Millisecond, every: time.Hour, most: time.Hour, span: time.Hour, step: time.Millisecond}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.tunnels.run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	r.eventually("the link", func() bool { return u.serves.Load() == 1 })
+	time.Sleep(10 * time.Millisecond) // the trial begins
+	before := len(r.admitted())
+	r.eventually("another connection", func() bool {
+		r.tunnels.silent(0, true) // once more: the session may just have found the link up
+		return len(r.admitted()) > before
+	})
 }
 
 // TestLastError: status says why a link does not connect.
