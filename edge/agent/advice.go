@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -38,6 +39,8 @@ func advice(err error, i int, l config.Link, mute func(netip.Addr) bool) string 
 		return fmt.Sprintf("its gateway %s does not answer on %s: correct links[%d].gateway", l.Gateway, l.Interface, i)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("the host answers, but no hawser-cloud on it: start that, or correct links[%d].cloud", i)
+	case errors.As(err, new(tls.RecordHeaderError)):
+		return fmt.Sprintf("what listens there is no hawser-cloud: correct links[%d].cloud", i)
 	case errors.Is(err, syscall.ENETUNREACH) && !l.Gateway.IsValid():
 		return fmt.Sprintf("the host has no route to the cloud by %s: set links[%d].gateway", l.Interface, i)
 	case step != nil && !l.Gateway.IsValid() && mute(step.Remote.Addr()):

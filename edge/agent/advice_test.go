@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -48,6 +49,7 @@ func TestAdvice(t *testing.T) {
 		{"no route, IPv4", fault(link.TCP, syscall.EHOSTUNREACH), config.Link{Interface: "wwan0"}, cloudAddr.Addr(), "nobody on wwan0 has that address: set links[1].gateway"},
 		{"UDP is blocked", fault(link.QUIC, link.ErrSilent), config.Link{Transport: config.TransportQUIC}, netip.Addr{}, "by UDP at the cloud's firewall, or set links[1].transport to auto"},
 		{"TCP is blocked", fault(link.TCP, link.ErrSilent), config.Link{Transport: config.TransportTCP}, netip.Addr{}, "by TCP at the cloud's firewall, or set links[1].transport to auto"},
+		{"another program", fault(link.TCP, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), config.Link{}, netip.Addr{}, "is no hawser-cloud: correct links[1].cloud"},
 		{"something else", fault(link.TCP, errors.New("odd")), config.Link{}, netip.Addr{}, ""},
 	} {
 		got := advice(c.err, 1, c.link, func(a netip.Addr) bool { return a == c.mute })
