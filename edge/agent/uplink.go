@@ -127,7 +127,7 @@ func (u *uplink) serve(running *sync.WaitGroup, s *tunnel.Session, conn *link.Co
 		// The session closes its connections when it ends, after its goodbye.
 		_ = s.Serve(context.Background(), tunnel.LinkInfo{
 			ID: u.id, Name: u.name, Transport: string(info.Transport), Remote: info.Remote.String(),
-			Terms: terms,
+			Version: info.Version, Terms: terms,
 		}, box.Carrier(conn))
 	})
 	return ended

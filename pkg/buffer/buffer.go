@@ -17,10 +17,13 @@ import (
 	"sync/atomic"
 )
 
-// Plain is the largest plain payload of one sealed record, in bytes.
+// Plain is the largest plain payload of one sealed record, in bytes, but on fast lines.
 const Plain = 16 << 10
 
-// Slack is the room that a large slab has beyond Plain, in bytes: a sealed
+// Most is the largest plain payload of any sealed record, in bytes.
+const Most = 48<<10 - Slack
+
+// Slack is the room that a slab has beyond Plain or Most, in bytes: a sealed
 // record's header and tag, and a compressor's worst-case growth.
 const Slack = 512
 
@@ -29,12 +32,12 @@ const Slack = 512
 const Small = 1280
 
 // Large is the size of the largest pooled slab, in bytes.
-const Large = Plain + Slack
+const Large = Most + Slack
 
 // sizes are those of pooled slabs, in bytes. All but the last are among those that
 // Go's allocator has, and above 2 KB a slab is at most half as large again as what
 // is in it.
-var sizes = [...]int{Small, 2 << 10, 3 << 10, 4 << 10, 6 << 10, 8 << 10, 12 << 10, Large}
+var sizes = [...]int{Small, 2 << 10, 3 << 10, 4 << 10, 6 << 10, 8 << 10, 12 << 10, Plain + Slack, 24 << 10, 32 << 10, Large}
 
 // Buf is one reference-counted slab.
 type Buf struct {

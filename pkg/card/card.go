@@ -62,7 +62,7 @@ type Job struct {
 	Owner   any // the caller's own mark
 
 	// Slab and its only reference pass to the card. Seal: N plain bytes, 1 to
-	// buffer.Plain, at HeaderLen, with TagLen free behind them. Open: a whole
+	// buffer.Most, at HeaderLen, with TagLen free behind them. Open: a whole
 	// record of N bytes at 0.
 	Slab *buffer.Buf
 	N    int

@@ -77,7 +77,7 @@ func run(t testing.TB, c Channel, j *Job) *Job {
 }
 
 func sealJob(k *Keyring, counter uint32, plain []byte, codec compress.Codec) *Job {
-	b := buffer.Get(buffer.Large)
+	b := buffer.Get(len(plain) + Overhead)
 	copy(b.Bytes()[HeaderLen:], plain)
 	return &Job{Op: Seal, Codec: codec, Ring: k, Flow: 7, Counter: counter, Now: start, Slab: b, N: len(plain)}
 }
@@ -113,7 +113,7 @@ func TestRoundTrip(t *testing.T) {
 	var counter uint32
 	for _, make := range []func(int) []byte{text, noise} {
 		for _, codec := range []compress.Codec{compress.None, compress.S2, compress.Zstd} {
-			for _, n := range []int{1, 2, 100, 1000, 2028, 2029, 2048, 5000, buffer.Plain} {
+			for _, n := range []int{1, 2, 100, 1000, 2028, 2029, 2048, 5000, buffer.Plain, buffer.Plain + 1, buffer.Most} {
 				for _, own := range []bool{false, true} {
 					plain := make(n)
 					record := sealed(t, c, edge, counter, plain, codec)
@@ -252,7 +252,8 @@ func TestResultSlab(t *testing.T) {
 		codec compress.Codec
 		most  int64
 	}{
-		{noise(100), compress.None, buffer.Small}, {noise(3000), compress.None, 3 << 10}, {noise(buffer.Plain), compress.None, buffer.Large},
+		{noise(100), compress.None, buffer.Small}, {noise(3000), compress.None, 3 << 10}, {noise(buffer.Plain), compress.None, buffer.Plain + buffer.Slack},
+		{noise(buffer.Most), compress.None, buffer.Large},
 		{bytes.Repeat([]byte("a"), buffer.Plain), compress.Zstd, buffer.Small},
 	} {
 		j := run(t, c, sealJob(edge, uint32(i), k.plain, k.codec))
@@ -260,7 +261,7 @@ func TestResultSlab(t *testing.T) {
 			t.Errorf("record %d of %d bytes holds %d bytes of slab, want %d", i, j.Out.Len(), held, k.most)
 		}
 		o := run(t, c, &Job{Op: Open, Ring: cloud, Flow: 7, Counter: uint32(i), In: j.Out})
-		if held := buffer.Live() - live; o.Err != nil || held > buffer.Large {
+		if held := buffer.Live() - live; o.Err != nil || held > int64(buffer.Size(len(k.plain)+Overhead)) {
 			t.Errorf("block %d holds %d bytes of slab, %v", i, held, o.Err)
 		}
 		o.Out.Release()
@@ -284,7 +285,7 @@ func TestJobErrors(t *testing.T) {
 		"no slab":       {Op: Seal, Ring: edge, N: 1},
 		"nothing":       {Op: Seal, Ring: edge, Slab: buffer.Get(10)},
 		"negative":      {Op: Seal, Ring: edge, Slab: buffer.Get(10), N: -1},
-		"too much":      {Op: Seal, Ring: edge, Slab: buffer.Get(1 << 16), N: buffer.Plain + 1},
+		"too much":      {Op: Seal, Ring: edge, Slab: buffer.Get(1 << 16), N: buffer.Most + 1},
 		"no room":       {Op: Seal, Ring: edge, Slab: buffer.Get(10), N: buffer.Small - Overhead + 1},
 		"open beyond":   {Op: Open, Ring: edge, Slab: buffer.Get(10), N: buffer.Small + 1},
 		"open negative": {Op: Open, Ring: edge, Slab: buffer.Get(10), N: -1},
@@ -339,7 +340,7 @@ func TestHeader(t *testing.T) {
 		ok bool
 	}{
 		{[]byte{0, 17, 0, 0}, true}, {[]byte{0, 16, 0, 0}, false}, {[]byte{0, 0, 0, 0}, false},
-		{[]byte{0x40, 0x10, 2, 255}, true}, {[]byte{0x40, 0x11, 2, 255}, false}, {[]byte{0xff, 0xff, 0, 0}, false},
+		{[]byte{0x40, 0x11, 2, 255}, true}, {[]byte{0xbe, 0x10, 2, 255}, true}, {[]byte{0xbe, 0x11, 2, 255}, false}, {[]byte{0xff, 0xff, 0, 0}, false},
 		{[]byte{1, 0, 1, 9}, true}, {[]byte{1, 0, 3, 9}, false}, {[]byte{1, 0, 128, 9}, false}, {[]byte{1, 0, 0}, false},
 	} {
 		if h, err := ParseHeader(k.p); (err == nil) != k.ok || (err != nil && !errors.Is(err, ErrMalformed)) {

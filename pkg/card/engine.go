@@ -1,6 +1,7 @@
 package card
 
 import (
+	"errors"
 	"fmt"
 
 	"hawser/pkg/buffer"
@@ -100,7 +101,7 @@ func (e *engine) seal(j *Job) error {
 func (j *Job) plain() (body []byte, ok bool) {
 	n := j.size()
 	switch {
-	case n < 1 || n > buffer.Plain:
+	case n < 1 || n > buffer.Most:
 		return nil, false
 	case j.Slab == nil:
 		return j.In.P, true
@@ -120,8 +121,8 @@ func (j *Job) size() int {
 
 // vessel returns the slab for a record of n bytes. A job with a slab of its own
 // is sealed around its plain text; compressed text comes from the scratch, so
-// the slab is free then. But a record of up to 4 KB goes to a slab of its size:
-// it may wait long in the send queue.
+// the slab is free then. But a record that leaves most of that empty goes to one of its
+// size: it may wait long in the send queue.
 func (j *Job) vessel(n int) *buffer.Buf {
 	if j.Slab == nil || wasteful(n, len(j.Slab.Bytes())) {
 		return buffer.Get(n)
@@ -131,9 +132,9 @@ func (j *Job) vessel(n int) *buffer.Buf {
 	return out
 }
 
-// wasteful reports whether a slab of so many bytes is several times as large as one
+// wasteful reports whether a slab of so many bytes is 2.5 times as large as one
 // that n bytes need.
-func wasteful(n, slab int) bool { return 3*buffer.Size(n) <= slab }
+func wasteful(n, slab int) bool { return 5*buffer.Size(n) <= 2*slab }
 
 // open decrypts in place where the record has a slab of its own, else into a
 // new one: bytes that came as a Seg may be shared.
@@ -185,7 +186,12 @@ func (e *engine) open(j *Job) error {
 // unpack decompresses to a slab of its own, of the result's size.
 func (e *engine) unpack(j *Job, packed []byte) error {
 	out := buffer.Get(buffer.Plain)
-	n, err := e.coder.Decompress(out.Bytes(), packed, j.Used)
+	n, err := e.coder.Decompress(out.Bytes()[:buffer.Plain], packed, j.Used)
+	if errors.Is(err, compress.ErrLarge) {
+		out.Release()
+		out = buffer.Get(buffer.Most)
+		n, err = e.coder.Decompress(out.Bytes()[:buffer.Most], packed, j.Used)
+	}
 	if err != nil {
 		out.Release()
 		return fmt.Errorf("card: flow %d record %d: %w: %w", j.Flow, j.Counter, ErrMalformed, err)

@@ -278,7 +278,7 @@ func (j *Job) credible(result *Job) bool {
 	case result.Err != nil:
 		return !errors.Is(result.Err, ErrLost) && !errors.Is(result.Err, ErrForged)
 	case j.Op == Open:
-		return result.Out.Len() > 0 && result.Out.Len() <= buffer.Plain
+		return result.Out.Len() > 0 && result.Out.Len() <= buffer.Most
 	}
 	h, err := ParseHeader(result.Out.P)
 	return err == nil && h.Len == result.Out.Len()

@@ -343,7 +343,7 @@ func TestGuardSmall(t *testing.T) {
 	}
 	for name, j := range map[string]*Job{
 		"no ring":  {Op: Seal, In: buffer.Copy(noise(5000))},
-		"too much": {Op: Seal, Ring: g.ends[0], Slab: buffer.Get(1 << 16), N: buffer.Plain + 1},
+		"too much": {Op: Seal, Ring: g.ends[0], Slab: buffer.Get(1 << 16), N: buffer.Most + 1},
 		"no room":  {Op: Seal, Ring: g.ends[0], Slab: buffer.Get(10), N: 1 << 20},
 		"beyond":   {Op: Open, Ring: g.ends[0], Slab: buffer.Get(10), N: 1 << 20},
 	} {

@@ -49,7 +49,7 @@ func (k Kind) Make(o PoolOptions) (*Pool, error) {
 type Trial struct {
 	Workers int         // that use cards at the same time, at least 1
 	Pool    PoolOptions // of the kinds that have threads
-	Block   int         // plain bytes per job, 1 to buffer.Plain
+	Block   int         // plain bytes per job, 1 to buffer.Most
 	Load    int         // bytes that a worker copies per job: its own work
 	Window  int         // jobs that a worker has in the card at most, 1 to maxWindow
 	Spans   int         // measured per kind, in turns; the best one counts, others were disturbed
@@ -142,7 +142,7 @@ type trier struct {
 }
 
 func (t Trial) user(k Kind, pool *Pool, keys *Keyring, flow int) (*trier, error) {
-	u := &trier{trial: t, keys: keys, flow: flow, rung: make(chan struct{}, 1), from: make([]byte, buffer.Plain), to: make([]byte, buffer.Plain)}
+	u := &trier{trial: t, keys: keys, flow: flow, rung: make(chan struct{}, 1), from: make([]byte, buffer.Most), to: make([]byte, buffer.Most)}
 	var err error
 	if pool == nil {
 		u.channel, err = NewInline(t.Window)

@@ -14,7 +14,7 @@ const (
 	HeaderLen = 4
 	TagLen    = 16
 	Overhead  = HeaderLen + TagLen
-	MaxRecord = buffer.Plain + Overhead
+	MaxRecord = buffer.Most + Overhead
 	MinRecord = Overhead + 1
 
 	nonceLen = 12

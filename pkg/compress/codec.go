@@ -1,6 +1,6 @@
 // Package compress shrinks the blocks of a flow before they are sealed.
 //
-// A block is at most buffer.Plain bytes and is compressed on its own, so that
+// A block is at most buffer.Most bytes and is compressed on its own, so that
 // blocks may be opened in any session state and sent again unchanged. Two
 // codecs exist: s2 (about 2-3 CPU seconds per GB) and zstd at its fastest
 // level (5-8 CPU seconds per GB, a third smaller). Three pure values decide
@@ -48,9 +48,9 @@ func (c Codec) String() string {
 // Valid reports whether c is a codec that this version knows.
 func (c Codec) Valid() bool { return c <= Zstd }
 
-// Room is what the destination of Compress must hold for any block: Plain
+// Room is what the destination of Compress must hold for any block: Most
 // and the worst growth of either codec, in bytes.
-const Room = buffer.Plain + 256
+const Room = buffer.Most + 256
 
 // Errors of Decompress; match with errors.Is.
 var (
@@ -58,9 +58,9 @@ var (
 	ErrLarge   = errors.New("compressed block is larger than one block may be")
 )
 
-// window bounds what either side of zstd keeps as history, in bytes: a block
-// is its own window.
-const window = buffer.Plain
+// window bounds what either side of zstd keeps as history, in bytes, a power of two:
+// a block is its own window.
+const window = 64 << 10
 
 // saving is the part of a block (one over it) that compression must save:
 // less is not worth the receiver's work.
@@ -88,7 +88,7 @@ func NewCoder() (*Coder, error) {
 	dec, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1),
 		zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(buffer.Plain),
+		zstd.WithDecoderMaxMemory(buffer.Most),
 		zstd.WithDecoderMaxWindow(window),
 		zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
@@ -101,7 +101,7 @@ func NewCoder() (*Coder, error) {
 // returns the compressed length. ok is false, and dst undefined, when block
 // does not shrink by at least a sixteenth, or looks as if it would not.
 func (c *Coder) Compress(dst, block []byte, codec Codec) (n int, ok bool) {
-	if len(block) > buffer.Plain || len(dst) < Room || !Worth(block) {
+	if len(block) > buffer.Most || len(dst) < Room || !Worth(block) {
 		return 0, false
 	}
 	switch codec {
@@ -115,13 +115,10 @@ func (c *Coder) Compress(dst, block []byte, codec Codec) (n int, ok bool) {
 	return n, n <= len(block)-len(block)/saving
 }
 
-// Decompress writes the block that packed holds to dst (at least buffer.Plain
-// bytes, not overlapping) and returns its length, 1 to buffer.Plain.
+// Decompress writes the block that packed holds to dst (not overlapping) and returns
+// its length, 1 to buffer.Most. ErrLarge: it is longer than dst, or than that.
 func (c *Coder) Decompress(dst, packed []byte, codec Codec) (int, error) {
-	if len(dst) < buffer.Plain {
-		return 0, fmt.Errorf("compress: %d bytes are too few for a block", len(dst))
-	}
-	dst = dst[:buffer.Plain:buffer.Plain]
+	dst = dst[:min(len(dst), buffer.Most):min(len(dst), buffer.Most)]
 	switch codec {
 	case S2:
 		return unpackS2(dst, packed)

@@ -44,7 +44,7 @@ func newCoder(t testing.TB) *Coder {
 
 func TestRoundTrip(t *testing.T) {
 	c := newCoder(t)
-	dst, back := make([]byte, Room), make([]byte, buffer.Plain)
+	dst, back := make([]byte, Room), make([]byte, buffer.Most)
 	for _, codec := range []Codec{S2, Zstd} {
 		for _, n := range []int{128, 129, 1000, 1024, 1025, 2048, 5000, 16383, 16384} {
 			block := prose(uint64(n), n)
@@ -76,7 +76,7 @@ func TestNotWorth(t *testing.T) {
 		}
 	}
 	for name, block := range map[string][]byte{
-		"small": prose(1, Least-1), "empty": nil, "too large": prose(1, buffer.Plain+1), "noise": noise(1, 9000),
+		"small": prose(1, Least-1), "empty": nil, "too large": prose(1, buffer.Most+1), "noise": noise(1, 9000),
 		"noise in front of prose, sampled as noise": append(noise(9, 15900), prose(1, 40)...),
 	} {
 		for _, codec := range []Codec{S2, Zstd} {
@@ -132,7 +132,7 @@ func TestDecompressBounds(t *testing.T) {
 		}
 	}
 	w.Close()
-	two := enc.EncodeAll(big[:10000], nil)
+	two := enc.EncodeAll(big[:buffer.Most/2+1], nil)
 	for _, k := range []struct {
 		name   string
 		codec  Codec
@@ -151,13 +151,36 @@ func TestDecompressBounds(t *testing.T) {
 		{"no codec", None, []byte("plain"), ErrCorrupt},
 		{"unknown codec", 7, []byte("plain"), ErrCorrupt},
 	} {
-		n, err := c.Decompress(make([]byte, buffer.Plain), k.packed, k.codec)
+		n, err := c.Decompress(make([]byte, buffer.Most), k.packed, k.codec)
 		if !errors.Is(err, k.want) || n != 0 {
 			t.Errorf("%s: %d bytes, error %v, want %v", k.name, n, err, k.want)
 		}
 	}
-	if _, err := c.Decompress(make([]byte, 100), s2.Encode(nil, big[:10]), S2); err == nil {
-		t.Error("a destination that is too small was used")
+	for codec, packed := range map[Codec][]byte{S2: s2.Encode(nil, big[:200]), Zstd: enc.EncodeAll(big[:200], nil)} {
+		if _, err := c.Decompress(make([]byte, 100), packed, codec); !errors.Is(err, ErrLarge) {
+			t.Errorf("%v: into a destination that is too small: %v", codec, err)
+		}
+	}
+}
+
+// TestOlderPeers: who takes blocks of buffer.Plain at most, as all did before version 5 of
+// the protocol, can decompress such a block.
+func TestOlderPeers(t *testing.T) {
+	c, dst := newCoder(t), make([]byte, Room)
+	old, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(buffer.Plain), zstd.WithDecoderMaxWindow(buffer.Plain), zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	for _, size := range []int{1000, 9000, buffer.Plain} {
+		block := prose(1, size)
+		n, ok := c.Compress(dst, block, Zstd)
+		if !ok {
+			t.Fatalf("%d bytes were not packed", size)
+		}
+		if out, err := old.DecodeAll(dst[:n], make([]byte, 0, buffer.Plain)); err != nil || !bytes.Equal(out, block) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
 	}
 }
 
@@ -235,7 +258,7 @@ func TestCodecNames(t *testing.T) {
 
 func TestNoAllocation(t *testing.T) {
 	c := newCoder(t)
-	dst, back := make([]byte, Room), make([]byte, buffer.Plain)
+	dst, back := make([]byte, Room), make([]byte, buffer.Most)
 	block := prose(1, buffer.Plain)
 	for _, codec := range []Codec{S2, Zstd} {
 		run := func() {
@@ -283,7 +306,7 @@ func FuzzCompress(f *testing.F) {
 	f.Add(prose(1, 3000), byte(1))
 	f.Add(noise(1, 3000), byte(2))
 	f.Fuzz(func(t *testing.T, block []byte, codec byte) {
-		dst, back := make([]byte, Room), make([]byte, buffer.Plain)
+		dst, back := make([]byte, Room), make([]byte, buffer.Most)
 		n, ok := c.Compress(dst, block, Codec(codec))
 		if !ok {
 			return

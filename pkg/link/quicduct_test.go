@@ -26,14 +26,14 @@ func TestBatchInOnePiece(t *testing.T) {
 	pipe := cloud.pipe.(*quicPipe)
 	w := &countingWriter{quicWriter: pipe.out}
 	pipe.out = w
-	const n = 16
+	const n, body = 16, buffer.Plain + buffer.Slack
 	for round := range 3 {
 		w.pieces = w.pieces[:0]
 		done := make(chan error, 1)
 		go func() {
 			var batch []wire.Record
 			for range n {
-				batch = append(batch, wire.Record{Block: make([]byte, 40), Body: buffer.Get(wire.MaxBody).Seg(0, wire.MaxBody)})
+				batch = append(batch, wire.Record{Block: make([]byte, 40), Body: buffer.Get(body).Seg(0, body)})
 			}
 			done <- cloud.Send(batch)
 		}()
@@ -48,7 +48,7 @@ func TestBatchInOnePiece(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(w.pieces) != 1 {
-			t.Errorf("round %d: %d bytes in pieces of %v", round, n*wire.MaxBody, w.pieces)
+			t.Errorf("round %d: %d bytes in pieces of %v", round, n*body, w.pieces)
 		}
 	}
 	if size := cap(pipe.staging); size > quicBufferMost {

@@ -73,6 +73,7 @@ func (s *sieve) NewFlow(int) stream.ID {
 	return s.next
 }
 func (s *sieve) Secret() []byte { return make([]byte, card.SecretLen) }
+func (s *sieve) Record() int    { return buffer.Plain }
 func (s *sieve) Tag() string    { return "sieve" }
 
 // bench is a worker that the test turns by hand.

@@ -56,11 +56,11 @@ func (u *sealing) credit(limit uint64) {
 // asking.
 const few = buffer.Small - card.Overhead
 
-// next is how many bytes to read next. The record waits in the slab that they are
+// next is how many bytes to read next, where records hold so many at most. The record waits in the slab that they are
 // read to until the peer has consumed it, so where they are likely to be fewer
 // than there is room for, after a block that was not full, the party is asked.
-func (u *sealing) next(conn party.Conn) int {
-	most := min(u.room()-card.Overhead, buffer.Plain)
+func (u *sealing) next(conn party.Conn, record int) int {
+	most := min(u.room()-card.Overhead, record)
 	if h, ok := conn.(party.Holder); ok && !u.full && most > few {
 		return max(min(most, h.Waiting()), few)
 	}
@@ -76,7 +76,7 @@ func (w *Worker) readPlain(f *flow) int {
 		w.abort(f, stream.CodeResources) // a nonce is never used twice
 		return 0
 	}
-	most := u.next(f.conn)
+	most := u.next(f.conn, f.session.tunnel.Record())
 	slab := buffer.Get(most + card.Overhead)
 	n, err := f.conn.Read(slab.Bytes()[card.HeaderLen : card.HeaderLen+most])
 	u.full = n == most

@@ -103,7 +103,11 @@ func (e *port) NewFlow(int) stream.ID {
 }
 
 func (e *port) Secret() []byte { return e.secret }
-func (e *port) Tag() string    { return [...]string{"the cloud", "the edge"}[e.side] }
+
+// Record: one side makes large records.
+func (e *port) Record() int { return [...]int{buffer.Most, buffer.Plain}[e.side] }
+
+func (e *port) Tag() string { return [...]string{"the cloud", "the edge"}[e.side] }
 
 func (e *port) emit(v stream.Event) {
 	v.From = e

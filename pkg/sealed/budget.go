@@ -13,7 +13,8 @@ import (
 // full block through. The least of the latter is a record at a time.
 const (
 	window      = 128 << 10
-	smallWindow = card.MaxRecord + 4<<10
+	maxRecord   = buffer.Plain + card.Overhead
+	smallWindow = maxRecord + 4<<10
 )
 
 // shares is of how many connections that begin at once none is to take what there is for

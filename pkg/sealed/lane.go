@@ -3,6 +3,7 @@ package sealed
 import (
 	"net/netip"
 
+	"hawser/pkg/buffer"
 	"hawser/pkg/sock"
 	"hawser/pkg/stream"
 )
@@ -26,6 +27,9 @@ func (l *Lane) Association() *Association { return l.a }
 
 // Secret implements stream.Tunnel. There is none to give: see Ring.
 func (l *Lane) Secret() []byte { return nil }
+
+// Record implements stream.Tunnel. This protocol knows no larger ones.
+func (l *Lane) Record() int { return buffer.Plain }
 
 // Tag implements stream.Tunnel.
 func (l *Lane) Tag() string { return l.a.Peer }

@@ -113,6 +113,9 @@ type Tunnel interface {
 	// Keys returns the session's sealing keys (32 bytes secret); role says
 	// which direction is ours. The card derives its keys from it.
 	Secret() []byte
+	// Record returns how many plain bytes a record of a flow holds now at most,
+	// buffer.Plain to buffer.Most. From any goroutine.
+	Record() int
 	// Tag names the session in logs and status: the peer's name.
 	Tag() string
 }

@@ -193,7 +193,7 @@ func (c *conn) takesCopy(now time.Time) bool {
 
 // slow reports whether the link is a slow line that is busy with bulk.
 func (c *conn) slow() bool {
-	return c.bulk.log.bytes > busyBytes && chunkSize(c.link.est.Rate()) < wire.MaxBody
+	return c.bulk.log.bytes > busyBytes && chunkSize(c.link.est.Rate()) < ordinary
 }
 
 // late reports whether the oldest record without an answer has waited too long for it.

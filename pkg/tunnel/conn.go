@@ -197,7 +197,7 @@ func (c *conn) room() int {
 	}
 	most, chunk := c.link.est.NetCap(), chunkSize(c.link.est.Rate())
 	room := min(most-c.flying(), max(holdGain*most, holdMin)-c.inFlight)
-	if c.link.est.Steady() && chunk < wire.MaxBody && room < chunk/2 && most > 2*chunk {
+	if c.link.est.Steady() && chunk < ordinary && room < chunk/2 && most > 2*chunk {
 		return 0
 	}
 	return room

@@ -25,6 +25,7 @@ var (
 
 // world is two sessions with simulated links, in virtual time.
 type world struct {
+	version     uint16 // of the protocol; set before connect
 	t           *testing.T
 	edge, cloud *side
 	pairs       []*simlink.Pair
@@ -139,7 +140,7 @@ func (w *world) newSide(edge bool) *side {
 func (w *world) connect(i int, spec simlink.Spec) {
 	p := simlink.NewPair(spec)
 	w.pairs[i] = p
-	info := LinkInfo{ID: i, Name: string(rune('a' + i)), Transport: "sim"}
+	info := LinkInfo{ID: i, Name: string(rune('a' + i)), Transport: "sim", Version: w.version}
 	w.wg.Go(func() { _ = w.edge.s.Serve(w.t.Context(), info, p.A) })
 	w.wg.Go(func() { _ = w.cloud.s.Serve(w.t.Context(), info, p.B) })
 }
@@ -256,7 +257,11 @@ func (u *user) work() (out []stream.Command) {
 		u.segs = u.segs[1:]
 	}
 	for u.left > 0 && u.sent < u.limit {
-		n := min(u.left, int(u.limit-u.sent), 16000)
+		record := u.side.s.Record()
+		if record == buffer.Plain {
+			record = 16000
+		}
+		n := min(u.left, int(u.limit-u.sent), record)
 		b := buffer.Get(n)
 		copy(b.Bytes(), patternAt(u.sent, n))
 		out = append(out, stream.Command{Kind: stream.CmdSend, Flow: u.id, Seg: b.Seg(0, n)})

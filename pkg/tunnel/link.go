@@ -17,6 +17,7 @@ type LinkInfo struct {
 	Name      string    // as configured at the edge
 	Transport string    // "tcp" or "quic"
 	Remote    string    // for status
+	Version   uint16    // of the protocol, that the connection's ends have agreed on
 	Terms     LinkTerms // edge only; the cloud is told
 }
 
@@ -42,6 +43,7 @@ type link struct {
 // ends; it returns why. The caller's goroutine is the bulk reader; Serve starts
 // the others and waits for them. The context's end closes the carrier.
 func (s *Session) Serve(ctx context.Context, info LinkInfo, carrier Carrier) error {
+	s.large.Store(info.Version >= wire.VersionLarge) // the same for all of a session
 	c := newConn(&link{info: info}, carrier)
 	if !s.post(func(in *mail) { in.attached = append(in.attached, c) }) {
 		carrier.Close(ErrEnded)

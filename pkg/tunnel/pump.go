@@ -3,6 +3,7 @@ package tunnel
 import (
 	"time"
 
+	"hawser/pkg/buffer"
 	"hawser/pkg/stream"
 	"hawser/pkg/wire"
 	"hawser/scheduler"
@@ -146,6 +147,7 @@ func (s *Session) quickest(but *conn) *conn {
 // refreshViews makes the values that policies judge by.
 func (s *Session) refreshViews() {
 	s.views, s.backlog = s.views[:0], backlog{}
+	fastest := 0.0
 	for i, l := range s.links {
 		v := scheduler.Link{
 			ID: i, Uplink: wire.UplinkOf(l.info.ID), Tier: l.terms.Tier, Weight: l.terms.Weight, State: l.health.State(), MinRTT: l.est.MinRTT(),
@@ -164,7 +166,11 @@ func (s *Session) refreshViews() {
 		}
 		l.hint.Apply(&v, s.now)
 		s.views = append(s.views, v)
+		if v.State == scheduler.Up {
+			fastest = max(fastest, v.Rate)
+		}
 	}
+	s.plain.Store(int32(plainSize(fastest)))
 }
 
 // sendChunks lets links pull chunks until none has room or nothing is left. A
@@ -254,7 +260,7 @@ func (s *Session) sendTwice(i int, p *piece) {
 	n, q := p.seg.Len(), &p.flow.send
 	off, alone := int(p.off), q.head == p && p.next == nil && !p.flow.usedUp()
 	c := s.links[i].conn
-	room := s.views[i].Room > -wire.MaxBody
+	room := s.views[i].Room > -ordinary
 	twin := room && c.urgent.holds(p) && c.takesTwin(s.now)
 	beside := room && !twin && (c.urgent.holds(p) || c.twin.holds(p)) && c.takesCopy(s.now)
 	if len(s.views) > 1 {
@@ -344,12 +350,21 @@ func (s *Session) carryBy(st *strand, v *scheduler.Link, p *piece) {
 // chunkSize is how much one chunk may occupy a link: ten milliseconds, between
 // one packet and one sealed record.
 func chunkSize(rate float64) int {
-	return min(max(int(rate*chunkTime.Seconds()), chunkMin), wire.MaxBody)
+	return min(max(int(rate*chunkTime.Seconds()), chunkMin), plainSize(rate)+buffer.Slack)
+}
+
+// plainSize is how many plain bytes a record holds at most that goes over a link of that
+// rate: what it carries in half a millisecond. Each record costs both ends the same, and
+// who has a part of one can open nothing of it.
+func plainSize(rate float64) int {
+	return min(max(int(rate*plainTime.Seconds()), buffer.Plain), buffer.Most)
 }
 
 const (
 	chunkTime = 10 * time.Millisecond
 	chunkMin  = 1200
+	plainTime = 500 * time.Microsecond
+	ordinary  = buffer.Plain + buffer.Slack // bytes of a chunk that holds an ordinary record
 )
 
 // resendLate sends second copies of chunks that hold up their flows and are

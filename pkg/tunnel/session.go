@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hawser/pkg/buffer"
 	"hawser/pkg/reassembly"
 	"hawser/pkg/slim"
 	"hawser/pkg/stream"
@@ -62,6 +63,8 @@ type Session struct {
 	box    *mailbox
 	ended  chan struct{}
 	nextID atomic.Uint64
+	plain  atomic.Int32 // plain bytes that a record holds at most, if the peer takes more than buffer.Plain
+	large  atomic.Bool  // it does
 
 	// turning is held by who has the loop's state; see Session.post.
 	turning sync.Mutex
@@ -157,6 +160,14 @@ func (s *Session) NewFlow(worker int) stream.ID {
 
 // Secret implements stream.Tunnel.
 func (s *Session) Secret() []byte { return s.cfg.Secret }
+
+// Record implements stream.Tunnel.
+func (s *Session) Record() int {
+	if !s.large.Load() {
+		return buffer.Plain
+	}
+	return max(int(s.plain.Load()), buffer.Plain)
+}
 
 // Tag implements stream.Tunnel.
 func (s *Session) Tag() string { return s.cfg.Peer }

@@ -120,7 +120,7 @@ func (f *flow) ofFlow(n int) scheduler.Chunk {
 
 // impatient is a chunk for which dearer links join as soon as for any.
 func impatient() scheduler.Chunk {
-	return scheduler.Chunk{Size: wire.MaxBody, Class: scheduler.Latency}
+	return scheduler.Chunk{Size: ordinary, Class: scheduler.Latency}
 }
 
 // dearer reports whether control frames should rather go on other than on c.

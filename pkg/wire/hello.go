@@ -10,13 +10,15 @@ import (
 // Range of protocol versions that this program speaks.
 const (
 	VersionMin = 1
-	VersionMax = 4
+	VersionMax = 5
 	// VersionUrgent is the first with an urgent stream on QUIC.
 	VersionUrgent = 2
 	// VersionBeside is the first with an urgent connection beside one over TCP.
 	VersionBeside = 3
 	// VersionTwin is the first with a second one of either.
 	VersionTwin = 4
+	// VersionLarge is the first whose sealed records may hold more than buffer.Plain.
+	VersionLarge = 5
 )
 
 // Limits of the handshake's messages, in bytes.
