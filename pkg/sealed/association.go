@@ -36,6 +36,7 @@ type Association struct {
 	Key      [32]byte // the other end's
 	Since    time.Time
 	Services []string // names, by the index that a join gives
+	large    bool     // both ends take records of more than buffer.Plain
 
 	servers []*Server      // theirs; the gateway's
 	gateway netip.AddrPort // where its lanes connect to; the client's

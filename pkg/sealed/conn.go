@@ -157,7 +157,7 @@ func (c *conn) measure(p []byte) (need int, ok bool) {
 		return wire.EndSize, true
 	}
 	h, err := card.ParseHeader(p)
-	return h.Len, err == nil && h.Len <= maxRecord
+	return h.Len, err == nil && (h.Len <= maxRecord || c.lane.a.large)
 }
 
 // record hands one whole record on.
@@ -272,6 +272,7 @@ func (c *conn) taken(n int) {
 	}
 	n -= k
 	c.sent += uint64(n)
+	c.lane.pace.sent += n
 	c.first += n
 	i := 0
 	for ; i < len(c.out) && c.first >= c.out[i].Len(); i++ {

@@ -3,6 +3,7 @@ package sealed
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -110,11 +111,18 @@ func record(n int, fill byte) []byte {
 // Records come through whole and in order however the bytes are cut, and the
 // end after them (PROTOCOL.md 7.5).
 func TestRecordsHoweverCut(t *testing.T) {
+	for most, large := range map[int]bool{buffer.Plain: false, buffer.Most: true} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) { recordsHoweverCut(t, most, large) })
+	}
+}
+
+func recordsHoweverCut(t *testing.T, most int, large bool) {
 	b := newBench(t)
+	b.lane.a.large = large
 	rng := rand.New(rand.NewPCG(3, 4))
 	var all []byte
 	for i := range 60 {
-		n := []int{1, 100, 3000, buffer.Plain, 1 + rng.IntN(buffer.Plain)}[i%5]
+		n := []int{1, 100, 3000, most, 1 + rng.IntN(most)}[i%5]
 		all = append(all, record(n, byte(i))...)
 	}
 	sent := append(bytes.Clone(all), b.far.appendEnd(nil, benchFlow, uint64(len(all)))...)
@@ -176,6 +184,7 @@ func TestBrokenStreams(t *testing.T) {
 		tampered, truncated uint64
 	}{
 		"long header":        {func(*bench) []byte { return []byte{0xff, 0xff, 0, 0} }, 1, 0},
+		"large, version 1":   {func(*bench) []byte { return record(buffer.Plain+1, 1) }, 1, 0},
 		"short header":       {func(*bench) []byte { return []byte{0, 3, 0, 0} }, 1, 0},
 		"flags":              {func(*bench) []byte { return []byte{0, 40, 9, 0} }, 1, 0},
 		"forged end":         {func(*bench) []byte { return append([]byte{0, 16, endFlags, 0}, make([]byte, 16)...) }, 1, 0},

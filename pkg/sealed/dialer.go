@@ -239,6 +239,7 @@ func (d *Dialer) shake(raw net.Conn) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.large = grant.Version >= wire.RelayVersionLarge
 	a.ID, a.Peer, a.Services, a.Key = grant.Association, d.o.Remote, grant.Services, d.o.Gateway
 	// The address that has just answered, of all that a name may have.
 	a.gateway = raw.RemoteAddr().(*net.TCPAddr).AddrPort()

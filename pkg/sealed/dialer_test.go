@@ -124,6 +124,8 @@ func TestRenewalKeepsJoins(t *testing.T) {
 		t.Error("a flow that began before the renewal is refused: no such association")
 	} else if err := a.admit(j, join); err != nil {
 		t.Errorf("a flow that began before the renewal is refused: %v", err)
+	} else if !a.large || !first.large {
+		t.Errorf("large records: client %v, gateway %v", first.large, a.large)
 	}
 	if g.find(second.ID) == nil {
 		t.Error("the gateway does not know the new association")

@@ -197,6 +197,7 @@ func (g *Gate) shake(c *control) (*Association, *tls.Conn, error) {
 	}
 	a.ID, a.Peer, a.Services, a.servers = grant.Association, client.Name, client.Services, client.Servers
 	a.Key, _ = peerKey(t.ConnectionState())
+	a.large = grant.Version >= wire.RelayVersionLarge
 	g.mu.Lock()
 	g.table[a.ID] = a
 	g.mu.Unlock()

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"net/netip"
+	"time"
 
 	"hawser/pkg/buffer"
 	"hawser/pkg/sock"
@@ -14,6 +15,7 @@ type Lane struct {
 	port  *Port
 	a     *Association
 	conns map[stream.ID]*conn
+	pace  pace
 }
 
 var _ stream.Tunnel = (*Lane)(nil)
@@ -28,8 +30,14 @@ func (l *Lane) Association() *Association { return l.a }
 // Secret implements stream.Tunnel. There is none to give: see Ring.
 func (l *Lane) Secret() []byte { return nil }
 
-// Record implements stream.Tunnel. This protocol knows no larger ones.
-func (l *Lane) Record() int { return buffer.Plain }
+// Record implements stream.Tunnel. Where memory is short records are small, as each that
+// nobody reads is held whole.
+func (l *Lane) Record() int {
+	if !l.a.large || l.port.o.Budget.share() < window {
+		return buffer.Plain
+	}
+	return l.pace.record(time.Now())
+}
 
 // Tag implements stream.Tunnel.
 func (l *Lane) Tag() string { return l.a.Peer }

@@ -10,6 +10,7 @@ package stream
 
 import (
 	"net/netip"
+	"time"
 
 	"hawser/pkg/buffer"
 	"hawser/pkg/wire"
@@ -58,6 +59,16 @@ const (
 	CmdReset                           // the flow is over for the worker; Code says why. The worker forgets it now
 	CmdDone                            // both directions ended well and all was consumed. The worker forgets it now
 )
+
+// Plain returns how many plain bytes a record is to hold at most that is sent by a line
+// of so many bytes per second: what that carries in half a millisecond, from buffer.Plain
+// to buffer.Most. Each record costs both ends the same, and who has a part of one can
+// open nothing of it (PROTOCOL.md section 6.1).
+func Plain(rate float64) int {
+	return min(max(int(rate*plainTime.Seconds()), buffer.Plain), buffer.Most)
+}
+
+const plainTime = 500 * time.Microsecond
 
 // Command is one request of a worker. Commands of one flow are obeyed in order.
 type Command struct {

@@ -170,7 +170,7 @@ func (s *Session) refreshViews() {
 			fastest = max(fastest, v.Rate)
 		}
 	}
-	s.plain.Store(int32(plainSize(fastest)))
+	s.plain.Store(int32(stream.Plain(fastest)))
 }
 
 // sendChunks lets links pull chunks until none has room or nothing is left. A
@@ -350,20 +350,12 @@ func (s *Session) carryBy(st *strand, v *scheduler.Link, p *piece) {
 // chunkSize is how much one chunk may occupy a link: ten milliseconds, between
 // one packet and one sealed record.
 func chunkSize(rate float64) int {
-	return min(max(int(rate*chunkTime.Seconds()), chunkMin), plainSize(rate)+buffer.Slack)
-}
-
-// plainSize is how many plain bytes a record holds at most that goes over a link of that
-// rate: what it carries in half a millisecond. Each record costs both ends the same, and
-// who has a part of one can open nothing of it.
-func plainSize(rate float64) int {
-	return min(max(int(rate*plainTime.Seconds()), buffer.Plain), buffer.Most)
+	return min(max(int(rate*chunkTime.Seconds()), chunkMin), stream.Plain(rate)+buffer.Slack)
 }
 
 const (
 	chunkTime = 10 * time.Millisecond
 	chunkMin  = 1200
-	plainTime = 500 * time.Microsecond
 	ordinary  = buffer.Plain + buffer.Slack // bytes of a chunk that holds an ordinary record
 )
 

@@ -21,7 +21,9 @@ const (
 // speaks; they are counted by themselves.
 const (
 	RelayVersionMin = 1
-	RelayVersionMax = 1
+	RelayVersionMax = 2
+	// RelayVersionLarge is the first whose sealed records may hold more than buffer.Plain.
+	RelayVersionLarge = 2
 )
 
 // ErrJoin is wrapped by every error of ParseJoin.
