@@ -266,13 +266,18 @@ func TestResultSlab(t *testing.T) {
 		}
 		o.Out.Release()
 	}
-	big := buffer.Get(buffer.Plain)
-	copy(big.Bytes()[HeaderLen:], noise(9000))
-	j := run(t, c, &Job{Op: Seal, Ring: edge, Flow: 7, Counter: 9, Now: start, Slab: big, N: 9000})
-	if &j.Out.P[0] != &big.Bytes()[0] {
-		t.Error("a plain record was copied")
+	for i, k := range []struct {
+		slab, n int
+		stays   bool
+	}{{buffer.Plain, 9000, true}, {buffer.Large, 20_000, false}, {buffer.Large, 30_000, true}} {
+		big := buffer.Get(k.slab)
+		copy(big.Bytes()[HeaderLen:], noise(k.n))
+		j := run(t, c, &Job{Op: Seal, Ring: edge, Flow: 7, Counter: uint32(9 + i), Now: start, Slab: big, N: k.n})
+		if stays := &j.Out.P[0] == &big.Bytes()[0]; stays != k.stays {
+			t.Errorf("a plain record of %d bytes in a slab of %d stays there: %v", k.n, k.slab, stays)
+		}
+		j.Out.Release()
 	}
-	j.Out.Release()
 }
 
 func TestJobErrors(t *testing.T) {

@@ -132,9 +132,15 @@ func (j *Job) vessel(n int) *buffer.Buf {
 	return out
 }
 
-// wasteful reports whether a slab of so many bytes is 2.5 times as large as one
-// that n bytes need.
-func wasteful(n, slab int) bool { return 5*buffer.Size(n) <= 2*slab }
+// wasteful reports whether a slab of so many bytes is much larger than n bytes need:
+// three times, and twice if it is large itself.
+func wasteful(n, slab int) bool {
+	times := 3
+	if slab > buffer.Plain+buffer.Slack {
+		times = 2
+	}
+	return times*buffer.Size(n) <= slab
+}
 
 // open decrypts in place where the record has a slab of its own, else into a
 // new one: bytes that came as a Seg may be shared.
