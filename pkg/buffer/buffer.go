@@ -21,7 +21,7 @@ import (
 const Plain = 16 << 10
 
 // Most is the largest plain payload of any sealed record, in bytes.
-const Most = 48<<10 - Slack
+const Most = 64<<10 - Slack
 
 // Slack is the room that a slab has beyond Plain or Most, in bytes: a sealed
 // record's header and tag, and a compressor's worst-case growth.
@@ -37,7 +37,7 @@ const Large = Most + Slack
 // sizes are those of pooled slabs, in bytes. All but the last are among those that
 // Go's allocator has, and above 2 KB a slab is at most half as large again as what
 // is in it.
-var sizes = [...]int{Small, 2 << 10, 3 << 10, 4 << 10, 6 << 10, 8 << 10, 12 << 10, Plain + Slack, 24 << 10, 32 << 10, Large}
+var sizes = [...]int{Small, 2 << 10, 3 << 10, 4 << 10, 6 << 10, 8 << 10, 12 << 10, Plain + Slack, 24 << 10, 32 << 10, 48 << 10, Large}
 
 // Buf is one reference-counted slab.
 type Buf struct {

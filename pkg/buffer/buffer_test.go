@@ -6,7 +6,7 @@ import (
 )
 
 func TestSlabSizes(t *testing.T) {
-	for _, c := range []struct{ n, want int }{{0, Small}, {Small, Small}, {Small + 1, 2 << 10}, {4 << 10, 4 << 10}, {4<<10 + 1, 6 << 10}, {12<<10 + 1, Plain + Slack}, {Plain + Slack + 1, 24 << 10}, {32<<10 + 1, Large}, {Large, Large}, {Large + 1, Large + 1}} {
+	for _, c := range []struct{ n, want int }{{0, Small}, {Small, Small}, {Small + 1, 2 << 10}, {4 << 10, 4 << 10}, {4<<10 + 1, 6 << 10}, {12<<10 + 1, Plain + Slack}, {Plain + Slack + 1, 24 << 10}, {32<<10 + 1, 48 << 10}, {48<<10 + 1, Large}, {Large, Large}, {Large + 1, Large + 1}} {
 		b := Get(c.n)
 		if Size(c.n) != c.want {
 			t.Errorf("Size(%d): %d, want %d", c.n, Size(c.n), c.want)

@@ -269,7 +269,7 @@ func TestResultSlab(t *testing.T) {
 	for i, k := range []struct {
 		slab, n int
 		stays   bool
-	}{{buffer.Plain, 9000, true}, {buffer.Large, 20_000, false}, {buffer.Large, 30_000, true}} {
+	}{{buffer.Plain, 9000, true}, {buffer.Large, 30_000, false}, {buffer.Large, 34_000, true}} {
 		big := buffer.Get(k.slab)
 		copy(big.Bytes()[HeaderLen:], noise(k.n))
 		j := run(t, c, &Job{Op: Seal, Ring: edge, Flow: 7, Counter: uint32(9 + i), Now: start, Slab: big, N: k.n})
@@ -345,7 +345,7 @@ func TestHeader(t *testing.T) {
 		ok bool
 	}{
 		{[]byte{0, 17, 0, 0}, true}, {[]byte{0, 16, 0, 0}, false}, {[]byte{0, 0, 0, 0}, false},
-		{[]byte{0x40, 0x11, 2, 255}, true}, {[]byte{0xbe, 0x10, 2, 255}, true}, {[]byte{0xbe, 0x11, 2, 255}, false}, {[]byte{0xff, 0xff, 0, 0}, false},
+		{[]byte{0x40, 0x11, 2, 255}, true}, {[]byte{0xfe, 0x10, 2, 255}, true}, {[]byte{0xfe, 0x11, 2, 255}, false}, {[]byte{0xff, 0xff, 0, 0}, false},
 		{[]byte{1, 0, 1, 9}, true}, {[]byte{1, 0, 3, 9}, false}, {[]byte{1, 0, 128, 9}, false}, {[]byte{1, 0, 0}, false},
 	} {
 		if h, err := ParseHeader(k.p); (err == nil) != k.ok || (err != nil && !errors.Is(err, ErrMalformed)) {

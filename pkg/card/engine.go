@@ -1,7 +1,6 @@
 package card
 
 import (
-	"errors"
 	"fmt"
 
 	"hawser/pkg/buffer"
@@ -191,13 +190,8 @@ func (e *engine) open(j *Job) error {
 
 // unpack decompresses to a slab of its own, of the result's size.
 func (e *engine) unpack(j *Job, packed []byte) error {
-	out := buffer.Get(buffer.Plain)
-	n, err := e.coder.Decompress(out.Bytes()[:buffer.Plain], packed, j.Used)
-	if errors.Is(err, compress.ErrLarge) {
-		out.Release()
-		out = buffer.Get(buffer.Most)
-		n, err = e.coder.Decompress(out.Bytes()[:buffer.Most], packed, j.Used)
-	}
+	out := buffer.Get(compress.Size(packed, j.Used))
+	n, err := e.coder.Decompress(out.Bytes(), packed, j.Used)
 	if err != nil {
 		out.Release()
 		return fmt.Errorf("card: flow %d record %d: %w: %w", j.Flow, j.Counter, ErrMalformed, err)

@@ -115,6 +115,24 @@ func (c *Coder) Compress(dst, block []byte, codec Codec) (n int, ok bool) {
 	return n, n <= len(block)-len(block)/saving
 }
 
+// Size returns the length of the block that packed claims to hold, in bytes, buffer.Most
+// where it claims more or nothing: room for Decompress.
+func Size(packed []byte, codec Codec) int {
+	n := uint64(buffer.Most)
+	switch codec {
+	case S2:
+		if said, err := s2.DecodedLen(packed); err == nil {
+			n = uint64(said)
+		}
+	case Zstd:
+		var h zstd.Header
+		if h.Decode(packed) == nil && h.HasFCS {
+			n = h.FrameContentSize
+		}
+	}
+	return int(min(n, buffer.Most))
+}
+
 // Decompress writes the block that packed holds to dst (not overlapping) and returns
 // its length, 1 to buffer.Most. ErrLarge: it is longer than dst, or than that.
 func (c *Coder) Decompress(dst, packed []byte, codec Codec) (int, error) {

@@ -151,7 +151,10 @@ func TestDecompressBounds(t *testing.T) {
 		{"no codec", None, []byte("plain"), ErrCorrupt},
 		{"unknown codec", 7, []byte("plain"), ErrCorrupt},
 	} {
-		n, err := c.Decompress(make([]byte, buffer.Most), k.packed, k.codec)
+		if n := Size(k.packed, k.codec); n < 0 || n > buffer.Most {
+			t.Errorf("%s: claims %d bytes", k.name, n)
+		}
+		n, err := c.Decompress(make([]byte, 48<<10), k.packed, k.codec)
 		if !errors.Is(err, k.want) || n != 0 {
 			t.Errorf("%s: %d bytes, error %v, want %v", k.name, n, err, k.want)
 		}
@@ -177,6 +180,9 @@ func TestOlderPeers(t *testing.T) {
 		n, ok := c.Compress(dst, block, Zstd)
 		if !ok {
 			t.Fatalf("%d bytes were not packed", size)
+		}
+		if claimed := Size(dst[:n], Zstd); claimed != size {
+			t.Errorf("a block of %d bytes claims %d", size, claimed)
 		}
 		if out, err := old.DecodeAll(dst[:n], make([]byte, 0, buffer.Plain)); err != nil || !bytes.Equal(out, block) {
 			t.Errorf("%d bytes: %v", size, err)

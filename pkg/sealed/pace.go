@@ -3,6 +3,7 @@ package sealed
 import (
 	"time"
 
+	"hawser/pkg/buffer"
 	"hawser/pkg/stream"
 )
 
@@ -22,5 +23,5 @@ func (p *pace) record(now time.Time) int {
 		p.rate = float64(p.sent) / span.Seconds()
 		p.from, p.sent = now, 0
 	}
-	return stream.Plain(p.rate)
+	return stream.Plain(p.rate, buffer.Most)
 }

@@ -62,10 +62,10 @@ const (
 
 // Plain returns how many plain bytes a record is to hold at most that is sent by a line
 // of so many bytes per second: what that carries in half a millisecond, from buffer.Plain
-// to buffer.Most. Each record costs both ends the same, and who has a part of one can
+// to most. Each record costs both ends the same, and who has a part of one can
 // open nothing of it (PROTOCOL.md section 6.1).
-func Plain(rate float64) int {
-	return min(max(int(rate*plainTime.Seconds()), buffer.Plain), buffer.Most)
+func Plain(rate float64, most int) int {
+	return min(max(int(rate*plainTime.Seconds()), buffer.Plain), most)
 }
 
 const plainTime = 500 * time.Microsecond

@@ -170,7 +170,7 @@ func (s *Session) refreshViews() {
 			fastest = max(fastest, v.Rate)
 		}
 	}
-	s.plain.Store(int32(stream.Plain(fastest)))
+	s.plain.Store(int32(stream.Plain(fastest, plainMost)))
 }
 
 // sendChunks lets links pull chunks until none has room or nothing is left. A
@@ -350,12 +350,13 @@ func (s *Session) carryBy(st *strand, v *scheduler.Link, p *piece) {
 // chunkSize is how much one chunk may occupy a link: ten milliseconds, between
 // one packet and one sealed record.
 func chunkSize(rate float64) int {
-	return min(max(int(rate*chunkTime.Seconds()), chunkMin), stream.Plain(rate)+buffer.Slack)
+	return min(max(int(rate*chunkTime.Seconds()), chunkMin), stream.Plain(rate, plainMost)+buffer.Slack)
 }
 
 const (
 	chunkTime = 10 * time.Millisecond
 	chunkMin  = 1200
+	plainMost = wire.MaxBody - buffer.Slack // bytes in a record: one flow by hubs has less with 64 KB
 	ordinary  = buffer.Plain + buffer.Slack // bytes of a chunk that holds an ordinary record
 )
 

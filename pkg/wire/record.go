@@ -13,5 +13,5 @@ type Record struct {
 // MaxBlock is the largest header block before sealing, in bytes.
 const MaxBlock = 4096
 
-// MaxBody is the largest body, in bytes: one sealed record of the card fits.
-const MaxBody = buffer.Large
+// MaxBody is the largest body, in bytes.
+const MaxBody = 48 << 10
