@@ -26,8 +26,8 @@ func TestPace(t *testing.T) {
 		least, most int
 	}{
 		{1000, 5 * time.Millisecond, buffer.Plain, buffer.Plain},
-		{1000, 50 * time.Millisecond, 60_000, buffer.Most},
-		{400, 50 * time.Millisecond, 24_000, 26_000},
+		{1000, 50 * time.Millisecond, 48_000, 52_000},
+		{400, 50 * time.Millisecond, 19_000, 21_000},
 		{100, 50 * time.Millisecond, buffer.Plain, buffer.Plain},
 		{4000, 50 * time.Millisecond, buffer.Most, buffer.Most},
 	} {

@@ -61,14 +61,14 @@ const (
 )
 
 // Plain returns how many plain bytes a record is to hold at most that is sent by a line
-// of so many bytes per second: what that carries in half a millisecond, from buffer.Plain
+// of so many bytes per second: what that carries in 0.4 ms, from buffer.Plain
 // to most. Each record costs both ends the same, and who has a part of one can
 // open nothing of it (PROTOCOL.md section 6.1).
 func Plain(rate float64, most int) int {
 	return min(max(int(rate*plainTime.Seconds()), buffer.Plain), most)
 }
 
-const plainTime = 500 * time.Microsecond
+const plainTime = 400 * time.Microsecond
 
 // Command is one request of a worker. Commands of one flow are obeyed in order.
 type Command struct {

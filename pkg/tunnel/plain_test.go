@@ -45,14 +45,14 @@ func TestLargeRecords(t *testing.T) {
 }
 
 // TestChunkSize: a chunk takes a slow link ten milliseconds, holds an ordinary record where
-// a link is quicker, and one that a fast link carries in half a millisecond.
+// a link is quicker, and one that a fast link carries in 0.4 ms.
 func TestChunkSize(t *testing.T) {
 	for _, c := range []struct {
 		mbit float64
 		want int
 	}{
 		{0, chunkMin}, {0.5, chunkMin}, {8, 10_000}, {13, 16_250}, {14, ordinary}, {250, ordinary},
-		{400, 25_000 + buffer.Slack}, {1000, wire.MaxBody}, {100_000, wire.MaxBody},
+		{300, ordinary}, {400, 20_000 + buffer.Slack}, {1000, wire.MaxBody}, {100_000, wire.MaxBody},
 	} {
 		if n := chunkSize(c.mbit * 125_000); n != c.want {
 			t.Errorf("%v Mbit/s: %d bytes, want %d", c.mbit, n, c.want)
