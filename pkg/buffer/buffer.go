@@ -34,9 +34,9 @@ const Small = 1280
 // Large is the size of the largest pooled slab, in bytes.
 const Large = Most + Slack
 
-// sizes are those of pooled slabs, in bytes. All but the last are among those that
-// Go's allocator has, and above 2 KB a slab is at most half as large again as what
-// is in it.
+// sizes are those of pooled slabs, in bytes. All but Plain's are among those that Go's
+// allocator has, or whole pages, and above 2 KB a slab is at most half as large again as
+// what is in it.
 var sizes = [...]int{Small, 2 << 10, 3 << 10, 4 << 10, 6 << 10, 8 << 10, 12 << 10, Plain + Slack, 24 << 10, 32 << 10, 48 << 10, Large}
 
 // Buf is one reference-counted slab.

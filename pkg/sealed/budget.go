@@ -9,12 +9,12 @@ import (
 
 // Windows of a connection, in bytes of records on their way out and, again, of records
 // that the worker has not consumed. The small one is the least of the former, and what
-// each connection begins with: the largest record and a little, as less would let no
+// each connection begins with: an ordinary record and a little, as less would let no
 // full block through. The least of the latter is a record at a time.
 const (
 	window      = 128 << 10
-	maxRecord   = buffer.Plain + card.Overhead
-	smallWindow = maxRecord + 4<<10
+	ordinary    = buffer.Plain + card.Overhead // the largest record of version 1
+	smallWindow = ordinary + 4<<10
 )
 
 // shares is of how many connections that begin at once none is to take what there is for

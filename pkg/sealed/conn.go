@@ -157,7 +157,7 @@ func (c *conn) measure(p []byte) (need int, ok bool) {
 		return wire.EndSize, true
 	}
 	h, err := card.ParseHeader(p)
-	return h.Len, err == nil && (h.Len <= maxRecord || c.lane.a.large)
+	return h.Len, err == nil && (h.Len <= ordinary || c.lane.a.large)
 }
 
 // record hands one whole record on.

@@ -3,6 +3,7 @@ package sealed
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -40,20 +41,25 @@ func testKey(t *testing.T, fill byte) identity.Key {
 	return k
 }
 
+func certificateOf(t *testing.T, k identity.Key) tls.Certificate {
+	t.Helper()
+	c, err := k.Certificate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // gateOf is a gate whose clients have these keys, and where its control connections
 // come in.
 func gateOf(t *testing.T, log *slog.Logger, clients ...identity.Key) (*Gate, identity.Key, netip.AddrPort) {
 	t.Helper()
 	key := testKey(t, 9)
-	certificate, err := key.Certificate(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	known := map[[32]byte]Client{}
 	for _, c := range clients {
 		known[c.Public()] = Client{Name: "bus", Services: []string{"web"}, Servers: []*Server{NewServer()}}
 	}
-	g := NewGate(GateOptions{Certificate: certificate, Clients: known, Counters: &Counters{}, Log: log})
+	g := NewGate(GateOptions{Certificate: certificateOf(t, key), Clients: known, Counters: &Counters{}, Log: log})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -93,12 +99,8 @@ func TestRenewalKeepsJoins(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	own := testKey(t, 1)
 	g, gateway, at := gateOf(t, log, own)
-	certificate, err := own.Certificate(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	d := NewDialer(DialerOptions{
-		Remote: at.String(), Certificate: certificate, Gateway: gateway.Public(), Counters: &Counters{}, Log: log,
+		Remote: at.String(), Certificate: certificateOf(t, own), Gateway: gateway.Public(), Counters: &Counters{}, Log: log,
 	})
 	times := alarms{renewal: make(chan time.Time), renewAgain: make(chan time.Time), farewell: make(chan time.Time)}
 	d.after = times.after
@@ -160,16 +162,12 @@ func TestBriefAssociations(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	own := testKey(t, 1)
 	g, gateway, at := gateOf(t, log, own)
-	certificate, err := own.Certificate(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
 	between, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var count Counters
-	d := NewDialer(DialerOptions{Remote: between.Addr().String(), Certificate: certificate, Gateway: gateway.Public(), Counters: &count, Log: log})
+	d := NewDialer(DialerOptions{Remote: between.Addr().String(), Certificate: certificateOf(t, own), Gateway: gateway.Public(), Counters: &count, Log: log})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	began := time.Now()

@@ -125,7 +125,7 @@ type Tunnel interface {
 	// which direction is ours. The card derives its keys from it.
 	Secret() []byte
 	// Record returns how many plain bytes a record of a flow holds now at most,
-	// buffer.Plain to buffer.Most. From any goroutine.
+	// buffer.Plain to buffer.Most. Each worker that has flows of the session may ask.
 	Record() int
 	// Tag names the session in logs and status: the peer's name.
 	Tag() string
