@@ -33,7 +33,7 @@ type Command func(ctx context.Context, args []string) (any, error)
 // and not changed after.
 type Server struct {
 	Path     string             // of the socket
-	Source   func() Status      // the current status; prompt; called from several goroutines
+	Source   func() Status      // the current status, the caller's to change; prompt; called from several goroutines
 	Commands map[string]Command // further commands by name; may be nil
 
 	listener *net.UnixListener
@@ -160,7 +160,8 @@ func (s *Server) answer(ctx context.Context, line []byte) (any, error) {
 		return nil, err
 	}
 	if name == "status" && len(args) == 0 {
-		return s.Source(), nil
+		now := time.Now()
+		return s.Source().by(now, now.Round(0)), nil
 	}
 	if name == "status" {
 		return nil, errors.New("status takes no arguments")

@@ -24,7 +24,7 @@ type Status struct {
 	Key      string    `json:"key"`      // the box's public key, base64
 	Version  string    `json:"version"`  // of the program
 	Protocol int       `json:"protocol"` // highest protocol version spoken
-	Started  time.Time `json:"started"`  // by the box's clock
+	Started  time.Time `json:"started"`  // by the box's clock as it is now
 	Uptime   float64   `json:"uptime_s"` // seconds since the start
 	Workers  int       `json:"workers"`  // relay workers
 	// Intercept is how the edge takes clients' connections: "hub" or "tproxy".
@@ -154,6 +154,30 @@ type Flows struct {
 	Opened  uint64 `json:"opened"`  // since the start, as are the following
 	Refused uint64 `json:"refused"` // the server or the rules said no
 	Reset   uint64 `json:"reset"`   // ended before their end
+}
+
+// by returns the status with its moments as a clock shows them that says wall at now. What
+// the box's clock said at them is of no use once it was set: one without a battery says 1970
+// until it has asked for the time, and all that began before then would be decades old, all
+// that began since then would be yet to come.
+func (s Status) by(now, wall time.Time) Status {
+	tell := func(t *time.Time) {
+		if !t.IsZero() {
+			*t = wall.Add(-now.Sub(*t)).In(t.Location()) // by the monotonic clock where t has it
+		}
+	}
+	tell(&s.Started)
+	for i := range s.Sessions {
+		session := &s.Sessions[i]
+		tell(&session.Since)
+		for j := range session.Links {
+			tell(&session.Links[j].Since)
+			for k := range session.Links[j].Lanes {
+				tell(&session.Links[j].Lanes[k].Since)
+			}
+		}
+	}
+	return s
 }
 
 // Level grades a finding.
