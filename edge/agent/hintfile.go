@@ -79,7 +79,7 @@ func (t *hintTail) read(now time.Time) (lines [][]byte, at time.Time, err error)
 		return nil, now, err
 	}
 	if at = now; fresh && st.ModTime().Before(now) {
-		at = st.ModTime()
+		at = now.Add(st.ModTime().Sub(now)) // with now's monotonic clock: the other may be set while the hint holds
 	}
 	if t.mod = st.ModTime(); st.Size() == t.offset {
 		return nil, at, nil
