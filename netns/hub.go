@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -187,7 +188,7 @@ func addressHub(hub netlink.Link, p hubPrefixes, mac net.HardwareAddr) error {
 	if p.host.Addr().Is6() {
 		family, addr.Flags = netlink.FAMILY_V6, unix.IFA_F_NODAD
 	}
-	if err := netlink.AddrAdd(hub, addr); err != nil {
+	if err := netlink.AddrReplace(hub, addr); err != nil {
 		return fmt.Errorf("address %s: %w", p.host, err)
 	}
 	err := netlink.NeighSet(&netlink.Neigh{
@@ -201,6 +202,57 @@ func addressHub(hub netlink.Link, p hubPrefixes, mac net.HardwareAddr) error {
 		return fmt.Errorf("neighbour %s: %w", p.hub.Addr(), err)
 	}
 	return nil
+}
+
+// hub gives hub0 back what it needs to reach the stack. The caller holds the host's mutex.
+func (k *keeper) hub() (done []string, err error) {
+	h := k.host
+	if h.plan.Intercept == InterceptTPROXY {
+		return nil, nil
+	}
+	hub, err := netlink.LinkByName(hubHost)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", hubHost, plainLinkError(err))
+	}
+	if hub.Attrs().RawFlags&unix.IFF_UP == 0 {
+		if err := netlink.LinkSetUp(hub); err != nil {
+			return nil, fmt.Errorf("interface %s: %w", hubHost, err)
+		}
+		done = append(done, "interface "+hubHost+" up")
+	}
+	for _, fw := range h.walls {
+		p := h.names.v4()
+		if fw.family == 6 {
+			p = h.names.v6()
+		}
+		if fw.family == 6 && ipv6Off(hubHost) || hubAddressed(hub, p) {
+			continue
+		}
+		if err := addressHub(hub, p, h.names.hubMAC()); err != nil {
+			return done, err
+		}
+		done = append(done, fmt.Sprintf("address %s of %s", p.host, hubHost))
+	}
+	return done, nil
+}
+
+// hubAddressed tells whether hub0 has what addressHub gives it; also where that cannot be said.
+func hubAddressed(hub netlink.Link, p hubPrefixes) bool {
+	family := netlinkFamily(familyOf(p.host.Addr()))
+	addresses, err := netlink.AddrList(hub, family)
+	if err == nil && !slices.ContainsFunc(addresses, func(a netlink.Addr) bool { return a.IP.Equal(p.host.Addr().AsSlice()) }) {
+		return false
+	}
+	neighbours, err := netlink.NeighList(hub.Attrs().Index, family)
+	return err != nil || slices.ContainsFunc(neighbours, func(n netlink.Neigh) bool {
+		return n.State&netlink.NUD_PERMANENT != 0 && n.IP.Equal(p.hub.Addr().AsSlice())
+	})
+}
+
+// ipv6Off says that IPv6 is switched off on an interface: no address or route can be there.
+func ipv6Off(device string) bool {
+	off, err := readSysctl(confPath(6, device, "disable_ipv6"))
+	return err != nil || off == "1"
 }
 
 func maskOf(p netip.Prefix) net.IPMask {

@@ -15,7 +15,8 @@ import (
 
 // Others remove what is ours, and do not know of it: who restarts systemd-networkd (or
 // has netplan do so) loses all policy rules that are not in its files, who reloads
-// nftables or restores a saved set of iptables rules all others. Without them clients'
+// nftables or restores a saved set of iptables rules all others; who switches IPv6 off,
+// as VPNs do, or an interface, takes addresses and routes. Without them clients'
 // connections go around the tunnel, or nowhere, and links lose their uplinks.
 const (
 	keepEvery = time.Second
@@ -55,8 +56,10 @@ func (h *Host) keep(ctx context.Context) {
 func (k *keeper) look(now time.Time) {
 	var done []string
 	err := k.host.atHome(func() (err error) {
-		done, err = k.rules()
-		return errors.Join(err, k.host.unguard(), k.forwarding())
+		done, err = k.hub()
+		more, failed := k.rules()
+		done = append(done, more...)
+		return errors.Join(err, failed, k.host.unguard(), k.forwarding())
 	})
 	if !now.Before(k.next) {
 		begun := time.Now()
@@ -106,7 +109,7 @@ func (k *keeper) rules() (done []string, err error) {
 	k.missed = nil
 	for _, s := range k.host.kept {
 		e := s.undo[0]
-		if e.Do != undoRoutes || hasRoute(e) || !k.host.routable(e.Number) {
+		if e.Do != undoRoutes || hasRoute(e) || !k.host.routable(e) {
 			continue
 		}
 		// An uplink that has just come up gets its route from Watch.
@@ -157,12 +160,16 @@ func hasRoute(e entry) bool {
 }
 
 // routable tells whether a table of ours should have a route now: an uplink's has none
-// while that is down.
-func (h *Host) routable(table int) bool {
-	if table == tableSteer {
-		return true
+// while that is down, no IPv6 one has where that is switched off.
+func (h *Host) routable(e entry) bool {
+	if e.Number == tableSteer {
+		device := hubHost
+		if h.plan.Intercept == InterceptTPROXY {
+			device = "lo"
+		}
+		return e.Family == 4 || !ipv6Off(device)
 	}
-	l, err := netlink.LinkByName(h.plan.Links[table-uplinkTable(0)].Interface)
+	l, err := netlink.LinkByName(h.plan.Links[e.Number-uplinkTable(0)].Interface)
 	return err == nil && l.Attrs().RawFlags&unix.IFF_UP != 0
 }
 

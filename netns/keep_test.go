@@ -64,6 +64,46 @@ func TestWhatOthersRemoveIsPutBack(t *testing.T) {
 	}
 }
 
+// TestHubIsPutBack: who switches IPv6 off and on again, as VPNs do, or whose program sees to
+// interfaces that are not its own, leaves hub0 without addresses and the stack without
+// connections. While IPv6 is off there is nothing to put back, and nothing to say.
+func TestHubIsPutBack(t *testing.T) {
+	for _, kind := range []string{RoleEdge, RoleCloud} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorld(t)
+			var log bytes.Buffer
+			h, err := Install(w.planOf(kind), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+			must(t, err)
+			defer func() { must(t, h.Close()) }()
+			installed := w.atRest()
+			k, now := keeper{host: h}, time.Now()
+			look := func() string {
+				log.Reset()
+				for range 2 { // a route that has only just gone is none of ours to judge
+					now = now.Add(keepMost)
+					k.look(now)
+				}
+				return log.String()
+			}
+			for _, command := range []string{
+				"sysctl -qw net.ipv6.conf.hub0.disable_ipv6=1 && sysctl -qw net.ipv6.conf.hub0.disable_ipv6=0",
+				"ip address flush dev hub0 && ip link set hub0 down",
+			} {
+				w.run(command)
+				said := look()
+				w.unchanged(installed, command)
+				if !strings.Contains(said, "of hub0") || strings.Contains(said, "ERROR") {
+					t.Errorf("%s: the log says %q", command, said)
+				}
+			}
+			w.run("sysctl -qw net.ipv6.conf.hub0.disable_ipv6=1")
+			if said := look(); said != "" {
+				t.Errorf("while IPv6 is off: %s", said)
+			}
+		})
+	}
+}
+
 // watch runs Watch until end, or the test's end.
 func (w *world) watch(h *Host) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
