@@ -3,6 +3,7 @@ package netns
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -127,10 +128,15 @@ func (c *checker) commands() []int {
 // place looks for what is in the way on the host.
 func (c *checker) place(p Plan) {
 	j, err := openJournal(p.RunDir, p.Namespace, false)
-	if err != nil {
+	switch {
+	case errors.As(err, new(*fs.PathError)):
+		c.fail("remove what stands there: it must be a file in a directory", "%v", err)
+		return
+	case err != nil:
 		c.fail("stop the process that is named, or choose another namespace", "%v", err)
 		return
 	}
+	c.writable(p)
 	n := namesOf(p.Role, p.Namespace)
 	if j != nil {
 		if len(j.entries) > 0 {
@@ -159,6 +165,26 @@ func (c *checker) place(p Plan) {
 	for _, table := range tablesOf(p) {
 		if owner, err := foreignRoute(table); err != nil || owner != "" {
 			c.fail("move these routes to another table", "routing table %d is in use: %s", table, owner)
+		}
+	}
+}
+
+// writable looks for what Install must write to: a container often shows the host's settings,
+// or all but a few directories, for reading only.
+func (c *checker) writable(p Plan) {
+	needed := []string{p.RunDir, sysctlFile(confPath(4, "all", "forwarding"))}
+	if p.Intercept != InterceptTPROXY {
+		needed = append(needed, namespaceDir)
+	}
+	for _, path := range needed {
+		there := path
+		err := unix.Access(there, unix.W_OK)
+		for errors.Is(err, fs.ErrNotExist) && there != filepath.Dir(there) { // Install makes what is missing
+			there = filepath.Dir(there)
+			err = unix.Access(there, unix.W_OK)
+		}
+		if err != nil {
+			c.fail("mount it for writing: in a container that takes a privileged one, or a mount of its own", "%s cannot be written: %v", path, err)
 		}
 	}
 }

@@ -1,14 +1,17 @@
 package netns
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 func edgePlan() Plan {
@@ -140,6 +143,37 @@ func TestCheck(t *testing.T) {
 	})
 	if _, err := Install(w.plan, quiet); !missing || err == nil || !strings.Contains(err.Error(), "iptables is not installed: install the package iptables") {
 		t.Errorf("without iptables: Check tells = %v, Install: %v", missing, err)
+	}
+}
+
+// TestCheckPlaces: check tells of places that cannot be written, or hold something else than
+// Install's, as Install itself does.
+func TestCheckPlaces(t *testing.T) {
+	w := newWorld(t)
+	for name, put := range map[string]func(dir string) error{
+		"cannot be written: read-only file system": func(dir string) error {
+			if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_RDONLY, ""); err != nil {
+				return err
+			}
+			t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+			return nil
+		},
+		"is a directory":  func(dir string) error { return os.Mkdir(journalPath(dir, w.plan.Namespace), 0o755) },
+		"not a directory": func(dir string) error { return errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o644)) },
+	} {
+		p := w.plan
+		p.RunDir = filepath.Join(t.TempDir(), "run")
+		must(t, os.Mkdir(p.RunDir, 0o755))
+		must(t, put(p.RunDir))
+		told := slices.ContainsFunc(Check(p), func(f Finding) bool {
+			return f.Level == LevelFail && strings.Contains(f.What, name) && !strings.Contains(f.Remedy, "stop the process")
+		})
+		if h, err := Install(p, quiet); !told || err == nil {
+			t.Errorf("%s: Check tells = %v, Install: %v", name, told, err)
+			if err == nil {
+				must(t, h.Close())
+			}
+		}
 	}
 }
 
