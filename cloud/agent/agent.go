@@ -92,7 +92,7 @@ func (a *agent) listen(ctx context.Context) error {
 	}
 	a.listener, err = link.Listen(ctx, link.ListenOptions{
 		Address: a.cfg.Listen.String(), Name: hostName(), Certificate: certificate, PeerKey: identity.PeerKey,
-		Admitter: a.sessions, Counters: &a.counters, Windows: a.windows, Failed: a.sessions.failed,
+		Admitter: a.sessions, Counters: &a.counters, Windows: a.windows, Failed: a.sessions.failed, Unaccepted: a.sessions.unaccepted,
 	})
 	return err
 }

@@ -184,6 +184,11 @@ func (s *sessions) list() []*held {
 	return out
 }
 
+// unaccepted logs why links wait.
+func (s *sessions) unaccepted(why error) {
+	s.quiet.Warn("accept", "links wait: none can be accepted (LimitNOFILE=, ulimit -n)", "reason", why)
+}
+
 // failed logs handshakes that failed; strangers cannot fill the log with it.
 func (s *sessions) failed(e *link.StepError) {
 	who := *e

@@ -14,6 +14,7 @@ import (
 	"hawser/pkg/config"
 	"hawser/pkg/party"
 	"hawser/pkg/policy"
+	"hawser/pkg/quiet"
 	"hawser/pkg/relay"
 	"hawser/pkg/shunt"
 	"hawser/pkg/sock"
@@ -98,6 +99,7 @@ type Workers struct {
 	flowsCtx  context.Context // ends with StopFlows
 	stopFlows context.CancelFunc
 	flowsDone chan struct{}
+	shortage  *quiet.Log // of descriptors or memory
 }
 
 // NewWorkers opens the raw sockets and builds everything; Run starts it.
@@ -105,7 +107,7 @@ func NewWorkers(o Options) (*Workers, error) {
 	if o.Count == 0 {
 		o.Count = runtime.GOMAXPROCS(0)
 	}
-	w := &Workers{opts: o, rings: card.NewRings(o.Role), flowsDone: make(chan struct{})}
+	w := &Workers{opts: o, rings: card.NewRings(o.Role), flowsDone: make(chan struct{}), shortage: quiet.New(o.Log)}
 	w.flowsCtx, w.stopFlows = context.WithCancel(context.Background())
 	var err error
 	if w.flows, err = w.flowLimit(); err != nil {
@@ -152,6 +154,9 @@ func (w *Workers) add(i int, fds []int) error {
 	poller, err := sock.NewPoller()
 	if err != nil {
 		return fmt.Errorf("worker %d: %w", i, err)
+	}
+	poller.Unaccepted = func(why error) {
+		w.shortage.Warn("accept", "connections wait: none can be accepted (LimitNOFILE=, ulimit -n)", "reason", why)
 	}
 	channel, err := w.cards.open(poller)
 	if err != nil {

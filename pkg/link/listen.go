@@ -59,6 +59,9 @@ type ListenOptions struct {
 	// Failed is told of each handshake that failed, refusals included; nil
 	// ignores them. Strangers can make it called at will: limit what is logged.
 	Failed func(*StepError)
+	// Unaccepted is told why TCP connections wait and none can be accepted, ten times a
+	// second at most: the machine is out of descriptors or memory. Nil ignores it.
+	Unaccepted func(error)
 
 	versions [2]uint16 // zero is what this program speaks; tests change it
 }
@@ -232,6 +235,9 @@ func (l *Listener) acceptTCP(ctx context.Context, ended chan<- error) {
 		if !passing(err) {
 			ended <- listenError("tcp", l.options.Address, err)
 			return
+		}
+		if l.options.Unaccepted != nil && !errors.Is(err, syscall.ECONNABORTED) {
+			l.options.Unaccepted(err)
 		}
 		pause(ctx, acceptPause)
 	}

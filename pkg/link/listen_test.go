@@ -232,3 +232,41 @@ func TestHelloIsAnswered(t *testing.T) {
 		t.Errorf("got %v", e)
 	}
 }
+
+// TestUnaccepted: who runs the cloud is told why links wait, and they connect once there
+// are descriptors again.
+func TestUnaccepted(t *testing.T) {
+	told := make(chan error, 1000)
+	c := startCloud(t, loopback, func(_ *cloud, o *ListenOptions) { o.Unaccepted = func(why error) { told <- why } })
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.Dial("tcp", c.listener.Addr().String()) // takes the runtime's descriptors, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	none := was
+	none.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	at := c.listener.Addr()
+	err = syscall.Connect(fd, &syscall.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())})
+	var why error
+	if err == nil || errors.Is(err, syscall.EINPROGRESS) {
+		why = <-told
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(why, syscall.EMFILE) {
+		t.Errorf("told %v, after %v", why, err)
+	}
+}

@@ -134,7 +134,7 @@ func (l *Listener) handle(uint32) {
 		default:
 			// EMFILE and the like: the connections wait in the backlog, and raise no
 			// further event.
-			l.poller.retry(l)
+			l.poller.retry(l, err)
 			return
 		}
 	}

@@ -111,6 +111,8 @@ func TestOutOfDescriptors(t *testing.T) {
 	must(t, err)
 	unix.Close(free)
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free), Max: was.Max}))
+	var told error
+	r.p.Unaccepted = func(why error) { told = why }
 	for range 5 {
 		if err := r.p.Wait(2 * acceptPause); err != nil {
 			t.Error(err)
@@ -119,6 +121,9 @@ func TestOutOfDescriptors(t *testing.T) {
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &was))
 	if got != nil {
 		t.Fatal("accepted without a descriptor")
+	}
+	if !errors.Is(told, unix.EMFILE) {
+		t.Errorf("told %v", told)
 	}
 	for limit := time.Now().Add(5 * time.Second); got == nil; {
 		if time.Now().After(limit) {

@@ -15,7 +15,6 @@ package sock
 import (
 	"errors"
 	"fmt"
-	"hawser/pkg/park"
 	"os"
 	"slices"
 	"sync"
@@ -24,7 +23,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
 	"hawser/pkg/nonblock"
+	"hawser/pkg/park"
 	"hawser/pkg/slim"
 )
 
@@ -53,11 +54,15 @@ type Poller struct {
 	round   int32     // counts registrations; tells a reused descriptor from its predecessor
 	armed   time.Time
 	dials   dialQueue
-	stuck   []*Listener // that could not accept what waits for them
-	again   time.Time   // when they try once more
-	events  [eventBatch]unix.EpollEvent
-	got     int
-	err     error
+	// Unaccepted, if set before the first Wait, is told why a listener cannot accept what
+	// waits for it, ten times a second at most: the machine is out of descriptors or memory.
+	Unaccepted func(error)
+
+	stuck  []*Listener // that could not accept what waits for them
+	again  time.Time   // when they try once more
+	events [eventBatch]unix.EpollEvent
+	got    int
+	err    error
 
 	vectors  nonblock.Vectors // of its connections' writes
 	governor string           // the congestion control of those that are no longer brief
@@ -266,8 +271,11 @@ func (p *Poller) dispatch() {
 // memory.
 const acceptPause = 100 * time.Millisecond
 
-// retry has a listener try once more in a while.
-func (p *Poller) retry(l *Listener) {
+// retry has a listener try once more in a while: why says what hinders it.
+func (p *Poller) retry(l *Listener, why error) {
+	if p.Unaccepted != nil {
+		p.Unaccepted(why)
+	}
 	if !slices.Contains(p.stuck, l) {
 		p.stuck = append(p.stuck, l)
 	}
