@@ -7,6 +7,7 @@ import (
 
 	"hawser/netns"
 	"hawser/pkg/config"
+	"hawser/pkg/quiet"
 )
 
 const (
@@ -46,14 +47,24 @@ func (a *agent) direct(client, server netip.AddrPort) bool {
 // pauseWhileDown keeps an edge without a hub from taking connections that it
 // has no tunnel for, until ctx ends.
 func (a *agent) pauseWhileDown(ctx context.Context) error {
-	a.tunnels.whileDown(ctx, func(down bool) {
-		if err := a.host.PauseTaking(down); err != nil {
-			a.log.Error("fail-open", "error", err)
+	a.tunnels.whileDown(ctx, a.pauser(a.host.PauseTaking))
+	return nil
+}
+
+// pauser has connections taken or not. What fails is tried again each time that it is
+// called, and told when it is news.
+func (a *agent) pauser(pause func(bool) error) func(down bool) {
+	var news quiet.News
+	return func(down bool) {
+		if err := pause(down); err != nil {
+			if news.Fresh(err.Error(), time.Now()) {
+				a.log.Error("fail-open", "error", err)
+			}
 			return
 		}
+		news.Forget()
 		a.paused.Store(down)
-	})
-	return nil
+	}
 }
 
 // whileDown tells now and then whether the tunnel is down, and at once that it no

@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -125,4 +128,31 @@ func TestUsableTogether(t *testing.T) {
 			t.Fatalf("turn %d: up though no link works", i)
 		}
 	}
+}
+
+// TestPauseFails: what keeps the host's rules from being changed is told once while it
+// lasts, though it is tried ten times a second, and again when it had passed.
+func TestPauseFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		a := &agent{log: slog.New(slog.NewTextHandler(&out, nil))}
+		failure := errors.New("iptables: resource temporarily unavailable")
+		tell := a.pauser(func(bool) error { return failure })
+		for range 2 {
+			out.Reset()
+			for range 1000 {
+				tell(true)
+				time.Sleep(pauseEvery)
+			}
+			if n := strings.Count(out.String(), "\n"); n != 1 || a.paused.Load() {
+				t.Errorf("%d lines, paused is %v:\n%.300s", n, a.paused.Load(), &out)
+			}
+			failure = nil
+			if tell(true); !a.paused.Load() {
+				t.Error("not paused")
+			}
+			tell(false)
+			failure = errors.New("iptables: resource temporarily unavailable")
+		}
+	})
 }
