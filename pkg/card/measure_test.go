@@ -69,6 +69,38 @@ func TestPick(t *testing.T) {
 	}
 }
 
+// TestChooseTwice: a card that seemed faster because inline was disturbed is not
+// picked, one that is faster again is.
+func TestChooseTwice(t *testing.T) {
+	for _, k := range []struct {
+		first, again [2]float64 // inline, pool
+		want         Kind
+		why          string
+	}{
+		{[2]float64{2.3, 3.5}, [2]float64{4.4, 3.6}, KindInline, "inline 4.4, pool 3.6"},
+		{[2]float64{2.3, 3.5}, [2]float64{2.4, 3.1}, KindPool, "inline 2.4, pool 3.5"},
+		{[2]float64{4.4, 3.5}, [2]float64{1, 9}, KindInline, "inline 4.4, pool 3.5"}, // not measured again
+	} {
+		trials := [][2]float64{k.first, k.again}
+		c := choose(2, func(spans int, kinds ...Kind) (out []Rate) {
+			for _, kind := range kinds {
+				r := Rate{Kind: kind}
+				if kind == KindKernel {
+					r.Err = errors.New("not there")
+				} else {
+					r.Bytes = trials[0][kind] * 1e9
+				}
+				out = append(out, r)
+			}
+			trials = trials[1:]
+			return out
+		})
+		if c.Kind != k.want || !strings.Contains(c.Why, k.why) {
+			t.Errorf("%+v: %+v", k, c)
+		}
+	}
+}
+
 // BenchmarkKinds is what each kind seals per second on its own (load=0) and
 // beside a worker's own work (load=64K), and BenchmarkTable prints the same as
 // the table in docs/cards.md.
