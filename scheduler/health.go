@@ -35,7 +35,9 @@ func (s State) String() string {
 // Bounds of the silence that makes a link suspect and down.
 const (
 	suspectMin = 60 * time.Millisecond
-	suspectMax = 500 * time.Millisecond
+	suspectMax = 500 * time.Millisecond // but for lines that take longer for an answer
+	lagMost    = 5 * time.Second        // that one may take
+	lagPackets = 4
 	muteMore   = 500 * time.Millisecond
 	downMin    = time.Second
 	downMax    = 3 * time.Second
@@ -127,7 +129,19 @@ func Falter(e *Estimator, silence time.Duration) time.Duration {
 // time-outs. A wrong suspicion costs at most a window of copies, a late one
 // costs everybody a stall.
 func SuspectAfter(e *Estimator) time.Duration {
-	return min(max(e.PTO()*3/2, suspectMin), suspectMax)
+	return min(max(e.PTO()*3/2, suspectMin), max(suspectMax, e.lag()))
+}
+
+// lag is how long a line that is well may be silent: a round trip, and the time that it
+// takes for some packets, as a transport acknowledges the second, and that may wait
+// behind others. At 10 kbit/s that is 5 s: where two such lines were suspected after half a
+// second, each was sent again what the other had, for ever.
+func (e *Estimator) lag() time.Duration {
+	lag := e.minRTT * 5 / 4
+	if rate := max(e.rate, e.bw); rate > 0 {
+		lag += Link{Rate: rate}.drain(lagPackets * packet)
+	}
+	return min(lag, lagMost)
 }
 
 // MuteAfter is for how long the peer's program may owe an answer before it counts
@@ -137,7 +151,7 @@ func MuteAfter(e *Estimator) time.Duration { return SuspectAfter(e) + muteMore }
 
 // DownAfter is the silence after which another connection is made.
 func DownAfter(e *Estimator) time.Duration {
-	return min(max(3*e.PTO(), downMin), downMax)
+	return min(max(3*e.PTO(), downMin), max(downMax, 2*e.lag()))
 }
 
 // ProbeDue reports whether a probe should be sent, and when to ask again.

@@ -86,12 +86,46 @@ func TestHealthBounds(t *testing.T) {
 		{ms, suspectMin, downMin},
 		{20 * ms, 60 * ms, downMin},
 		{100 * ms, 165 * ms, downMin},
-		{600 * ms, suspectMax, 1830 * ms},
-		{3 * time.Second, suspectMax, downMax},
+		{300 * ms, 465 * ms, downMin},
+		{400 * ms, suspectMax, 1230 * ms},
+		{600 * ms, 750 * ms, 1830 * ms}, // an answer takes longer than suspectMax
+		{3 * time.Second, 3750 * ms, 7500 * ms},
+		{10 * time.Second, lagMost, 2 * lagMost},
 	} {
 		p := newPatient(t, c.rtt)
 		if s, d := SuspectAfter(&p.e), DownAfter(&p.e); (s-c.suspect).Abs() > 5*ms || (d-c.down).Abs() > 10*ms {
 			t.Errorf("rtt %v: suspect after %v, down after %v; want %v, %v", c.rtt, s, d, c.suspect, c.down)
+		}
+	}
+}
+
+// TestHealthOfSlowLines: a line is not suspected for what it takes for some packets, once
+// that is known, however few answers there are; usual lines are as soon as ever.
+func TestHealthOfSlowLines(t *testing.T) {
+	for _, c := range []struct {
+		kbit        float64
+		least, most time.Duration
+	}{
+		{8, lagMost, lagMost}, {10, 4 * time.Second, lagMost}, {16, 2900 * ms, lagMost}, {64, 720 * ms, 1500 * ms},
+		{160, suspectMax, suspectMax}, {1000, suspectMax, suspectMax},
+	} {
+		p := newPatient(t, 80*ms)
+		rate := c.kbit * 125
+		took := time.Duration(packet / rate * float64(time.Second))
+		for range 20 {
+			p.now = p.now.Add(took)
+			p.e.Ack(p.now, Sample{RTT: 80*ms + 3*took, Delivered: packet, Interval: took})
+		}
+		if c.kbit > 64 { // or the variation is what bounds it
+			for range 2 {
+				p.e.Ack(p.now, Sample{RTT: time.Second})
+			}
+		}
+		if got := SuspectAfter(&p.e); got < c.least || got > c.most {
+			t.Errorf("%v kbit/s: suspect after %v, wanted %v to %v", c.kbit, got, c.least, c.most)
+		}
+		if down := DownAfter(&p.e); down < SuspectAfter(&p.e)*3/2 {
+			t.Errorf("%v kbit/s: down after %v", c.kbit, down)
 		}
 	}
 }
