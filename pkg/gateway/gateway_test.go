@@ -110,6 +110,60 @@ func TestGatewayByName(t *testing.T) {
 	t.Error(err)
 }
 
+// TestCheckAsksGateway: check tells a client whether its gateway answers, whether it knows
+// the client, and which service it does not grant.
+func TestCheckAsksGateway(t *testing.T) {
+	clientKey, gatewayKey := testKey(t, "c"), testKey(t, "g")
+	far := &config.CloudRelay{
+		Box: testBox(t, "far"), Listen: loopback(t),
+		Services: []config.Service{{Name: "web", To: loopback(t)}, {Name: "mail", To: loopback(t)}},
+		Clients:  []config.RelayClient{{Name: "bus", Key: clientKey.Public(), Services: []string{"web"}}},
+	}
+	near := &config.EdgeRelay{
+		Box: testBox(t, "near"), Gateway: config.Gateway{Address: far.Listen, Key: gatewayKey.Public()},
+		Forward: []config.Forward{{Listen: loopback(t), Service: "web"}, {Listen: loopback(t), Service: "mail"}},
+	}
+	// told are the findings about the gateway.
+	told := func(key identity.Key) (all []string) {
+		for _, f := range CheckNear(t.Context(), near, key) {
+			if strings.Contains(f.What, "gateway") {
+				all = append(all, string(f.Level)+" "+f.What)
+			}
+			if f.Level != admin.LevelOK && f.Remedy == "" {
+				t.Errorf("no remedy: %s", f.What)
+			}
+		}
+		return all
+	}
+	expect := func(when string, key identity.Key, want ...string) {
+		t.Helper()
+		got := told(key)
+		if len(got) != len(want) {
+			t.Errorf("%s: %q, want %q", when, got, want)
+			return
+		}
+		for i := range want {
+			if !strings.Contains(got[i], want[i]) {
+				t.Errorf("%s: %q, want %q", when, got[i], want[i])
+			}
+		}
+	}
+	expect("nobody listens", clientKey, "connection refused")
+	during(t, func(ctx context.Context) error {
+		return RunFar(ctx, far, gatewayKey, slog.New(slog.DiscardHandler))
+	})
+	for end := time.Now().Add(ample); ; time.Sleep(20 * time.Millisecond) {
+		if got := told(clientKey); !strings.Contains(got[0], "refused") || time.Now().After(end) {
+			break
+		}
+	}
+	expect("without a key", identity.Key{})
+	expect("a gateway", clientKey, "ok gateway "+far.Listen.String()+" answers and accepts this client", "warn forward[1].service: the gateway does not grant mail")
+	expect("a stranger", testKey(t, "s"), "warn gateway "+far.Listen.String()+": the gateway refuses: this client's key "+testKey(t, "s").String()+" is not configured")
+	near.Gateway.Key = testKey(t, "o").Public()
+	expect("another gateway", clientKey, "warn gateway "+far.Listen.String()+": the gateway shows key "+gatewayKey.String())
+}
+
 // says sends a text and wants it back.
 func says(at netip.AddrPort, text string) error {
 	c, err := net.DialTimeout("tcp", at.String(), time.Second)

@@ -105,17 +105,47 @@ func (n *near) status() admin.Status {
 	return st
 }
 
-// CheckNear finds out whether RunNear would work. It changes nothing.
-func CheckNear(ctx context.Context, cfg *config.EdgeRelay, _ identity.Key) []admin.Finding {
+// CheckNear finds out whether RunNear would work, and asks the gateway, unless id is zero.
+// It changes nothing.
+func CheckNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key) []admin.Finding {
 	found := checkShared(&cfg.Box)
 	for i, f := range cfg.Forward {
 		found = append(found, checkListen(fmt.Sprintf("forward[%d].listen", i), local(f.Listen)))
 	}
-	if _, ok := cfg.Gateway.Address.AddrPort(); ok {
+	if _, ok := cfg.Gateway.Address.AddrPort(); !ok {
+		if _, err := find(ctx, net.DefaultResolver.LookupNetIP, "gateway.address", cfg.Gateway.Address); err != nil {
+			return append(found, admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "mend the name's look-up, or give an address: nothing is carried until it is found"})
+		}
+	}
+	if id.IsZero() {
 		return found
 	}
-	if _, err := find(ctx, net.DefaultResolver.LookupNetIP, "gateway.address", cfg.Gateway.Address); err != nil {
-		found = append(found, admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "mend the name's look-up, or give an address: nothing is carried until it is found"})
+	return append(found, askGateway(ctx, cfg, id)...)
+}
+
+// askTime bounds how long the gateway is waited for.
+const askTime = 5 * time.Second
+
+// askGateway says whether the gateway answers, knows this client, and grants what is to be
+// forwarded to it.
+func askGateway(ctx context.Context, cfg *config.EdgeRelay, id identity.Key) (found []admin.Finding) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	var granted []string
+	certificate, err := id.Certificate(time.Now())
+	if err == nil {
+		granted, err = sealed.NewDialer(sealed.DialerOptions{Remote: cfg.Gateway.Address.String(), Certificate: certificate, Gateway: cfg.Gateway.Key}).Try(ctx)
+	}
+	if err != nil {
+		return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("gateway %s: %v", cfg.Gateway.Address, err),
+			Remedy: "start hawser-cloud relay there, let its port in, or correct the address and both keys: the relay goes on trying"}}
+	}
+	found = append(found, admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf("gateway %s answers and accepts this client", cfg.Gateway.Address)})
+	for i, f := range cfg.Forward {
+		if !slices.Contains(granted, f.Service) {
+			found = append(found, admin.Finding{Level: admin.LevelWarn, What: fmt.Sprintf("forward[%d].service: the gateway does not grant %s: connections are reset", i, f.Service),
+				Remedy: fmt.Sprintf("add %s to this client's services at the gateway, or name another", f.Service)})
+		}
 	}
 	return found
 }

@@ -19,7 +19,7 @@ import (
 	"hawser/pkg/wire"
 )
 
-// DialerOptions make a Dialer. All fields are needed.
+// DialerOptions make a Dialer. All fields are needed, by Try all but Ports, Counters and Log.
 type DialerOptions struct {
 	Remote      string // the gateway's host:port; a name is looked up for each association
 	Certificate tls.Certificate
@@ -101,13 +101,30 @@ func (d *Dialer) Run(ctx context.Context) error {
 // complain logs a failure that is news.
 func (d *Dialer) complain(err error) {
 	d.o.Counters.Failed.Add(1)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("whoever listens there closed the connection and said nothing")
-	}
+	err = explain(err)
 	if d.news.Fresh(plain(err), time.Now()) {
 		d.o.Log.Warn("no association with the gateway, trying on", "gateway", d.o.Remote, "error", err)
 	}
 	d.set(nil, err.Error())
+}
+
+// explain says what an end of the stream means.
+func explain(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("whoever listens there closed the connection and said nothing")
+	}
+	return err
+}
+
+// Try makes an association and ends it, and returns the names of the services that the
+// gateway has granted. It needs no Ports, and is not for a Dialer that runs.
+func (d *Dialer) Try(ctx context.Context) (services []string, err error) {
+	h, err := d.associate(ctx)
+	if err != nil {
+		return nil, explain(err)
+	}
+	h.close()
+	return h.a.Services, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) {
