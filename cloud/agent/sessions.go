@@ -189,9 +189,15 @@ func (s *sessions) unaccepted(why error) {
 	s.quiet.Warn("accept", "links wait: none can be accepted (LimitNOFILE=, ulimit -n)", "reason", why)
 }
 
-// failed logs handshakes that failed; strangers cannot fill the log with it.
+// failed logs handshakes that failed; strangers cannot fill the log with it. It is no fault
+// that an edge asks for a session which is not there: one that was started before this
+// cloud begins another, and check asks for none.
 func (s *sessions) failed(e *link.StepError) {
 	who := *e
 	who.Remote = netip.AddrPortFrom(e.Remote.Addr(), 0)
+	if refusal := new(link.Refusal); errors.As(e, &refusal) && refusal.Status == wire.StatusNoSession {
+		s.quiet.Info(who.Error(), "edge asks for a session that is not there", "reason", e)
+		return
+	}
 	s.quiet.Warn(who.Error(), "connection failed", "reason", e)
 }

@@ -163,3 +163,18 @@ func TestQuietOfOneParty(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionGone: what check asks for, and an edge that this cloud no longer knows, is no
+// warning.
+func TestSessionGone(t *testing.T) {
+	var out bytes.Buffer
+	s := newSessions(&config.Cloud{}, tunnel.NewBudget(0), slog.New(slog.NewTextHandler(&out, nil)))
+	e := knock("192.0.2.1", 1)
+	for status, level := range map[wire.Status]string{wire.StatusNoSession: "level=INFO", wire.StatusVersion: "level=WARN"} {
+		out.Reset()
+		e.Err = &link.Refusal{Status: status}
+		if s.failed(e); !strings.Contains(out.String(), level) || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("%v: %q, want %s", status, out.String(), level)
+		}
+	}
+}

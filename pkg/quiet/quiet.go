@@ -5,6 +5,7 @@
 package quiet
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"sync"
@@ -54,7 +55,12 @@ func New(log *slog.Logger) *Log { return &Log{log: log, said: map[string]time.Ti
 // Warn logs that a connection failed, in the words of message. Failures with the same
 // who are the same again: it says which party failed, and how, without its port, which
 // differs each time.
-func (q *Log) Warn(who, message string, args ...any) {
+func (q *Log) Warn(who, message string, args ...any) { q.say(slog.LevelWarn, who, message, args) }
+
+// Info is Warn of what is no fault.
+func (q *Log) Info(who, message string, args ...any) { q.say(slog.LevelInfo, who, message, args) }
+
+func (q *Log) say(level slog.Level, who, message string, args []any) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
@@ -71,5 +77,5 @@ func (q *Log) Warn(who, message string, args ...any) {
 	}
 	q.logged++
 	q.said[who] = now
-	q.log.Warn(message, args...)
+	q.log.Log(context.Background(), level, message, args...)
 }
