@@ -14,7 +14,7 @@ import (
 )
 
 // Render writes the status for people: a block for the box, one per session,
-// and in it a line per link.
+// and in it lines for each link.
 func Render(w io.Writer, s Status) error {
 	p := &printer{now: s.Started.Add(seconds(s.Uptime))}
 	p.box(s)
@@ -111,17 +111,25 @@ func (p *printer) session(s Session) {
 	p.links(s.Links)
 }
 
+// links writes two tables, what each link is and what it carries, since one of both is
+// wider than terminals are, and then what is special about any.
 func (p *printer) links(links []Link) {
 	t := tabwriter.NewWriter(&p.text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "    NAME\tSTATE\tTRANSPORT\tINTERFACE\tREMOTE\tRTT\tMIN\tUP\tDOWN\tTOTAL UP\tTOTAL DOWN\tIN FLIGHT\tLOSSES\tRECONNECTS")
+	fmt.Fprintln(t, "    NAME\tSTATE\tTRANSPORT\tINTERFACE\tREMOTE")
 	for _, l := range links {
-		fmt.Fprintf(t, "    %s\t%s%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n",
-			orDash(l.Name), clean(l.State), p.since(l.Since), orDash(l.Transport), orDash(l.Interface), orDash(l.Remote),
-			millis(l.RTT), millis(l.MinRTT), unit.BitRate(l.RateUp), unit.BitRate(l.RateDown),
-			unit.Bytes(l.BytesUp), unit.Bytes(l.BytesDown), unit.Bytes(l.InFlight), l.Losses, l.Reconnects)
+		fmt.Fprintf(t, "    %s\t%s%s\t%s\t%s\t%s\n", orDash(l.Name), clean(l.State), p.since(l.Since), orDash(l.Transport), orDash(l.Interface), orDash(l.Remote))
 	}
 	_ = t.Flush() // writes to memory only
+	fmt.Fprintln(t, "    NAME\tRTT\tMIN\tUP\tDOWN\tTOTAL UP\tTOTAL DOWN")
 	for _, l := range links {
+		fmt.Fprintf(t, "    %s\t%s\t%s\t%s\t%s\t%s\t%s\n", orDash(l.Name), millis(l.RTT), millis(l.MinRTT),
+			unit.BitRate(l.RateUp), unit.BitRate(l.RateDown), unit.Bytes(l.BytesUp), unit.Bytes(l.BytesDown))
+	}
+	_ = t.Flush()
+	for _, l := range links {
+		if l.InFlight+l.Losses+l.Reconnects > 0 {
+			p.line("    %s: %s in flight, losses %d, reconnects %d", orDash(l.Name), unit.Bytes(l.InFlight), l.Losses, l.Reconnects)
+		}
 		for _, n := range l.Lanes {
 			p.line("    %s: lane %d %s%s, round trip %s, %s up, %s down, losses %d, reconnects %d", orDash(l.Name), n.Number, clean(n.State), p.since(n.Since),
 				millis(n.RTT), unit.Bytes(n.BytesUp), unit.Bytes(n.BytesDown), n.Losses, n.Reconnects)

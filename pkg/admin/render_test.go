@@ -23,11 +23,35 @@ session: cloud
   rate: 1.20 Mbit/s up, 50.0 Mbit/s down
   duplicates: 7
   links:
-    NAME  STATE         TRANSPORT  INTERFACE  REMOTE             RTT      MIN      UP           DOWN         TOTAL UP  TOTAL DOWN  IN FLIGHT  LOSSES  RECONNECTS
-    wifi  up for 1h 3m  tcp        wlan0      203.0.113.10:7443  21.3 ms  9.88 ms  1.20 Mbit/s  45.1 Mbit/s  12.0 MiB  3.00 GiB    64.0 KiB   1       2
-    lte   down          -          wwan0      203.0.113.10:7443  -        -        0 bit/s      4.90 Mbit/s  0 B       0 B         0 B        0       0
+    NAME  STATE         TRANSPORT  INTERFACE  REMOTE
+    wifi  up for 1h 3m  tcp        wlan0      203.0.113.10:7443
+    lte   down          -          wwan0      203.0.113.10:7443
+    NAME  RTT      MIN      UP           DOWN         TOTAL UP  TOTAL DOWN
+    wifi  21.3 ms  9.88 ms  1.20 Mbit/s  45.1 Mbit/s  12.0 MiB  3.00 GiB
+    lte   -        -        0 bit/s      4.90 Mbit/s  0 B       0 B
+    wifi: 64.0 KiB in flight, losses 1, reconnects 2
     lte: last error: dial:?[31m refused
 `
+
+// TestRenderFits: the lines about links fit a terminal, with figures as wide as they get.
+func TestRenderFits(t *testing.T) {
+	var b strings.Builder
+	s := sample()
+	for i := range s.Sessions[0].Links {
+		l := &s.Sessions[0].Links[i]
+		l.Name, l.State, l.Since, l.Interface, l.Remote = "starlink", "suspect", s.Started.Add(13*time.Hour), "enx0123456789a", "203.113.213.123:65535"
+		l.RTT, l.MinRTT, l.RateUp, l.RateDown, l.BytesUp, l.BytesDown, l.InFlight, l.Losses, l.Reconnects, l.LastError = 4321, 432.1, 123e6, 999e6, 999<<20, 999<<30, 999<<10, 1234, 1234, ""
+		l.Transport = "quic"
+	}
+	if err := Render(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if len(line) > 90 || len(line) > 81 && !strings.Contains(line, "suspect") {
+			t.Errorf("%d columns: %s", len(line)-1, line)
+		}
+	}
+}
 
 func TestRender(t *testing.T) {
 	var b strings.Builder
