@@ -120,10 +120,13 @@ install: build ## programs, examples and systemd units, below PREFIX
 		sed 's|/usr/local/bin|$(PREFIX)/bin|' configs/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; \
 	done
 
-uninstall: ## what install has put there, but /etc/hawser and /var/lib/hawser
+uninstall: ## what install has put there, but what is in /etc/hawser and /var/lib/hawser
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,hawser-edge hawser-cloud)
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,hawser-edge.service hawser-cloud.service hawser-edge-relay.service hawser-cloud-relay.service)
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/hawser
+	for dir in $(addprefix $(DESTDIR)$(PREFIX)/,share/doc lib/systemd/system lib/systemd) $(DESTDIR)/etc/hawser; do \
+		[ ! -d $$dir ] || rmdir --ignore-fail-on-non-empty $$dir; \
+	done
 
 clean: ## what build has made
 	rm -rf bin

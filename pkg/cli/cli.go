@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"hawser/pkg/admin"
@@ -154,9 +155,17 @@ func (p *program[C]) command() *cobra.Command {
 	return root
 }
 
-// noArgs refuses words that belong to no verb and no flag.
+// noArgs refuses words that belong to no verb and no flag, and flags without a value: a
+// script's variable that is not set must neither have a private key printed (genkey -o)
+// nor another namespace cleaned up.
 func noArgs(cmd *cobra.Command, args []string) error {
-	return tryHelp(cmd, cobra.NoArgs(cmd, args))
+	err := cobra.NoArgs(cmd, args)
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.String() == "" {
+			err = fmt.Errorf("--%s is empty: give a value, or leave the flag out", f.Name)
+		}
+	})
+	return tryHelp(cmd, err)
 }
 
 // tryHelp says where what a command takes can be read; nil stays nil.

@@ -101,6 +101,21 @@ func (b *bench) do(args ...string) int {
 	return p.execute(b.t.Context(), args)
 }
 
+// TestEmptyValues: a variable of a script that is not set is a mistake of the script's, not
+// the flag left out.
+func TestEmptyValues(t *testing.T) {
+	b := newBench(t)
+	for flag, args := range map[string][]string{
+		"output": {"genkey", "-o", ""}, "input": {"pubkey", "-i", ""}, "config": {"run", "-c", ""}, "namespace": {"cleanup", "--namespace="},
+		"control": {"status", "-c", "CONFIG", "--control", ""},
+	} {
+		b.wantLine(b.do(args...), exitUsage, "--"+flag+" is empty: give a value, or leave the flag out: try hawser-edge "+args[0]+" --help")
+		if b.out.String() != "" {
+			t.Errorf("%q prints %q", args, b.out.String())
+		}
+	}
+}
+
 // wantLine checks the exit code, and that the complaint is one clear line.
 func (b *bench) wantLine(code, wantCode int, want string) {
 	b.t.Helper()
