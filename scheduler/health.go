@@ -7,10 +7,7 @@ import "time"
 // Down: no connection stands, or nothing was heard for so long that another
 // connection must be made. Nothing is sent but probes.
 //
-// Probing: a fresh connection that has not answered yet. It carries control
-// frames; the first answer makes it Up.
-//
-// Up: carries data.
+// Up: carries data. A fresh connection does so at once: its handshake was an answer.
 //
 // Suspect: something outstanding is overdue and nothing was acknowledged since.
 // What comes from the other end is no proof: a path may be dead one way.
@@ -21,15 +18,14 @@ type State uint8
 // States of a link.
 const (
 	Down State = iota
-	Probing
 	Up
 	Suspect
-	stateCount
+	StateCount // how many there are
 )
 
 // String returns the state's word for status and logs.
 func (s State) String() string {
-	return [stateCount]string{"down", "probing", "up", "suspect"}[s]
+	return [StateCount]string{"down", "up", "suspect"}[s]
 }
 
 // Bounds of the silence that makes a link suspect and down.
@@ -49,7 +45,7 @@ const (
 // Evidence is what a link's owner knows when it asks.
 type Evidence struct {
 	Connected bool
-	Heard     time.Time // when something sent was last acknowledged, or anything came where that is all that is known; zero: never on this connection
+	Heard     time.Time // when something sent was last acknowledged, or anything came where that is all that is known; the handshake is the first
 	Oldest    time.Time // when the oldest unanswered record that asks for an answer was sent; zero: none
 	LastProbe time.Time // when something that asks for an answer was last sent
 	Resting   bool      // nobody would use the link now: every byte on it costs
@@ -61,7 +57,7 @@ type Evidence struct {
 type Health struct {
 	state State
 	since time.Time
-	Moves [stateCount]uint64 // times each state was entered
+	Moves [StateCount]uint64 // times each state was entered
 }
 
 // State returns the current state.
@@ -87,11 +83,6 @@ func (h *Health) judge(now time.Time, ev Evidence, e *Estimator) State {
 	}
 	silence := Silence(now, ev)
 	switch {
-	case ev.Heard.IsZero():
-		if silence > DownAfter(e) {
-			return Down
-		}
-		return Probing
 	case silence > DownAfter(e):
 		return Down
 	case silence > SuspectAfter(e) && !ev.Arrived:

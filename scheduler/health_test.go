@@ -69,12 +69,12 @@ func TestHealth(t *testing.T) {
 	p.ev.Connected = false
 	p.step()
 	p.want(Down)
-	p.ev = Evidence{Connected: true, Oldest: p.now}
-	p.step()
-	p.want(Probing)
+	p.connect()
+	p.want(Up)
+	p.send()
 	p.pass(2 * time.Second)
 	p.want(Down)
-	if p.h.Moves[Suspect] != 2 || p.h.Moves[Up] != 3 {
+	if p.h.Moves[Suspect] != 2 || p.h.Moves[Up] != 4 {
 		t.Errorf("moves %v", p.h.Moves)
 	}
 }

@@ -15,7 +15,7 @@ func TestLanesAreOneLink(t *testing.T) {
 	link := func(uplink, lane int, name string, state scheduler.State, sent uint64, rtt time.Duration) tunnel.LinkStatus {
 		return tunnel.LinkStatus{
 			LinkInfo: tunnel.LinkInfo{ID: int(wire.LinkIndex(uplink, lane)), Name: name}, State: state,
-			BytesSent: sent, BytesGot: 2 * sent, SRTT: rtt, InFlight: 5, Connections: 2, Moves: [4]uint64{scheduler.Suspect: 3},
+			BytesSent: sent, BytesGot: 2 * sent, SRTT: rtt, InFlight: 5, Connections: 2, Moves: [scheduler.StateCount]uint64{scheduler.Suspect: 3},
 		}
 	}
 	s := Session(tunnel.Status{Links: []tunnel.LinkStatus{

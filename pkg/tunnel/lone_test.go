@@ -6,6 +6,7 @@ import (
 
 	"hawser/pkg/simlink"
 	"hawser/pkg/wire"
+	"hawser/scheduler"
 )
 
 // TestLoneSlowLink: on a line so slow that each record makes a silence, what was sent is
@@ -28,8 +29,8 @@ func TestLoneSlowLink(t *testing.T) {
 		}
 		took, least := time.Since(began), time.Duration(flows*size/spec.Rate*float64(time.Second))
 		st, _ := w.edge.s.Status()
-		if l := st.Links[0]; took > least*6/5 || l.Moves[3] < 20 || l.BytesSent > 30_000 {
-			t.Errorf("took %v of %v that the payload takes; %d silences, %d bytes away from the edge", took, least, l.Moves[3], l.BytesSent)
+		if l := st.Links[0]; took > least*6/5 || l.Moves[scheduler.Suspect] < 20 || l.BytesSent > 30_000 {
+			t.Errorf("took %v of %v that the payload takes; %d silences, %d bytes away from the edge", took, least, l.Moves[scheduler.Suspect], l.BytesSent)
 		}
 	})
 	run(t, func(t *testing.T) {

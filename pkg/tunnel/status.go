@@ -25,7 +25,7 @@ type LinkStatus struct {
 	Cap         int
 	Connections uint64 // made since the session began
 	LastError   string
-	Moves       [4]uint64 // times each state was entered
+	Moves       [scheduler.StateCount]uint64 // times each state was entered
 }
 
 // Status is a session as status shows it.
