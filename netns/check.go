@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -161,6 +162,7 @@ func (c *checker) place(p Plan) {
 		}
 	}
 	c.rules(p)
+	c.local(p)
 	c.filters(p)
 	for _, table := range tablesOf(p) {
 		if owner, err := foreignRoute(table); err != nil || owner != "" {
@@ -205,6 +207,18 @@ func (c *checker) rules(p Plan) {
 					"policy rule %d (%s) comes before hawser's %d: what it leads elsewhere is not carried", r.Priority, ruleText(r), prefSteer)
 			}
 		}
+	}
+}
+
+// local looks for what the host's own connections need to begin: the kernel asks for a route
+// before any rule of ours sees them.
+func (c *checker) local(p Plan) {
+	if !p.Local {
+		return
+	}
+	anywhere := net.IPv4(192, 0, 2, 1) // of no host (RFC 5737)
+	if _, err := netlink.RouteGet(anywhere); errors.Is(err, unix.ENETUNREACH) {
+		c.warn("give the host a default route, by any uplink", "steer.local: the host has no route to most addresses: its own connections to them cannot begin, and are not steered")
 	}
 }
 

@@ -177,6 +177,26 @@ func TestCheckPlaces(t *testing.T) {
 	}
 }
 
+// TestLocalWithoutRoute: check says why the host's own connections will not begin.
+func TestLocalWithoutRoute(t *testing.T) {
+	w := newWorld(t)
+	warned := func(local bool) bool {
+		p := w.plan
+		p.Local = local
+		return slices.ContainsFunc(Check(p), func(f Finding) bool {
+			return f.Level == LevelWarn && strings.Contains(f.What, "steer.local: the host has no route") && f.Remedy != ""
+		})
+	}
+	w.run("ip route del default")
+	if without := warned(false); without || !warned(true) {
+		t.Errorf("without a default route: warned %v, with steer.local %v", without, warned(true))
+	}
+	w.run("ip route add default via 198.18.2.1 dev wan0")
+	if warned(true) {
+		t.Error("warned though there is a default route")
+	}
+}
+
 // TestRulesAhead: check names policy rules that would take the clients' packets before
 // the steering does, and no others.
 func TestRulesAhead(t *testing.T) {
