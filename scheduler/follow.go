@@ -237,20 +237,7 @@ func (f *Follower) close(now time.Time) {
 	}
 	switch {
 	case f.fills == 0:
-		// It had too little to do, or the transport holds it: a window that is far
-		// from full would not tell when that changes.
-		f.window = max(min(f.window, unusedMost*float64(f.peak)), startCap)
-		switch {
-		case held && !f.finding && !f.queued():
-			f.weighing = false
-			f.seek(r)
-		case held && f.tooLong() && float64(f.flew) > f.fill(r):
-			// The transport's own window makes a queue, or the path has become longer:
-			// which of them, shows when it is this window that holds the link.
-			f.finding, f.weighing = false, false
-			f.tooMuch(now, r)
-			f.window = max(f.window, capFloor)
-		}
+		f.closeUnfilled(now, r, held)
 		return
 	case f.weighing && !f.steady():
 		return
@@ -279,6 +266,24 @@ func (f *Follower) close(now time.Time) {
 	}
 	f.window = max(f.window, capFloor)
 	f.checkBase(now)
+}
+
+// closeUnfilled judges a round in which the window was never full: the link had too little
+// to do, or the transport holds it. A window that is far from full would not tell when
+// that changes.
+func (f *Follower) closeUnfilled(now time.Time, r float64, held bool) {
+	f.window = max(min(f.window, unusedMost*float64(f.peak)), startCap)
+	switch {
+	case held && !f.finding && !f.queued():
+		f.weighing = false
+		f.seek(r)
+	case held && f.tooLong() && float64(f.flew) > f.fill(r):
+		// The transport's own window makes a queue, or the path has become longer:
+		// which of them, shows when it is this window that holds the link.
+		f.finding, f.weighing = false, false
+		f.tooMuch(now, r)
+		f.window = max(f.window, capFloor)
+	}
 }
 
 // steady reports whether the round had enough to do nearly all the time.

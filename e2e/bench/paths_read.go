@@ -98,7 +98,6 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 		}
 	}
 	began := time.Now()
-	until := began.Add(b.lengthOf(s))
 	var side sync.WaitGroup
 	defer side.Wait()
 	failed := make(chan error, 3)
@@ -119,6 +118,22 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 	if b.timeline {
 		side.Go(func() { p.Went = b.followTimeline(w, s, r, p.Seed, began, stop) })
 	}
+	if err := b.measureBulk(w, s, flows, began, p); err != nil {
+		return err
+	}
+	p.Mbps = possible(p.Delivered, p.Carried, r.share())
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil // the script is longer than the reading
+	}
+}
+
+// measureBulk reads what the flows get and the uplinks carry until the scenario's time is
+// over, its first moments left out where it is steady.
+func (b *bench) measureBulk(w *world, s scenario, flows []*bulkFlow, began time.Time, p *pathReading) error {
+	until := began.Add(b.lengthOf(s))
 	base := make([]int64, len(flows))
 	wire, err := w.carried(s)
 	if err != nil {
@@ -155,13 +170,7 @@ func (b *bench) readBulk(w *world, s scenario, r rival, p *pathReading) error {
 	for i := range after {
 		p.Carried = append(p.Carried, (after[i]-wire[i])*8/1e6/span)
 	}
-	p.Mbps = possible(p.Delivered, p.Carried, r.share())
-	select {
-	case err := <-failed:
-		return err
-	default:
-		return nil // the script is longer than the reading
-	}
+	return nil
 }
 
 // payloadShare is the payload in the largest TCP segment by its IP packet of 1500

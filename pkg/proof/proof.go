@@ -11,7 +11,9 @@ const (
 	// After is how much must pass within Time for that to be more than what a reader's own
 	// buffers take and a trickle beside it, in bytes.
 	After = 128 << 10
-	Time  = 10_000
+	// Time is how long a count of what passes goes on, and for how long a proof holds at
+	// least, in milliseconds.
+	Time = 10_000
 
 	// A proof holds until the end of the step in which it is as old as Time.
 	step  = Time / 2
