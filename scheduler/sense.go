@@ -15,6 +15,7 @@ type Sense struct {
 	InFlight  int           // bytes in the network
 	Progress  uint64        // grows with everything that the peer's end acknowledges
 	Delivered uint64        // bytes that it has acknowledged, in order or not; with all that the transport adds to them
+	Whole     uint64        // grows with each packet as large as may be that it acknowledges; 0: not counted
 	Lost      uint64        // packets of the connection that it has taken for lost so far; by TCP those that it has sent again
 	Due       bool          // the queue had better drain for a moment, or the transport will stop for a longer one
 }

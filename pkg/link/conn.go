@@ -52,6 +52,7 @@ type Stats struct {
 	Lost         uint64 // TCP: segments sent again; QUIC: packets declared lost
 	PacketsIn    uint64 // packets received, acknowledgements included: changes while the path lives
 	Delivered    uint64 // grows with everything sent that the peer acknowledges, in order or not
+	Whole        uint64 // QUIC: of the packets that the peer's end has, those that were as large as they may be
 	Arrived      uint64 // TCP: bytes of the stream that the peer's end has in order
 	Ahead        int64  // TCP: bytes that it has beyond a gap, about
 	Due          bool   // TCP: the congestion control will soon measure the least round trip in a way that costs more than to let the queue drain for a moment

@@ -17,6 +17,9 @@ const starvedAfter = 2 * time.Millisecond
 // at most: where the path has that, the controller's rate has grown a round trip later.
 const ledMost = 1.25
 
+// wholeSlack is by how many bytes a packet that is full may be less than the largest.
+const wholeSlack = 16
+
 // governor is the congestion control of one QUIC connection: BBR, paced, and
 // held to the rate that pace was last asked for. limit, stats and their fields
 // may be used by any goroutine, the rest by the connection's own.
@@ -37,6 +40,7 @@ type governor struct {
 	flying      atomic.Int64
 	delivery    atomic.Int64
 	arrived     atomic.Uint64 // packets acknowledged
+	whole       atomic.Uint64 // those as large as may be
 	ackedBytes  atomic.Uint64 // their bytes
 	lostPackets atomic.Uint64 // packets declared lost; the library counts only for a controller of its own
 	limited     atomic.Bool
@@ -61,6 +65,7 @@ func newGovernor(now time.Duration, packet int, rtt time.Duration) *governor {
 func (g *governor) succeed(before *governor) {
 	g.lostPackets.Store(before.lostPackets.Load())
 	g.arrived.Store(before.arrived.Load())
+	g.whole.Store(before.whole.Load())
 	g.ackedBefore = before.ackedBytes.Load()
 	g.ackedBytes.Store(g.ackedBefore)
 }
@@ -175,5 +180,5 @@ func (g *governor) sample(s *Stats) {
 	s.Window, s.InFlight = g.window.Load(), g.flying.Load()
 	s.DeliveryRate, s.AppLimited = g.delivery.Load(), g.limited.Load()
 	s.Lost = g.lostPackets.Load()
-	s.Delivered, s.Acked = g.arrived.Load(), g.ackedBytes.Load()
+	s.Delivered, s.Acked, s.Whole = g.arrived.Load(), g.ackedBytes.Load(), g.whole.Load()
 }

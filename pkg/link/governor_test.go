@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apernet/quic-go/congestion"
+
 	"hawser/pkg/bbr"
 )
 
@@ -289,5 +291,21 @@ func BenchmarkGovernor(b *testing.B) {
 	}
 	if g.controller.State() == bbr.Startup {
 		b.Log("still in startup")
+	}
+}
+
+// TestGovernorWhole: packets that arrive count as whole if they are as large as they may
+// be, but for a few bytes of padding that a frame did not fill, and go on being counted by
+// the governor of another path.
+func TestGovernorWhole(t *testing.T) {
+	q := &quicGovernor{g: newGovernor(0, govPacket, 20*time.Millisecond)}
+	for _, size := range []congestion.ByteCount{60, govPacket / 2, govPacket - wholeSlack - 1, govPacket - wholeSlack, govPacket, govPacket + 100} {
+		q.OnPacketAcked(1, size, 0, 1)
+	}
+	next := newGovernor(0, govPacket, 0)
+	next.succeed(q.g)
+	var s Stats
+	if next.sample(&s); s.Whole != 3 {
+		t.Errorf("%d whole packets, wanted 3", s.Whole)
 	}
 }

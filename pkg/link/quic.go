@@ -242,7 +242,10 @@ func (q *quicGovernor) OnPacketSent(at monotime.Time, inFlight congestion.ByteCo
 	}
 }
 
-func (q *quicGovernor) OnPacketAcked(number congestion.PacketNumber, _, _ congestion.ByteCount, at monotime.Time) {
+func (q *quicGovernor) OnPacketAcked(number congestion.PacketNumber, size, _ congestion.ByteCount, at monotime.Time) {
+	if int(size)+wholeSlack >= q.g.packet {
+		q.g.whole.Add(1)
+	}
 	q.g.acked(time.Duration(at), int64(number))
 }
 

@@ -36,6 +36,13 @@ func (c *conn) look(now time.Time) {
 	if s.Arrived > e.sense.Arrived {
 		c.bulk.answered = now // a slow line may take long for a record
 	}
+	if s.Whole > e.sense.Whole {
+		for _, st := range c.strands {
+			if st.apart == nil {
+				st.answered = now // nor is the path narrower: a slow line, and what was lost comes again
+			}
+		}
+	}
 	if s.Lost > e.sense.Lost {
 		c.link.packetsLost += s.Lost - e.sense.Lost
 	}

@@ -43,3 +43,40 @@ func TestOneSided(t *testing.T) {
 		}
 	}
 }
+
+// TestOneSidedSlow: a connection is not taken for one-sided while its transport's largest
+// packets arrive: it is slow, and what was lost first is still to come.
+func TestOneSidedSlow(t *testing.T) {
+	for _, whole := range []uint64{0, 1} {
+		ses := newBareSim(1, scheduler.Kinds{}).cloud.s
+		ses.now = ses.now.Add(1000 * time.Hour)
+		carrier := &wholeCarrier{}
+		co := newConn(ses.findLink(0), carrier)
+		co.link.conn = co
+		for _, st := range co.strands {
+			st.commit(st.batch(), wire.AppendPing(nil), noSeg, entry{at: ses.now})
+		}
+		for range 30 {
+			ses.now = ses.now.Add(time.Second)
+			carrier.sense.Whole += whole
+			carrier.sense.Progress++ // small ones do all along
+			co.speaks(ses.now)
+			co.look(ses.now)
+			ses.stepStuck(co)
+		}
+		if co.closed == (whole > 0) {
+			t.Errorf("%d large packets a second arrive: ended: %v", whole, co.closed)
+		}
+	}
+}
+
+// wholeCarrier counts the largest packets that have arrived.
+type wholeCarrier struct {
+	twoStrands
+	sense scheduler.Sense
+}
+
+func (c *wholeCarrier) Sense() scheduler.Sense {
+	c.sense.Known = true
+	return c.sense
+}
