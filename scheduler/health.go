@@ -48,6 +48,7 @@ type Evidence struct {
 	Heard     time.Time // when something sent was last acknowledged, or anything came where that is all that is known; the handshake is the first
 	Oldest    time.Time // when the oldest unanswered record that asks for an answer was sent; zero: none
 	LastProbe time.Time // when something that asks for an answer was last sent
+	Asking    bool      // what is unanswered are probes alone
 	Resting   bool      // nobody would use the link now: every byte on it costs
 	Arrived   bool      // the peer's end has all that was sent: it is slow, not the path
 }
@@ -146,10 +147,13 @@ func DownAfter(e *Estimator) time.Duration {
 }
 
 // ProbeDue reports whether a probe should be sent, and when to ask again.
-func (h *Health) ProbeDue(now time.Time, ev Evidence) (bool, time.Duration) {
+//
+// A probe is itself outstanding for a round trip: where that is longer than probeBusy
+// each would call for the next, for ever.
+func (h *Health) ProbeDue(now time.Time, ev Evidence, e *Estimator) (bool, time.Duration) {
 	every := probeIdle
 	switch {
-	case h.state != Up || !ev.Oldest.IsZero():
+	case h.state != Up || !ev.Oldest.IsZero() && !(ev.Asking && Silence(now, ev) < e.PTO()):
 		every = probeBusy
 	case ev.Resting:
 		every = probeRest

@@ -133,19 +133,19 @@ func TestHealthOfSlowLines(t *testing.T) {
 func TestProbes(t *testing.T) {
 	p := newPatient(t, 20*ms)
 	p.connect()
-	if due, _ := p.h.ProbeDue(p.now, p.ev); !due {
+	if due, _ := p.h.ProbeDue(p.now, p.ev, &p.e); !due {
 		t.Error("a fresh connection is not probed")
 	}
 	p.send()
-	if due, next := p.h.ProbeDue(p.now, p.ev); due || next != probeBusy {
+	if due, next := p.h.ProbeDue(p.now, p.ev, &p.e); due || next != probeBusy {
 		t.Errorf("while something is outstanding: due %v, next %v", due, next)
 	}
 	p.hear()
-	if _, next := p.h.ProbeDue(p.now, p.ev); next != probeIdle {
+	if _, next := p.h.ProbeDue(p.now, p.ev, &p.e); next != probeIdle {
 		t.Errorf("idle: next %v", next)
 	}
 	p.ev.Resting = true
-	if due, next := p.h.ProbeDue(p.now.Add(2*time.Second), p.ev); due || next < 7*time.Second || next > probeRest {
+	if due, next := p.h.ProbeDue(p.now.Add(2*time.Second), p.ev, &p.e); due || next < 7*time.Second || next > probeRest {
 		t.Errorf("resting: due %v, next %v", due, next)
 	}
 	p.ev.Resting = false

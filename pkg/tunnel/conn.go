@@ -258,10 +258,20 @@ func (c *conn) discard() {
 	}
 }
 
+// asking reports whether nothing but probes waits for an answer.
+func (c *conn) asking() bool {
+	for _, st := range c.strands {
+		if st.log.n > st.log.probes {
+			return false
+		}
+	}
+	return true
+}
+
 // evidence is what health judges by.
 func (c *conn) evidence() scheduler.Evidence {
 	if c == nil || c.closed {
 		return scheduler.Evidence{}
 	}
-	return scheduler.Evidence{Connected: true, Heard: c.heard, Oldest: c.oldest(), LastProbe: c.probed, Arrived: c.arrived()}
+	return scheduler.Evidence{Connected: true, Heard: c.heard, Oldest: c.oldest(), LastProbe: c.probed, Asking: c.asking(), Arrived: c.arrived()}
 }

@@ -235,7 +235,7 @@ func (s *Session) checkHealth() {
 			if s.stepStuck(c); c.closed {
 				continue
 			}
-			if due, _ := l.health.ProbeDue(s.now, s.restful(c)); due {
+			if due, _ := l.health.ProbeDue(s.now, s.restful(c), &l.est); due {
 				s.probe(c)
 			}
 		}
@@ -284,7 +284,7 @@ func (s *Session) probe(c *conn) {
 	if b == nil {
 		return // the transport takes nothing; what it holds is probe enough
 	}
-	st.commit(b, wire.AppendPing(st.block(b, s.now)), noSeg, entry{at: s.now})
+	st.commit(b, wire.AppendPing(st.block(b, s.now)), noSeg, entry{at: s.now, probe: true})
 	c.flush()
 }
 

@@ -18,6 +18,7 @@ type entry struct {
 	pred       time.Duration
 	moved      bool // its contents were queued again elsewhere
 	appLimited bool
+	probe      bool // it only asks for the answer
 	twin       bool // a copy follows by the strand's twin
 
 	delivered   uint64    // rateState at the time of sending
@@ -28,11 +29,12 @@ type entry struct {
 // sentLog is the records of one strand that ask for an answer and have
 // none yet, in order. Records that ask for none are only counted.
 type sentLog struct {
-	ring  []entry // a power of two long
-	start int
-	n     int
-	count uint64 // records sent, of either kind
-	bytes int    // of those without an answer
+	ring   []entry // a power of two long
+	start  int
+	n      int
+	count  uint64 // records sent, of either kind
+	bytes  int    // of those without an answer
+	probes int    // of these
 }
 
 func (l *sentLog) at(i int) *entry { return &l.ring[(l.start+i)&(len(l.ring)-1)] }
@@ -47,6 +49,9 @@ func (l *sentLog) push(e entry) {
 	}
 	l.n++
 	l.bytes += e.size
+	if e.probe {
+		l.probes++
+	}
 	*l.at(l.n - 1) = e
 }
 
@@ -57,6 +62,9 @@ func (l *sentLog) pop() entry {
 	l.start = (l.start + 1) & (len(l.ring) - 1)
 	l.n--
 	l.bytes -= e.size
+	if e.probe {
+		l.probes--
+	}
 	return e
 }
 

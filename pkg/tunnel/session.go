@@ -349,7 +349,7 @@ func (s *Session) nextDeadline() time.Duration {
 		if due := s.order.Wake(); !due.IsZero() {
 			wait = min(wait, due.Sub(s.now))
 		}
-		_, next := l.health.ProbeDue(s.now, s.restful(c))
+		_, next := l.health.ProbeDue(s.now, s.restful(c), &l.est)
 		wait = min(wait, next)
 	}
 	if alive {

@@ -43,3 +43,23 @@ func TestTwoSlowLinks(t *testing.T) {
 		}
 	})
 }
+
+// TestProbesOnLongPaths: where a round trip takes longer than the time between two probes
+// of a busy link, an idle link's probes do not call for each other. On a standby link, whose
+// bytes are dear, they went five times a second, not once in ten.
+func TestProbesOnLongPaths(t *testing.T) {
+	run(t, func(t *testing.T) {
+		w := newWorld(t, simlink.Spec{Rate: 5 * mbit, Delay: 25 * time.Millisecond}, simlink.Spec{Rate: 5 * mbit, Delay: 150 * time.Millisecond}, simlink.Spec{Rate: 5 * mbit, Delay: 300 * time.Millisecond})
+		defer w.close()
+		time.Sleep(5 * time.Second)
+		before, _ := w.edge.s.Status()
+		time.Sleep(time.Minute)
+		after, _ := w.edge.s.Status()
+		short := after.Links[0].BytesSent - before.Links[0].BytesSent
+		for i, l := range after.Links {
+			if n := l.BytesSent - before.Links[i].BytesSent; n > short*5/4 || l.Moves[scheduler.Suspect] > 0 {
+				t.Errorf("link %d: %d bytes in a minute at rest, %d by the short path; moves %v", i, n, short, l.Moves)
+			}
+		}
+	})
+}
