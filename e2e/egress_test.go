@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
 	"hawser/e2e/lab"
 	"hawser/e2e/pair"
 )

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
 	"hawser/e2e/lab"
 	"hawser/e2e/pair"
 )

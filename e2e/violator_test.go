@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
 	"hawser/e2e/lab"
 	"hawser/pkg/guard"
 )

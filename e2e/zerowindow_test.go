@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
 	"hawser/e2e/lab"
 	"hawser/e2e/pair"
 	"hawser/pkg/guard"

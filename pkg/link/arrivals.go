@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
+
 	"hawser/pkg/nonblock"
 )
 

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
 	"hawser/pkg/nonblock"
 )
 

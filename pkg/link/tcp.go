@@ -3,10 +3,6 @@ package link
 import (
 	"errors"
 	"fmt"
-	"hawser/pkg/bbr"
-	"hawser/pkg/nonblock"
-	"hawser/pkg/park"
-	"hawser/pkg/resume"
 	"io"
 	"math"
 	"net"
@@ -18,6 +14,11 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"hawser/pkg/bbr"
+	"hawser/pkg/nonblock"
+	"hawser/pkg/park"
+	"hawser/pkg/resume"
 )
 
 // Settings of a link's TCP sockets.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
 	"hawser/pkg/nonblock"
 	"hawser/pkg/party"
 )

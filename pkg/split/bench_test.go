@@ -20,6 +20,7 @@ import (
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
 	"hawser/pkg/party"
 	"hawser/pkg/sock"
 )

@@ -2,6 +2,7 @@ package split
 
 import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
 	"hawser/pkg/party"
 )
 

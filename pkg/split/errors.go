@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+
 	"hawser/pkg/party"
 )
 

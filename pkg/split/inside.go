@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
 	"hawser/pkg/guard"
 )
 

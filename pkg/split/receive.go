@@ -3,7 +3,6 @@ package split
 import (
 	"errors"
 	"fmt"
-	"hawser/pkg/park"
 	"os"
 	"runtime"
 	"sync/atomic"
@@ -12,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"hawser/pkg/park"
 )
 
 const (

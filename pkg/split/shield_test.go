@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netns"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+
 	"hawser/pkg/guard"
 	"hawser/pkg/shield"
 )

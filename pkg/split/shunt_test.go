@@ -13,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	bpf "github.com/cilium/ebpf/link"
+
 	"hawser/pkg/splice"
 )
 

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
 	"hawser/pkg/splice"
 )
 
