@@ -15,8 +15,8 @@ import (
 )
 
 // DefaultTimeout bounds one attempt to connect by one transport, and the
-// cloud's part of a handshake.
-const DefaultTimeout = 5 * time.Second
+// cloud's part of a handshake. On a line of 10 kbit/s it takes 6 s by TCP, 16 by QUIC.
+const DefaultTimeout = 20 * time.Second
 
 // Where says at which address the cloud is to be tried next. It may take time, and
 // may be called concurrently.
@@ -48,6 +48,7 @@ type Dialer struct {
 	options DialerOptions
 	last    *atomic.Value // Transport
 	stood   *atomic.Bool  // one of its connections has
+	under   *handshakes
 }
 
 // NewDialer checks the options. It opens nothing.
@@ -71,7 +72,7 @@ func NewDialer(o DialerOptions) (*Dialer, error) {
 	case o.PeerKey == nil || len(o.Certificate.Certificate) == 0:
 		return nil, fmt.Errorf("link %s: no certificate or no way to read the cloud's", o.Link)
 	}
-	return &Dialer{o, new(atomic.Value), new(atomic.Bool)}, nil
+	return &Dialer{o, new(atomic.Value), new(atomic.Bool), new(handshakes)}, nil
 }
 
 // Dial makes one connection and joins the session that hello names; the link's
@@ -118,7 +119,7 @@ func (d *Dialer) there(ctx context.Context) (*Dialer, error) {
 	}
 	o := d.options
 	o.Remote = remote
-	return &Dialer{o, d.last, d.stood}, nil
+	return &Dialer{o, d.last, d.stood, d.under}, nil
 }
 
 // Prefer makes a transport the one that Auto gives the head start.
@@ -149,9 +150,17 @@ func (d *Dialer) attempt(ctx context.Context, t Transport, hello wire.Hello) (*C
 	if t == QUIC {
 		connect = d.connectQUIC
 	}
+	if hello.Beside != [16]byte{} {
+		alone := *d
+		alone.under = new(handshakes) // its link stands: the path does, too
+		connect = alone.connectTCP
+	}
 	s, step, err := connect(ctx, v)
 	if err != nil {
 		return nil, wire.Welcome{}, d.failed(t, step, err)
+	}
+	if p, ok := s.pipe.(*tcpPipe); ok {
+		defer d.under.leave(p.raw)
 	}
 	var welcome wire.Welcome
 	var conn *Conn
@@ -208,6 +217,7 @@ func (d *Dialer) connectTCP(ctx context.Context, v *verdict) (*secured, string, 
 		KeepAliveConfig: keepAlive(),
 	}
 	dialer.SetMultipathTCP(false)
+	begin := time.Now()
 	conn, err := dialer.DialContext(ctx, "tcp", d.options.Remote.String())
 	if err != nil {
 		var setting *socketError
@@ -221,8 +231,13 @@ func (d *Dialer) connectTCP(ctx context.Context, v *verdict) (*secured, string, 
 		_ = conn.Close()
 		return nil, StepTLS, err
 	}
+	if err := d.under.enter(ctx, p.raw, begin); err != nil {
+		_ = conn.Close()
+		return nil, StepTLS, plainError(err)
+	}
 	s, err := secureTCP(ctx, p, tls.Client, v.config(d.options.Certificate))
 	if err != nil {
+		d.under.leave(p.raw)
 		_ = conn.Close()
 		return nil, StepTLS, v.explain(err, rejectsUs(err), cloudRejects)
 	}
