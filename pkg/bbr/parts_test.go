@@ -198,3 +198,15 @@ func FuzzEvents(f *testing.F) {
 		}
 	})
 }
+
+// TestAckedBeforeSent: a peer that guesses numbers may acknowledge a packet with a datagram
+// that had come before that was sent. It is no round trip of less than nothing.
+func TestAckedBeforeSent(t *testing.T) {
+	c := New(Config{Packet: 1200, RTT: 20 * ms, Random: func() float64 { return 0 }}, 0)
+	c.Sent(10*ms, 1, 1200, 1200)
+	c.Acked(5*ms, 1)
+	c.Settle(5*ms, 0, 0)
+	if c.MinRTT() <= 0 || c.Window() < 0 || c.Rate() <= 0 {
+		t.Errorf("least round trip %v, window %d, rate %v", c.MinRTT(), c.Window(), c.Rate())
+	}
+}

@@ -157,7 +157,7 @@ func (s *sampler) finish(now, minRTT time.Duration) sample {
 		return sample{}
 	}
 	rs := sample{
-		has: true, rtt: now - p.at, delivered: int(s.delivered - p.delivered), priorDelivered: p.delivered,
+		has: true, rtt: max(now-p.at, time.Microsecond), delivered: int(s.delivered - p.delivered), priorDelivered: p.delivered,
 		inFlight: int(p.inFlight), lost: int(s.lostBytes - p.lost), limited: p.limited, acked: s.ackedBytes,
 	}
 	interval := max(p.at-p.firstAt, s.deliveredAt-p.deliveredAt)
