@@ -40,6 +40,8 @@ type View struct {
 	Flying    int           // bytes in the network or on their way there
 	InFlight  int           // bytes in the network, as the transport counts
 	Due       bool          // as Sense has it
+	Carries   float64       // the same
+	Volleys   uint64        // the same
 	At        time.Time     // the same
 }
 
@@ -78,6 +80,7 @@ type Follower struct {
 	eager    bool          // a search follows when base is known
 	weighing bool          // a search has just met a queue
 	settling bool          // more is in flight than the window allows by now
+	volleys  uint64        // that were taken in
 	bunched  bool          // the line delivers in bunches
 	drains   int           // rounds in which base is measured anew, this one included
 
@@ -139,7 +142,7 @@ func (f *Follower) begin(now time.Time, v View, window int, rate float64, base t
 	if rate == 0 {
 		f.rate = f.window / (f.base + f.mid()).Seconds()
 	}
-	f.seen, f.moved, f.path = v.Delivered, now, v.RTT
+	f.seen, f.moved, f.path, f.volleys = v.Delivered, now, v.RTT, v.Volleys
 	f.eager = true
 	f.measure()
 	f.open(now)
@@ -157,6 +160,7 @@ func (f *Follower) Look(now time.Time, v View) {
 		return
 	}
 	f.path = v.RTT
+	f.jump(now, v)
 	if f.path <= f.base {
 		f.base = f.path
 		if !f.guess {

@@ -17,5 +17,7 @@ type Sense struct {
 	Delivered uint64        // bytes that it has acknowledged, in order or not; with all that the transport adds to them
 	Whole     uint64        // grows with each packet as large as may be that it acknowledges; 0: not counted
 	Lost      uint64        // packets of the connection that it has taken for lost so far; by TCP those that it has sent again
+	Carries   float64       // what the path carries by how far apart packets arrived that were sent at once, bytes per second
+	Volleys   uint64        // how many times that was measured so far
 	Due       bool          // the queue had better drain for a moment, or the transport will stop for a longer one
 }

@@ -24,6 +24,8 @@
 //     they would be more than any percentage;
 //   - on a steady path a queue ends Startup and tells the rate, see queue.go;
 //   - a path that has become much slower is believed earlier, see slump.go;
+//   - a path that carries much more is believed at once where the caller has packets sent
+//     in volleys, see volley.go;
 //   - ProbeRTT ends after a round that has confirmed the least round trip: 200 ms
 //     with half of the path's product in flight cost 2 % of a link; and it comes half
 //     as often, as in version 1, where the caller measures that round trip as well.
@@ -235,6 +237,7 @@ func (c *Controller) Settle(now, rtt time.Duration, inFlight int) {
 		c.updateState()
 		c.advanceLatest()
 		c.bw = min(c.maxBW.max(), c.bwShort)
+		c.takeVolleys()
 	}
 	c.setRate(c.state.gains().pacing)
 	c.setWindow()

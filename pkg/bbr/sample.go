@@ -12,6 +12,7 @@ type sent struct {
 	size        int32 // 0: the slot is free
 	inFlight    int32 // this packet included
 	limited     bool
+	volley      int32 // 0: none
 }
 
 // maxLog bounds the packets that are remembered; more than the QUIC library
@@ -105,6 +106,8 @@ type sampler struct {
 	lostBytes    int64
 	limitedUntil int64 // delivered must exceed it before data counts as plenty; 0: it does
 
+	volleys volleys
+
 	newest       sent // of the present event
 	newestNumber int64
 	ackedBytes   int
@@ -120,6 +123,7 @@ func (s *sampler) sent(now time.Duration, number int64, size, inFlight int) {
 	s.log.put(number, sent{
 		at: now, firstAt: s.firstAt, deliveredAt: s.deliveredAt, delivered: s.delivered, lost: s.lostBytes,
 		size: int32(size), inFlight: int32(inFlight), limited: s.limitedUntil != 0,
+		volley: s.volleys.sent(now),
 	})
 }
 
@@ -134,6 +138,7 @@ func (s *sampler) acked(now time.Duration, number int64) {
 	}
 	s.delivered += int64(p.size)
 	s.deliveredAt = now
+	s.volleys.acked(p.volley, number, int(p.size))
 	s.ackedBytes += int(p.size)
 	if s.newest.size == 0 || p.at > s.newest.at || p.at == s.newest.at && number > s.newestNumber {
 		s.newest, s.newestNumber = p, number
@@ -152,6 +157,7 @@ func (s *sampler) finish(now, minRTT time.Duration) sample {
 	if s.limitedUntil != 0 && s.delivered > s.limitedUntil {
 		s.limitedUntil = 0
 	}
+	s.volleys.settle(now)
 	p := s.newest
 	if p.size == 0 {
 		return sample{}

@@ -60,10 +60,23 @@ func (g *followed) sent(now time.Duration, number int64, size, inFlight int) {
 	g.pacer.Sent(now, g.rate(), simPacket, size)
 }
 
-func (g *followed) budget(now time.Duration) int { return g.pacer.Budget(now, g.rate(), simPacket) }
+func (g *followed) budget(now time.Duration) int {
+	g.pacer.Volley = g.volley()
+	if !g.pacer.May(now, g.rate(), simPacket) {
+		return 0
+	}
+	return g.pacer.Budget(now, g.rate(), simPacket)
+}
 
 func (g *followed) next() time.Duration {
-	return g.pacer.Next(g.rate(), Quantum(g.rate(), simPacket))
+	return g.pacer.Next(g.rate(), max(Quantum(g.rate(), simPacket), g.volley()))
+}
+
+func (g *followed) volley() int {
+	if !g.e.Volleys() {
+		return 0
+	}
+	return Volley(g.rate(), simPacket)
 }
 
 // settle tells the tunnel's estimator what pkg/tunnel would: what is in flight,
@@ -76,14 +89,16 @@ func (g *followed) settle(now, rtt time.Duration, inFlight int) {
 	if g.e.Urge() {
 		g.c.Restart()
 	}
+	g.c.Volleys(g.volley() > 0)
 	g.governed.settle(now, rtt, inFlight)
+	carries, times := g.c.Carries()
 	waiting := min(max(g.e.NetCap()-inFlight, 0), 32<<10)
 	if waiting == 0 {
 		g.c.Starved()
 	}
 	at, srtt, got := g.origin.Add(now), g.flow.srtt, g.c.Delivered()
 	g.e.See(srtt)
-	g.e.Look(at, scheduler.View{RTT: srtt, Delivered: uint64(got), Flying: inFlight + waiting, InFlight: inFlight})
+	g.e.Look(at, scheduler.View{RTT: srtt, Delivered: uint64(got), Flying: inFlight + waiting, InFlight: inFlight, Carries: carries, Volleys: times})
 	if now-g.roundAt >= srtt && got > g.roundFrom {
 		g.e.Ack(at, scheduler.Sample{RTT: srtt, Path: srtt, Delivered: int(got - g.roundFrom), Interval: now - g.roundAt, Round: true})
 		g.roundAt, g.roundFrom = now, got
@@ -117,8 +132,8 @@ func TestRail(t *testing.T) {
 			t.Errorf("seed %d: %.3f used, wanted 0.5; queue p50 %v, wanted at most 60ms", seed, used, p50)
 		}
 	}
-	if mean < 0.64 {
-		t.Errorf("%.3f used in the mean, wanted 0.64", mean)
+	if mean < 0.80 { // 0.775 without volleys
+		t.Errorf("%.3f used in the mean, wanted 0.80", mean)
 	}
 }
 

@@ -51,5 +51,5 @@ func (c joiner) NextUrgent(ctx context.Context, twin bool) (tunnel.Apart, error)
 // Sense implements tunnel.Carrier.
 func (c carrier) Sense() scheduler.Sense {
 	s := c.Stats()
-	return scheduler.Sense{At: time.Now(), RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Whole: s.Whole, Known: s.Window > 0, Lost: s.Lost, Due: s.Due}
+	return scheduler.Sense{At: time.Now(), RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Whole: s.Whole, Known: s.Window > 0, Lost: s.Lost, Due: s.Due, Carries: s.Carries, Volleys: s.Volleys}
 }

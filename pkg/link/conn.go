@@ -44,19 +44,21 @@ type Stats struct {
 	RTT          time.Duration // smoothed
 	RTTVar       time.Duration // its mean deviation
 	MinRTT       time.Duration
-	Window       int64  // congestion window, bytes
-	InFlight     int64  // sent and not acknowledged, bytes
-	NotSent      int64  // in the kernel's queue and never sent, bytes (TCP)
-	DeliveryRate int64  // bytes per second as last measured by the congestion control
-	AppLimited   bool   // DeliveryRate was measured while there was too little to send
-	Lost         uint64 // TCP: segments sent again; QUIC: packets declared lost
-	PacketsIn    uint64 // packets received, acknowledgements included: changes while the path lives
-	Delivered    uint64 // grows with everything sent that the peer acknowledges, in order or not
-	Whole        uint64 // QUIC: of the packets that the peer's end has, those that were as large as they may be
-	Arrived      uint64 // TCP: bytes of the stream that the peer's end has in order
-	Ahead        int64  // TCP: bytes that it has beyond a gap, about
-	Due          bool   // TCP: the congestion control will soon measure the least round trip in a way that costs more than to let the queue drain for a moment
-	Acked        uint64 // bytes that the peer's end has, in order or not; QUIC: with its headers
+	Window       int64   // congestion window, bytes
+	InFlight     int64   // sent and not acknowledged, bytes
+	NotSent      int64   // in the kernel's queue and never sent, bytes (TCP)
+	DeliveryRate int64   // bytes per second as last measured by the congestion control
+	AppLimited   bool    // DeliveryRate was measured while there was too little to send
+	Lost         uint64  // TCP: segments sent again; QUIC: packets declared lost
+	PacketsIn    uint64  // packets received, acknowledgements included: changes while the path lives
+	Delivered    uint64  // grows with everything sent that the peer acknowledges, in order or not
+	Whole        uint64  // QUIC: of the packets that the peer's end has, those that were as large as they may be
+	Arrived      uint64  // TCP: bytes of the stream that the peer's end has in order
+	Ahead        int64   // TCP: bytes that it has beyond a gap, about
+	Due          bool    // TCP: the congestion control will soon measure the least round trip in a way that costs more than to let the queue drain for a moment
+	Carries      float64 // QUIC: what the path carries by its last volleys, bytes per second
+	Volleys      uint64  // QUIC: times that this was measured
+	Acked        uint64  // bytes that the peer's end has, in order or not; QUIC: with its headers
 
 	RecordsIn, RecordsOut uint64
 	BytesIn, BytesOut     uint64 // of whole records, as on the wire
@@ -93,6 +95,8 @@ type pipe interface {
 	steady(yes bool)
 	// lead tells the congestion control whether the rate of pace is the one to send at.
 	lead(yes bool)
+	// volley tells it whether to send several packets at a time, at the same mean rate.
+	volley(yes bool)
 	// burst tells it whether it may send faster than pace says, within its window.
 	burst(yes bool)
 	// sample enters the transport's figures.
@@ -211,6 +215,12 @@ func (c *Conn) Steady(yes bool) { c.pipe.steady(yes) }
 // not only the most: the caller follows a path whose rate changes. QUIC's own congestion
 // control does so within its window; the kernel's makes nothing of it.
 func (c *Conn) Lead(yes bool) { c.pipe.lead(yes) }
+
+// Volley tells the transport whether to send several packets at a time, at the same rate
+// in the mean: how far apart they arrive is what the path carries, while what is delivered
+// is no more than what is sent. QUIC's own congestion control does so, and takes a path
+// that carries much more for one that does; the kernel's makes nothing of it.
+func (c *Conn) Volley(yes bool) { c.pipe.volley(yes) }
 
 // Burst tells the transport whether it may send faster than Pace asks for, as its own
 // congestion control lets it: the path delivers in bunches. The kernel's does so; QUIC's

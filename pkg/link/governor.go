@@ -32,8 +32,9 @@ type governor struct {
 
 	ackedBefore uint64 // bytes, by those in whose place it has come
 
-	asks    int           // in a row that were allowed and not followed by a packet
-	askedAt time.Duration // the first of them
+	measured uint64        // times that volleys have told a rate, as the controller counts
+	asks     int           // in a row that were allowed and not followed by a packet
+	askedAt  time.Duration // the first of them
 
 	most        atomic.Uint64 // bits of the highest rate, bytes per second; 0: no limit
 	window      atomic.Int64
@@ -46,7 +47,10 @@ type governor struct {
 	limited     atomic.Bool
 	urged       atomic.Bool
 	isSteady    atomic.Bool
-	isLed       atomic.Bool // most is what packets are paced at
+	inVolleys   atomic.Bool   // packets are sent in volleys
+	carries     atomic.Int64  // by these, bytes per second
+	volleys     atomic.Uint64 // times that this was measured
+	isLed       atomic.Bool   // most is what packets are paced at
 }
 
 // newGovernor starts with packets of the given size and, unless it is 0, a
@@ -64,6 +68,7 @@ func newGovernor(now time.Duration, packet int, rtt time.Duration) *governor {
 // takes a figure that has fallen for nothing new, until it has risen above what it was.
 func (g *governor) succeed(before *governor) {
 	g.lostPackets.Store(before.lostPackets.Load())
+	g.volleys.Store(before.volleys.Load())
 	g.arrived.Store(before.arrived.Load())
 	g.whole.Store(before.whole.Load())
 	g.ackedBefore = before.ackedBytes.Load()
@@ -91,10 +96,19 @@ func (g *governor) rate() float64 {
 	return min(own, most)
 }
 
+// volley is how many bytes are sent at once; 0: one packet after the other.
+func (g *governor) volley() int {
+	if !g.inVolleys.Load() {
+		return 0
+	}
+	return bbr.Volley(g.rate(), g.packet)
+}
+
 // maySend reports whether the pacing allows a packet now.
 func (g *governor) maySend(now time.Duration) bool {
 	g.now = now
-	if g.pacer.Budget(now, g.rate(), g.packet) < g.packet {
+	g.pacer.Volley = g.volley()
+	if !g.pacer.May(now, g.rate(), g.packet) {
 		g.asks = 0
 		return false
 	}
@@ -117,7 +131,7 @@ func (g *governor) hasRoom(inFlight int) bool {
 // nextSend is when pacing allows the next batch of packets.
 func (g *governor) nextSend() time.Duration {
 	rate := g.rate()
-	return g.pacer.Next(rate, bbr.Quantum(rate, g.packet))
+	return g.pacer.Next(rate, max(bbr.Quantum(rate, g.packet), g.volley()))
 }
 
 // checkStarved tells the controller when the connection had nothing to send.
@@ -161,7 +175,13 @@ func (g *governor) settle(now, rtt time.Duration, inFlight int) {
 	if g.urged.Swap(false) {
 		g.controller.Restart()
 	}
+	g.controller.Volleys(g.inVolleys.Load())
 	g.controller.Settle(now, rtt, inFlight)
+	if carries, times := g.controller.Carries(); times != g.measured {
+		g.measured = times
+		g.carries.Store(int64(carries))
+		g.volleys.Add(1)
+	}
 	rate, limited := g.controller.Delivery()
 	g.window.Store(int64(g.controller.Window()))
 	g.flying.Store(int64(inFlight))
@@ -180,5 +200,6 @@ func (g *governor) sample(s *Stats) {
 	s.Window, s.InFlight = g.window.Load(), g.flying.Load()
 	s.DeliveryRate, s.AppLimited = g.delivery.Load(), g.limited.Load()
 	s.Lost = g.lostPackets.Load()
+	s.Carries, s.Volleys = float64(g.carries.Load()), g.volleys.Load()
 	s.Delivered, s.Acked, s.Whole = g.arrived.Load(), g.ackedBytes.Load(), g.whole.Load()
 }

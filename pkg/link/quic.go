@@ -161,6 +161,7 @@ func (p *quicPipe) govern(rtt time.Duration) {
 		g.most.Store(before.most.Load())
 		g.isSteady.Store(before.isSteady.Load())
 		g.isLed.Store(before.isLed.Load())
+		g.inVolleys.Store(before.inVolleys.Load())
 		g.succeed(before)
 	}
 	p.control.Store(g)
@@ -197,6 +198,8 @@ func (p *quicPipe) pace(rate float64) { p.control.Load().limit(rate) }
 func (p *quicPipe) steady(yes bool) { p.control.Load().isSteady.Store(yes) }
 
 func (p *quicPipe) lead(yes bool) { p.control.Load().isLed.Store(yes) }
+
+func (p *quicPipe) volley(yes bool) { p.control.Load().inVolleys.Store(yes) }
 
 // burst is nothing to it: see Conn.Burst.
 func (p *quicPipe) burst(bool) {}

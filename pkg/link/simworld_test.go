@@ -97,7 +97,7 @@ func (c simCarrier) Twin() tunnel.Strand {
 
 func (c simCarrier) Sense() scheduler.Sense {
 	s := c.Stats()
-	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Whole: s.Whole, Known: s.Window > 0, Lost: s.Lost, Due: s.Due}
+	return scheduler.Sense{RTT: s.RTT, Arrived: s.Arrived, Ahead: int(s.Ahead), InFlight: int(s.InFlight), Progress: s.Delivered, Delivered: s.Acked, Whole: s.Whole, Known: s.Window > 0, Lost: s.Lost, Due: s.Due, Carries: s.Carries, Volleys: s.Volleys}
 }
 
 type simSink struct {

@@ -331,6 +331,9 @@ func (p *tcpPipe) steady(bool) {}
 // lead is nothing to it either: it paces at its own rate, or at less.
 func (p *tcpPipe) lead(bool) {}
 
+// volley is nothing to it.
+func (p *tcpPipe) volley(bool) {}
+
 // restart lets BBR begin again, if it is BBR that governs.
 func restart(fd int) {
 	if name, _ := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION); name != congestionControl {

@@ -67,6 +67,11 @@ type Steadier interface{ Steady(yes bool) }
 // is not.
 type Leader interface{ Lead(yes bool) }
 
+// Volleyer is a Carrier that may be asked to send several packets at a time, so as to
+// measure the path (scheduler.Estimator.Volleys, scheduler.Sense.Carries); until Volley is
+// called it does not.
+type Volleyer interface{ Volley(yes bool) }
+
 // Burster is a Carrier that may send faster than Pace asks for, up to what its own congestion
 // control lets pass, where the line delivers in bunches (scheduler.Estimator.Bunches); until
 // Burst is called it may not.
@@ -96,6 +101,7 @@ type conn struct {
 	paced    float64 // what the transport was last asked
 	steady   bool    // what it was last told
 	leads    bool    // the same
+	volleys  bool    // the same
 	bursts   bool    // the same
 	eye      eye
 	handed   int // bytes of bodies in batches at the writers
@@ -228,6 +234,12 @@ func (c *conn) pace() {
 		c.leads = yes
 		if t, ok := c.carrier.(Leader); ok {
 			t.Lead(yes)
+		}
+	}
+	if yes := c.link.est.Volleys(); yes != c.volleys {
+		c.volleys = yes
+		if t, ok := c.carrier.(Volleyer); ok {
+			t.Volley(yes)
 		}
 	}
 	if yes := c.link.est.Bunches(); yes != c.bursts {

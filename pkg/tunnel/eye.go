@@ -57,7 +57,7 @@ func (c *conn) look(now time.Time) {
 		e.base += arrived - e.sent // the handshake's last bytes had been under way
 	}
 	if s.Known {
-		c.link.est.Look(now, scheduler.View{RTT: s.RTT, Delivered: s.Delivered, Flying: c.flying(), InFlight: s.InFlight, Due: s.Due, At: s.At})
+		c.link.est.Look(now, scheduler.View{RTT: s.RTT, Delivered: s.Delivered, Flying: c.flying(), InFlight: s.InFlight, Carries: s.Carries, Volleys: s.Volleys, Due: s.Due, At: s.At})
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // TestLead: the congestion control of a link is led where its rate changes, as after an
-// outage, and left alone where it does not.
+// outage, and asked for volleys, and left alone where it does not.
 func TestLead(t *testing.T) {
 	for _, k := range []struct {
 		terrain string
@@ -19,6 +19,9 @@ func TestLead(t *testing.T) {
 		m.Run(m.Now().Add(4*time.Second), nil)
 		if led := m.uplinks[0].led > 0; led != k.want {
 			t.Errorf("%s: led %v, wanted %v", k.terrain, led, k.want)
+		}
+		if volleys := m.uplinks[0].volleys > 0; volleys != k.want {
+			t.Errorf("%s: asked for volleys %v, wanted %v", k.terrain, volleys, k.want)
 		}
 		m.end()
 	}

@@ -58,16 +58,24 @@ type variant struct {
 // lineCarrier is the end of a link with a TCP connection.
 type lineCarrier struct {
 	simCarrier
-	tcp   *simlink.TCP
-	blind bool
-	led   *int // times that it was to be led
-	burst *int // times that it was let burst
+	tcp     *simlink.TCP
+	blind   bool
+	led     *int // times that it was to be led
+	burst   *int // times that it was let burst
+	volleys *int // times that it was asked for volleys
 }
 
 // Lead implements Leader. The kernel's BBR cannot be led.
 func (c lineCarrier) Lead(yes bool) {
 	if yes {
 		*c.led++
+	}
+}
+
+// Volley implements Volleyer. The kernel's BBR sends none.
+func (c lineCarrier) Volley(yes bool) {
+	if yes {
+		*c.volleys++
 	}
 }
 

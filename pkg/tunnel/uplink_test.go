@@ -11,22 +11,23 @@ import (
 // silent others are raced on it, and the first that stands replaces it, unless the
 // old one speaks again soon.
 type simUplink struct {
-	sim    *sim
-	id     int
-	lines  [2]*simlink.Line // away from the edge, from the cloud
-	v      variant
-	silent bool
-	spoke  uint64    // what the link had carried when it spoke again in a race; 0: it has not
-	since  time.Time // the race began then; zero: none is on
-	turn   int       // of races; what belongs to earlier ones is over
-	tcp    [2]*simlink.TCP
-	recall [2]bbr.Recall
-	made   int            // connections
-	led    int            // times that one of them was to be led
-	burst  int            // times that one of them was let burst
-	urgent *[2]*simUrgent // an urgent connection, and its twin
-	ends   [2]*simConn
-	again  uint64 // bytes that the cloud's earlier ones sent once more
+	sim     *sim
+	id      int
+	lines   [2]*simlink.Line // away from the edge, from the cloud
+	v       variant
+	silent  bool
+	spoke   uint64    // what the link had carried when it spoke again in a race; 0: it has not
+	since   time.Time // the race began then; zero: none is on
+	turn    int       // of races; what belongs to earlier ones is over
+	tcp     [2]*simlink.TCP
+	recall  [2]bbr.Recall
+	made    int            // connections
+	led     int            // times that one of them was to be led
+	volleys int            // the same: to be asked for volleys
+	burst   int            // times that one of them was let burst
+	urgent  *[2]*simUrgent // an urgent connection, and its twin
+	ends    [2]*simConn
+	again   uint64 // bytes that the cloud's earlier ones sent once more
 }
 
 // Times and sizes of a race, as the agent has them.
@@ -143,7 +144,7 @@ func (u *simUplink) connect() {
 	for i, t := range u.tcp {
 		t.Resume(&u.recall[i])
 		t.Unsent = max(t.Unsent, u.v.unsent)
-		ends[i] = lineCarrier{simCarrier{rtt: l[0].Delay + l[1].Delay}, t, u.v.blind, &u.led, &u.burst}
+		ends[i] = lineCarrier{simCarrier{rtt: l[0].Delay + l[1].Delay}, t, u.v.blind, &u.led, &u.burst, &u.volleys}
 	}
 	if !u.v.beside {
 		m.connect(u.id, ends[0], ends[1], u.tcp[0], u.tcp[1])
