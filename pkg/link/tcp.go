@@ -34,7 +34,7 @@ const (
 	// notSentTime and notSentMost let it grow with the link's rate.
 	notSentTime = 4 * time.Millisecond
 	notSentMost = 256 << 10
-	// retryMost bounds the back-off of retransmissions; the kernel takes no less.
+	// retryMost bounds the back-off of retransmissions, but on slow lines; the kernel takes no less.
 	retryMost = time.Second
 	// tcpRTOMax is TCP_RTO_MAX_MS of linux/tcp.h.
 	tcpRTOMax = 44
@@ -106,11 +106,16 @@ func tuneTCP(fd int) error {
 	}
 	// From Linux 6.15 on: without it a link that was dead for a while is tried
 	// again only after as long.
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, tcpRTOMax, int(retryMost.Milliseconds()))
+	_ = setRetry(fd, retryMost)
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds())); err != nil {
 		return &socketError{"set TCP_USER_TIMEOUT", err}
 	}
 	return nil
+}
+
+// setRetry sets TCP_RTO_MAX_MS.
+func setRetry(fd int, most time.Duration) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, tcpRTOMax, int(most.Milliseconds()))
 }
 
 // tcpPipe carries records on a TCP connection that has left TLS.
@@ -125,6 +130,7 @@ type tcpPipe struct {
 	bursts  atomic.Bool
 	renewal renewal
 	recalls recalling
+	retry   atomic.Int64 // TCP_RTO_MAX_MS as it is, a time.Duration; 0: retryMost
 	// parks says that a reader that finds nothing does so at once. Few may look again
 	// and again on a busy machine: they would keep each other awake (pkg/park).
 	parks bool
@@ -409,8 +415,28 @@ func (p *tcpPipe) sample(s *Stats) {
 			p.quicken(int(fd), &info)
 			s.Due = p.renewal.look(int(fd), &info)
 			p.recalls.look(p, int(fd), &info)
+			p.wait(int(fd), s.RTT)
 		}
 	})
+}
+
+// wait has the kernel wait for an answer for as long as one takes: where the round trip is
+// longer than retryMost it would send the same packet again and again, and a line of 10
+// kbit/s, on which each of them takes a second, would carry little else.
+func (p *tcpPipe) wait(fd int, rtt time.Duration) {
+	most := retryFor(rtt)
+	if was := p.retry.Swap(int64(most)); was != int64(most) && (was != 0 || most != retryMost) {
+		_ = setRetry(fd, most)
+	}
+}
+
+// retryFor is retryMost, or doubled until it is two round trips.
+func retryFor(rtt time.Duration) time.Duration {
+	most := retryMost
+	for most < 2*rtt && most < userTimeout/2 {
+		most *= 2
+	}
+	return most
 }
 
 // fromKernel enters a TCP_INFO, see struct tcp_info in linux/tcp.h.
