@@ -285,5 +285,5 @@ func (c *conn) evidence() scheduler.Evidence {
 	if c == nil || c.closed {
 		return scheduler.Evidence{}
 	}
-	return scheduler.Evidence{Connected: true, Heard: c.heard, Oldest: c.oldest(), LastProbe: c.probed, Asking: c.asking(), Arrived: c.arrived()}
+	return scheduler.Evidence{Connected: true, Heard: c.heard, Oldest: c.oldest(), LastProbe: c.probed, Arrived: c.arrived()}
 }

@@ -74,12 +74,18 @@ func (s *Session) linkTold(t wire.LinkTerms) {
 // cheaper one is up. It is probed rarely, since its bytes are dear.
 func (s *Session) restful(c *conn) scheduler.Evidence {
 	ev := c.evidence()
+	ev.Asking = c.asking() && !s.loaded() // beside bulk each way has to be watched
 	if tier := c.link.terms.Tier; tier >= scheduler.Standby {
 		ev.Resting = slices.ContainsFunc(s.links, func(l *link) bool {
 			return l.terms.Tier < tier && l.health.State() == scheduler.Up
 		})
 	}
 	return ev
+}
+
+// loaded reports whether bulk is under way by any link.
+func (s *Session) loaded() bool {
+	return slices.ContainsFunc(s.links, func(l *link) bool { return l.conn != nil && l.conn.underLoad(s.now) })
 }
 
 // knows reports whether a link was connected or spoken of before.
