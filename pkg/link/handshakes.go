@@ -58,13 +58,6 @@ func (h *handshakes) leave(raw syscall.RawConn) {
 	h.all = slices.DeleteFunc(h.all, func(other syscall.RawConn) bool { return other == raw })
 }
 
-// live reports whether one goes on.
-func (h *handshakes) live() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.hears(yieldMost)
-}
-
 // hears reports whether one has heard anything within so long. Its caller holds mu.
 func (h *handshakes) hears(within time.Duration) bool {
 	return slices.ContainsFunc(h.all, func(raw syscall.RawConn) (yes bool) {

@@ -62,10 +62,6 @@ func (d *Dialer) race(ctx context.Context, hello wire.Hello) (*Conn, wire.Welcom
 	for running > 0 {
 		select {
 		case <-second.C:
-			if order[0] == TCP && d.under.live() {
-				second.Reset(headStart) // a slow line: the other would only take it from the first
-				continue
-			}
 			startSecond()
 		case o := <-results:
 			running--
