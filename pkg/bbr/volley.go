@@ -52,7 +52,8 @@ type volleys struct {
 	taken uint64 // count when the model has taken it in
 }
 
-func (v *volleys) volley(id int32) *volley { return &v.ring[id%volleysKept] }
+// volley finds one by its number, which wraps after months.
+func (v *volleys) volley(id int32) *volley { return &v.ring[uint32(id)%volleysKept] }
 
 // sent is the volley that a packet belongs to; 0: none.
 func (v *volleys) sent(now time.Duration) int32 {

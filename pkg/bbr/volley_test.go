@@ -1,6 +1,7 @@
 package bbr
 
 import (
+	"math"
 	"testing"
 	"time"
 )
@@ -51,3 +52,18 @@ func (s *slow) budget(now time.Duration) int {
 }
 
 func (s *slow) next() time.Duration { return s.pacer.Next(s.rate, Volley(s.rate, simPacket)) }
+
+// TestVolleysWrap: the number of a volley may become negative.
+func TestVolleysWrap(t *testing.T) {
+	v := volleys{on: true, n: math.MaxInt32 - 10}
+	now := time.Duration(0)
+	for range 40 {
+		now += 10 * time.Millisecond
+		id := v.sent(now)
+		v.acked(id, int64(now), 1000)
+		v.settle(now + time.Millisecond)
+	}
+	if v.n >= 0 {
+		t.Errorf("volley %d: it has not wrapped", v.n)
+	}
+}
