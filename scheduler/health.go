@@ -4,8 +4,11 @@ import "time"
 
 // State is a link's state of health.
 //
-// Down: no connection stands, or nothing was heard for so long that another
-// connection must be made. Nothing is sent but probes.
+// Down: no connection stands.
+//
+// Probing: a connection stands, but nothing was heard for so long that another
+// one must be made beside it. Nothing is sent but probes; whichever answers first
+// makes the link Up again.
 //
 // Up: carries data. A fresh connection does so at once: its handshake was an answer.
 //
@@ -18,6 +21,7 @@ type State uint8
 // States of a link.
 const (
 	Down State = iota
+	Probing
 	Up
 	Suspect
 	StateCount // how many there are
@@ -25,18 +29,18 @@ const (
 
 // String returns the state's word for status and logs.
 func (s State) String() string {
-	return [StateCount]string{"down", "up", "suspect"}[s]
+	return [StateCount]string{"down", "probing", "up", "suspect"}[s]
 }
 
-// Bounds of the silence that makes a link suspect and down.
+// Bounds of the silence that makes a link suspect and then only probed.
 const (
 	suspectMin = 60 * time.Millisecond
 	suspectMax = 500 * time.Millisecond // but for lines that take longer for an answer
 	lagMost    = 5 * time.Second        // that one may take
 	lagPackets = 4
 	muteMore   = 500 * time.Millisecond
-	downMin    = time.Second
-	downMax    = 3 * time.Second
+	probingMin = time.Second
+	probingMax = 3 * time.Second
 	probeBusy  = 200 * time.Millisecond
 	probeIdle  = time.Second
 	probeRest  = 10 * time.Second
@@ -84,11 +88,11 @@ func (h *Health) judge(now time.Time, ev Evidence, e *Estimator) State {
 	}
 	silence := Silence(now, ev)
 	switch {
-	case silence > DownAfter(e):
-		return Down
+	case silence > ProbingAfter(e):
+		return Probing
 	case silence > SuspectAfter(e) && !ev.Arrived:
-		if h.state == Down {
-			return Down
+		if h.state == Probing {
+			return Probing
 		}
 		return Suspect
 	}
@@ -141,9 +145,9 @@ func (e *Estimator) lag() time.Duration {
 // this is far beyond what makes a link suspect.
 func MuteAfter(e *Estimator) time.Duration { return SuspectAfter(e) + muteMore }
 
-// DownAfter is the silence after which another connection is made.
-func DownAfter(e *Estimator) time.Duration {
-	return min(max(3*e.PTO(), downMin), max(downMax, 2*e.lag()))
+// ProbingAfter is the silence after which another connection is made.
+func ProbingAfter(e *Estimator) time.Duration {
+	return min(max(3*e.PTO(), probingMin), max(probingMax, 2*e.lag()))
 }
 
 // ProbeDue reports whether a probe should be sent, and when to ask again.

@@ -61,9 +61,9 @@ func TestHealth(t *testing.T) {
 	p.pass(500 * ms)
 	p.want(Suspect)
 	p.pass(600 * ms)
-	p.want(Down)
+	p.want(Probing)
 	p.pass(time.Hour)
-	p.want(Down)
+	p.want(Probing)
 	p.hear()
 	p.want(Up)
 	p.ev.Connected = false
@@ -73,6 +73,9 @@ func TestHealth(t *testing.T) {
 	p.want(Up)
 	p.send()
 	p.pass(2 * time.Second)
+	p.want(Probing)
+	p.ev.Connected = false
+	p.step()
 	p.want(Down)
 	if p.h.Moves[Suspect] != 2 || p.h.Moves[Up] != 4 {
 		t.Errorf("moves %v", p.h.Moves)
@@ -82,19 +85,19 @@ func TestHealth(t *testing.T) {
 // TestHealthBounds: quick links are not suspected in a blink, slow ones not
 // left for seconds.
 func TestHealthBounds(t *testing.T) {
-	for _, c := range []struct{ rtt, suspect, down time.Duration }{
-		{ms, suspectMin, downMin},
-		{20 * ms, 60 * ms, downMin},
-		{100 * ms, 165 * ms, downMin},
-		{300 * ms, 465 * ms, downMin},
+	for _, c := range []struct{ rtt, suspect, probing time.Duration }{
+		{ms, suspectMin, probingMin},
+		{20 * ms, 60 * ms, probingMin},
+		{100 * ms, 165 * ms, probingMin},
+		{300 * ms, 465 * ms, probingMin},
 		{400 * ms, suspectMax, 1230 * ms},
 		{600 * ms, 750 * ms, 1830 * ms}, // an answer takes longer than suspectMax
 		{3 * time.Second, 3750 * ms, 7500 * ms},
 		{10 * time.Second, lagMost, 2 * lagMost},
 	} {
 		p := newPatient(t, c.rtt)
-		if s, d := SuspectAfter(&p.e), DownAfter(&p.e); (s-c.suspect).Abs() > 5*ms || (d-c.down).Abs() > 10*ms {
-			t.Errorf("rtt %v: suspect after %v, down after %v; want %v, %v", c.rtt, s, d, c.suspect, c.down)
+		if s, d := SuspectAfter(&p.e), ProbingAfter(&p.e); (s-c.suspect).Abs() > 5*ms || (d-c.probing).Abs() > 10*ms {
+			t.Errorf("rtt %v: suspect after %v, probing after %v; want %v, %v", c.rtt, s, d, c.suspect, c.probing)
 		}
 	}
 }
@@ -124,8 +127,8 @@ func TestHealthOfSlowLines(t *testing.T) {
 		if got := SuspectAfter(&p.e); got < c.least || got > c.most {
 			t.Errorf("%v kbit/s: suspect after %v, wanted %v to %v", c.kbit, got, c.least, c.most)
 		}
-		if down := DownAfter(&p.e); down < SuspectAfter(&p.e)*3/2 {
-			t.Errorf("%v kbit/s: down after %v", c.kbit, down)
+		if after := ProbingAfter(&p.e); after < SuspectAfter(&p.e)*3/2 {
+			t.Errorf("%v kbit/s: probing after %v", c.kbit, after)
 		}
 	}
 }

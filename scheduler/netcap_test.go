@@ -249,7 +249,7 @@ func TestHealthOneWay(t *testing.T) {
 	}
 	ev.Arrived = true
 	h.Step(now.Add(4*time.Second), ev, &e)
-	if h.State() != Down {
+	if h.State() != Probing {
 		t.Errorf("%v though there was no answer for 4 s", h.State())
 	}
 }

@@ -88,7 +88,7 @@ type Session struct {
 type Link struct {
 	Name        string    `json:"name"`
 	Interface   string    `json:"interface,omitempty"` // edge only
-	State       string    `json:"state"`               // "up", "connecting", "suspect" or "down"
+	State       string    `json:"state"`               // "up", "connecting", "suspect", "probing" or "down"
 	Since       time.Time `json:"since"`               // of the state; zero means never
 	Transport   string    `json:"transport"`           // "tcp", "quic", or "" before the first connection
 	Remote      string    `json:"remote"`              // the peer's address and port on this link

@@ -61,7 +61,7 @@ func uplinkOf(lanes []tunnel.LinkStatus, up bool) admin.Link {
 // better reports whether a link's state is better than another's.
 func better(a, b *tunnel.LinkStatus) bool {
 	rank := func(s scheduler.State) int {
-		return slices.Index([]scheduler.State{scheduler.Down, scheduler.Suspect, scheduler.Up}, s)
+		return slices.Index([]scheduler.State{scheduler.Down, scheduler.Probing, scheduler.Suspect, scheduler.Up}, s)
 	}
 	return rank(a.State) > rank(b.State)
 }

@@ -257,7 +257,7 @@ func (s *Session) stepHealth(l *link) {
 	case state == scheduler.Suspect:
 		s.moveSilent(l)
 		s.tellSilent(l, true)
-	case state == scheduler.Down && l.conn != nil:
+	case state == scheduler.Probing:
 		s.moveSilent(l)
 		s.tellSilent(l, true)
 		s.log.Warn("link silent", "link", l.info.Name, "for", scheduler.Silence(s.now, l.conn.evidence()).Round(time.Millisecond))

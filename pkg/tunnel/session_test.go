@@ -147,15 +147,23 @@ func TestSilentLink(t *testing.T) {
 			if w.edge.redials.Load()+w.cloud.redials.Load() == 0 {
 				t.Error("nobody asked for a new connection")
 			}
+			st, _ := w.edge.s.Status()
+			for _, l := range st.Links {
+				if l.ID == dead && l.State != scheduler.Probing {
+					t.Errorf("link is %v after 2 s of silence", l.State)
+				}
+			}
 			t.Logf("link %d dead: stall %v", dead, u.stall())
 			if u.stall() > 250*time.Millisecond {
 				t.Errorf("stall %v", u.stall())
 			}
 			w.pairs[dead].Cut(false)
 			u.await(time.Minute)
-			st, _ := w.edge.s.Status()
-			if st.Links[dead].State != scheduler.Up {
-				t.Errorf("link is %v after it came back", st.Links[dead].State)
+			st, _ = w.edge.s.Status()
+			for _, l := range st.Links {
+				if l.State != scheduler.Up {
+					t.Errorf("link %d is %v after it came back", l.ID, l.State)
+				}
 			}
 			w.gone()
 		})
