@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -63,7 +64,8 @@ type serving struct {
 
 // trial measures the transport in use, changes to the other one, measures that,
 // and goes back unless it is better. The session's traffic is the load; without
-// any the delay decides.
+// any the delay decides. A connection that ends meanwhile, or falls silent, ends
+// the trial: then another one is wanted first.
 func (u *uplink) trial(ctx context.Context, wg *sync.WaitGroup, now serving) serving {
 	c := &u.chooser
 	c.next = min(c.next*2, c.most) // unless something comes of it
@@ -72,22 +74,34 @@ func (u *uplink) trial(ctx context.Context, wg *sync.WaitGroup, now serving) ser
 	if !ok {
 		return now
 	}
-	challenger := u.change(ctx, wg, other(now.transport))
-	if challenger.ended == nil {
-		u.choose(fmt.Sprintf("%s: %s does not connect", now.transport, other(now.transport)))
+	challenger, err := u.change(ctx, wg, now, other(now.transport))
+	if err != nil {
+		if !errors.Is(err, errUnfinished) {
+			u.choose(fmt.Sprintf("%s: %s does not connect", now.transport, other(now.transport)))
+		}
 		return now
 	}
 	measured := scheduler.Measure{Transport: string(challenger.transport)}
-	if wait(ctx, challenger.ended, c.settle) {
-		measured, ok = u.measure(ctx, challenger, func(m scheduler.Measure) bool { return scheduler.Hopeless(incumbent, m) })
+	lasts := wait(ctx, challenger.ended, c.settle)
+	if lasts {
+		measured, lasts = u.measure(ctx, challenger, func(m scheduler.Measure) bool { return scheduler.Hopeless(incumbent, m) })
 	}
 	better, why := scheduler.Better(incumbent, measured)
-	if better && ok {
+	switch {
+	case ctx.Err() != nil:
+		return challenger
+	case !lasts:
+		why = fmt.Sprintf("%s did not last", challenger.transport)
+	case better:
 		u.decide(challenger.transport, why)
 		return challenger
 	}
-	back := u.change(ctx, wg, now.transport)
-	if back.ended == nil {
+	back, err := u.change(ctx, wg, challenger, now.transport)
+	switch {
+	case errors.Is(err, errUnfinished): // the race that follows gives it the head start
+		u.decide(now.transport, why)
+		return challenger
+	case err != nil:
 		u.choose(fmt.Sprintf("%s: %s does not connect any more", challenger.transport, now.transport))
 		return challenger
 	}
@@ -112,20 +126,52 @@ func (u *uplink) choose(why string) {
 	u.log.Info("transport chosen", "choice", why)
 }
 
-// change connects by a transport and lets the session use the connection,
-// which ends the one before. The result has no end if that fails.
-func (u *uplink) change(ctx context.Context, wg *sync.WaitGroup, t link.Transport) serving {
+// errUnfinished is why a change of transport was given up: the link wants another
+// connection at once, by whichever connects first, or another session, or none.
+var errUnfinished = errors.New("not tried to the end")
+
+// change connects by a transport and lets the session use the connection, which
+// ends the one before. It gives up as soon as that one ends or is silent: a transport
+// that does not pass answers nothing for as long as an attempt may take.
+func (u *uplink) change(ctx context.Context, wg *sync.WaitGroup, from serving, t link.Transport) (serving, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() {
+		for v := (vigil{uplink: u}); v.step(ctx, from); {
+		}
+		cancel()
+	})
 	term, hello := u.tunnels.hello()
 	conn, welcome, err := u.chooser.dialer.DialBy(ctx, t, hello)
+	if err != nil && ctx.Err() != nil {
+		err = errUnfinished
+	}
 	if err != nil {
-		return serving{}
+		return serving{}, err
 	}
 	s := u.tunnels.join(term, welcome)
 	if s == nil {
 		conn.Close(errRetired)
-		return serving{}
+		return serving{}, errUnfinished
 	}
-	return serving{session: s, transport: t, ended: u.serve(wg, s, conn)}
+	return serving{session: s, transport: t, ended: u.serve(wg, s, conn)}, nil
+}
+
+// vigil looks at a connection of an uplink, step by step.
+type vigil struct {
+	uplink *uplink
+	silent bool // at the look before
+}
+
+// step waits for the next look. It returns false when the connection has ended before, or
+// ctx, and when the link is silent for a step.
+func (v *vigil) step(ctx context.Context, on serving) bool {
+	if !wait(ctx, on.ended, v.uplink.chooser.step) {
+		return false
+	}
+	was := v.silent
+	v.silent = v.uplink.silent.Load()
+	return !was || !v.silent
 }
 
 // measure watches a connection for the span; ok is false when it ended before,
@@ -137,15 +183,8 @@ func (u *uplink) measure(ctx context.Context, on serving, enough func(scheduler.
 	if !ok {
 		return m, false
 	}
-	begin, looks, delay, silent := time.Now(), 0, time.Duration(0), false
-	for {
-		if !wait(ctx, on.ended, u.chooser.step) {
-			return m, false
-		}
-		was := silent
-		if silent = u.silent.Load(); was && silent {
-			return m, false
-		}
+	begin, looks, delay := time.Now(), 0, time.Duration(0)
+	for v := (vigil{uplink: u}); v.step(ctx, on); {
 		f, ok := u.figures(on)
 		if !ok {
 			return m, false
@@ -159,6 +198,7 @@ func (u *uplink) measure(ctx context.Context, on serving, enough func(scheduler.
 			return m, true
 		}
 	}
+	return m, false
 }
 
 // figures are the link's in its session.

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,7 +36,8 @@ type rig struct {
 	tunnels  *tunnels
 
 	mu      sync.Mutex
-	refuse  wire.Status // what Admit answers, if not StatusOK
+	refuse  wire.Status    // what Admit answers, if not StatusOK
+	ends    link.Transport // by which no connection lasts
 	hellos  []wire.Hello
 	conns   []*link.Conn
 	clouds  map[[16]byte]*tunnel.Session
@@ -121,6 +121,10 @@ func (r *rig) Admit(q link.Request) (link.Admission, error) {
 	return link.Admission{Edge: "edge", Attach: func(c *link.Conn) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		if c.Info().Transport == r.ends {
+			time.AfterFunc(20*time.Millisecond, func() { c.Close(errors.New("ended by the test")) }) // once the edge knows it
+			return
+		}
 		r.conns = append(r.conns, c)
 		r.running.Go(func() { _ = s.Serve(r.ctx, tunnel.LinkInfo{ID: int(q.Hello.Link)}, box.Carrier(c)) })
 	}}, nil
@@ -327,62 +331,6 @@ func TestLostLinkIsReplaced(t *testing.T) {
 		was := r.attempt.Load()
 		time.Sleep(2 * raceEager)
 		return r.attempt.Load() == was
-	})
-}
-
-// TestTransportTrial: an automatic link tries its other transport, keeps a
-// connection all the time and says what came of it.
-func TestTransportTrial(t *testing.T) {
-	const ms = time.Millisecond
-	r := newRig(t, 1)
-	u := r.tunnels.uplinks[0]
-	var err error
-	u.chooser.dialer, err = link.NewDialer(link.DialerOptions{
-		Link: u.name, Remote: r.listener.Addr(), Certificate: r.certificate(), PeerKey: identity.PeerKey, CloudKey: r.cloud.Public(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.dial = u.chooser.dialer.Dial
-	u.chooser.trials = trials{first: 100 * ms, every: 100 * ms, most: 100 * ms, span: 200 * ms, settle: 20 * ms, step: 20 * ms}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { r.tunnels.run(ctx); close(done) }()
-	defer func() { cancel(); <-done }()
-	r.eventually("a comparison", func() bool { return strings.Contains(u.choice(), " against ") })
-	if c := u.choice(); !strings.Contains(c, "idle") || !strings.Contains(c, "quic ") || !strings.Contains(c, "tcp ") {
-		t.Errorf("choice %q", c)
-	}
-	// Back, and again: the session is the same, and its link stands.
-	first := r.admitted()[0].Session
-	r.eventually("more comparisons", func() bool { return len(r.admitted()) >= 6 })
-	for _, h := range r.admitted() {
-		if h.Session != first {
-			t.Error("a trial began another session")
-		}
-	}
-}
-
-// TestSilentInTrial: a link that falls silent while its transport is measured gets another
-// connection now, and not after that.
-func TestSilentInTrial(t *testing.T) {
-	r := newRig(t, 1)
-	u := r.tunnels.uplinks[0]
-	var err error
-	if u.chooser.dialer, err = link.NewDialer(link.DialerOptions{Link: u.name, Remote: r.listener.Addr(), Certificate: r.certificate(), PeerKey: identity.PeerKey}); err != nil {
-		t.Fatal(err)
-	}
-	u.chooser.trials = trials{first: time.Millisecond, every: time.Hour, most: time.Hour, span: time.Hour, step: time.Millisecond}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { r.tunnels.run(ctx); close(done) }()
-	defer func() { cancel(); <-done }()
-	r.eventually("the link", func() bool { return u.serves.Load() == 1 })
-	time.Sleep(10 * time.Millisecond) // the trial begins
-	before := len(r.admitted())
-	r.eventually("another connection", func() bool {
-		r.tunnels.silent(0, true) // once more: the session may just have found the link up
-		return len(r.admitted()) > before
 	})
 }
 
