@@ -121,7 +121,7 @@ func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error)
 	index := wire.LinkIndex(i, n)
 	u := newUplink(int(index), r.Name, a.tunnels)
 	u.where = newWhereabouts(a.cfg.Links[i], func() (four, six bool) { return u.versions(r.Gateway) })
-	d, err := a.dialer(i, index, r, u.where)
+	d, err := a.dialer(i, index, r, u.where, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -136,7 +136,7 @@ func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error)
 }
 
 // dialer makes the dialer of a lane of link i; where is nil if the cloud's address is given.
-func (a *agent) dialer(i int, index uint16, r netns.LinkRoute, where *whereabouts) (*link.Dialer, error) {
+func (a *agent) dialer(i int, index uint16, r netns.LinkRoute, where *whereabouts, heard func(link.Transport)) (*link.Dialer, error) {
 	certificate, err := a.id.Certificate(a.started)
 	if err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (a *agent) dialer(i int, index uint16, r netns.LinkRoute, where *whereabout
 	o := link.DialerOptions{
 		Link: r.Name, Index: index, Remote: r.Cloud, Interface: r.Interface, Mark: netns.BypassMark,
 		Transport:   link.Transport(a.cfg.Links[i].Transport.String()),
-		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters, Windows: a.windows,
+		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters, Windows: a.windows, Heard: heard,
 	}
 	if where != nil {
 		o.Where = where.next

@@ -18,12 +18,9 @@ import (
 	"hawser/pkg/wire"
 )
 
-// checkTime bounds the attempt to reach the cloud over one link, gatewayTime that to
-// find its gateway: the kernel asks for three seconds.
-const (
-	checkTime   = 6 * time.Second
-	gatewayTime = 4 * time.Second
-)
+// gatewayTime bounds the attempt to find a link's gateway: the kernel asks for three
+// seconds. patience bounds those to reach the cloud.
+const gatewayTime = 4 * time.Second
 
 // checkLinks tries all links at the same time.
 func (a *agent) checkLinks(ctx context.Context, p netns.Plan) []admin.Finding {
@@ -40,8 +37,6 @@ func (a *agent) checkLinks(ctx context.Context, p netns.Plan) []admin.Finding {
 // route which only run sets cannot be judged, but for its gateway; one whose gateway is
 // the host's own can.
 func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) []admin.Finding {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
 	transports := []link.Transport{link.TCP, link.QUIC}
 	switch a.cfg.Links[i].Transport {
 	case config.TransportTCP:
@@ -50,10 +45,14 @@ func (a *agent) checkLink(ctx context.Context, i int, r netns.LinkRoute) []admin
 		transports = transports[1:]
 	}
 	tried := make([]trialRun, len(transports))
-	mute := false
+	mute, p := false, newPatience()
 	var wg sync.WaitGroup
 	for n, t := range transports {
-		wg.Go(func() { tried[n] = a.try(ctx, i, r, t) })
+		ctx := p.wait(ctx, t)
+		wg.Go(func() {
+			tried[n] = a.try(ctx, i, r, t, p.hear)
+			p.done(t, tried[n].works())
+		})
 	}
 	if r.Gateway.IsValid() {
 		wg.Go(func() {
@@ -75,24 +74,26 @@ type trialRun struct {
 }
 
 // try dials every address of the cloud over link i by one transport until one answers.
-func (a *agent) try(ctx context.Context, i int, r netns.LinkRoute, t link.Transport) trialRun {
+// heard is told when one does.
+func (a *agent) try(ctx context.Context, i int, r netns.LinkRoute, t link.Transport, heard func(link.Transport)) trialRun {
 	ctx, cancel := context.WithCancel(ctx)
 	where := newWhereabouts(a.cfg.Links[i], func() (four, six bool) { return netns.Versions(r) })
 	where.begin(ctx)
 	defer where.wait()
 	defer cancel()
-	each, begin := checkTime, time.Now()
-	d, err := a.dialer(i, uint16(i), r, where)
+	var turn turn
+	begin := time.Now()
+	d, err := a.dialer(i, uint16(i), r, where, func(t link.Transport) { turn.stays(); heard(t) })
 	if err != nil {
 		return trialRun{t, err, 0}
 	}
-	if where != nil {
-		each /= 2
-	}
 	for tries := 1; ; tries++ {
-		one, cancel := context.WithTimeout(ctx, each)
+		one := turn.next(ctx, where != nil)
 		conn, _, err := d.DialBy(one, t, wire.Hello{Resume: true})
-		cancel()
+		if err != nil && one.Err() != nil {
+			err = unheard(err)
+		}
+		turn.cancel()
 		var refusal *link.Refusal
 		switch {
 		case err == nil:
@@ -104,6 +105,17 @@ func (a *agent) try(ctx context.Context, i int, r netns.LinkRoute, t link.Transp
 		}
 		return trialRun{t, err, time.Since(begin).Round(time.Millisecond)}
 	}
+}
+
+// unheard is the error of an attempt that was given up because nothing had come.
+func unheard(err error) error {
+	var step *link.StepError
+	if !errors.As(err, &step) {
+		return err
+	}
+	silent := *step
+	silent.Err = link.ErrSilent
+	return &silent
 }
 
 // judge says what the attempts of link i have shown; mute: its gateway does not answer.

@@ -25,6 +25,7 @@ type datagrams struct {
 	sendOnce func(fd uintptr) bool
 
 	in       arrivals // the reader's
+	heard    func()   // the reader's: told of the first datagram; nil: nobody is
 	readOnce func(fd uintptr) bool
 }
 

@@ -38,6 +38,7 @@ type DialerOptions struct {
 	CloudKey    [32]byte                             // the only key that is accepted
 	Counters    *Counters                            // nil for counters of its own
 	Windows     *resume.Windows                      // what TCP connections begin with; nil: with what the kernel gives them
+	Heard       func(Transport)                      // told when the first packet comes back to an attempt, from its own goroutines; nil: nobody is
 
 	packets func(context.Context) (net.PacketConn, error) // QUIC's socket; nil is UDP; tests change it
 }
@@ -225,6 +226,9 @@ func (d *Dialer) connectTCP(ctx context.Context, v *verdict) (*secured, string, 
 			return nil, StepSocket, setting
 		}
 		return nil, StepConnect, plainError(err)
+	}
+	if d.options.Heard != nil {
+		d.options.Heard(TCP)
 	}
 	p, err := newTCPPipe(conn.(*net.TCPConn), d.options.Windows, d.options.Remote.Port())
 	if err != nil {

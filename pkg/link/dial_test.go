@@ -394,3 +394,38 @@ func TestDialerOptions(t *testing.T) {
 		t.Errorf("default order is %v", got)
 	}
 }
+
+// TestHeard: a dialer tells of the first packet that comes back, and of none where none does.
+func TestHeard(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	mute, err := net.ListenPacket("udp", loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	for _, by := range []Transport{TCP, QUIC} {
+		var heard atomic.Int32
+		d := c.dialer(by, func(o *DialerOptions) {
+			o.Heard = func(of Transport) {
+				if of != by {
+					t.Errorf("heard %s of %s", of, by)
+				}
+				heard.Add(1)
+			}
+		})
+		conn, _, err := d.Dial(t.Context(), sampleHello())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cloud := <-c.conns
+		conn.Close(nil)
+		cloud.Close(nil)
+		if n := heard.Load(); n != 1 {
+			t.Errorf("%s: told %d times", by, n)
+		}
+		d.options.Remote, d.options.Timeout = addrPort(mute.LocalAddr()), 50*time.Millisecond
+		if _, _, err := d.Dial(t.Context(), sampleHello()); err == nil || heard.Load() != 1 {
+			t.Errorf("%s without an answer: %v, told %d times", by, err, heard.Load())
+		}
+	}
+}

@@ -382,6 +382,9 @@ func (d *Dialer) openQUIC(ctx context.Context, network string) (*quicSocket, err
 		if err != nil {
 			return nil, err
 		}
+		if heard := d.options.Heard; heard != nil {
+			s.udp.(*datagrams).heard = func() { heard(QUIC) }
+		}
 		return s.anonymous(), nil
 	}
 	udp, err := d.options.packets(ctx)
