@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -75,6 +76,44 @@ func TestAutoPassesADeadTransport(t *testing.T) {
 	}
 	conn.Close(nil)
 	(<-c.conns).Close(nil)
+}
+
+// TestAutoPassesAStuckTransport: the same where attempts overlap, and each of them connects by
+// TCP and hears something before it is stuck.
+func TestAutoPassesAStuckTransport(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	remote := c.forward(QUIC)
+	mute, err := net.Listen("tcp", remote.String())
+	if err != nil {
+		t.Skip("the port is not free for TCP")
+	}
+	defer mute.Close()
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = remote, ample })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	begin := time.Now()
+	var running sync.WaitGroup
+	for i := range 40 {
+		running.Go(func() {
+			select {
+			case <-time.After(time.Duration(i) * 50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			conn, _, err := d.Dial(ctx, sampleHello())
+			if err != nil {
+				return
+			}
+			cancel()
+			conn.Close(nil)
+			(<-c.conns).Close(nil)
+		})
+	}
+	running.Wait()
+	if took := time.Since(begin); took > ample/2 {
+		t.Errorf("QUIC after %v", took)
+	} else {
+		t.Logf("QUIC after %v", took)
+	}
 }
 
 // TestAutoPrefersTCP: a loaded machine or a long path must not make QUIC win
