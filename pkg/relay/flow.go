@@ -50,6 +50,7 @@ type sealing struct {
 	half
 	memory   compress.Memory
 	served   bool   // the party knows that the server is there
+	broken   bool   // the party is; it has ended by that
 	full     bool   // the last block was as long as it could be
 	least    uint16 // credit below which nothing is read, in sealed bytes; 0 until the first credit
 	reserved int    // of the credit, for blocks in the card
@@ -83,6 +84,8 @@ type flow struct {
 	bits    atomic.Uint32   // party.Ready, noted and not yet seen by the worker
 	queued  atomic.Bool     // in the mailbox's list of ready flows
 	hung    bool            // the party said that it is broken
+	severed bool            // it takes nothing any more: only what it has said is still read
+	leaving bool            // the peer has reset the flow: only what it has sent is still written
 	listed  bool            // in the worker's list of flows to run
 	parked  bool            // in the worker's list of flows that wait for the card
 	state   state
@@ -118,14 +121,28 @@ func (w *Worker) latch(f *flow) bool {
 	return true
 }
 
+// sever stops writing to a broken party. What it said before is still there to be read:
+// a server that answers before it has read all, and closes, resets the connection by that.
+func (w *Worker) sever(f *flow) {
+	if f.up.m.end != endNone {
+		w.abort(f, stream.CodeAbort)
+		return
+	}
+	f.hung, f.severed = true, true
+	f.up.m.SourceReady()
+}
+
 // probe ends the flow of a broken party where reading would not find out:
 // the party has ended its own direction, or its data waits for credit.
 func (w *Worker) probe(f *flow) {
 	if f.up.m.end == endNone {
-		if !f.up.m.room {
+		if !f.up.m.room || f.severed && f.up.m.Idle() {
 			w.abort(f, stream.CodeAbort)
 		}
 		return
+	}
+	if f.up.broken {
+		return // its last blocks are in the card
 	}
 	var p [1]byte
 	if _, err := f.conn.Read(p[:]); err != nil && !orderly(err) {
@@ -141,16 +158,16 @@ func (w *Worker) run(f *flow) {
 	w.current = f
 	blocked := false
 	for left := w.o.Budget; left > 0 && f.state == open && !blocked; {
-		n, opened := w.stepDown(f)
-		if f.state != open {
-			break
-		}
-		m, sealed := w.stepUp(f)
-		blocked = !opened && !sealed
-		left -= n + m + perStep
+		n, did := w.step(f)
+		blocked = !did
+		left -= n + perStep
 	}
 	w.current = nil
-	if f.hung && blocked {
+	switch {
+	case !blocked || f.state != open:
+	case f.leaving:
+		w.part(f)
+	case f.hung:
 		w.probe(f)
 	}
 	if f.state == over {
@@ -164,6 +181,19 @@ func (w *Worker) run(f *flow) {
 	if !blocked {
 		w.enlist(f)
 	}
+}
+
+// step does an action of each direction. It returns the plain bytes that were moved, and
+// whether anything was done.
+func (w *Worker) step(f *flow) (n int, did bool) {
+	if !f.severed {
+		n, did = w.stepDown(f)
+	}
+	if f.state == open && !f.leaving {
+		m, sealed := w.stepUp(f)
+		n, did = n+m, did || sealed
+	}
+	return n, did
 }
 
 // serverUp tells a client's party once that it may send: first no more than
@@ -265,6 +295,20 @@ func (w *Worker) abort(f *flow, code stream.Code) {
 	}
 	f.conn.Abort()
 	w.forget(f)
+}
+
+// leave ends a flow whose peer's party has reset its connection: after what it had sent
+// before, as far as our party takes it at once.
+func (w *Worker) leave(f *flow) {
+	f.leaving = true
+	w.enlist(f)
+}
+
+// part is the end of leave, unless blocks are still in the card.
+func (w *Worker) part(f *flow) {
+	if d := &f.down.m; d.Idle() || d.results > 0 {
+		w.lost(f, stream.CodeAbort)
+	}
 }
 
 // lost ends a flow that the session has reset.

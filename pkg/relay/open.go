@@ -23,7 +23,7 @@ func (w *Worker) stepDown(f *flow) (n int, did bool) {
 		n = w.writePlain(f)
 	case ActFinish:
 		if err := f.conn.CloseWrite(); err != nil {
-			w.abort(f, stream.CodeAbort)
+			w.sever(f)
 			return 0, true
 		}
 		f.down.m.Finished()
@@ -132,7 +132,7 @@ func (w *Worker) writePlain(f *flow) int {
 		d.trickle.full(w.now)
 		return n
 	default:
-		w.abort(f, stream.CodeAbort)
+		w.sever(f)
 	}
 	d.trickle.took(n, w.now)
 	return n

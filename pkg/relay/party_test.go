@@ -27,6 +27,7 @@ type duct struct {
 	pending bool // dialled and not connected
 	failed  error
 	broken  bool // the test has reset the connection
+	kept    bool // what the test wrote before can be read all the same
 	aborted bool // the relay has
 	closed  bool // the relay has closed it
 	armed   party.Ready
@@ -81,7 +82,7 @@ func (d *duct) Read(p []byte) (int, error) {
 	defer d.mu.Unlock()
 	d.reads++
 	switch {
-	case d.broken:
+	case d.broken && (!d.kept || len(d.in) == 0):
 		return 0, party.ErrReset
 	case len(d.in) > 0:
 		if d.short != nil {

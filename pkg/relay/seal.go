@@ -23,6 +23,10 @@ func (w *Worker) stepUp(f *flow) (n int, did bool) {
 	case ActSend:
 		w.sendSealed(f)
 	case ActFinish:
+		if f.up.broken {
+			w.abort(f, stream.CodeAbort)
+			break
+		}
 		f.session.post(w, stream.Command{Kind: stream.CmdFin, Flow: f.id})
 		f.up.m.Finished()
 	default:
@@ -92,8 +96,9 @@ func (w *Worker) readPlain(f *flow) int {
 		u.m.SourceDry()
 	case errors.Is(err, io.EOF):
 		u.m.SourceEnd()
-	default:
-		w.abort(f, stream.CodeAbort)
+	default: // what was read before it is sent before the reset
+		u.broken = true
+		u.m.SourceEnd()
 	}
 	return 0
 }

@@ -237,6 +237,9 @@ func (l *loop) obey(e *port, c *stream.Command) {
 	case stream.CmdReset:
 		e.codes = append(e.codes, c.Code)
 		if !f.over[1-e.side] {
+			for c.Code == stream.CodeAbort && l.flip == 0 && !l.always && out.delivered < out.end() {
+				l.deliver(f, out, l.ends[1-e.side]) // what came before the party's reset
+			}
 			l.ends[1-e.side].emit(stream.Event{Kind: stream.EventReset, Code: c.Code, Flow: f.id})
 		}
 		l.remove(f)

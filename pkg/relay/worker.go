@@ -242,6 +242,10 @@ func (w *Worker) event(e *stream.Event) {
 	case stream.EventRewind:
 		f.down.rewound()
 	case stream.EventReset:
+		if e.Code == stream.CodeAbort && f.state == open && !f.severed {
+			w.leave(f)
+			return
+		}
 		w.lost(f, e.Code)
 		return
 	default: // EventAccepted

@@ -220,7 +220,10 @@ func (c *conn) flush() {
 	}
 	if len(c.prelude)+len(c.out) > 0 {
 		if err := c.write(); err != nil && !errors.Is(err, party.ErrAgain) {
-			c.fail(stream.CodeAbort)
+			c.readable = true
+			if c.read(); !c.over { // what the peer had sent, and then the reason
+				c.fail(stream.CodeAbort)
+			}
 			return
 		}
 	}

@@ -80,6 +80,9 @@ func (l *Lane) obey(m *stream.Command) {
 		if c.server != nil && (m.Code == stream.CodeRefused || m.Code == stream.CodeUnreachable) {
 			c.server.failed(c.turn)
 		}
+		if m.Code == stream.CodeAbort {
+			c.flush() // what was said before
+		}
 		c.abort()
 	case stream.CmdDone:
 		c.done = true

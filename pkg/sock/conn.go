@@ -308,7 +308,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 			c.reported &^= party.Writable
 			return done, party.ErrAgain
 		default:
-			return done, c.failed(err)
+			return done, c.cut(err)
 		}
 	}
 	return done, nil
@@ -345,7 +345,7 @@ func (c *Conn) Writev(bufs [][]byte) (int, error) {
 			c.reported &^= party.Writable
 			return done, party.ErrAgain
 		case err != nil:
-			return done, c.failed(err)
+			return done, c.cut(err)
 		default:
 			done += n
 			skip = n
@@ -379,13 +379,23 @@ func (c *Conn) failed(err error) error {
 	return c.failure
 }
 
+// cut notes that nothing can be sent any more. What has arrived can still be read, and
+// no event may have told of it yet.
+func (c *Conn) cut(err error) error {
+	if c.broken == nil {
+		c.broken = partyError(err)
+	}
+	c.dry, c.whole = false, true
+	return c.broken
+}
+
 // CloseWrite implements party.Conn.
 func (c *Conn) CloseWrite() error {
 	if err := c.usable(); err != nil {
 		return err
 	}
 	if err := nonblock.Shutdown(c.fd, unix.SHUT_WR); err != nil {
-		return c.failed(err)
+		return c.cut(err)
 	}
 	return nil
 }

@@ -50,8 +50,9 @@ func (s *Session) obey(c *stream.Command) {
 		s.reject(f)
 	case stream.CmdReset:
 		s.countReset(c.Code)
-		s.addCtrl(func(b []byte) []byte { return wire.AppendReset(b, uint64(f.id), uint8(c.Code)) })
-		s.dropFlow(f)
+		if c.Code != stream.CodeAbort || !s.linger(f) {
+			s.sayReset(f, c.Code)
+		}
 	case stream.CmdDone:
 		f.done = true
 		s.markDirty(f)

@@ -26,7 +26,7 @@ type flow struct {
 	credit  credit
 	read    proof.Proof // of what we send, by the peer
 	via     []via       // which connection brought what was not consumed yet
-	counted int         // bytes with which it is among the session's lefts
+	counted int32       // bytes with which it is among the session's lefts
 	room    uint16      // in the party of a slow reader, while memory is scarce, in bytes; 0: he is none
 	dirty   bool        // in the session's list of flows with credit to tell
 	listed  bool        // in its list of those that may have something that presses
@@ -34,6 +34,8 @@ type flow struct {
 	finOut  bool        // the worker was told of the end
 	finTold bool        // the peer was told that the end was consumed
 	done    bool        // the worker is done
+	dying   bool        // and has reset it: the peer hears of that when it has consumed all before
+	stands  bool        // edge: the server is connected
 }
 
 // moments are what flows note of the time.

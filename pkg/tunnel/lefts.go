@@ -1,6 +1,9 @@
 package tunnel
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // lefts is what all flows have left to send, so that a flow knows what goes before its
 // last byte while they take turns. Only those count that have no more left than itself:
@@ -48,8 +51,8 @@ func (c *lefts) work(left, counted int) int {
 func (s *Session) recount(f *flow) {
 	left := 0
 	if f.node.Active() {
-		left = f.left()
+		left = min(f.left(), math.MaxInt32)
 	}
-	s.lefts.move(f.counted, left)
-	f.counted = left
+	s.lefts.move(int(f.counted), left)
+	f.counted = int32(left)
 }

@@ -207,7 +207,7 @@ func (s *Session) chunk(f *flow, p *piece) scheduler.Chunk {
 	n := p.seg.Len()
 	left := max(f.left(), n)
 	return scheduler.Chunk{
-		Size: n, Left: left, Work: s.lefts.work(left, f.counted), Window: int(f.peer - f.send.base),
+		Size: n, Left: left, Work: s.lefts.work(left, int(f.counted)), Window: int(f.peer - f.send.base),
 		Blocked: !f.send.fin && f.send.end+creditEdge > f.peer, Class: f.node.Class(), Now: s.now,
 	}
 }

@@ -119,6 +119,7 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 	}
 	switch f.Kind {
 	case wire.KindAccepted:
+		fl.stands = true
 		s.emit(fl.worker, stream.Event{Kind: stream.EventAccepted, Flow: id, Limit: f.Limit})
 	case wire.KindReset:
 		s.countReset(stream.Code(f.Code))
@@ -154,6 +155,10 @@ func (s *Session) peerCredit(fl *flow, f *wire.Frame) error {
 	s.cfg.Budget.kept.Add(int64(fl.send.held - before))
 	fl.read.Pass(int(min(fl.send.base-base, proof.After)), s.now.UnixMilli(), 1, &s.cfg.Budget.out)
 	fl.peer = max(fl.peer, f.Limit)
+	if fl.dying && fl.send.held == 0 {
+		s.sayReset(fl, stream.CodeAbort)
+		return nil
+	}
 	s.askWorker(fl)
 	s.retire(fl)
 	return nil
@@ -214,7 +219,9 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 	}
 	if fl.done {
 		seg.Release()
-		s.markDirty(fl)
+		if !fl.dying {
+			s.markDirty(fl)
+		}
 		return nil
 	}
 	before, n := fl.heldIn(), uint64(seg.Len())
@@ -231,6 +238,7 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 		}
 		fl.note(c, f.Offset, f.Offset+n)
 	}
+	fl.stands = true
 	s.cfg.Budget.move(before, fl.heldIn())
 	s.count.BytesReceived += uint64(fl.heldIn() - before)
 	s.copies.Received(fl.heldIn() - before)
@@ -247,8 +255,7 @@ func (s *Session) giveUp(fl *flow) error {
 	if fl.opened {
 		s.emit(fl.worker, stream.Event{Kind: stream.EventReset, Flow: fl.id, Code: stream.CodeResources})
 	}
-	s.addCtrl(func(b []byte) []byte { return wire.AppendReset(b, uint64(fl.id), uint8(stream.CodeResources)) })
-	s.dropFlow(fl)
+	s.sayReset(fl, stream.CodeResources)
 	return s.use(fl.id)
 }
 

@@ -95,6 +95,7 @@ type Session struct {
 	tried      int     // how many of them were sent where no link is up
 	hurry      bool    // somebody waits for one of them: they go out on two links
 	dirty      []*flow
+	dying      []dying
 	pressing   []*flow // that may have got something that presses
 	pieces     pieces
 	tables     reassembly.Tables
@@ -312,6 +313,7 @@ func (s *Session) turn() time.Duration {
 	s.checkHealth()
 	s.tellCredit()
 	s.tellInitial()
+	s.endDying()
 	s.resendLate()
 	s.deliver() // first: workers can begin while the links take what is below
 	s.pump()
@@ -324,6 +326,9 @@ func (s *Session) nextDeadline() time.Duration {
 	wait := time.Second
 	if len(s.dirty) > 0 {
 		wait = min(wait, max(s.tellAt.Sub(s.now), 0))
+	}
+	if len(s.dying) > 0 {
+		wait = min(wait, max(s.dying[0].at.Sub(s.now), 0))
 	}
 	alive := false
 	for _, l := range s.links {
