@@ -107,12 +107,13 @@ func (r *relayRig) counter(side, name string) uint64 {
 // TestRelay moves bytes each way and both ways at once, many connections side
 // by side, and passes on half-closes, resets and a server's refusal.
 func TestRelay(t *testing.T) {
-	r := startRelay(t, 80, 81, 82, 83, 84, 85)
+	r := startRelay(t, 80, 81, 82, 83, 84, 85, 86)
 	t.Run("transfers", r.transfers)
 	t.Run("many", r.many)
 	t.Run("half-close", r.halfClose)
 	t.Run("server resets", r.serverResets)
 	t.Run("client resets", r.clientResets)
+	t.Run("last words", r.lastWords)
 	t.Run("server refuses", func(t *testing.T) {
 		r.wantReset(t, 85) // nobody listens there
 	})
@@ -224,6 +225,23 @@ func (r *relayRig) clientResets(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("the server was not told")
+	}
+}
+
+// lastWords: a server that refuses an upload resets it after it has said why.
+func (r *relayRig) lastWords(t *testing.T) {
+	r.serve(86, func(c *net.TCPConn) {
+		_, _ = io.ReadFull(c, make([]byte, 1000))
+		_, _ = io.WriteString(c, "too large")
+		c.Close()
+	})
+	for _, size := range []int64{2000, 5e6} {
+		c := r.mustDial(r.at(86), time.Minute)
+		_, _ = io.Copy(c, newNoise(1, size)) // the reset ends it
+		if p, _ := io.ReadAll(c); string(p) != "too large" {
+			t.Errorf("after an upload of up to %d bytes the client has heard %q", size, p)
+		}
+		c.Close()
 	}
 }
 

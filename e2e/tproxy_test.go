@@ -65,6 +65,8 @@ func TestTproxyClientAbort(t *testing.T) { clientAbort(t, tproxy(t, pair.Options
 
 func TestTproxyServerAbort(t *testing.T) { serverAbort(t, tproxy(t, pair.Options{})) }
 
+func TestTproxyLastWords(t *testing.T) { lastWords(t, tproxy(t, pair.Options{})) }
+
 func TestTproxyUnaffected(t *testing.T) { unaffected(t, tproxy(t, pair.Options{})) }
 
 func TestTproxyLocal(t *testing.T) { local(t, tproxy(t, pair.Options{Local: true})) }

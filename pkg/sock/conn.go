@@ -110,7 +110,8 @@ func (c *Conn) start(mark uint32, device string) error {
 }
 
 // tune sets what all connections need: no waiting for full segments, probes of
-// a party that may have vanished, and a reset when the socket goes without
+// a party that may have vanished, urgent bytes in their place among the others (RFC 6093
+// section 4; else they are lost: telnet's Ctrl-C, the ABOR of FTP), and a reset when the socket goes without
 // Close: a party must not take the end of a killed process for the end of the
 // data. Connections inherit all of it from their listener.
 func tune(fd int) error {
@@ -120,6 +121,7 @@ func tune(fd int) error {
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount},
+		{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
 	})
 	if err != nil {
 		return err
