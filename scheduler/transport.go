@@ -23,7 +23,7 @@ const (
 type Measure struct {
 	Transport string        // "tcp" or "quic"
 	Rate      float64       // bytes per second delivered, both directions
-	RTT       time.Duration // mean of the smoothed round-trip time
+	RTT       time.Duration // mean of the round trips
 }
 
 func (m Measure) String() string {

@@ -183,22 +183,29 @@ func (u *uplink) measure(ctx context.Context, on serving, enough func(scheduler.
 	if !ok {
 		return m, false
 	}
-	begin, looks, delay := time.Now(), 0, time.Duration(0)
+	begin := time.Now()
 	for v := (vigil{uplink: u}); v.step(ctx, on); {
 		f, ok := u.figures(on)
 		if !ok {
 			return m, false
 		}
 		took := time.Since(begin)
-		looks++
-		delay += f.SRTT
-		m.RTT = delay / time.Duration(looks)
+		m.RTT = trip(first, f)
 		m.Rate = float64(f.BytesSent+f.BytesGot-first.BytesSent-first.BytesGot) / took.Seconds()
 		if took >= u.chooser.span || enough != nil && took >= u.chooser.span/3 && enough(m) {
 			return m, true
 		}
 	}
 	return m, false
+}
+
+// trip is the mean of the round trips between two looks. The smoothed one still tells of
+// the transport before: at rest there is one a second.
+func trip(from, to tunnel.LinkStatus) time.Duration {
+	if n := to.Trips - from.Trips; n > 0 {
+		return (to.TripTime - from.TripTime) / time.Duration(n)
+	}
+	return to.SRTT
 }
 
 // figures are the link's in its session.

@@ -11,6 +11,7 @@ import (
 
 	"hawser/pkg/identity"
 	"hawser/pkg/link"
+	"hawser/pkg/tunnel"
 )
 
 // try begins the rig's work. Its only link compares its transports as often as t says, with
@@ -153,4 +154,17 @@ func (r *rig) far(delay time.Duration) netip.AddrPort {
 	})
 	r.t.Cleanup(func() { _ = l.Close(); running.Wait() })
 	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// TestTrip: a transport is judged by its own round trips, not by those of the one before.
+func TestTrip(t *testing.T) {
+	const ms = time.Millisecond
+	from := tunnel.LinkStatus{SRTT: 100 * ms, Trips: 20, TripTime: 2 * time.Second}
+	to := tunnel.LinkStatus{SRTT: 67 * ms, Trips: 24, TripTime: 2*time.Second + 160*ms}
+	if m := trip(from, to); m != 40*ms {
+		t.Errorf("%v, wanted 40ms", m)
+	}
+	if m := trip(to, to); m != to.SRTT {
+		t.Errorf("%v without any, wanted the smoothed one", m)
+	}
 }

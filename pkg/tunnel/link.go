@@ -35,7 +35,9 @@ type link struct {
 	sentBytes, gotBytes uint64
 	attaches, again     uint64 // connections made; bytes sent a second time here
 	packetsLost         uint64 // as the transport counts them
-	lastErr             error  // why the last connection has ended; nil while there is one
+	trips               uint64 // round trips measured
+	tripTime            time.Duration
+	lastErr             error // why the last connection has ended; nil while there is one
 	meterUp, meterDown  meter
 }
 

@@ -306,6 +306,8 @@ func (s *Session) acked(st *strand, seq uint64, delay time.Duration) error {
 		}
 		sample := c.rate.sample(s.now, newest, delay)
 		sample.InFlight = c.inFlight
+		c.link.trips++
+		c.link.tripTime += sample.RTT
 		if c.link.est.WantsPath(s.now) {
 			c.look(s.now)
 			sample.Path = c.eye.sense.RTT

@@ -14,8 +14,10 @@ type LinkStatus struct {
 	MinRTT      time.Duration
 	SRTT        time.Duration
 	RTTVar      time.Duration
-	Rate        float64 // predicted capacity away from here, bytes per second
-	RateSent    float64 // bytes per second, lately
+	Trips       uint64        // round trips measured since the session began
+	TripTime    time.Duration // that they took, together
+	Rate        float64       // predicted capacity away from here, bytes per second
+	RateSent    float64       // bytes per second, lately
 	RateGot     float64
 	BytesSent   uint64 // on the link, headers included
 	BytesGot    uint64
@@ -59,6 +61,7 @@ func (l *link) snapshot(now time.Time) LinkStatus {
 	st := LinkStatus{
 		LinkInfo: info, State: l.health.State(), Since: l.health.Since(),
 		MinRTT: l.est.MinRTT(), SRTT: l.est.SRTT(), RTTVar: l.est.RTTVar(), Rate: l.est.Rate(),
+		Trips: l.trips, TripTime: l.tripTime,
 		RateSent: l.meterUp.rate(now, l.sentBytes), RateGot: l.meterDown.rate(now, l.gotBytes),
 		BytesSent: l.sentBytes, BytesGot: l.gotBytes, BytesAgain: l.again, PacketsLost: l.packetsLost,
 		Cap: l.est.Cap(), Connections: l.attaches, Moves: l.health.Moves,
