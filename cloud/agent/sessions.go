@@ -154,7 +154,7 @@ func (s *sessions) attach(h *held, c *link.Conn) {
 	s.wg.Go(func() {
 		// The session closes its connections when it ends, after its goodbye.
 		_ = h.session.Serve(context.Background(), tunnel.LinkInfo{
-			ID: int(info.Index), Name: info.Link, Transport: string(info.Transport), Remote: info.Remote.String(), Version: info.Version,
+			ID: int(info.Index), Name: info.Link, Transport: string(info.Transport), Congestion: info.Congestion, Remote: info.Remote.String(), Version: info.Version,
 		}, box.Carrier(c))
 	})
 }

@@ -126,7 +126,7 @@ func (u *uplink) serve(running *sync.WaitGroup, s *tunnel.Session, conn *link.Co
 		defer u.served(-1)
 		// The session closes its connections when it ends, after its goodbye.
 		_ = s.Serve(context.Background(), tunnel.LinkInfo{
-			ID: u.id, Name: u.name, Transport: string(info.Transport), Remote: info.Remote.String(),
+			ID: u.id, Name: u.name, Transport: string(info.Transport), Congestion: info.Congestion, Remote: info.Remote.String(),
 			Version: info.Version, Terms: terms,
 		}, box.Carrier(conn))
 	})

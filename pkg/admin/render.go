@@ -142,6 +142,9 @@ func (p *printer) links(links []Link) {
 			p.line("    %s: quota %s: %s of %s used, %s allowed by now, until %s", orDash(l.Name), clean(q.State),
 				unit.Bytes(q.Used), unit.Bytes(q.Bytes), unit.Bytes(q.Allowed), q.Ends.Format(time.DateOnly))
 		}
+		if l.Transport == "tcp" && l.Congestion != "" && l.Congestion != "bbr" {
+			p.line("    %s: sends by %s, as the kernel has no BBR: slow where packets are lost", orDash(l.Name), clean(l.Congestion))
+		}
 		if l.Choice != "" {
 			p.line("    %s: transport %s", orDash(l.Name), clean(l.Choice))
 		}

@@ -70,6 +70,14 @@ func TestRender(t *testing.T) {
 			t.Errorf("an empty session renders as:\n%s\nwithout %q", b.String(), want)
 		}
 	}
+	for name, said := range map[string]bool{"bbr": false, "cubic": true} {
+		b.Reset()
+		s := sample()
+		s.Sessions[0].Links[0].Congestion = name
+		if err := Render(&b, s); err != nil || strings.Contains(b.String(), "\n    wifi: sends by cubic, as the kernel has no BBR") != said {
+			t.Errorf("a link governed by %s renders as:\n%s (%v)", name, b.String(), err)
+		}
+	}
 	b.Reset()
 	if err := Render(&b, Status{Card: Card{Kind: "inline", Why: "measured\n"}}); err != nil || !strings.Contains(b.String(), "\n  card: inline (measured?)\n") {
 		t.Errorf("an inline card renders as:\n%s (%v)", b.String(), err)

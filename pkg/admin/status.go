@@ -87,15 +87,16 @@ type Session struct {
 // Link is one uplink of a session.
 type Link struct {
 	Name        string    `json:"name"`
-	Interface   string    `json:"interface,omitempty"` // edge only
-	State       string    `json:"state"`               // "up", "connecting", "suspect", "probing" or "down"
-	Since       time.Time `json:"since"`               // of the state; zero means never
-	Transport   string    `json:"transport"`           // "tcp", "quic", or "" before the first connection
-	Remote      string    `json:"remote"`              // the peer's address and port on this link
-	RTT         float64   `json:"rtt_ms"`              // smoothed; 0 means not measured
-	MinRTT      float64   `json:"min_rtt_ms"`          // 0 means not measured
-	RateUp      uint64    `json:"rate_up"`             // bit/s
-	RateDown    uint64    `json:"rate_down"`           // bit/s
+	Interface   string    `json:"interface,omitempty"`  // edge only
+	State       string    `json:"state"`                // "up", "connecting", "suspect", "probing" or "down"
+	Since       time.Time `json:"since"`                // of the state; zero means never
+	Transport   string    `json:"transport"`            // "tcp", "quic", or "" before the first connection
+	Congestion  string    `json:"congestion,omitempty"` // congestion control of what is sent from here
+	Remote      string    `json:"remote"`               // the peer's address and port on this link
+	RTT         float64   `json:"rtt_ms"`               // smoothed; 0 means not measured
+	MinRTT      float64   `json:"min_rtt_ms"`           // 0 means not measured
+	RateUp      uint64    `json:"rate_up"`              // bit/s
+	RateDown    uint64    `json:"rate_down"`            // bit/s
 	BytesUp     uint64    `json:"bytes_up"`
 	BytesDown   uint64    `json:"bytes_down"`
 	InFlight    uint64    `json:"in_flight"`        // bytes sent and not yet acknowledged

@@ -138,7 +138,7 @@ func Session(st tunnel.Status, up bool) admin.Session {
 
 func linkOf(l tunnel.LinkStatus, up bool) admin.Link {
 	out := admin.Link{
-		Name: l.Name, State: l.State.String(), Since: l.Since, Transport: l.Transport, Remote: l.Remote,
+		Name: l.Name, State: l.State.String(), Since: l.Since, Transport: l.Transport, Congestion: l.Congestion, Remote: l.Remote,
 		RTT: millis(l.SRTT), MinRTT: millis(l.MinRTT), InFlight: uint64(l.InFlight),
 		Losses: l.Moves[scheduler.Suspect], PacketsLost: l.PacketsLost, Tier: l.Terms.Tier.String(), LastError: l.LastError,
 	}

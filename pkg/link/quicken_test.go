@@ -88,6 +88,53 @@ func TestBurst(t *testing.T) {
 	}
 }
 
+// TestCongestion: links ask for BBR, and where the kernel has not got what is asked for
+// its default stays, which is told.
+func TestCongestion(t *testing.T) {
+	edge, _ := startCloud(t, loopback, nil).connect(TCP)
+	name, wanted, err := Congestion()
+	if err != nil || wanted != (name == congestionControl) || name != edge.Info().Congestion {
+		t.Errorf("%q, %v, %v; a link has %q", name, wanted, err, edge.Info().Congestion)
+	}
+	stays, _, err := congestionFor("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, wanted, err := congestionFor("none-such"); err != nil || wanted || name != stays {
+		t.Errorf("asked for what there is not: %q, %v, %v, want %q", name, wanted, err, stays)
+	}
+}
+
+// TestWithoutBBR: a link whose kernel has no BBR carries both ways, paced and urged by
+// the tunnel as any, and its figures are there.
+func TestWithoutBBR(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	edge, cloud := c.connect(TCP)
+	for _, end := range []*Conn{edge, cloud} {
+		_ = end.pipe.(*tcpPipe).raw.Control(func(fd uintptr) { prefer(int(fd), "reno") })
+		if got := end.pipeCongestion(); got != "reno" {
+			t.Fatalf("congestion control is %q", got)
+		}
+	}
+	edge.Pace(50e6)
+	const records = 3000
+	ended := make(chan error, 4)
+	go traffic(&edge.Strand, records, ended)
+	go traffic(&cloud.Strand, records, ended)
+	go expect(&cloud.Strand, records, ended)
+	go expect(&edge.Strand, records, ended)
+	for range 4 {
+		edge.Urge()
+		_ = edge.Stats()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := edge.Stats(); s.RTT <= 0 || s.Delivered == 0 || s.Window <= 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // pipeCongestion is the congestion control that governs a TCP connection now.
 func (c *Conn) pipeCongestion() string {
 	var info Info

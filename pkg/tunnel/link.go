@@ -13,12 +13,13 @@ import (
 
 // LinkInfo names one link of a session.
 type LinkInfo struct {
-	ID        int       // the same at both ends
-	Name      string    // as configured at the edge
-	Transport string    // "tcp" or "quic"
-	Remote    string    // for status
-	Version   uint16    // of the protocol, that the connection's ends have agreed on
-	Terms     LinkTerms // edge only; the cloud is told
+	ID         int       // the same at both ends
+	Name       string    // as configured at the edge
+	Transport  string    // "tcp" or "quic"
+	Congestion string    // what governs its bulk from here; for status
+	Remote     string    // for status
+	Version    uint16    // of the protocol, that the connection's ends have agreed on
+	Terms      LinkTerms // edge only; the cloud is told
 }
 
 // link is one uplink's place in the session: it outlives its connections.
