@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -174,6 +175,83 @@ func TestPoolWithKernelSockets(t *testing.T) {
 	if now := buffer.Live(); now != live {
 		t.Errorf("%d bytes of slabs are not released", now-live)
 	}
+}
+
+// poor gives a worker such a channel of a pool that has all faults of a poor accelerator.
+func poor(t *testing.T, seed uint64) (change func(*sock.Poller, *Options), noticed func() card.GuardCounts, end func()) {
+	const queue = 16
+	plain, end := watched(t, queue, 4)
+	var guards []*card.Guard
+	return func(p *sock.Poller, o *Options) {
+			plain(p, o)
+			f := card.NewFaulty(o.Card, card.FaultOptions{Seed: seed + uint64(o.Index), Every: 15, Late: 60 * time.Millisecond, Stall: 60 * time.Millisecond})
+			g, err := card.NewGuard(f, card.GuardOptions{Depth: queue, Deadline: 40 * time.Millisecond, Retry: time.Millisecond})
+			must(t, err)
+			o.Card, guards = g, append(guards, g)
+		}, func() (sum card.GuardCounts) {
+			for _, g := range guards {
+				n := g.Counts()
+				sum.Failures, sum.Again, sum.Wrong = sum.Failures+n.Failures, sum.Again+n.Again, sum.Wrong+n.Wrong
+			}
+			return sum
+		}, end
+}
+
+// Cards with faults under kernel sockets whose ends come, pause and go at random: every
+// byte is right, whatever the cards do.
+func TestFaultsWithKernelSockets(t *testing.T) {
+	live := buffer.Live()
+	server, at := listenTCP(t)
+	defer server.Close()
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	change, noticed, end := poor(t, 3)
+	g := newGateway(t, 1, at, change)
+	var all sync.WaitGroup
+	for i := range 20 {
+		c := dialTCP(t, g.addr)
+		s, err := server.AcceptTCP()
+		must(t, err)
+		up, down := content(uint64(i), 20<<10*i), content(uint64(100+i), 10<<10*(20-i))
+		for k, way := range []struct {
+			from, to *net.TCPConn
+			data     []byte
+		}{{c, s, up}, {s, c, down}} {
+			r := rand.New(rand.NewPCG(uint64(i), uint64(k)))
+			all.Go(func() { sendAtRandom(r, way.from, way.data) })
+			all.Go(func() {
+				got, err := io.ReadAll(way.to)
+				if err != nil || !bytes.Equal(got, way.data) {
+					t.Errorf("connection %d, way %d: %d of %d bytes, %v", i, k, len(got), len(way.data), err)
+				}
+			})
+		}
+		t.Cleanup(func() { c.Close(); s.Close() })
+	}
+	all.Wait()
+	n := noticed()
+	if t.Logf("noticed %+v", n); n.Failures == 0 || n.Again == 0 {
+		t.Errorf("the cards had no faults: %+v", n)
+	}
+	g.stop()
+	end()
+	if now := buffer.Live(); now != live {
+		t.Errorf("%d bytes of slabs are not released", now-live)
+	}
+}
+
+// sendAtRandom writes in pieces, some after a pause, and then the end.
+func sendAtRandom(r *rand.Rand, c *net.TCPConn, data []byte) {
+	for len(data) > 0 {
+		if r.IntN(4) == 0 {
+			time.Sleep(time.Duration(r.IntN(3000)) * time.Microsecond)
+		}
+		n := min(1+r.IntN(60<<10), len(data))
+		if _, err := c.Write(data[:n]); err != nil {
+			return // the reader says what is missing
+		}
+		data = data[n:]
+	}
+	_ = c.CloseWrite()
 }
 
 // BenchmarkWindow moves bytes one way between kernel sockets through an edge
