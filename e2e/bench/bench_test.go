@@ -148,3 +148,19 @@ func TestRecordingsAreLookedForFirst(t *testing.T) {
 		t.Errorf("elsewhere, without recordings: %v", err)
 	}
 }
+
+// TestKindRivals: each policy that the configuration knows has its row, and nothing else.
+func TestKindRivals(t *testing.T) {
+	rows, err := kindRivals("minrtt,fifo,round-robin,roundrobin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"{path: minrtt}", "{data: fifo}", "{order: round-robin}", "{path: roundrobin}"} {
+		if rows[i].scheduler != want || !rows[i].hawser() {
+			t.Errorf("%+v, want %s", rows[i], want)
+		}
+	}
+	if _, err := kindRivals("minrtt,best"); err == nil {
+		t.Error("a policy that there is not was taken")
+	}
+}

@@ -29,7 +29,7 @@ type pathFlags struct {
 	faults                    int
 	kinds                     []faultKind // of faults, that -only names
 	transport                 string
-	lanes                     string
+	lanes, policies           string
 	timeline                  bool
 }
 
@@ -45,6 +45,7 @@ func parsePathFlags(args []string) (pathFlags, error) {
 	set.IntVar(&f.faults, "faults", 0, "instead of the scenarios: so many silent faults, beside bulk and new connections; -only then names kinds of faults")
 	set.StringVar(&f.transport, "transport", "tcp", "of the links, for -faults")
 	set.StringVar(&f.lanes, "lanes", "", "instead of the rows and scenarios: hawser with these numbers of lanes per link, such as 1,2,4, on scenarios of their own")
+	set.StringVar(&f.policies, "kinds", "", "instead of the rows: hawser with these of the scheduler's kinds, such as earliest,minrtt,fifo")
 	set.BoolVar(&f.timeline, "timeline", false, "note where each uplink's capacity went, and save what it did every 100 ms")
 	set.BoolVar(&f.shared, "shared", false, "do not run everything at real-time priority: other work on the machine then shows in the figures")
 	return f, set.Parse(args)
@@ -99,10 +100,13 @@ func (f *pathFlags) choose() (chosen []scenario, rows []rival, err error) {
 		f.kinds, err = chooseNamed("-only", "kind of fault", f.only, faultKinds, func(k faultKind) string { return k.name })
 		return nil, nil, err
 	}
-	if f.lanes != "" {
+	switch {
+	case f.lanes != "":
 		all = laneScenarios()
 		rows, err = laneRivals(f.lanes)
-	} else {
+	case f.policies != "":
+		rows, err = kindRivals(f.policies)
+	default:
 		rows, err = chooseNamed("-rivals", "row", f.rivals, rivals, func(r rival) string { return r.name })
 	}
 	if err != nil {

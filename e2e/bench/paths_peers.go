@@ -17,6 +17,7 @@ type rival struct {
 	name       string
 	transport  string // of hawser's links; "" for peers
 	lanes      int    // of each of them; 0: as by default
+	scheduler  string // of both agents, as in the file; "": as by default
 	congestion string // of the sender's socket, for peers
 	multipath  bool   // kernel MPTCP; else single connections, one per uplink
 }
@@ -43,7 +44,7 @@ func openRival(s scenario, r rival, seed uint64) (*world, error) {
 	}
 	w := &world{Lab: l, port: tunnelPort}
 	if r.hawser() {
-		if w.pair, err = pair.New(l, spec, pair.Options{Transport: r.transport, Lanes: r.lanes}); err == nil {
+		if w.pair, err = pair.New(l, spec, pair.Options{Transport: r.transport, Lanes: r.lanes, Scheduler: r.scheduler}); err == nil {
 			err = w.start()
 		}
 	} else if err = w.routeBySource(s.uplinks, r.multipath); err == nil {

@@ -47,6 +47,7 @@ type Options struct {
 	Limits    string            // of the edge, as in the file; "" leaves them to the default
 	Policies  string            // of the edge, as in the file
 	Connects  string            // egress.limits of the cloud, as in the file; "" leaves them to the default
+	Scheduler string            // of both agents, as in the file; "" leaves it to the default
 	Workers   int
 	Memory    string // budget of both agents, as in the file; "" leaves it to the default
 	Card      string // kind of both agents' crypto card; default "auto"
@@ -149,6 +150,9 @@ func (p *Pair) shared(b *strings.Builder, role string) {
 	}
 	if p.opts.Memory != "" {
 		fmt.Fprintf(b, "memory: %s\n", p.opts.Memory)
+	}
+	if p.opts.Scheduler != "" {
+		fmt.Fprintf(b, "scheduler: %s\n", p.opts.Scheduler)
 	}
 	if p.opts.Workers > 0 {
 		fmt.Fprintf(b, "workers: %d\n", p.opts.Workers)
