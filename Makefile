@@ -72,7 +72,7 @@ fuzz: ## each fuzz target for FUZZTIME
 bench: setup build ## tables of goodput, objects, CPU cost, peers and blackholes in the lab, 15 minutes; BENCH="-only goodput" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench $(BENCH)
 
-bench-paths: setup build ## how uplinks are used in 19 scenarios, beside single TCP and kernel MPTCP, two and a half hours; PATHS="-only loss -runs 1" for some
+bench-paths: setup build ## how uplinks are used in 19 scenarios, beside single TCP and kernel MPTCP, two and a half hours; PATHS="-only loss -runs 1" for some, PATHS="-faults 50" for silent faults
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench paths $(PATHS)
 
 bench-peers: setup build ## hawser beside stunnel, haproxy and shadowsocks-libev, medians of 5, 6 minutes; PEERS="-runs 1 -racers tproxy" for some
