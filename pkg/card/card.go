@@ -59,7 +59,8 @@ type Job struct {
 	Flow    stream.ID
 	Counter uint32 // of this record in its flow and direction; never used twice for Seal
 	Now     time.Time
-	Owner   any // the caller's own mark
+	Owner   any   // the caller's own mark
+	Since   *Keys // Open: what Ring had when the record came; nil: what it has now
 
 	// Slab and its only reference pass to the card. Seal: N plain bytes, 1 to
 	// buffer.Most, at HeaderLen, with TagLen free behind them. Open: a whole

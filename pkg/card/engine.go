@@ -155,7 +155,7 @@ func (e *engine) open(j *Job) error {
 	if h.Len != len(record) {
 		return fmt.Errorf("card: record of %d bytes in %d: %w", h.Len, len(record), ErrMalformed)
 	}
-	key, number, err := j.Ring.open.find(h.Epoch)
+	key, number, err := j.Ring.open.find(j.Since, h.Epoch)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,12 @@ func (e *engine) open(j *Job) error {
 		}
 		return fmt.Errorf("card: flow %d record %d: %w", j.Flow, j.Counter, err)
 	}
-	j.Ring.open.opened(number)
+	if err := j.Ring.open.opened(number); err != nil {
+		if out != nil {
+			out.Release()
+		}
+		return err
+	}
 	j.Used = h.Codec
 	if out != nil {
 		j.Out = out.Seg(from, from+n)

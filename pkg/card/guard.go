@@ -204,7 +204,7 @@ func (g *Guard) copy(j *Job, at int) *copied {
 		g.free = c.next
 	}
 	c.at, c.live, c.next = at, true, nil
-	c.job = Job{Op: j.Op, Codec: j.Codec, Ring: j.Ring, Flow: j.Flow, Counter: j.Counter, Now: j.Now, Owner: c}
+	c.job = Job{Op: j.Op, Codec: j.Codec, Ring: j.Ring, Flow: j.Flow, Counter: j.Counter, Now: j.Now, Since: j.Since, Owner: c}
 	return c
 }
 

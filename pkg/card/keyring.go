@@ -31,7 +31,7 @@ const (
 	labelNext = "hawser 1 next epoch"
 )
 
-// reach is how many epochs a receiver follows ahead, and keeps behind.
+// reach is how many epochs a receiver follows ahead, and keeps behind what comes.
 const reach = 8
 
 // limits end an epoch of the sealing direction.
@@ -92,6 +92,9 @@ func NewKeyring(secret []byte, role Role) (*Keyring, error) {
 func (k *Keyring) Epochs() (seal, open uint64) {
 	return k.seal.current.Load().number, k.open.view.Load().newest
 }
+
+// Keys returns what opens the records that come now.
+func (k *Keyring) Keys() *Keys { return k.open.view.Load() }
 
 // recordKey is the key of one epoch and direction. Cards that do not compute in
 // this process need it in the raw.
@@ -193,16 +196,26 @@ func (e *epoch) admit(n int, now time.Time, l limits) bool {
 	return now.Sub(*started) < l.age && e.records.Add(1) <= l.records && e.bytes.Add(int64(n)) <= l.bytes
 }
 
-// keys is the opening direction at one moment: the keys of the epochs
-// newest-reach to newest+reach, nil where they are not derived or do not exist.
-type keys struct {
+// Keys is the opening direction at one moment: the keys of the epochs newest-reach to
+// newest+reach, but for those that do not exist. Who keeps one can open what had come by
+// then, however far its direction has gone on since.
+type Keys struct {
 	newest uint64
 	aead   [2*reach + 1]*recordKey
 }
 
+// find returns the key of the epoch whose low 8 bits are low, and its number.
+// The error matches ErrEpoch.
+func (k *Keys) find(low uint8) (*recordKey, uint64, error) {
+	if d := int(int8(low - uint8(k.newest))); -reach <= d && d <= reach && k.aead[reach+d] != nil {
+		return k.aead[reach+d], k.newest + uint64(d), nil // wraps as wanted for d < 0
+	}
+	return nil, 0, fmt.Errorf("card: epoch %d (low 8 bits), newest is %d: %w", low, k.newest, ErrEpoch)
+}
+
 // openRing is the opening direction. Readers use the view without a lock.
 type openRing struct {
-	view atomic.Pointer[keys]
+	view atomic.Pointer[Keys]
 
 	mu      sync.Mutex // serialises changes of view
 	chain   ratchet
@@ -211,70 +224,46 @@ type openRing struct {
 
 func (r *openRing) start(secret []byte) error {
 	copy(r.chain.secret[:], secret)
-	aead, err := r.chain.step()
-	if err != nil {
-		return err
+	return r.show(&Keys{})
+}
+
+// show makes v the view, with all keys ahead. The caller holds mu, or is the only one.
+func (r *openRing) show(v *Keys) error {
+	for ; r.derived <= v.newest+reach; r.derived++ {
+		aead, err := r.chain.step()
+		if err != nil {
+			return err
+		}
+		v.aead[r.derived+reach-v.newest] = aead
 	}
-	v := &keys{}
-	v.aead[reach] = aead
-	r.derived = 1
 	r.view.Store(v)
 	return nil
 }
 
-// find returns the key of the epoch whose low 8 bits are low, and its number.
-// The error matches ErrEpoch.
-func (r *openRing) find(low uint8) (*recordKey, uint64, error) {
-	v := r.view.Load()
-	d := int(int8(low - uint8(v.newest)))
-	if d < -reach || d > reach || (d < 0 && uint64(-d) > v.newest) {
-		return nil, 0, fmt.Errorf("card: epoch %d (low 8 bits), newest is %d: %w", low, v.newest, ErrEpoch)
-	}
-	number := v.newest + uint64(d) // wraps as wanted for d < 0
-	if aead := v.aead[reach+d]; aead != nil {
-		return aead, number, nil
-	}
-	aead, err := r.derive(number)
-	return aead, number, err
-}
-
-// derive extends the chain to an epoch ahead. Nothing is given up for it, so a
-// forged header costs at most reach derivations, once.
-func (r *openRing) derive(number uint64) (*recordKey, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v := *r.view.Load()
-	for r.derived <= number {
-		aead, err := r.chain.step()
-		if err != nil {
-			return nil, err
+// find is that of the view that was there when the record came, or else, and where that is
+// not known, of the view that is there now.
+func (r *openRing) find(since *Keys, low uint8) (*recordKey, uint64, error) {
+	if since != nil {
+		if key, number, err := since.find(low); err == nil {
+			return key, number, nil
 		}
-		if i := r.derived - v.newest + reach; i < uint64(len(v.aead)) {
-			v.aead[i] = aead
-		}
-		r.derived++
 	}
-	r.view.Store(&v)
-	i := number - v.newest + reach
-	if i >= uint64(len(v.aead)) || v.aead[i] == nil {
-		return nil, fmt.Errorf("card: epoch %d has just been passed: %w", number, ErrEpoch)
-	}
-	return v.aead[i], nil
+	return r.view.Load().find(low)
 }
 
 // opened notes that a record of this epoch was authentic. Only that moves the
 // view on, and gives up the keys of more than reach epochs behind.
-func (r *openRing) opened(number uint64) {
+func (r *openRing) opened(number uint64) error {
 	if number <= r.view.Load().newest {
-		return
+		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := r.view.Load()
 	if number <= v.newest {
-		return
+		return nil
 	}
-	moved := &keys{newest: number}
-	copy(moved.aead[:], v.aead[min(number-v.newest, uint64(len(v.aead))):])
-	r.view.Store(moved)
+	moved := &Keys{newest: number}
+	copy(moved.aead[:], v.aead[number-v.newest:])
+	return r.show(moved)
 }

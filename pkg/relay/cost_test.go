@@ -204,8 +204,8 @@ func TestNoCopy(t *testing.T) {
 	var l nodes
 	var q queue
 	record := newSealer(t).record(0, noise(9000))
-	q.push(&l, record.Share())
-	q.push(&l, record)
+	q.push(&l, record.Share(), nil)
+	q.push(&l, record, nil)
 	for range 2 {
 		s, slab := q.take(&l, record.Len())
 		if slab != nil || &s.P[0] != &record.P[0] {

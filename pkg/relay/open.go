@@ -33,14 +33,14 @@ func (w *Worker) stepDown(f *flow) (n int, did bool) {
 	return n, true
 }
 
-// data takes the next bytes of the sealed stream.
-func (d *opening) data(l *nodes, s buffer.Seg) {
+// data takes the next bytes of the sealed stream, which keys open.
+func (d *opening) data(l *nodes, s buffer.Seg, keys *card.Keys) {
 	if d.rewind {
 		s.Release()
 		return
 	}
 	d.received += uint64(s.Len())
-	d.rx.push(l, s)
+	d.rx.push(l, s, keys)
 	d.ripen()
 }
 
@@ -100,6 +100,7 @@ func (w *Worker) openRecord(f *flow) {
 	t.size, t.sent, t.round = int(d.need), 0, d.round
 	j := &t.job
 	j.Op, j.Ring, j.Flow, j.Counter, j.Now = card.Open, f.session.ring, f.id, d.counter, w.now
+	j.Since = d.rx.head.keys
 	j.In, j.Slab = d.rx.take(&w.nodes, t.size)
 	j.N = t.size
 	d.counter++

@@ -8,9 +8,11 @@ import (
 // spares bounds what each of a worker's free lists keeps, in items.
 const spares = 1024
 
-// node is one Seg of a queue.
+// node is one Seg of a queue, and the keys that there were when it came: it may wait for
+// longer than they are kept for what comes later.
 type node struct {
 	seg  buffer.Seg
+	keys *card.Keys
 	next *node
 }
 
@@ -33,7 +35,7 @@ func (l *nodes) get() *node {
 }
 
 func (l *nodes) put(n *node) {
-	n.seg = buffer.Seg{}
+	n.seg, n.keys = buffer.Seg{}, nil
 	if l.count >= spares {
 		return
 	}
@@ -48,14 +50,14 @@ type queue struct {
 	bytes      int
 }
 
-// push appends s and takes its reference.
-func (q *queue) push(l *nodes, s buffer.Seg) {
+// push appends s, which came while there were keys, and takes its reference.
+func (q *queue) push(l *nodes, s buffer.Seg, keys *card.Keys) {
 	if s.Len() == 0 {
 		s.Release()
 		return
 	}
 	n := l.get()
-	n.seg = s
+	n.seg, n.keys = s, keys
 	if q.tail == nil {
 		q.head = n
 	} else {

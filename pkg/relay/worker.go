@@ -233,7 +233,7 @@ func (w *Worker) event(e *stream.Event) {
 	switch e.Kind {
 	case stream.EventData:
 		f.serverUp(-1) // the news may come by a slower link
-		f.down.data(&w.nodes, e.Seg)
+		f.down.data(&w.nodes, e.Seg, f.session.ring.Keys())
 	case stream.EventFin:
 		f.serverUp(-1)
 		f.down.ended()
@@ -349,6 +349,7 @@ func (w *Worker) finished(t *task) {
 	h := &f.up.half
 	if t.opening() {
 		h = &f.down.half
+		t.job.Since = nil // it may have to wait for the party
 	}
 	h.m.Result()
 	if t.round == h.round {
