@@ -105,6 +105,13 @@ func (e *StepError) Error() string {
 // Unwrap returns the reason.
 func (e *StepError) Unwrap() error { return e.Err }
 
+// Unheard says that the other end was reached, and ended a connection without a word: a cloud
+// does that while too many handshakes are under way, and so does what is no cloud.
+func Unheard(err error) bool {
+	var step *StepError
+	return errors.As(err, &step) && step.Step == StepTLS && (errors.Is(err, ErrPeerClosed) || errors.Is(err, syscall.ECONNRESET))
+}
+
 // attemptsError joins the failures of several transports in one line.
 type attemptsError []error
 

@@ -51,8 +51,8 @@ type ListenOptions struct {
 	Admitter    Admitter
 
 	Timeout       time.Duration // of one handshake; 0 is DefaultTimeout
-	MaxHandshakes int           // under way at once; 0 is 256
-	MaxPerSource  int           // the same per IPv4 address or IPv6 /64; 0 is 32
+	MaxHandshakes int           // under way at once; 0 is 512
+	MaxPerSource  int           // the same per IPv4 address or IPv6 /64; 0 is 256
 
 	Counters *Counters       // nil for counters of its own
 	Windows  *resume.Windows // what TCP connections begin with; nil: with what the kernel gives them
@@ -123,10 +123,10 @@ func (o *ListenOptions) fill() error {
 		o.Timeout = DefaultTimeout
 	}
 	if o.MaxHandshakes == 0 {
-		o.MaxHandshakes = 256
+		o.MaxHandshakes = 512
 	}
 	if o.MaxPerSource == 0 {
-		o.MaxPerSource = 32
+		o.MaxPerSource = 256
 	}
 	if o.Counters == nil {
 		o.Counters = new(Counters)

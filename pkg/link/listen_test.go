@@ -141,6 +141,25 @@ func TestSilentStrangers(t *testing.T) {
 	cloud.Close(nil)
 }
 
+// TestFleetBehindOneAddress: a hundred edges behind one address may have their handshakes at
+// once, two each, as when their cloud was started anew.
+func TestFleetBehindOneAddress(t *testing.T) {
+	const edges = 100
+	c := startCloud(t, loopback, func(_ *cloud, o *ListenOptions) { o.Failed = nil })
+	for range 2 * edges {
+		conn, err := net.Dial("tcp", c.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	for end := time.Now().Add(ample); c.listener.places.Taken() < 2*edges; time.Sleep(time.Millisecond) {
+		if n := c.counters.Crowded.Load(); n > 0 || time.Now().After(end) {
+			t.Fatalf("%d are let in, %d are not", c.listener.places.Taken(), n)
+		}
+	}
+}
+
 // TestCrowdedByFew: a few sources that say nothing cannot keep an edge out by having all
 // places; the oldest of theirs is closed for it.
 func TestCrowdedByFew(t *testing.T) {
