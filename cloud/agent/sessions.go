@@ -35,7 +35,8 @@ type sessions struct {
 
 	mu      sync.Mutex
 	byEdge  map[[32]byte]*held
-	rivals  map[[32]byte]*rivals // of the edges that have had a session
+	left    map[[32]byte]time.Time // when an edge's last session has ended
+	rivals  map[[32]byte]*rivals   // of the edges that have had a session
 	stopped bool
 	wg      sync.WaitGroup
 }
@@ -58,7 +59,7 @@ var (
 )
 
 func newSessions(cfg *config.Cloud, budget *tunnel.Budget, log *slog.Logger) *sessions {
-	return &sessions{cfg: cfg, log: log, budget: budget, byEdge: map[[32]byte]*held{}, rivals: map[[32]byte]*rivals{}, quiet: quiet.New(log)}
+	return &sessions{cfg: cfg, log: log, budget: budget, byEdge: map[[32]byte]*held{}, left: map[[32]byte]time.Time{}, rivals: map[[32]byte]*rivals{}, quiet: quiet.New(log)}
 }
 
 // Admit implements link.Admitter.
@@ -135,6 +136,7 @@ func (s *sessions) runSession(ctx context.Context, h *held) {
 	s.mu.Lock()
 	if s.byEdge[h.edge.Key] == h {
 		delete(s.byEdge, h.edge.Key)
+		s.left[h.edge.Key] = time.Now()
 	}
 	s.mu.Unlock()
 	s.ended(h.session)
@@ -170,18 +172,17 @@ func (s *sessions) stop() {
 	s.wg.Wait()
 }
 
-// list returns the current sessions in the order of the configuration.
-func (s *sessions) list() []*held {
+// of returns an edge's current session, or nil and when its last one has ended: zero if it
+// had none.
+func (s *sessions) of(key [32]byte) (*held, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []*held
-	for _, e := range s.cfg.Edges {
-		if h := s.byEdge[e.Key]; h != nil {
-			copied := *h
-			out = append(out, &copied)
-		}
+	h := s.byEdge[key]
+	if h == nil {
+		return nil, s.left[key]
 	}
-	return out
+	copied := *h
+	return &copied, time.Time{}
 }
 
 // unaccepted logs why links wait.

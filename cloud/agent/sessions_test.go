@@ -67,7 +67,7 @@ func TestAdmit(t *testing.T) {
 		}
 		wantStatus(t, s, hello(1, 7, true), wire.StatusNoSession)
 		synctest.Wait()
-		if n := len(s.list()); n != 2 {
+		if n := len(s.byEdge); n != 2 {
 			t.Errorf("%d sessions, want one per edge", n)
 		}
 	})
@@ -106,6 +106,36 @@ func TestSameKeyTwice(t *testing.T) {
 				t.Errorf("start %d of a box whose session has stood: %v", n, err)
 			}
 		}
+	})
+}
+
+// TestMissingEdges: status has every edge that is configured, and since when it is gone.
+func TestMissingEdges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSessions()
+		defer s.stop()
+		expect := func(what string, since time.Time) {
+			t.Helper()
+			got := s.status()
+			if len(got) != 2 || got[0].Peer != "train" || got[1].Peer != "bus" || got[0].Key == got[1].Key {
+				t.Fatalf("%s: %+v", what, got)
+			}
+			if got[0].State != "down" || !got[0].Since.Equal(since) || !got[1].Since.IsZero() {
+				t.Errorf("%s: %s since %v, want %v; the other since %v", what, got[0].State, got[0].Since, since, got[1].Since)
+			}
+		}
+		expect("never connected", time.Time{})
+		if _, err := s.Admit(hello(1, 7, false)); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		expect("without a link", begun)
+		time.Sleep(time.Minute)
+		s.byEdge[[32]byte{1}].cancel(errors.New("ended by the test"))
+		synctest.Wait()
+		ended := time.Now()
+		time.Sleep(time.Hour)
+		expect("gone", ended)
 	})
 }
 

@@ -10,16 +10,25 @@ import (
 func (a *agent) status() admin.Status {
 	s := a.workers.Describe(a.started, a.budget, &a.counters)
 	s.Key = a.id.String()
-	s.Sessions = []admin.Session{}
-	for _, h := range a.sessions.list() {
-		st, ok := h.session.Status()
-		if !ok {
-			continue
-		}
-		session := box.Session(st, false)
-		session.Since, session.Protocol = h.since, int(h.version)
-		session.Key = identity.EncodePublic(h.edge.Key)
-		s.Sessions = append(s.Sessions, session)
-	}
+	s.Sessions = a.sessions.status()
 	return s
+}
+
+// status has a session for each edge that is configured: one that is not there has one that
+// is down, so that it is missed.
+func (s *sessions) status() []admin.Session {
+	out := []admin.Session{}
+	for _, e := range s.cfg.Edges {
+		h, left := s.of(e.Key)
+		session := admin.Session{Peer: e.Name, State: "down", Since: left, Links: []admin.Link{}}
+		if h != nil {
+			if st, ok := h.session.Status(); ok {
+				session = box.Session(st, false)
+				session.Since, session.Protocol = box.Since(session, h.since), int(h.version)
+			}
+		}
+		session.Key = identity.EncodePublic(e.Key)
+		out = append(out, session)
+	}
+	return out
 }

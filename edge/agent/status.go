@@ -22,7 +22,7 @@ func (a *agent) status() admin.Status {
 	if t, since := a.tunnels.current(); t != nil {
 		if st, ok := t.Status(); ok {
 			session = box.Session(st, true)
-			session.Since, session.Protocol = since, a.tunnels.protocol()
+			session.Since, session.Protocol = box.Since(session, since), a.tunnels.protocol()
 		}
 	}
 	session.Key = identity.EncodePublic(a.cfg.Cloud.Key)

@@ -52,8 +52,32 @@ func (p *printer) box(s Status) {
 		p.line("  handshakes: %s", accepting(h))
 	}
 	p.counters(s.Counters)
-	if len(s.Sessions) == 0 {
+	p.sessions(s.Sessions)
+}
+
+// namesMost is how many sessions that are down are named in one line.
+const namesMost = 8
+
+// sessions says how many of them are up, and which are not: of a hundred that is what one
+// looks for.
+func (p *printer) sessions(sessions []Session) {
+	var down []string
+	for _, s := range sessions {
+		if s.State != "up" {
+			down = append(down, orDash(s.Peer))
+		}
+	}
+	up, more := len(sessions)-len(down), ""
+	if n := len(down) - namesMost; n > 0 {
+		down, more = down[:namesMost], fmt.Sprintf(" and %d more", n)
+	}
+	switch n := len(sessions); {
+	case n == 0:
 		p.line("  sessions: none")
+	case n > 1 && up == n:
+		p.line("  sessions: %d, all up", n)
+	case n > 1:
+		p.line("  sessions: %d of %d up; down: %s%s", up, n, strings.Join(down, ", "), more)
 	}
 }
 
@@ -100,6 +124,10 @@ func (p *printer) session(s Session) {
 	p.line("session: %s", orDash(s.Peer))
 	p.line("  public key: %s", orDash(s.Key))
 	p.line("  state: %s%s", clean(s.State), p.since(s.Since))
+	if len(s.Links) == 0 && s.Flows == (Flows{}) {
+		p.line("  links: none")
+		return
+	}
 	p.line("  flows: %d open, %d opened, %d refused, %d reset", s.Flows.Open, s.Flows.Opened, s.Flows.Refused, s.Flows.Reset)
 	p.line("  rate: %s up, %s down", up, down)
 	p.counters(s.Counters)

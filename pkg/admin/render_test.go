@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,36 @@ func TestRender(t *testing.T) {
 	}
 	if err := Render(brokenWriter{}, Status{}); !errors.Is(err, errBroken) {
 		t.Errorf("a broken writer gives %v", err)
+	}
+}
+
+// TestRenderManySessions: who looks at a cloud of many edges sees in one line which are not there.
+func TestRenderManySessions(t *testing.T) {
+	sessions := make([]Session, 100)
+	for i := range sessions {
+		sessions[i] = Session{Peer: fmt.Sprint("bus-", i), State: "up", Links: []Link{{Name: "lte", State: "up"}}}
+	}
+	line := func() string {
+		var b strings.Builder
+		if err := Render(&b, Status{Role: "cloud", Sessions: sessions}); err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(b.String(), "  sessions: ")
+		line, _, _ := strings.Cut(rest, "\n")
+		return line
+	}
+	if got := line(); got != "100, all up" {
+		t.Errorf("all are there: %q", got)
+	}
+	sessions[7].State, sessions[42].State = "down", "down"
+	if got := line(); got != "98 of 100 up; down: bus-7, bus-42" {
+		t.Errorf("two are not: %q", got)
+	}
+	for i := range 60 {
+		sessions[i].State = "down"
+	}
+	if got := line(); got != "40 of 100 up; down: bus-0, bus-1, bus-2, bus-3, bus-4, bus-5, bus-6, bus-7 and 52 more" {
+		t.Errorf("most are not: %q", got)
 	}
 }
 

@@ -136,6 +136,18 @@ func Session(st tunnel.Status, up bool) admin.Session {
 	return out
 }
 
+// Since is when a session's state began: begun if it is up, and when the last of its links
+// went down if it is not.
+func Since(s admin.Session, begun time.Time) time.Time {
+	since := begun
+	for _, l := range s.Links {
+		if s.State != "up" && l.Since.After(since) {
+			since = l.Since
+		}
+	}
+	return since
+}
+
 func linkOf(l tunnel.LinkStatus, up bool) admin.Link {
 	out := admin.Link{
 		Name: l.Name, State: l.State.String(), Since: l.Since, Transport: l.Transport, Congestion: l.Congestion, Remote: l.Remote,
