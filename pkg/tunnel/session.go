@@ -346,7 +346,7 @@ func (s *Session) nextDeadline() time.Duration {
 			wait = min(wait, max(due.Sub(s.now), 0))
 		}
 		if c.inFlight > 0 {
-			wait = min(wait, busyTick)
+			wait = min(wait, s.tick(c))
 			if c.eye.sense.Known && s.order.Len() > 0 {
 				wait = min(wait, capTick)
 			}
@@ -368,6 +368,17 @@ func (s *Session) nextDeadline() time.Duration {
 // busyTick is how often lateness and silence are judged while something is
 // outstanding.
 const busyTick = 5 * time.Millisecond
+
+// tick is when a connection on which something is outstanding must be judged again. A probe
+// behind which nothing else waits means nothing before an answer is due: an idle link over a
+// satellite would have its session turn a hundred times a second.
+func (s *Session) tick(c *conn) time.Duration {
+	if !c.asking() {
+		return busyTick
+	}
+	e := &c.link.est
+	return max(min(e.PTO(), scheduler.SuspectAfter(e))-scheduler.Silence(s.now, c.evidence()), busyTick)
+}
 
 // capTick is how often a link that is full is looked at while somebody waits for
 // it: its transport does not say when something has arrived.
