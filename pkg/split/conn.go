@@ -23,6 +23,12 @@ const (
 	// moderateAfter is how many bytes are read before netstack is asked to
 	// tune the receive buffer: that takes the endpoint's lock.
 	moderateAfter = 16 << 10
+	// halfIdle is how long a connection of which one end has sent its FIN may be idle
+	// before it is probed: the kernel's connection tracking, and with it the hub's
+	// rules and the cloud's masquerading, forgets it after 60 s. A party that has
+	// vanished is given up after halfProbes of them, as late as others are.
+	halfIdle   = 25 * time.Second
+	halfProbes = 48
 	// orphanTime bounds how long netstack goes on sending to a party that no
 	// longer acknowledges, after Close.
 	orphanTime = 2 * time.Minute
@@ -64,7 +70,8 @@ const (
 	isCounted // among growth.conns
 	isWanted  // Watch was called before isUp; guarded by keeper.mu
 	isFinSent
-	isGone // Close or Abort was called
+	isHalfClosed // one end has
+	isGone       // Close or Abort was called
 )
 
 func (c *Conn) is(trait uint32) bool { return c.traits.Load()&trait != 0 }
@@ -265,6 +272,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			}
 		case *tcpip.ErrClosedForReceive:
 			if c.failure == nil && !c.broken() {
+				c.halfClosed()
 				return 0, io.EOF
 			}
 			return 0, c.failed(nil)
@@ -357,7 +365,22 @@ func (c *Conn) CloseWrite() error {
 	if err := c.ep.Shutdown(tcpip.ShutdownWrite); err != nil {
 		return c.failed(err)
 	}
+	c.halfClosed()
 	return nil
+}
+
+// halfClosed has c stay known to the host's connection tracking, by probes, now that one
+// end has said all. The other may be silent for much longer before it speaks.
+func (c *Conn) halfClosed() {
+	if c.is(isHalfClosed) || c.stack.opts.KeepAlive < 0 {
+		return
+	}
+	c.set(isHalfClosed)
+	idle, interval := tcpip.KeepaliveIdleOption(halfIdle), tcpip.KeepaliveIntervalOption(halfIdle)
+	// None of these can fail.
+	_ = c.ep.SetSockOptInt(tcpip.KeepaliveCountOption, halfProbes)
+	_ = c.ep.SetSockOpt(&interval)
+	_ = c.ep.SetSockOpt(&idle)
 }
 
 // Abort implements party.Conn.
