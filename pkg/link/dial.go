@@ -50,7 +50,6 @@ type Dialer struct {
 	last    *atomic.Value // Transport
 	stood   *atomic.Bool  // one of its connections has
 	under   *handshakes
-	ear     *ear // of a race's first attempt; nil: nobody listens
 }
 
 // NewDialer checks the options. It opens nothing.
@@ -74,7 +73,7 @@ func NewDialer(o DialerOptions) (*Dialer, error) {
 	case o.PeerKey == nil || len(o.Certificate.Certificate) == 0:
 		return nil, fmt.Errorf("link %s: no certificate or no way to read the cloud's", o.Link)
 	}
-	return &Dialer{o, new(atomic.Value), new(atomic.Bool), new(handshakes), nil}, nil
+	return &Dialer{o, new(atomic.Value), new(atomic.Bool), new(handshakes)}, nil
 }
 
 // Dial makes one connection and joins the session that hello names; the link's
@@ -121,7 +120,7 @@ func (d *Dialer) there(ctx context.Context) (*Dialer, error) {
 	}
 	o := d.options
 	o.Remote = remote
-	return &Dialer{o, d.last, d.stood, d.under, nil}, nil
+	return &Dialer{o, d.last, d.stood, d.under}, nil
 }
 
 // Prefer makes a transport the one that Auto gives the head start.
@@ -235,9 +234,6 @@ func (d *Dialer) connectTCP(ctx context.Context, v *verdict) (*secured, string, 
 	if err != nil {
 		_ = conn.Close()
 		return nil, StepTLS, err
-	}
-	if d.ear != nil {
-		d.ear.at.Store(p)
 	}
 	if err := d.under.enter(ctx, p.raw, begin); err != nil {
 		_ = conn.Close()

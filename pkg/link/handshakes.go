@@ -64,14 +64,9 @@ func (h *handshakes) hears(within time.Duration) bool {
 		_ = raw.Control(func(fd uintptr) {
 			var info unix.TCPInfo
 			if err := nonblock.TCPInfo(int(fd), &info); err == nil {
-				yes = sinceHeard(&info) < within
+				yes = time.Duration(min(info.Last_ack_recv, info.Last_data_recv))*time.Millisecond < within
 			}
 		})
 		return yes
 	})
-}
-
-// sinceHeard is for how long nothing has come by a connection.
-func sinceHeard(info *unix.TCPInfo) time.Duration {
-	return time.Duration(min(info.Last_ack_recv, info.Last_data_recv)) * time.Millisecond
 }

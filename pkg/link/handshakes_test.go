@@ -92,30 +92,6 @@ func TestOneHandshakeAtATime(t *testing.T) {
 	}
 }
 
-// TestAutoLeavesASlowLine: where the handshake by TCP goes on QUIC does not take the line
-// from it.
-func TestAutoLeavesASlowLine(t *testing.T) {
-	var begun atomic.Int32
-	c, slow := slowCloud(t, &begun)
-	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addrPort(slow.Addr())))
-	if err != nil {
-		t.Skip("the port is not free for UDP")
-	}
-	defer udp.Close()
-	d := c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = addrPort(slow.Addr()), ample })
-	begin := time.Now()
-	conn, _, err := d.Dial(t.Context(), sampleHello())
-	if err != nil {
-		t.Fatal(err)
-	}
-	took := time.Since(begin)
-	conn.Close(nil)
-	_ = udp.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-	if n, _, err := udp.ReadFrom(make([]byte, 2000)); err == nil || took < headStart {
-		t.Errorf("QUIC has sent %d bytes beside TCP, which took %v", n, took)
-	}
-}
-
 // TestSlowQUICLink: a link over a line of 16 kbit/s stands, and a page comes.
 func TestSlowQUICLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

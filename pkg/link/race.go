@@ -3,13 +3,9 @@ package link
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"hawser/pkg/nonblock"
 	"hawser/pkg/wire"
 )
 
@@ -23,11 +19,6 @@ const (
 	// machine; it costs only the first dial where the first does not pass.
 	graceMin = 500 * time.Millisecond
 	graceMax = time.Second
-	// A TCP connection that stands and hears something keeps its head start: on a line of 10
-	// kbit/s QUIC's packets, which take a second each, would take it from a handshake of four.
-	// Where TCP connects and nothing large passes nothing is heard any more.
-	heardTrips = 6               // round trips of the SYN for which one counts as hearing, headStart at least and yieldMost at most
-	heardMost  = 8 * time.Second // since the race's begin
 )
 
 var errLostRace = errors.New("the other transport was quicker")
@@ -48,10 +39,7 @@ func (d *Dialer) race(ctx context.Context, hello wire.Hello) (*Conn, wire.Welcom
 	attemptCtx, cancel := context.WithCancel(ctx)
 	results := make(chan outcome, len(order))
 	running := 1
-	first := *d
-	first.ear = new(ear)
-	begin := time.Now()
-	go first.attemptOne(attemptCtx, 0, order[0], hello, results)
+	go d.attemptOne(attemptCtx, 0, order[0], hello, results)
 	second := time.NewTimer(headStart)
 	defer second.Stop()
 	started := false
@@ -74,10 +62,6 @@ func (d *Dialer) race(ctx context.Context, hello wire.Hello) (*Conn, wire.Welcom
 	for running > 0 {
 		select {
 		case <-second.C:
-			if more := first.ear.patience(); more > 0 && time.Since(begin) < heardMost {
-				second.Reset(more)
-				continue
-			}
 			startSecond()
 		case o := <-results:
 			running--
@@ -147,24 +131,4 @@ func (d *Dialer) yield(ctx context.Context, won outcome, first error, running in
 		}
 	}
 	return won, running
-}
-
-// ear is at the TCP connection of an attempt, once that stands.
-type ear struct{ at atomic.Pointer[tcpPipe] }
-
-// patience is how much longer the other transport had better wait: the connection has
-// heard something lately.
-func (e *ear) patience() (more time.Duration) {
-	p := e.at.Load()
-	if p == nil {
-		return 0
-	}
-	_ = p.raw.Control(func(fd uintptr) {
-		var info unix.TCPInfo
-		if err := nonblock.TCPInfo(int(fd), &info); err == nil {
-			trips := heardTrips * time.Duration(info.Rtt) * time.Microsecond
-			more = min(max(trips, headStart), yieldMost) - sinceHeard(&info)
-		}
-	})
-	return more
 }
