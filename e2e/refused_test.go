@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -53,6 +54,55 @@ func TestUnreachable(t *testing.T) {
 		r.resetWithin(t, dst, 15*time.Second)
 	}
 	r.quiet()
+}
+
+// TestNoIPv6: where the cloud does not get anywhere by IPv6 a client that has it is refused,
+// so that it goes on by IPv4, and not accepted and then reset; where it does the second
+// connection is accepted at once.
+func TestNoIPv6(t *testing.T) {
+	for _, egress := range []string{"hub", "socket"} {
+		t.Run(egress, func(t *testing.T) {
+			r := start(t, fast(), pair.Options{Egress: egress})
+			if _, err := r.Exec("cloud", "ip", "-6", "route", "add", "unreachable", "2a01:77::/32"); err != nil {
+				t.Fatal(err)
+			}
+			defer r.Exec("cloud", "ip", "-6", "route", "del", "unreachable", "2a01:77::/32")
+			servers := 0
+			gone := func(when string, refused bool) {
+				t.Helper()
+				servers++ // another one, as each is remembered for a moment
+				c, err := r.dial(fmt.Sprintf("[2a01:77::%d]:80", servers), 5*time.Second)
+				if err == nil {
+					defer c.Close()
+					_, err = c.Read(make([]byte, 1))
+				}
+				if c == nil != refused || !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("%s: accepted %v, then %v", when, c != nil, err)
+				}
+			}
+			for range 4 {
+				gone("at first", true)
+			}
+			r.serve(80, func(c *net.TCPConn) { c.Close() })
+			for range 2 {
+				c, err := r.dial(r.origin(lab.IPv6, 80), 5*time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = c.Read(make([]byte, 1))
+				c.Close()
+				s, err := r.pair.Status("edge")
+				if err != nil || s.Handshakes.Now6 != "fast" {
+					t.Errorf("by IPv6 %v, %v", s.Handshakes, err)
+				}
+			}
+			for range 3 {
+				gone("once a server was reached", false)
+			}
+			gone("after three in a row", true)
+			r.quiet()
+		})
+	}
 }
 
 // resetWithin checks that a connection is reset, and how soon.

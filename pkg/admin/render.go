@@ -94,7 +94,11 @@ func failOpen(s Status) string {
 
 // accepting says how clients' connections are accepted.
 func accepting(h *Handshakes) string {
-	s := fmt.Sprintf("%s, now %s, %d pending, %d unused", clean(h.Mode), clean(h.Now), h.Pending, h.Unused)
+	now := clean(h.Now)
+	if h.Now6 != "" && h.Now6 != h.Now {
+		now += fmt.Sprintf(" (by IPv6 %s)", clean(h.Now6))
+	}
+	s := fmt.Sprintf("%s, now %s, %d pending, %d unused", clean(h.Mode), now, h.Pending, h.Unused)
 	if h.Switches > 0 {
 		s += fmt.Sprintf(", changed %d times", h.Switches)
 	}

@@ -84,7 +84,8 @@ func TestRender(t *testing.T) {
 		t.Errorf("an inline card renders as:\n%s (%v)", b.String(), err)
 	}
 	for want, h := range map[string]Handshakes{
-		"auto, now fast, 3 pending, 2 unused": {Mode: "auto", Now: "fast", Pending: 3, Unused: 2},
+		"auto, now fast, 3 pending, 2 unused":                  {Mode: "auto", Now: "fast", Now6: "fast", Pending: 3, Unused: 2},
+		"auto, now fast (by IPv6 strict), 0 pending, 0 unused": {Mode: "auto", Now: "fast", Now6: "strict"},
 		"auto, now zero-window, 900 pending, 0 unused, changed 5 times, a flood of SYNs is answered in the kernel": {
 			Mode: "auto", Now: "zero-window", Pending: 900, Switches: 5, Flood: true,
 		},

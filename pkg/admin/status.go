@@ -45,6 +45,7 @@ type Status struct {
 type Handshakes struct {
 	Mode             string `json:"mode"`               // configured: "auto", "zero-window", "fast" or "strict"
 	Now              string `json:"now"`                // in force: not "auto"
+	Now6             string `json:"now_ipv6"`           // the same by IPv6
 	Switches         uint64 `json:"switches"`           // times that auto has changed its choice
 	Pending          uint64 `json:"pending"`            // connections
 	Unused           uint64 `json:"unused"`             // connections that stand and have not carried a byte

@@ -49,7 +49,7 @@ func (w *Workers) guardStatus() *admin.Handshakes {
 	}
 	return &admin.Handshakes{
 		Flood: kernel.flood, Floods: kernel.floods,
-		Mode: w.opts.Handshake.String(), Now: s.Mode.String(), Switches: s.Switches,
+		Mode: w.opts.Handshake.String(), Now: s.Mode.String(), Now6: s.Mode6.String(), Switches: s.Switches,
 		Pending: uint64(s.Pending), Unused: uint64(w.gate.Unused()), FirstFlights: uint64(s.Bytes), FirstFlightsPeak: uint64(s.Peak), Clients: uint64(s.Clients),
 	}
 }

@@ -11,7 +11,7 @@ type Mode uint8
 
 // Modes.
 const (
-	Auto       Mode = iota // Fast while little is pending, else ZeroWindow
+	Auto       Mode = iota // Fast while little is pending, else ZeroWindow; Strict by IPv6 that is not known to work
 	ZeroWindow             // accepted at once, data when the server is there
 	Fast                   // accepted at once, and the first data taken
 	Strict                 // accepted when the server is there
@@ -103,6 +103,7 @@ type Gate struct {
 	serverPeak slim.Peak
 	swept      time.Time
 
+	six      six
 	zero     bool      // Auto's choice
 	calmAt   time.Time // since when it could turn back; zero: not calm
 	switches uint64
@@ -121,15 +122,18 @@ func NewGate(m Mode, l Limits) *Gate {
 // Limits are the bounds in force.
 func (g *Gate) Limits() Limits { return g.limits }
 
-// Resolve returns the mode of a flow that asks for m: Auto becomes what the
-// load allows now.
-func (g *Gate) Resolve(m Mode, now time.Time) Mode {
+// Resolve returns the mode of a flow by IPv6, or IPv4, that asks for m: Auto becomes what
+// the load allows now.
+func (g *Gate) Resolve(m Mode, v6 bool, now time.Time) Mode {
 	if m != Auto {
 		return m
 	}
 	g.weigh(now)
-	if g.zero {
+	switch {
+	case g.zero:
 		return ZeroWindow
+	case v6 && !g.six.works:
+		return Strict
 	}
 	return Fast
 }
@@ -205,6 +209,7 @@ func (g *Gate) Connected(addr [16]byte, s Server, now time.Time) (wait bool) {
 	c := g.clients[Identity(addr)]
 	c.pending--
 	c.open++
+	g.six.reached(s)
 	return g.left(s, true, now)
 }
 
@@ -263,6 +268,7 @@ func (g *Gate) Give(n int) { g.bytes -= n }
 // GateStatus are a gate's figures.
 type GateStatus struct {
 	Mode     Mode // in force: never Auto
+	Mode6    Mode // the same by IPv6
 	Pending  int
 	Bytes    int    // of pending flows' first flights
 	Peak     int    // most Bytes so far
@@ -273,7 +279,7 @@ type GateStatus struct {
 // Status returns the figures as they stand.
 func (g *Gate) Status(now time.Time) GateStatus {
 	return GateStatus{
-		Mode: g.Resolve(g.mode, now), Pending: g.pending, Bytes: g.bytes, Peak: g.peak,
+		Mode: g.Resolve(g.mode, false, now), Mode6: g.Resolve(g.mode, true, now), Pending: g.pending, Bytes: g.bytes, Peak: g.peak,
 		Clients: len(g.clients), Switches: g.switches,
 	}
 }

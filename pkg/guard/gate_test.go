@@ -115,7 +115,7 @@ func TestGateAuto(t *testing.T) {
 	mode := func(after time.Duration, want Mode) {
 		t.Helper()
 		now = now.Add(after)
-		if m := g.Resolve(Auto, now); m != want {
+		if m := g.Resolve(Auto, false, now); m != want {
 			t.Fatalf("%v with %d flows and %d bytes, want %v", m, g.pending, g.bytes, want)
 		}
 	}
@@ -152,7 +152,7 @@ func TestGateAuto(t *testing.T) {
 	if s := g.Status(now); s.Switches != 4 || s.Peak != 1000 {
 		t.Errorf("status %+v", s)
 	}
-	if g.Resolve(Strict, now) != Strict || g.Resolve(ZeroWindow, now) != ZeroWindow {
+	if g.Resolve(Strict, false, now) != Strict || g.Resolve(ZeroWindow, true, now) != ZeroWindow {
 		t.Error("the load changes modes that are not auto")
 	}
 }

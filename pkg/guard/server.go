@@ -70,6 +70,7 @@ func (g *Gate) Silent(s Server, now time.Time) bool {
 	if g.heard(s, now) {
 		return false
 	}
+	g.six.missed(s)
 	r := g.servers[s]
 	if r == nil {
 		r = &server{}

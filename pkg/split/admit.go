@@ -26,7 +26,7 @@ func (k *keeper) mode(ends *guard.Ends) guard.Mode {
 // sent after its SYN. Where there is no place the client is left alone: its
 // probes, or its data sent again, ask anew as long as the cookie lives.
 func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *segment) {
-	fast := k.fast(ends)
+	fast := k.fast(ends, s.v6)
 	k.stack.syns.settle(ends)
 	w, asked := k.enroll(ends, k.fresh(s), func() *ward {
 		return &ward{ends: *ends, v6: s.v6, flow: guard.NewFlow(hello, s.tcp().AckNumber()-1, offered, s.tcp())}
@@ -50,9 +50,9 @@ func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *seg
 }
 
 // fast says whether the first flight of a client is taken now.
-func (k *keeper) fast(ends *guard.Ends) bool {
+func (k *keeper) fast(ends *guard.Ends, v6 bool) bool {
 	now := time.Now()
-	return k.opts.Gate.resolve(k.mode(ends), now) == guard.Fast && k.opts.Gate.room(serverIn(ends), now)
+	return k.opts.Gate.resolve(k.mode(ends), v6, now) == guard.Fast && k.opts.Gate.room(serverIn(ends), now)
 }
 
 // ask makes the flow of a SYN in strict mode.

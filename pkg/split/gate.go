@@ -39,13 +39,13 @@ func (g *Gate) Status() guard.GateStatus {
 func (g *Gate) limits() *guard.Limits { return &g.l }
 func (g *Gate) mode() guard.Mode      { return g.m }
 
-func (g *Gate) resolve(m guard.Mode, now time.Time) guard.Mode {
+func (g *Gate) resolve(m guard.Mode, v6 bool, now time.Time) guard.Mode {
 	if m != guard.Auto {
 		return m
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.gate.Resolve(m, now)
+	return g.gate.Resolve(m, v6, now)
 }
 
 func (g *Gate) admit(client [16]byte, s guard.Server, now time.Time) guard.Verdict {

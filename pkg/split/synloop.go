@@ -171,7 +171,7 @@ func (l *synLoop) poll(fd uintptr) bool {
 func (l *synLoop) batch(now time.Time) {
 	b := synTurn{
 		now: now, jar: l.k.turn(now), clock: l.k.clock(),
-		auto: l.k.opts.Gate.resolve(guard.Auto, now), first: uint16(l.k.opts.Gate.limits().FirstFlight),
+		auto: l.k.opts.Gate.resolve(guard.Auto, false, now), auto6: l.k.opts.Gate.resolve(guard.Auto, true, now), first: uint16(l.k.opts.Gate.limits().FirstFlight),
 	}
 	l.k.count.syns.Add(uint64(l.got))
 	l.k.opts.Gate.floods.count(l.got, 0, now)
@@ -188,6 +188,7 @@ type synTurn struct {
 	jar   *guard.Jar
 	clock uint32
 	auto  guard.Mode
+	auto6 guard.Mode // by IPv6
 	first uint16
 }
 
@@ -229,7 +230,11 @@ func (l *synLoop) reply(b *synTurn, s *segment, hello guard.Hello) {
 	}
 	ends := endsOf(s)
 	mode := l.k.mode(&ends)
-	if mode == guard.Auto {
+	switch {
+	case mode != guard.Auto:
+	case s.v6:
+		mode = b.auto6
+	default:
 		mode = b.auto
 	}
 	known := l.k.knock(&ends, hello.ISN)

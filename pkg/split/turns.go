@@ -88,7 +88,7 @@ func (k *keeper) proceed(s guard.Server) {
 		l.remove(w)
 		k.hire(w)
 		k.mu.Unlock()
-		if join := k.begin(w, k.fast(&w.ends)); join.Flags != 0 {
+		if join := k.begin(w, k.fast(&w.ends, w.v6)); join.Flags != 0 {
 			k.inject(&join, &w.ends, w.v6)
 		}
 		k.mu.Lock()
