@@ -69,7 +69,7 @@ e2e: ## tests of the programs in the lab, one after the other
 fuzz: ## each fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: setup build ## tables of goodput, objects, CPU cost, peers and blackholes in the lab, 15 minutes; BENCH="-only goodput" for some
+bench: setup build ## tables of goodput, objects, CPU cost, peers and blackholes in the lab, medians of 5, about 25 minutes; BENCH="-only goodput" for some
 	HAWSER_BIN=$(CURDIR)/bin $(GO) run ./e2e/bench $(BENCH)
 
 bench-paths: setup build ## how uplinks are used in 19 scenarios, beside single TCP and kernel MPTCP, two and a half hours; PATHS="-only loss -runs 1" for some, PATHS="-faults 50" for silent faults

@@ -66,7 +66,7 @@ func run() int {
 		return exitCode((&bench{ctx: ctx}).measureCrowd(os.Args[2:]))
 	}
 	only := flag.String("only", "", "tables to measure, separated by commas; empty: all but mix and those of a poor LAN")
-	runs := flag.Int("runs", 3, "runs of which the median is shown")
+	runs := flag.Int("runs", 5, "runs of which the median is shown")
 	out := flag.String("out", "bench-results", "directory of the raw readings")
 	racers := flag.String("racers", "", "racers of table peers, by parts of their names, separated by commas; empty: all")
 	load := flag.String("load", "", "loads of table mix, by a part of their names; empty: all")
