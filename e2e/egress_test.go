@@ -51,6 +51,7 @@ func TestEgressLimits(t *testing.T) {
 		}
 	})
 	t.Run("half-open", func(t *testing.T) {
+		r.served(t, r.origin(lab.IPv6, 80)) // or clients would not be accepted by IPv6 before their server is there
 		release := r.hold(t, lab.IPv6, 90)
 		defer release()
 		const clients = 12
