@@ -9,7 +9,7 @@ package relay
 // Readiness of parties is edge-triggered, so the Machine latches it: a party is
 // ready from the moment it says so until an operation says it would block. What
 // the rules call watching is Interest: the readiness without which nothing
-// moves. The rules, numbered as in the architecture note:
+// moves. The rules, numbered as in docs/architecture.md:
 //
 //  1. Rest: nothing is held, and the source is watched for reading.
 //  2. Source readable: one block is read and put into the card's input queue.
