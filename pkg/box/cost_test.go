@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -154,44 +153,91 @@ func (e *end) give(n int64) {
 	e.notify(party.Readable)
 }
 
-// sink hands a session's events to its worker, which is made later.
-type sink struct{ w atomic.Pointer[relay.Worker] }
+// sink hands a session's events to its workers, which are made later. Of the flows that the
+// peer opens the first is the first worker's, the others are the last one's.
+type sink struct {
+	w atomic.Pointer[[]*relay.Worker]
+}
 
-func (s *sink) Deliver(_ int, batch []stream.Event) { s.w.Load().Leave(batch) }
-func (s *sink) Place(stream.ID) int                 { return 0 }
-func (s *sink) Settle(int)                          { s.w.Load().Settle() }
+func (s *sink) workers() []*relay.Worker { return *s.w.Load() }
 
-// station is one agent's worker and session.
+// Deliver leaves it to the caller of Settle to do a sleeping worker's round, but not that of
+// the first of several, which a test may hold.
+func (s *sink) Deliver(worker int, batch []stream.Event) {
+	if all := s.workers(); worker == 0 && len(all) > 1 {
+		all[worker].Deliver(batch)
+	} else {
+		all[worker].Leave(batch)
+	}
+}
+
+func (s *sink) Place(id stream.ID) int {
+	if id == 1 {
+		return 0
+	}
+	return len(s.workers()) - 1
+}
+
+func (s *sink) Settle(worker int) { s.workers()[worker].Settle() }
+
+// station is one agent's workers and session.
 type station struct {
-	worker  *relay.Worker
+	workers []*relay.Worker
 	session *tunnel.Session
 }
 
-func newStation(t *testing.T, run func(func()), role card.Role, dial func(_, _ netip.AddrPort) (party.Conn, error)) station {
+// dial makes the connections to servers, at the cloud.
+type dial func(_, _ netip.AddrPort) (party.Conn, error)
+
+// newStation makes one with so many workers, whose channels open makes.
+func newStation(t *testing.T, run func(func()), role card.Role, workers int, open func(*sock.Poller) (card.Channel, error), dial dial) station {
 	t.Helper()
-	poller, err := sock.NewPoller()
-	if err != nil {
-		t.Fatal(err)
-	}
-	channel, err := card.NewInline(16)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
 	s := &sink{}
 	session := tunnel.New(tunnel.Config{
 		Peer: "peer", Edge: role == card.Edge, Secret: make([]byte, card.SecretLen), Sink: s,
 		Budget: tunnel.NewBudget(64 << 20), Log: slog.New(slog.DiscardHandler),
 	})
-	worker, err := relay.New(relay.Options{Poller: poller, Card: channel, Ring: card.NewRings(role).Get, Dial: dial, Plain: true})
-	if err != nil {
-		t.Fatal(err)
+	rings := card.NewRings(role)
+	var list []*relay.Worker
+	for i := range workers {
+		poller, err := sock.NewPoller()
+		if err != nil {
+			t.Fatal(err)
+		}
+		channel, err := open(poller)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := relay.New(relay.Options{Index: i, Poller: poller, Card: channel, Ring: rings.Get, Dial: dial, Plain: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, w)
+		run(func() { _ = w.Run(ctx); poller.Close() })
 	}
-	s.w.Store(worker)
+	s.w.Store(&list)
 	run(func() { _ = session.Run(ctx) })
-	run(func() { _ = worker.Run(ctx); poller.Close() })
-	t.Cleanup(cancel)
-	return station{worker, session}
+	return station{list, session}
+}
+
+func inline(*sock.Poller) (card.Channel, error) { return card.NewInline(16) }
+
+// join makes a link between two stations, and returns its ends. They watch the blocks of
+// these parties, if there are any.
+func join(t *testing.T, run func(func()), edge, cloud station, client, server *end) (a, b *tube) {
+	a, b = newTubes()
+	a.from, b.from = client, server
+	info := tunnel.LinkInfo{Name: "tube", Transport: "tcp"}
+	run(func() { _ = edge.session.Serve(t.Context(), info, a) })
+	run(func() { _ = cloud.session.Serve(t.Context(), info, b) })
+	return a, b
+}
+
+// begin gives a client's connection to a worker of the edge.
+func (s station) begin(worker int, c party.Conn) {
+	s.workers[worker].Accept(c, netip.MustParseAddrPort("198.51.100.1:80"), netip.MustParseAddrPort("10.0.0.1:4000"), s.session)
 }
 
 // TestNoAllocationPerChunk sends chunks through all that they pass between two
@@ -203,21 +249,16 @@ func newStation(t *testing.T, run func(func()), role card.Role, dial func(_, _ n
 // also checked.
 func TestNoAllocationPerChunk(t *testing.T) {
 	for _, size := range []int{100, 4 << 10, buffer.Plain} {
-		data := make([]byte, size)
-		_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
+		data := noise(size)
 		client := &end{data: data, want: int64(size), round: make(chan struct{}, 1)}
 		server := &end{data: data, echo: true}
 		var wg sync.WaitGroup
 		t.Cleanup(wg.Wait)
-		edge := newStation(t, wg.Go, card.Edge, nil)
-		cloud := newStation(t, wg.Go, card.Cloud, func(_, _ netip.AddrPort) (party.Conn, error) { return server, nil })
-		a, b := newTubes()
-		a.from, b.from = client, server
-		info := tunnel.LinkInfo{Name: "tube", Transport: "tcp"}
-		wg.Go(func() { _ = edge.session.Serve(t.Context(), info, a) })
-		wg.Go(func() { _ = cloud.session.Serve(t.Context(), info, b) })
+		edge := newStation(t, wg.Go, card.Edge, 1, inline, nil)
+		cloud := newStation(t, wg.Go, card.Cloud, 1, inline, func(_, _ netip.AddrPort) (party.Conn, error) { return server, nil })
+		a, b := join(t, wg.Go, edge, cloud, client, server)
 		client.given.Add(int64(size))
-		edge.worker.Accept(client, netip.MustParseAddrPort("198.51.100.1:80"), netip.MustParseAddrPort("10.0.0.1:4000"), edge.session)
+		edge.begin(0, client)
 		<-client.round
 		round := func() {
 			client.give(int64(size))

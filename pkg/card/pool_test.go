@@ -234,6 +234,54 @@ func TestPoolFull(t *testing.T) {
 	}
 }
 
+// TestPoolTakesTurns: a channel that is always full does not hold up another one of its
+// thread for more than a batch.
+func TestPoolTakesTurns(t *testing.T) {
+	leaks(t)
+	edge, _ := rings(t)
+	p, err := NewPool(PoolOptions{Threads: 1, Queue: 4 * batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() *poolChannel {
+		c, err := p.Open(func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.(*poolChannel)
+	}
+	hot, other := open(), open()
+	put := func(c *poolChannel, n int) {
+		for range n {
+			if !c.TryPut(sealJob(edge, 0, noise(100), compress.None)) {
+				t.Fatal("refused")
+			}
+		}
+	}
+	got := func(c *poolChannel) (n int) {
+		for j := c.TryGet(); j != nil; j = c.TryGet() {
+			j.drop()
+			n++
+		}
+		return n
+	}
+	put(hot, 4*batch)
+	for turn := range 5 {
+		put(other, 1)
+		p.threads[0].serve() // what its loop does
+		if n := got(hot); n != batch {
+			t.Errorf("turn %d: %d jobs of the full channel, want %d", turn, n, batch)
+		}
+		if n := got(other); n != 1 {
+			t.Errorf("turn %d: %d jobs of the other one, want 1", turn, n)
+		}
+		put(hot, batch)
+	}
+	hot.Close()
+	other.Close()
+	running(t, p, nil)()
+}
+
 // Channels may be closed with jobs inside, before, while and after the pool
 // runs.
 func TestPoolClose(t *testing.T) {
