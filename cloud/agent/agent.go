@@ -122,8 +122,12 @@ func (a *agent) install() (err error) {
 	if err != nil && a.host != nil {
 		err = errors.Join(err, a.host.Close())
 	}
+	if err != nil {
+		return err
+	}
 	a.sessions.sink, a.sessions.ended = a.workers, a.workers.Forget
-	return err
+	a.sessions.places = tunnel.NewPlaces(a.workers.Count(), a.workers.MostFlows(), a.cfg.Egress.Limits.EdgeFlows, len(a.cfg.Edges) > 1)
+	return nil
 }
 
 // allows says which servers may be dialled. The hub's addresses are this host's own, as

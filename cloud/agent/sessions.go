@@ -30,6 +30,7 @@ type sessions struct {
 	log    *slog.Logger
 	budget *tunnel.Budget
 	sink   stream.Sink
+	places *tunnel.Places
 	ended  func(stream.Tunnel) // told of sessions that have ended
 	quiet  *quiet.Log
 
@@ -120,7 +121,7 @@ func (s *sessions) begin(edge config.Client, id [16]byte, from netip.AddrPort) (
 		return nil, err
 	}
 	h.session = tunnel.New(tunnel.Config{
-		Peer: edge.Name, Secret: h.secret[:], Sink: s.sink, Budget: s.budget, Log: s.log,
+		Peer: edge.Name, Secret: h.secret[:], Sink: s.sink, Budget: s.budget, Places: s.places, Log: s.log,
 		Kinds: box.Kinds(s.cfg.Scheduler), Total: float64(edge.Limit) / 8, Terms: box.Override(edge.Policies),
 	})
 	s.byEdge[edge.Key] = h

@@ -125,6 +125,7 @@ func Session(st tunnel.Status, up bool) admin.Session {
 			"bytes_sent": st.Counts.BytesSent, "bytes_received": st.Counts.BytesReceived,
 			"bytes_sent_again": st.Counts.BytesAgain, "bytes_received_again": st.Counts.Duplicates,
 			"forged": st.Counts.Forged, "violations": st.Counts.Violations,
+			"flows_crowded": st.Counts.FlowsCrowded,
 		},
 	}
 	for _, l := range st.Links {

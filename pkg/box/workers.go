@@ -203,6 +203,14 @@ func (w *Workers) add(i int, fds []int) error {
 	return nil
 }
 
+// MostFlows is how many flows each worker may have.
+func (w *Workers) MostFlows() int {
+	if w.flows == 0 {
+		return relay.DefaultFlows
+	}
+	return w.flows
+}
+
 // beat is what a worker calls when it is at work.
 func (w *Workers) beat() func(time.Time) {
 	if w.procs == nil {

@@ -114,7 +114,7 @@ func TestCloudFixture(t *testing.T) {
 			Mode:   EgressSocket,
 			Deny:   append(slices.Clone(networks["private"]), netip.MustParsePrefix("203.0.113.0/24")),
 			Allow:  []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
-			Limits: EgressLimits{EdgeRate: 100, ServerRate: 50, EdgeOpen: 30, ServerOpen: 20, RefusalSeconds: 2},
+			Limits: EgressLimits{EdgeRate: 100, ServerRate: 50, EdgeOpen: 30, ServerOpen: 20, EdgeFlows: 5000, RefusalSeconds: 2},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -15,12 +15,13 @@ type Egress struct {
 	Limits EgressLimits
 }
 
-// EgressLimits bound connects to servers.
+// EgressLimits bound connects to servers, and connections.
 type EgressLimits struct {
 	EdgeRate       int // connects per second of one edge
 	ServerRate     int // connects per second to one server's address
 	EdgeOpen       int // attempts under way of one edge
 	ServerOpen     int // attempts under way to one server's address
+	EdgeFlows      int // connections of one edge; 0: no bound but that of its fair part
 	RefusalSeconds int // how long a first refusal is remembered
 }
 
@@ -33,7 +34,10 @@ const (
 	DefaultRefusalSeconds = 1
 )
 
-const maxConnects = 1 << 20
+const (
+	maxConnects = 1 << 20
+	maxFlows    = 1 << 24
+)
 
 func (l *EgressLimits) schema() setter {
 	return object(fields{
@@ -41,6 +45,7 @@ func (l *EgressLimits) schema() setter {
 		"server_rate":     parsed(&l.ServerRate, ranged(1, maxConnects, "")),
 		"edge_open":       parsed(&l.EdgeOpen, ranged(1, maxConnects, "")),
 		"server_open":     parsed(&l.ServerOpen, ranged(1, maxConnects, "")),
+		"edge_flows":      parsed(&l.EdgeFlows, ranged(1, maxFlows, "")),
 		"refusal_seconds": parsed(&l.RefusalSeconds, ranged(0, 60, "")),
 	})
 }

@@ -18,7 +18,8 @@ const (
 
 var errGaps = errors.New("uses flow numbers with too many gaps between them")
 
-// turnAway resets a flow before its OPEN has come, which will open nothing.
+// turnAway resets a flow that the peer begins. Where its OPEN has not come that will open
+// nothing.
 func (s *Session) turnAway(id stream.ID) error {
 	s.countReset(stream.CodeResources)
 	s.addCtrl(func(b []byte) []byte { return wire.AppendReset(b, uint64(id), uint8(stream.CodeResources)) })

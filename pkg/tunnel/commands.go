@@ -198,6 +198,7 @@ func (s *Session) dropFlow(f *flow) {
 	}
 	f.drop()
 	f.done = true
+	s.vacate(f)
 	s.recount(f)
 	delete(s.flows, f.id)
 	s.flows = slim.Map(s.flows, &s.peak)

@@ -177,6 +177,9 @@ func (s *Session) peerOpens(f *wire.Frame) error {
 		s.early--
 	}
 	fl := s.embryo(id)
+	if fl == nil {
+		return s.turnAway(id)
+	}
 	fl.opened = true
 	s.count.FlowsOpened++
 	terms := f.Terms
@@ -190,11 +193,16 @@ func (s *Session) peerOpens(f *wire.Frame) error {
 	return s.used.orderly()
 }
 
-// embryo returns the flow, made now if data came before its OPEN.
+// embryo returns the flow, made now unless data came before its OPEN; nil: there is no place
+// for it.
 func (s *Session) embryo(id stream.ID) *flow {
 	fl := s.flows[id]
 	if fl == nil {
-		fl = s.makeFlow(id, s.cfg.Sink.Place(id))
+		worker := s.cfg.Sink.Place(id)
+		if !s.occupy(worker) {
+			return nil
+		}
+		fl = s.makeFlow(id, worker)
 		s.flows[id] = fl
 	}
 	return fl
@@ -214,7 +222,10 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 			seg.Release()
 			return s.turnAway(id)
 		}
-		fl = s.embryo(id)
+		if fl = s.embryo(id); fl == nil {
+			seg.Release()
+			return s.turnAway(id)
+		}
 		s.early++
 	}
 	if fl.done {

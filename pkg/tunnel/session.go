@@ -44,6 +44,7 @@ type Config struct {
 	Total  float64                     // what all flows together do not exceed away from here, bytes per second; 0 = no limit
 	Terms  Terms                       // changes the terms on which the peer opened a flow; nil = they stay
 	Budget *Budget                     // receive memory, shared by an agent's sessions
+	Places *Places                     // cloud: of the workers, shared by the sessions; nil = no bound
 	Linger time.Duration               // how long the session lives without any link; 0 = 90 s
 	Silent func(link int, silent bool) // told when a link falls silent and when it speaks again; must not block; nil = nobody
 	Mute   func(link int, mute bool)   // told when the peer's program does not answer on a link, whatever its kernel says; as Silent
@@ -81,6 +82,8 @@ type Session struct {
 	swollen    bool      // there were flows since rest
 	used       idSet     // flow IDs that the peer ever used
 	early      int       // flows of which data has come and no OPEN (cloud)
+	places     []int     // that flows have, by worker (cloud)
+	crowdedAt  time.Time // when there was none for a flow
 	initial    initial   // credit of new flows
 	order      scheduler.Order[*flow]
 	path       scheduler.Path
@@ -115,6 +118,7 @@ type Counters struct {
 	FlowsOpened   uint64 // by either side
 	FlowsReset    uint64 // by either side
 	FlowsRefused  uint64 // of those, because the server refused or was unreachable
+	FlowsCrowded  uint64 // of those, because there was no place for them
 	BytesSent     uint64 // sealed payload, first transmissions
 	BytesReceived uint64 // sealed payload, each byte once
 	BytesAgain    uint64 // sealed payload sent again or twice
