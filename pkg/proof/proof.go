@@ -79,10 +79,15 @@ func (p *Proof) End(now int64, has int, t *Tally) {
 // Tally is what counts for all that are read, together. The zero value is ready; all
 // methods may be called from any goroutine.
 type Tally struct {
+	whole *Tally // of which it is a part; nil: of none
+
 	mu   sync.Mutex
 	last int64        // the newest step
 	had  [steps]int64 // what proofs of the last steps count for, by step modulo steps
 }
+
+// PartOf makes what counts in t count in another, too. Nothing has yet.
+func (t *Tally) PartOf(whole *Tally) { t.whole = whole }
 
 // Sum is what counts for those that are read.
 func (t *Tally) Sum(now int64) (n int64) {
@@ -100,6 +105,9 @@ func (t *Tally) Come(now int64) { t.add(now/step, now/step, 1) }
 
 // add counts what proofs of a step have; those of older ones have lapsed.
 func (t *Tally) add(now, of, by int64) {
+	if t.whole != nil {
+		t.whole.add(now, of, by)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.turn(now); of <= t.last && t.last-of < steps {

@@ -36,7 +36,7 @@ func (s *Session) obey(c *stream.Command) {
 		s.hurry = true
 		s.addCtrl(func(b []byte) []byte { return wire.AppendAccepted(b, uint64(f.id), c.Bytes) })
 	case stream.CmdSend:
-		s.cfg.Budget.kept.Add(int64(c.Seg.Len()))
+		s.cfg.Budget.keepMore(c.Seg.Len())
 		f.send.add(f, c.Seg)
 		s.order.Activate(&f.node, s.now)
 		s.recount(f)
@@ -189,7 +189,7 @@ func (s *Session) retire(f *flow) {
 func (s *Session) dropFlow(f *flow) {
 	s.count.Duplicates += f.recv.Duplicates()
 	s.order.Leave(&f.node, s.now)
-	s.cfg.Budget.kept.Add(-int64(f.send.held))
+	s.cfg.Budget.keepMore(-f.send.held)
 	s.cfg.Budget.move(f.heldIn(), 0)
 	f.credit.read.End(s.now.UnixMilli(), 1, &s.cfg.Budget.in)
 	f.read.End(s.now.UnixMilli(), 1, &s.cfg.Budget.out)

@@ -100,10 +100,15 @@ var pattern = func() []byte {
 func patternAt(off uint64, n int) []byte { return pattern[off%patternLen:][:n] }
 
 func newWorld(t *testing.T, specs ...simlink.Spec) *world {
+	return newNeighbour(t, NewBudget(64<<20), specs...)
+}
+
+// newNeighbour is a world whose cloud's budget is shared with others.
+func newNeighbour(t *testing.T, shared *Budget, specs ...simlink.Spec) *world {
 	w := &world{t: t}
 	ctx, cancel := context.WithCancel(t.Context())
 	w.cancel = cancel
-	w.edge, w.cloud = w.newSide(true), w.newSide(false)
+	w.edge, w.cloud = w.newSide(true, NewBudget(64<<20)), w.newSide(false, shared)
 	for _, s := range []*side{w.edge, w.cloud} {
 		ctx, stop := context.WithCancel(ctx)
 		s.stop = stop
@@ -117,11 +122,11 @@ func newWorld(t *testing.T, specs ...simlink.Spec) *world {
 	return w
 }
 
-func (w *world) newSide(edge bool) *side {
+func (w *world) newSide(edge bool, b *Budget) *side {
 	sd := &side{w: w, flows: map[stream.ID]*user{}, all: map[stream.ID]*user{}}
 	sd.s = New(Config{
 		Peer: "peer", Edge: edge, Secret: make([]byte, 32), Sink: sd,
-		Budget: NewBudget(64 << 20), Log: slog.New(slog.DiscardHandler),
+		Budget: b, Log: slog.New(slog.DiscardHandler),
 		Silent: func(_ int, silent bool) {
 			if silent {
 				sd.redials.Add(1)

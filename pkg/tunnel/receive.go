@@ -152,7 +152,7 @@ func (s *Session) peerCredit(fl *flow, f *wire.Frame) error {
 		return fmt.Errorf("flow %d: consumed %d of %d sent", fl.id, f.Offset, fl.send.next)
 	}
 	fl.send.advance(s.now)
-	s.cfg.Budget.kept.Add(int64(fl.send.held - before))
+	s.cfg.Budget.keepMore(fl.send.held - before)
 	fl.read.Pass(int(min(fl.send.base-base, proof.After)), s.now.UnixMilli(), 1, &s.cfg.Budget.out)
 	fl.peer = max(fl.peer, f.Limit)
 	if fl.dying && fl.send.held == 0 {
@@ -236,7 +236,7 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 		return nil
 	}
 	before, n := fl.heldIn(), uint64(seg.Len())
-	if (before > 0 || !fl.opened) && s.cfg.Budget.overdrawn() {
+	if (before > 0 || !fl.opened || f.Offset+n > fl.credit.limit) && s.cfg.Budget.overdrawn() {
 		seg.Release()
 		return s.giveUp(fl)
 	}

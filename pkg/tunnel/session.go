@@ -43,7 +43,7 @@ type Config struct {
 	Kinds  scheduler.Kinds             // which policies decide
 	Total  float64                     // what all flows together do not exceed away from here, bytes per second; 0 = no limit
 	Terms  Terms                       // changes the terms on which the peer opened a flow; nil = they stay
-	Budget *Budget                     // receive memory, shared by an agent's sessions
+	Budget *Budget                     // memory for payload, shared by an agent's sessions
 	Places *Places                     // cloud: of the workers, shared by the sessions; nil = no bound
 	Linger time.Duration               // how long the session lives without any link; 0 = 90 s
 	Silent func(link int, silent bool) // told when a link falls silent and when it speaks again; must not block; nil = nobody
@@ -134,6 +134,9 @@ func New(cfg Config) *Session {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.Budget != nil {
+		cfg.Budget = cfg.Budget.Part()
 	}
 	s := &Session{
 		cfg: cfg, log: cfg.Log.With("peer", cfg.Peer), path: scheduler.NewPath(cfg.Kinds.Path),

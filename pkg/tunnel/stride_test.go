@@ -26,10 +26,10 @@ func TestStride(t *testing.T) {
 		{"slow, while there is memory", false, 3000, openWindow, false},
 	} {
 		b := NewBudget(64 << 20)
-		if c.scarce {
-			b.move(0, int(b.pool()))
-		}
 		s := New(Config{Budget: b})
+		if c.scarce {
+			s.cfg.Budget.move(0, int(b.pool()))
+		}
 		s.now = time.Unix(1000, 0)
 		f := s.makeFlow(1, 0)
 		f.opened, f.credit.limit = true, leastWindow // what was told before
@@ -54,8 +54,8 @@ func TestStride(t *testing.T) {
 // what one allows that is not no more than there is memory for.
 func TestKeepStride(t *testing.T) {
 	b := NewBudget(64 << 20)
-	b.kept.Store(b.pool())
 	s := New(Config{Budget: b})
+	s.cfg.Budget.keepMore(int(b.pool()))
 	f := s.makeFlow(1, 0)
 	for peer, want := range map[uint64]uint64{leastWindow: leastWindow, stride: stride, stride + 1: leastWindow, openWindow: leastWindow} {
 		f.send.base = provenPart * leastWindow
