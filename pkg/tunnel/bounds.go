@@ -14,9 +14,13 @@ const (
 	earlyMost      = 16 << 10 // flows of which data has come and no OPEN
 	gapsMost       = 64 << 10 // between flow IDs that were used
 	candidatesMost = 128      // connections that nothing has come by
+	tellMost       = 64 << 20 // bytes of control frames that wait for a link: several for each flow of four workers
 )
 
-var errGaps = errors.New("uses flow numbers with too many gaps between them")
+var (
+	errGaps = errors.New("uses flow numbers with too many gaps between them")
+	errDeaf = errors.New("asks for answers and takes none")
+)
 
 // turnAway resets a flow that the peer begins. Where its OPEN has not come that will open
 // nothing.
@@ -24,6 +28,14 @@ func (s *Session) turnAway(id stream.ID) error {
 	s.countReset(stream.CodeResources)
 	s.addCtrl(func(b []byte) []byte { return wire.AppendReset(b, uint64(id), uint8(stream.CodeResources)) })
 	return s.use(id)
+}
+
+// hears returns an error when too much waits that the peer is to be told.
+func (s *Session) hears() error {
+	if len(s.ctrl) > tellMost {
+		return errDeaf
+	}
+	return nil
 }
 
 // orderly returns an error when there are too many gaps between the IDs.

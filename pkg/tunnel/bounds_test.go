@@ -107,3 +107,24 @@ func TestUnusedConnections(t *testing.T) {
 		t.Errorf("%d candidates of %d links", len(s.candidates), len(s.links))
 	}
 }
+
+// TestDeaf: what a peer asks for whom nothing can be told does not pile up for ever, also
+// where it comes again by other connections.
+func TestDeaf(t *testing.T) {
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	open := []wire.Frame{{Kind: wire.KindData, Length: 1}}
+	id, most := uint64(0), tellMost+2*wire.ResetSize
+	s.early = earlyMost // so each of them is reset
+	s.ctrl = make([]byte, tellMost-100*wire.ResetSize, tellMost+4096)
+	for range 3 {
+		c := newConn(&link{}, simCarrier{})
+		var err error
+		for ; err == nil && len(s.ctrl) <= most; id++ {
+			open[0].Flow = id + 1
+			err = s.record(c.bulk, s.now, open, buffer.Copy([]byte{1}))
+		}
+		if !errors.Is(err, errDeaf) || len(s.ctrl) > most {
+			t.Fatalf("%v; %d bytes wait", err, len(s.ctrl))
+		}
+	}
+}

@@ -38,6 +38,10 @@ func (s *Session) receive(b *rxBatch) {
 // record takes in one record. It owns body.
 func (s *Session) record(st *strand, at time.Time, frames []wire.Frame, body buffer.Seg) error {
 	c := st.conn
+	if err := s.hears(); err != nil {
+		body.Release()
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
 	st.recvSeq++
 	c.speaks(at)
 	if st == c.bulk && body.Len() > ackSmall {
