@@ -6,6 +6,7 @@ import (
 
 	"hawser/pkg/buffer"
 	"hawser/pkg/simlink"
+	"hawser/pkg/wire"
 )
 
 // TestNeighbour: a crowd of one edge that is sent much and reads nothing takes the cloud's
@@ -118,4 +119,22 @@ func TestOverdrawnByOther(t *testing.T) {
 			s.Release()
 		}
 	}
+}
+
+// TestOverdrawnByNewcomers: while slabs exceed the budget a new flow is taken as much of as
+// it was told that it may have, and is reset if more comes.
+func TestOverdrawnByNewcomers(t *testing.T) {
+	s := newTenant(t, nil)
+	s.s.cfg.Budget = NewBudget(16 << 10)
+	s.s.initial.own = leastWindow
+	s.open(2)
+	slab := buffer.Get(hard*16<<10 + 1)
+	defer slab.Release()
+	for id, n := range []int{leastWindow, leastWindow + 1} {
+		s.frame(wire.Frame{Kind: wire.KindData, Flow: uint64(id + 1), Length: uint16(n)}, buffer.Copy(make([]byte, n)))
+	}
+	if s.s.flows[1] == nil || s.s.flows[2] != nil {
+		t.Errorf("what it was told: %v, more than that: %v", s.s.flows[1] != nil, s.s.flows[2] != nil)
+	}
+	s.s.deliver()
 }
