@@ -84,6 +84,44 @@ func TestTerms(t *testing.T) {
 	}
 }
 
+// TestUsers: how much of an address makes a user is as configured, for both families, and
+// all of it by default.
+func TestUsers(t *testing.T) {
+	for _, c := range []struct {
+		users     Users
+		four, six uint8
+	}{{Users{}, 32, 128}, {Users{Bits4: 24}, 24, 128}, {Users{Bits6: 64}, 32, 64}, {Users{Bits4: 8, Bits6: 48}, 8, 48}} {
+		for _, table := range []*Table{New(nil, c.users), New(list(), c.users)} {
+			for client, want := range map[string]uint8{"10.9.9.9": c.four, "::ffff:10.9.9.9": c.four, "2001:db8::1": c.six} {
+				a := netip.MustParseAddr(client)
+				if got := table.Match(a, netip.MustParseAddrPort("203.0.113.1:80")).For(a).Bits; got != want {
+					t.Errorf("%+v: %s is a user by %d bits, want %d", c.users, client, got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestEachOfMany: every policy of a long list is found, and nothing behind the last one.
+func TestEachOfMany(t *testing.T) {
+	for _, n := range []int{63, 64, 65, config.MaxPolicies} {
+		var list []config.Policy
+		for i := range n {
+			list = append(list, config.Policy{Name: fmt.Sprint("p", i), Client: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32), Weight: 1})
+		}
+		table := New(list, Users{})
+		server := netip.MustParseAddrPort("203.0.113.1:80")
+		for i := range list {
+			if got := table.Match(list[i].Client.Addr(), server); got.Name != list[i].Name || got.Terms.Policy != uint16(i+1) {
+				t.Errorf("%d policies: client %d falls under %q, number %d", n, i, got.Name, got.Terms.Policy)
+			}
+		}
+		if got := table.Match(netip.MustParseAddr("10.1.0.0"), server); got.Name != "" || got.Terms.Policy != 0 {
+			t.Errorf("%d policies: a client of none falls under %q", n, got.Name)
+		}
+	}
+}
+
 // matches is the definition: one policy at a time.
 func matches(p config.Policy, client netip.Addr, server netip.AddrPort) bool {
 	port := len(p.Ports) == 0

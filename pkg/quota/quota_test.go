@@ -204,6 +204,13 @@ func TestClockAhead(t *testing.T) {
 			{"2026-12-01 00:01", 0.9, Within, "2026-12"},
 			{"2026-12-01 00:02", 0.2, Ahead, "2026-12"},
 		},
+		"two months": { // the least leap: one month is what an ordinary clock goes
+			{"2026-11-10 00:00", 0, Within, "2026-11"},
+			{"2026-11-20 00:00", 19, Within, "2026-11"},
+			{"2027-01-02 00:00", 0, Within, "2027-01"},
+			{"2026-11-20 00:01", 1.5, Ahead, "2026-11"},
+			{"2026-12-01 00:00", 0, Within, "2026-12"},
+		},
 		"1970 at each start": { // the first of all, too
 			{"1970-01-01 00:01", 0, Within, "1970-01"},
 			{"2026-11-10 00:00", 0.1, Within, "2026-11"},
