@@ -21,6 +21,11 @@ func ofPair(p *pair.Pair) *carrier {
 	return &carrier{edge: []*lab.Proc{p.Edge}, cloud: []*lab.Proc{p.Cloud}, idle: p.WaitIdle}
 }
 
+// ofRelay is both sides of the stand-alone relay.
+func ofRelay(l *lab.Lab, r *pair.Relay) *carrier {
+	return &carrier{edge: []*lab.Proc{r.Near}, cloud: []*lab.Proc{r.Far}, at: l.Address("edge", lab.IPv4), idle: r.WaitIdle}
+}
+
 // stop ends all programs and waits for them. How they end is their own affair.
 func (c *carrier) stop() {
 	for _, p := range append(c.edge[:len(c.edge):len(c.edge)], c.cloud...) {

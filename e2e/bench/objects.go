@@ -62,7 +62,10 @@ func (b *bench) objects() (*report, error) {
 		for _, row := range rows {
 			r.add(fmt.Sprintf("%d KB", row.Bytes/1000), row.Way, quantileCell(row.Ms, 0.5), quantileCell(row.Ms, 0.9), quantileCell(row.Ms, 0.99), quantileCell(row.Ms, 1), fmt.Sprintf("%.2f", row.share()))
 		}
-		r.Gates = append(r.Gates, k.gates(rows[0], min(quantile(rows[1].Ms, 0.5), quantile(rows[2].Ms, 0.5)))...)
+		direct := min(quantile(rows[1].Ms, 0.5), quantile(rows[2].Ms, 0.5))
+		for _, row := range []*objectRow{rows[0], rows[3]} {
+			r.Gates = append(r.Gates, k.gates(row, direct)...)
+		}
 	}
 	r.Raw = [2][][]*objectRow{tcp, quic}
 	r.Notes = append(r.Notes, "the optimum knows everything before: a round trip and the bytes at both uplinks' full rate")
@@ -72,7 +75,7 @@ func (b *bench) objects() (*report, error) {
 // gates are what the pair's median is held to; direct is the direct path's.
 func (k objectKind) gates(row *objectRow, direct float64) (out []gate) {
 	p50 := quantile(row.Ms, 0.5)
-	what := fmt.Sprintf("p50 of %d KB objects", k.bytes/1000)
+	what := fmt.Sprintf("%s, p50 of %d KB objects", row.Way, k.bytes/1000)
 	out = append(out, gate{What: what + " against the direct path's", Got: p50, Want: direct, Most: true, Unit: " ms"})
 	if k.most > 0 {
 		out = append(out, gate{What: what, Got: p50, Want: k.most, Most: true, Unit: " ms"})

@@ -127,10 +127,11 @@ func (p *pathResult) gates(t *report, s scenario, name string) {
 	add := func(what string, got, want float64, most bool, unit string) {
 		t.Gates = append(t.Gates, gate{What: name + ": " + what, Got: got, Want: want, Most: most, Unit: unit})
 	}
+	if s.rail {
+		add("of the capacity", rate/p.Capacity, railLeast, false, "")
+	}
 	if sum > 0 {
-		if s.kind == train {
-			add("of the capacity", rate/p.Capacity, s.kind.least(), false, "")
-		} else {
+		if s.kind != train {
 			add("of the sum of singles", rate/sum, s.kind.least(), false, "")
 		}
 		add("of the best single", rate/best, 1, false, "")
@@ -147,7 +148,7 @@ func (p *pathResult) gates(t *report, s scenario, name string) {
 	switch {
 	case s.lte:
 		add("message p99", p.messageAt(name, 0.99), 250, true, " ms")
-	case s.kind == fixed:
+	case s.kind == fixed, s.kind == lossy:
 		add("message p99", p.messageAt(name, 0.99), 4*leastDelay(s)+20, true, " ms")
 	}
 	if s.objects {

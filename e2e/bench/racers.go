@@ -137,7 +137,7 @@ func standAlone(a *arena) (*carrier, error) {
 	if err := r.Start(); err != nil {
 		return nil, errors.Join(err, r.Stop())
 	}
-	return &carrier{edge: []*lab.Proc{r.Near}, cloud: []*lab.Proc{r.Far}, at: a.Address("edge", lab.IPv4), idle: r.WaitIdle}, nil
+	return ofRelay(a.Lab, r), nil
 }
 
 // tlsPair is two instances of a program that reads a file.

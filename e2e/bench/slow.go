@@ -98,10 +98,16 @@ func (b *bench) slowRow(r *report, row *slowRow) {
 	r.add(row.Way, mb(edgeOf), mb(cloudOf), cpu(row.StuckCPU), cpu(row.BesideCPU),
 		three("%.1f", mbps), three("%.2f", p50), three("%.2f", p99), fmt.Sprintf("%.0f", row.PerReader))
 	most := max(row.Stuck.Edge, row.Stuck.Cloud, row.Reading.Edge, row.Reading.Cloud)
+	r.Gates = append(r.Gates, gate{What: row.Way + ", resident memory of either agent", Got: mega(most), Want: float64(b.budget), Most: true, Unit: " MB"})
+	for _, o := range []struct {
+		while string
+		others
+	}{{"while nobody reads", row.Still}, {"while all read", row.Beside}} {
+		r.Gates = append(r.Gates,
+			gate{What: row.Way + ", goodput of another flow " + o.while + ", to that alone", Got: o.Mbps / row.Alone.Mbps, Want: 0.95},
+			gate{What: row.Way + ", its p50 round trip " + o.while + ", to that alone", Got: p50(o.others) / p50(row.Alone), Want: 1.05, Most: true})
+	}
 	r.Gates = append(r.Gates,
-		gate{What: row.Way + ", resident memory of either agent", Got: mega(most), Want: float64(b.budget), Most: true, Unit: " MB"},
-		gate{What: row.Way + ", goodput of another flow, beside to alone", Got: row.Beside.Mbps / row.Alone.Mbps, Want: 0.95},
-		gate{What: row.Way + ", its p50 round trip, beside to alone", Got: p50(row.Beside) / p50(row.Alone), Want: 1.05, Most: true},
 		gate{What: row.Way + ", CPU of either agent while nothing can move", Got: 100 * max(row.StuckCPU[0], row.StuckCPU[1]), Want: 5, Most: true, Unit: " % of a core"},
 		gate{What: row.Way + ", slow readers whose connection broke", Got: float64(row.Ended), Want: 0, Most: true})
 }

@@ -19,7 +19,8 @@ const ms = time.Millisecond
 // world is a lab with both agents and the origin's server at work.
 type world struct {
 	*lab.Lab
-	pair    *pair.Pair // nil in a world of peers
+	pair    *pair.Pair  // nil in a world of peers
+	relay   *pair.Relay // stopped with the world; nil: none
 	carrier *carrier
 	port    uint16 // of the origin's server, steered into the tunnel
 	service *service
@@ -68,6 +69,9 @@ func (w *world) close() error {
 	var errs []error
 	if w.pair != nil {
 		errs = append(errs, w.pair.Stop())
+	}
+	if w.relay != nil {
+		errs = append(errs, w.relay.Stop())
 	}
 	if w.service != nil {
 		errs = append(errs, w.service.close())
