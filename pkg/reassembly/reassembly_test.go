@@ -61,7 +61,30 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestOverlapsWhatHasLeft: of a piece that begins before what left last, what is new counts.
+func TestOverlapsWhatHasLeft(t *testing.T) {
+	var s Stream
+	for _, in := range []struct {
+		off     uint64
+		p, want string
+		dups    uint64
+	}{{0, "abc", "abc", 0}, {2, "cdef", "def", 1}, {0, "abcdef", "", 7}, {0, "abcdefg", "g", 13}, {7, "h", "h", 13}} {
+		if err := s.Insert(nil, in.off, buffer.Copy([]byte(in.p)), false, noLimit); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(drain(&s)); got != in.want || s.Duplicates() != in.dups {
+			t.Errorf("%q at %d: %q left and %d came twice, want %q and %d", in.p, in.off, got, s.Duplicates(), in.want, in.dups)
+		}
+	}
+}
+
 func TestFinAndLimits(t *testing.T) {
+	before := buffer.Live()
+	defer func() {
+		if d := buffer.Live() - before; d != 0 { // what is refused is released, too
+			t.Errorf("%d bytes of buffers leaked", d)
+		}
+	}()
 	var s Stream
 	put := func(off uint64, p string, fin bool, limit uint64) error {
 		return s.Insert(nil, off, buffer.Copy([]byte(p)), fin, limit)
@@ -84,9 +107,39 @@ func TestFinAndLimits(t *testing.T) {
 	if err := put(3, "", true, 9); err != nil {
 		t.Fatalf("fin again: %v", err)
 	}
+	var early Stream // a lone chunk lies beyond the end that comes then
+	if err := early.Insert(nil, 5, buffer.Copy([]byte("fg")), false, 9); err != nil {
+		t.Fatal(err)
+	}
+	if err := early.Insert(nil, 2, buffer.Copy([]byte("c")), true, 9); !errors.Is(err, ErrFinMoved) {
+		t.Fatalf("an end before what has come: %v", err)
+	}
+	early.Drop()
 	s.Rewind(1)
 	if err := put(1, "bc", true, 9); err != nil || string(drain(&s)) != "bc" || !s.Ended() {
 		t.Fatalf("after a rewind: %v", err)
+	}
+}
+
+// TestRewindForgets: what was held beyond the place to which a stream goes back may be forged,
+// and comes anew.
+func TestRewindForgets(t *testing.T) {
+	before := buffer.Live()
+	var s Stream
+	put := func(off uint64, p string) {
+		t.Helper()
+		must(t, s.Insert(nil, off, buffer.Copy([]byte(p)), false, noLimit))
+	}
+	put(0, "abc")
+	drain(&s)
+	put(5, "XX")
+	s.Rewind(3)
+	if s.Held() != 0 || buffer.Live() != before {
+		t.Errorf("%d bytes are held after a rewind, %d of slabs", s.Held(), buffer.Live()-before)
+	}
+	put(3, "defgh")
+	if got := string(drain(&s)); got != "defgh" {
+		t.Errorf("%q after a rewind", got)
 	}
 }
 
