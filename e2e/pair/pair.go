@@ -46,6 +46,7 @@ type Options struct {
 	Handshake string            // of the edge; "" leaves it to the default
 	Limits    string            // of the edge, as in the file; "" leaves them to the default
 	Policies  string            // of the edge, as in the file
+	Entry     string            // further keys of the edge's entry in the cloud's file: "limit: 20Mbit/s"
 	Connects  string            // egress.limits of the cloud, as in the file; "" leaves them to the default
 	Scheduler string            // of both agents, as in the file; "" leaves it to the default
 	Workers   int
@@ -130,7 +131,7 @@ func (p *Pair) EdgeYAML() string {
 // IPv6 address, which must be allowed.
 func (p *Pair) CloudYAML() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "identity: %s\nlisten: \":%d\"\nedges:\n  - {name: lab-edge, key: %q}\n", p.path("cloud.key"), Port, p.edgeKey.String())
+	fmt.Fprintf(&b, "identity: %s\nlisten: \":%d\"\nedges:\n  - {name: lab-edge, key: %q%s}\n", p.path("cloud.key"), Port, p.edgeKey.String(), more(p.opts.Entry))
 	limits := ""
 	if p.opts.Connects != "" {
 		limits = ", limits: " + p.opts.Connects
