@@ -14,9 +14,11 @@ type Link struct {
 	ID       int
 	Uplink   int // links of one uplink, its lanes, die together
 	Tier     Tier
-	Leaving  bool // about to die: nothing new
-	Bounded  bool // a forecast bounds what it is given
-	Weight   int  // as configured, for path choice by weight; 0 counts as 1
+	Leaving  bool    // about to die, or not to be trusted: nothing new
+	Shunned  bool    // it has brought what was forged lately
+	Bounded  bool    // a forecast bounds what it is given
+	Blamed   float64 // what it has to answer for (Distrust)
+	Weight   int     // as configured, for path choice by weight; 0 counts as 1
 	State    State
 	MinRTT   time.Duration
 	SRTT     time.Duration
@@ -60,5 +62,6 @@ type Chunk struct {
 	Window  int       // bytes that the flow may have sent and not consumed by the peer
 	Blocked bool      // the flow has used that up
 	Class   Class     //
+	Refused bool      // the peer had it before and could not authenticate it
 	Now     time.Time //
 }

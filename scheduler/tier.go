@@ -48,11 +48,15 @@ var deadlines = [classCount]time.Duration{
 }
 
 // Admit appends to out the links as a chunk may use them: those of a tier that
-// must not join, and those that are about to leave, look as if they were down.
-// Indexes stay the same.
+// must not join, and those that are about to leave, look as if they were down. A chunk
+// that was refused has a single link. Indexes stay the same.
 func Admit(out, links []Link, c Chunk) []Link {
 	out = append(out, links...)
 	leave(out)
+	if c.Refused {
+		trust(out)
+		return out
+	}
 	cut := Primary
 	for cut+1 < tierCount && joins(out, cut, c) {
 		cut++
@@ -101,7 +105,7 @@ func joins(links []Link, cut Tier, c Chunk) bool {
 	return best > deadlines[min(c.Class, Background)]
 }
 
-// Narrow reports whether Admit changes anything.
+// Narrow reports whether Admit changes anything for chunks that were not refused.
 func Narrow(links []Link) bool {
 	for i := range links {
 		if links[i].Leaving || links[i].Tier != Primary {

@@ -162,6 +162,9 @@ func (p *printer) links(links []Link) {
 		if l.InFlight+l.Losses+l.Reconnects > 0 {
 			p.line("    %s: %s in flight, losses %d, reconnects %d", orDash(l.Name), unit.Bytes(l.InFlight), l.Losses, l.Reconnects)
 		}
+		if l.Shunned > 0 {
+			p.line("    %s: %d records changed on its way, unused for %s if another is up", orDash(l.Name), l.Forged, age(seconds(l.Shunned)))
+		}
 		for _, n := range l.Lanes {
 			p.line("    %s: lane %d %s%s, round trip %s, %s up, %s down, losses %d, reconnects %d", orDash(l.Name), n.Number, clean(n.State), p.since(n.Since),
 				millis(n.RTT), unit.Bytes(n.BytesUp), unit.Bytes(n.BytesDown), n.Losses, n.Reconnects)

@@ -100,13 +100,15 @@ type Link struct {
 	RateDown    uint64    `json:"rate_down"`            // bit/s
 	BytesUp     uint64    `json:"bytes_up"`
 	BytesDown   uint64    `json:"bytes_down"`
-	InFlight    uint64    `json:"in_flight"`        // bytes sent and not yet acknowledged
-	Losses      uint64    `json:"losses"`           // times that the link died under way
-	PacketsLost uint64    `json:"packets_lost"`     // sent from here, as far as the transport knows
-	Reconnects  uint64    `json:"reconnects"`       // connections made after the first
-	Lanes       []Lane    `json:"lanes,omitempty"`  // if there are several; the figures above are of all
-	Device      *Device   `json:"device,omitempty"` // edge only: the interface, while it is there
-	Quota       *Quota    `json:"quota,omitempty"`  // edge only, of a link that has one
+	InFlight    uint64    `json:"in_flight"`           // bytes sent and not yet acknowledged
+	Losses      uint64    `json:"losses"`              // times that the link died under way
+	PacketsLost uint64    `json:"packets_lost"`        // sent from here, as far as the transport knows
+	Reconnects  uint64    `json:"reconnects"`          // connections made after the first
+	Forged      uint64    `json:"forged,omitempty"`    // records that were changed on its way
+	Shunned     float64   `json:"shunned_s,omitempty"` // seconds for which it gets nothing because of them, while another is up
+	Lanes       []Lane    `json:"lanes,omitempty"`     // if there are several; the figures above are of all
+	Device      *Device   `json:"device,omitempty"`    // edge only: the interface, while it is there
+	Quota       *Quota    `json:"quota,omitempty"`     // edge only, of a link that has one
 	Tier        string    `json:"tier,omitempty"`
 	Hint        string    `json:"hint,omitempty"` // what another program says of it
 	LastError   string    `json:"last_error,omitempty"`

@@ -52,7 +52,7 @@ func uplinkOf(lanes []tunnel.LinkStatus, up bool) admin.Link {
 		}
 		out.RateUp, out.RateDown = out.RateUp+one.RateUp, out.RateDown+one.RateDown
 		out.BytesUp, out.BytesDown = out.BytesUp+one.BytesUp, out.BytesDown+one.BytesDown
-		out.PacketsLost += one.PacketsLost
+		out.PacketsLost, out.Forged = out.PacketsLost+one.PacketsLost, out.Forged+one.Forged
 		out.InFlight, out.Losses, out.Reconnects = out.InFlight+one.InFlight, out.Losses+one.Losses, out.Reconnects+one.Reconnects
 	}
 	return out

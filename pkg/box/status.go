@@ -155,6 +155,7 @@ func linkOf(l tunnel.LinkStatus, up bool) admin.Link {
 		RTT: millis(l.SRTT), MinRTT: millis(l.MinRTT), InFlight: uint64(l.InFlight),
 		Losses: l.Moves[scheduler.Suspect], PacketsLost: l.PacketsLost, Tier: l.Terms.Tier.String(), LastError: l.LastError,
 	}
+	out.Forged, out.Shunned = l.Forged, l.Shunned.Seconds()
 	if l.Connections > 0 {
 		out.Reconnects = l.Connections - 1
 	}

@@ -175,6 +175,7 @@ func (w *Worker) reject(f *flow) {
 		w.abort(f, stream.CodeProtocol)
 		return
 	}
+	size := d.refusedSize()
 	if d.done.head != nil {
 		d.counter = d.done.head.job.Counter
 	}
@@ -188,7 +189,19 @@ func (w *Worker) reject(f *flow) {
 	d.need, d.bad, d.rewind = 0, false, true
 	d.ripen()
 	w.postConsumed(f)
-	f.session.post(w, stream.Command{Kind: stream.CmdReject, Flow: f.id})
+	f.session.post(w, stream.Command{Kind: stream.CmdReject, Flow: f.id, Bytes: size})
+}
+
+// refusedSize is how many bytes there are of the record that is refused: of one whose header
+// is none that, and of one that the stream ends in what has come.
+func (d *opening) refusedSize() int {
+	switch {
+	case d.done.head != nil:
+		return d.done.head.size
+	case d.need == 0:
+		return min(card.HeaderLen, d.rx.bytes)
+	}
+	return d.rx.bytes
 }
 
 // rewound notes that what comes now follows the consumed bytes.

@@ -230,6 +230,9 @@ func (l *loop) obey(e *port, c *stream.Command) {
 		in.limit = max(in.limit, in.base+l.window)
 		l.ends[1-e.side].emit(stream.Event{Kind: stream.EventCredit, Flow: f.id, Limit: in.limit})
 	case stream.CmdReject:
+		if c.Bytes <= 0 || in.base+uint64(c.Bytes) > in.delivered {
+			l.t.Errorf("side %d flow %d: rejects %d bytes after %d, delivered %d", e.side, f.id, c.Bytes, in.base, in.delivered)
+		}
 		l.rejects++
 		in.refused++
 		in.delivered, in.told = in.base, false

@@ -55,7 +55,7 @@ const (
 	CmdSend                            // append Seg to the flow's send stream; Seg passes to the session. Never beyond the last EventCredit
 	CmdFin                             // the send stream ends here; nothing is sent after it
 	CmdConsumed                        // Bytes more of the receive stream were opened; the fin counts as none. Room is set where the party reads slowly
-	CmdReject                          // what follows the consumed bytes could not be authenticated: deliver it anew
+	CmdReject                          // what follows the consumed bytes, of which Bytes are one record, could not be authenticated: deliver it anew
 	CmdReset                           // the flow is over for the worker; Code says why. The worker forgets it now
 	CmdDone                            // both directions ended well and all was consumed. The worker forgets it now
 )

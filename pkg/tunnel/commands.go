@@ -47,7 +47,7 @@ func (s *Session) obey(c *stream.Command) {
 	case stream.CmdConsumed:
 		s.consumed(f, c.Bytes, c.Room)
 	case stream.CmdReject:
-		s.reject(f)
+		s.reject(f, c.Bytes)
 	case stream.CmdReset:
 		s.countReset(c.Code)
 		if c.Code != stream.CodeAbort || !s.linger(f) {
@@ -94,7 +94,7 @@ func (s *Session) consumed(f *flow, n int, room uint16) {
 		f.room = room
 	}
 	s.cfg.Budget.move(before, f.heldIn())
-	if f.credit.consumed == f.recv.Offset() && f.via != nil {
+	if f.via != nil && f.heldIn() == 0 {
 		s.spareVia(f)
 	}
 	s.markDirty(f)
@@ -160,22 +160,6 @@ func (s *Session) tellInitial() {
 	if number, limit, ok := s.initial.say(s.cfg.Budget.share()); ok {
 		s.addCtrl(func(b []byte) []byte { return wire.AppendCredit(b, 0, number, limit) })
 	}
-}
-
-// reject throws away what follows the consumed bytes, ends the connections
-// that brought it, and asks for it anew (PROTOCOL.md section 5.3).
-func (s *Session) reject(f *flow) {
-	from := f.credit.consumed
-	s.count.Forged++
-	for _, c := range f.blame(from) {
-		s.closeConn(c, ErrForged)
-	}
-	before := f.heldIn()
-	f.recv.Rewind(from)
-	s.cfg.Budget.move(before, f.heldIn())
-	f.via, f.finOut = nil, false
-	s.addCtrl(func(b []byte) []byte { return wire.AppendResend(b, uint64(f.id), from) })
-	s.emit(f.worker, stream.Event{Kind: stream.EventRewind, Flow: f.id})
 }
 
 // retire forgets a flow that nobody needs any more.

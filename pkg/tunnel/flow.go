@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"slices"
 	"time"
 
 	"hawser/pkg/proof"
@@ -41,25 +40,6 @@ type flow struct {
 // moments are what flows note of the time.
 var moments = slim.NewClock(time.Now())
 
-// via says which link connection brought a range: when its bytes turn out to
-// be forged, that connection must end.
-type via struct {
-	from, to uint64
-	conn     *conn
-}
-
-// note remembers that c brought [from, to).
-func (f *flow) note(c *conn, from, to uint64) {
-	if n := len(f.via); n > 0 && f.via[n-1].conn == c && f.via[n-1].to == from {
-		f.via[n-1].to = to
-		return
-	}
-	if len(f.via) >= 32 {
-		f.forget()
-	}
-	f.via = append(f.via, via{from, to, c})
-}
-
 // left is the number of bytes that wait to be sent, as path choice wants it. A
 // flow that has used up its credit has more than what is here.
 func (f *flow) left() int {
@@ -83,25 +63,6 @@ const (
 	creditEdge = 32 << 10  // bytes of credit below which a flow counts as held by it
 	bulkLeft   = 512 << 10 // bytes that such a flow is taken to have behind it: with twice that an object of 1 MB waits for no quick link
 )
-
-// forget drops what was consumed.
-func (f *flow) forget() {
-	f.via = slices.DeleteFunc(f.via, func(v via) bool { return v.to <= f.credit.consumed })
-	if len(f.via) == 0 {
-		f.via = nil
-	}
-}
-
-// blame returns the connections that brought the byte at off.
-func (f *flow) blame(off uint64) []*conn {
-	var out []*conn
-	for _, v := range f.via {
-		if v.from <= off && off < v.to && !slices.Contains(out, v.conn) {
-			out = append(out, v.conn)
-		}
-	}
-	return out
-}
 
 // heldIn is how many received bytes wait here or at the worker.
 func (f *flow) heldIn() int {

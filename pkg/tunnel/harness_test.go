@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"hawser/pkg/buffer"
+	"hawser/pkg/card"
 	"hawser/pkg/simlink"
 	"hawser/pkg/stream"
 )
@@ -76,12 +78,15 @@ type user struct {
 	gotFin   bool
 	accepted bool
 	reset    stream.Code
+	over     bool   // forgotten
 	stuck    bool   // consumes nothing
 	appetite uint64 // consumes no more than this and one segment; 0: all
 	done     chan struct{}
 	segs     []buffer.Seg
 	forge    func(off uint64) bool // says that the byte at off cannot be authenticated
 	rejected bool                  // waits for the rewind
+	records  bool                  // sends sealed records, or what looks like them, and looks into those that come
+	tries    int                   // times that the one that is next was refused
 }
 
 // patternLen is prime, so that no cut of a stream looks like another.
@@ -241,13 +246,19 @@ func (u *user) event(ev stream.Event) []stream.Command {
 func (u *user) end() {
 	release(u.segs)
 	u.segs = nil
+	u.over = true
 	delete(u.side.flows, u.id)
 	close(u.done)
 }
 
 // work consumes what came and sends what credit allows.
 func (u *user) work() (out []stream.Command) {
-	for len(u.segs) > 0 && !u.stuck && !u.rejected && (u.appetite == 0 || u.got < u.appetite) {
+	if u.records {
+		if out = u.openRecords(); u.over {
+			return out
+		}
+	}
+	for len(u.segs) > 0 && !u.records && !u.stuck && !u.rejected && (u.appetite == 0 || u.got < u.appetite) {
 		seg := u.segs[0]
 		if u.forge != nil && u.forge(u.got) {
 			u.rejected = true
@@ -267,8 +278,14 @@ func (u *user) work() (out []stream.Command) {
 			record = 16000
 		}
 		n := min(u.left, int(u.limit-u.sent), record)
+		if u.records && n < min(u.left, record) {
+			break // a record of some bytes is none
+		}
 		b := buffer.Get(n)
 		copy(b.Bytes(), patternAt(u.sent, n))
+		if u.records {
+			binary.BigEndian.PutUint32(b.Bytes(), uint32(n-card.HeaderLen)<<16)
+		}
 		out = append(out, stream.Command{Kind: stream.CmdSend, Flow: u.id, Seg: b.Seg(0, n)})
 		u.sent += uint64(n)
 		u.left -= n

@@ -24,14 +24,17 @@ type LinkInfo struct {
 
 // link is one uplink's place in the session: it outlives its connections.
 type link struct {
-	info   LinkInfo
-	conn   *conn // the current connection, or nil
-	est    scheduler.Estimator
-	health scheduler.Health
-	terms  LinkTerms
-	hint   scheduler.Hint // of terms, for what is sent from here
-	told   bool           // the cloud was told of terms before (edge)
-	mute   bool           // the peer's program does not answer
+	info     LinkInfo
+	conn     *conn // the current connection, or nil
+	est      scheduler.Estimator
+	health   scheduler.Health
+	terms    LinkTerms
+	hint     scheduler.Hint      // of terms, for what is sent from here
+	told     bool                // the cloud was told of terms before (edge)
+	distrust *scheduler.Distrust // of all lanes of its uplink
+	forged   uint64              // records that it has most likely brought so, either way
+	endedAt  time.Time           // when its connection was ended, by other than this side; zero: not lately
+	mute     bool                // the peer's program does not answer
 
 	sentBytes, gotBytes uint64
 	attaches, again     uint64 // connections made; bytes sent a second time here
@@ -145,7 +148,12 @@ func (s *Session) findLink(id int) *link {
 			return l
 		}
 	}
-	l := &link{info: LinkInfo{ID: id}}
+	l := &link{info: LinkInfo{ID: id}, distrust: &scheduler.Distrust{}}
+	for _, lane := range s.links {
+		if wire.UplinkOf(lane.info.ID) == wire.UplinkOf(id) {
+			l.distrust = lane.distrust
+		}
+	}
 	s.links = append(s.links, l)
 	return l
 }
@@ -176,6 +184,8 @@ func (s *Session) detach(c *conn, err error) {
 		s.log.Debug("link closed", "link", c.link.info.Name)
 	} else if !c.closed {
 		s.log.Warn("link lost", "link", c.link.info.Name, "reason", err)
+		c.link.endedAt = s.now
+		s.suspect(c.link)
 	} else if !errors.Is(c.err, ErrReplaced) {
 		s.log.Warn("link closed", "link", c.link.info.Name, "reason", c.err)
 	}

@@ -29,7 +29,7 @@ func (s *Session) sendPressing() {
 			f.listed = false
 			continue
 		}
-		i := s.squeeze(f, p)
+		i := s.squeeze(p)
 		if i < 0 {
 			left = append(left, f)
 			continue
@@ -46,9 +46,11 @@ func (s *Session) sendPressing() {
 
 // squeeze is the link on which p arrives first of those whose urgent strand takes it
 // though the link may have no room; -1: none.
-func (s *Session) squeeze(f *flow, p *piece) int {
+func (s *Session) squeeze(p *piece) int {
 	best, n := -1, min(p.seg.Len(), scheduler.UrgentHead)
-	for i, v := range s.admitted(f.ofFlow(n)) {
+	chunk := p.chunk()
+	chunk.Size = n
+	for i, v := range s.admitted(chunk) {
 		c := s.links[i].conn
 		if v.State != scheduler.Up || c == nil {
 			continue

@@ -165,11 +165,13 @@ func (s *Session) refreshViews() {
 			}
 		}
 		l.hint.Apply(&v, s.now)
+		v.Blamed, v.Shunned = l.distrust.Score(s.now), s.now.Before(l.distrust.Until())
 		s.views = append(s.views, v)
 		if v.State == scheduler.Up {
 			fastest = max(fastest, v.Rate)
 		}
 	}
+	scheduler.Shun(s.views)
 	s.plain.Store(int32(stream.Plain(fastest, plainMost)))
 }
 
@@ -208,7 +210,7 @@ func (s *Session) chunk(f *flow, p *piece) scheduler.Chunk {
 	left := max(f.left(), n)
 	return scheduler.Chunk{
 		Size: n, Left: left, Work: s.lefts.work(left, int(f.counted)), Window: int(f.peer - f.send.base),
-		Blocked: !f.send.fin && f.send.end+creditEdge > f.peer, Class: f.node.Class(), Now: s.now,
+		Blocked: !f.send.fin && f.send.end+creditEdge > f.peer, Class: f.node.Class(), Now: s.now, Refused: p.refused,
 	}
 }
 
@@ -244,7 +246,7 @@ func (s *Session) sendPiece(st *strand, v *scheduler.Link, p *piece) int {
 	}
 	s.carryBy(st, v, p)
 	if path, ok := s.path.(scheduler.Copier); ok {
-		for _, i := range path.Copies(s.admitted(p.flow.ofFlow(n)), v.ID) {
+		for _, i := range path.Copies(s.admitted(p.chunk()), v.ID) {
 			n += s.carryCopy(i, p)
 		}
 	}
@@ -264,7 +266,7 @@ func (s *Session) sendTwice(i int, p *piece) {
 	twin := room && c.urgent.holds(p) && c.takesTwin(s.now)
 	beside := room && !twin && (c.urgent.holds(p) || c.twin.holds(p)) && c.takesCopy(s.now)
 	if len(s.views) > 1 {
-		if j, ok := s.copies.Urgent(s.admitted(p.flow.ofFlow(n)), i, off, n, alone); ok && s.links[j].conn.strandFor(p, s.now) != nil {
+		if j, ok := s.copies.Urgent(s.admitted(p.chunk()), i, off, n, alone); ok && s.links[j].conn.strandFor(p, s.now) != nil {
 			s.order.Charge(&p.flow.node, s.carryCopy(j, p))
 		}
 	}
@@ -425,7 +427,7 @@ func (s *Session) resendLateOn(i int, st *strand) {
 				wait = max(wait, doubtWait)
 			}
 		}
-		j, ok := s.copies.Copy(s.admitted(p.flow.ofFlow(p.seg.Len())), i, p.seg.Len(), wait)
+		j, ok := s.copies.Copy(s.admitted(p.chunk()), i, p.seg.Len(), wait)
 		by := c.bulk
 		if ok {
 			by = s.links[j].conn.strandFor(p, s.now)

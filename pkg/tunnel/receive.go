@@ -133,8 +133,7 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 		s.dropFlow(fl)
 		return s.use(id)
 	case wire.KindResend:
-		fl.send.resendFrom(f.Offset)
-		s.order.Activate(&fl.node, s.now)
+		s.sendAnew(fl, f.Offset)
 	case wire.KindCredit:
 		return s.peerCredit(fl, f)
 	}

@@ -22,16 +22,17 @@ const (
 // stays in the queue until the receiver's card has opened it (PROTOCOL.md
 // section 5.3), because only then is it certain that it need not be sent again.
 type piece struct {
-	off    uint64
-	seg    buffer.Seg
-	fin    bool
-	state  pieceState
-	again  bool // waits in the flow's resend list
-	resent bool // was in the resend list, which may still point here
-	copies int  // entries of link logs that point here
-	turn   int  // raised when the receiver threw it away: older copies no longer count
-	flow   *flow
-	next   *piece
+	off     uint64
+	seg     buffer.Seg
+	fin     bool
+	state   pieceState
+	again   bool // waits in the flow's resend list
+	resent  bool // was in the resend list, which may still point here
+	refused bool // the receiver could not authenticate a record of which it is a part
+	copies  int  // entries of link logs that point here
+	turn    int  // raised when the receiver threw it away: older copies no longer count
+	flow    *flow
+	next    *piece
 }
 
 // pieces is a session's free list of pieces, so that a stream in motion
@@ -167,7 +168,7 @@ func (q *sendQueue) cut(p *piece, n int) {
 	head, tail := p.seg.Cut(n)
 	rest := q.free.get()
 	rest.off, rest.seg, rest.fin = p.off+uint64(n), tail, p.fin
-	rest.state, rest.turn, rest.flow, rest.next = p.state, p.turn, p.flow, p.next
+	rest.state, rest.turn, rest.refused, rest.flow, rest.next = p.state, p.turn, p.refused, p.flow, p.next
 	p.seg, p.fin, p.next = head, false, rest
 	if q.tail == p {
 		q.tail = rest

@@ -108,6 +108,7 @@ type Session struct {
 	events     [][]stream.Event // by worker
 	touched    uint64           // workers that got some, by their number modulo 64
 	lastLink   time.Time        // when a link last lived
+	refusedAt  time.Time        // when the peer could last not authenticate what was sent; zero: never
 	leaving    bool             // the goodbye is being said
 	stopped    error            // why the loop ends
 	count      Counters

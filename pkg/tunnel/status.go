@@ -25,7 +25,9 @@ type LinkStatus struct {
 	PacketsLost uint64 // as scheduler.Sense has it, of all connections
 	InFlight    int
 	Cap         int
-	Connections uint64 // made since the session began
+	Forged      uint64        // records that came so by it, or went so, as far as can be told
+	Shunned     time.Duration // it gets nothing that others take for so long, because of them
+	Connections uint64        // made since the session began
 	LastError   string
 	Moves       [scheduler.StateCount]uint64 // times each state was entered
 }
@@ -69,6 +71,7 @@ func (l *link) snapshot(now time.Time) LinkStatus {
 	if l.conn != nil {
 		st.InFlight = l.conn.inFlight
 	}
+	st.Forged, st.Shunned = l.forged, max(l.distrust.Until().Sub(now), 0)
 	if l.lastErr != nil {
 		st.LastError = l.lastErr.Error()
 	}

@@ -112,16 +112,16 @@ func (s *Session) pick(c scheduler.Chunk) (int, bool) {
 // admitted are the links that a chunk may use; the others look as if they were
 // down. All stand in their places. Valid until the next call.
 func (s *Session) admitted(c scheduler.Chunk) []scheduler.Link {
-	if !scheduler.Narrow(s.views) {
+	if !c.Refused && !scheduler.Narrow(s.views) {
 		return s.views
 	}
 	s.narrowed = scheduler.Admit(s.narrowed[:0], s.views, c)
 	return s.narrowed
 }
 
-// ofFlow describes n bytes of a flow to admitted.
-func (f *flow) ofFlow(n int) scheduler.Chunk {
-	return scheduler.Chunk{Size: n, Class: f.node.Class()}
+// chunk describes a piece to admitted.
+func (p *piece) chunk() scheduler.Chunk {
+	return scheduler.Chunk{Size: p.seg.Len(), Class: p.flow.node.Class(), Refused: p.refused}
 }
 
 // impatient is a chunk for which dearer links join as soon as for any.
@@ -138,4 +138,8 @@ func (c *conn) dearer(other *conn, now time.Time) bool {
 	return a.terms.Tier > b.terms.Tier
 }
 
-func (l *link) leaves(now time.Time) bool { return l.hint.Leaving && now.Before(l.hint.Until) }
+// leaves reports whether nothing new should go by the link: it is about to die, or not to be
+// trusted.
+func (l *link) leaves(now time.Time) bool {
+	return l.hint.Leaving && now.Before(l.hint.Until) || now.Before(l.distrust.Until())
+}
