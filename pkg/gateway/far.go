@@ -102,12 +102,18 @@ func (f *far) open(port *sealed.Port, p *sock.Poller, _ *relay.Worker) ([]*sock.
 	return []*sock.Listener{l}, nil
 }
 
-// status is the document behind the control socket.
+// status is the document behind the control socket. It has a session for each client that
+// is configured, in their order: one that is not there has one that is down, and its
+// connections go on.
 func (f *far) status() admin.Status {
 	st := f.describe()
-	for _, a := range f.gate.Associations() {
-		s := admin.Session{Peer: a.Peer, Key: identity.EncodePublic(a.Key), State: "up", Since: a.Since, Protocol: st.Protocol, Links: []admin.Link{}}
-		s.Flows.Opened, s.Flows.Open = a.Flows()
+	for _, c := range f.conf.Clients {
+		now := f.gate.Client(c.Key)
+		s := admin.Session{Peer: c.Name, Key: identity.EncodePublic(c.Key), State: "down", Since: now.Since, Links: []admin.Link{}}
+		if now.Up {
+			s.State, s.Protocol = "up", st.Protocol
+		}
+		s.Flows.Opened, s.Flows.Open = now.Joined, now.Open
 		st.Sessions = append(st.Sessions, s)
 	}
 	return st

@@ -98,8 +98,8 @@ func (n *near) status() admin.Status {
 	l := admin.Link{Name: "gateway", State: "down", Since: since, Transport: "tcp", Remote: s.Peer, LastError: trouble}
 	if a != nil {
 		s.State, l.State, s.Protocol = "up", "up", st.Protocol
-		s.Flows.Opened, s.Flows.Open = a.Flows()
 	}
+	s.Flows.Opened, s.Flows.Open = n.dialer.Flows()
 	s.Links = append(s.Links, l)
 	st.Sessions = append(st.Sessions, s)
 	return st

@@ -132,7 +132,6 @@ func (a *arrival) join() {
 	a.settle()
 	a.sock.Relax()
 	l := as.lanes[a.port.o.Worker]
-	as.flows.Add(1)
 	c := l.add(stream.ID(j.Flow), a.sock)
 	c.server, c.turn = server, turn
 	a.port.tell(stream.Event{Kind: stream.EventOpen, Flow: c.id, Dst: addr, Src: a.sock.Remote(), From: l})

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"hawser/pkg/card"
 	"hawser/pkg/stream"
@@ -34,7 +33,6 @@ type Association struct {
 	ID       [16]byte
 	Peer     string   // the other end's name
 	Key      [32]byte // the other end's
-	Since    time.Time
 	Services []string // names, by the index that a join gives
 	large    bool     // both ends take records of more than buffer.Plain
 
@@ -44,9 +42,9 @@ type Association struct {
 	join    cipher.AEAD
 	endOut  cipher.AEAD
 	endIn   cipher.AEAD
-	lanes   []*Lane // by worker
-	flows   atomic.Uint64
-	current atomic.Int64 // connections that have joined and not ended
+	lanes   []*Lane       // by worker
+	numbers atomic.Uint64 // of flows that have been given out; the client's
+	account *account
 
 	mu   sync.Mutex
 	used once // flows that have joined; the gateway's
@@ -55,7 +53,7 @@ type Association struct {
 
 // newAssociation derives the keys and makes a lane for each port.
 func newAssociation(role card.Role, secret []byte, ports []*Port) (*Association, error) {
-	a := &Association{Since: time.Now()}
+	a := &Association{account: &account{}}
 	var err error
 	if a.ring, err = card.NewKeyring(secret, role); err != nil {
 		return nil, err
@@ -96,11 +94,6 @@ func Ring(t stream.Tunnel) (*card.Keyring, error) {
 		return nil, errors.New("no lane of an association")
 	}
 	return l.a.ring, nil
-}
-
-// Flows returns how many flows have joined, and how many of them are open.
-func (a *Association) Flows() (joined, open uint64) {
-	return a.flows.Load(), uint64(max(a.current.Load(), 0))
 }
 
 // nonce of a flow: each key protects one message per flow.

@@ -45,6 +45,7 @@ type Dialer struct {
 	o     DialerOptions
 	after func(time.Duration) <-chan time.Time // time.After; tests change it
 	news  quiet.News                           // Run's: of failures since an association
+	all   account
 
 	mu      sync.Mutex
 	current *Association
@@ -64,6 +65,10 @@ func (d *Dialer) Current() (a *Association, since time.Time, trouble string) {
 	defer d.mu.Unlock()
 	return d.current, d.since, d.trouble
 }
+
+// Flows returns how many connections have joined associations, and how many of them are
+// open. Any goroutine may call it.
+func (d *Dialer) Flows() (joined, open uint64) { return d.all.flows() }
 
 func (d *Dialer) set(a *Association, trouble string) {
 	d.mu.Lock()
@@ -257,7 +262,7 @@ func (d *Dialer) shake(raw net.Conn) (*held, error) {
 		return nil, err
 	}
 	a.large = grant.Version >= wire.RelayVersionLarge
-	a.ID, a.Peer, a.Services, a.Key = grant.Association, d.o.Remote, grant.Services, d.o.Gateway
+	a.ID, a.Peer, a.Services, a.Key, a.account = grant.Association, d.o.Remote, grant.Services, d.o.Gateway, &d.all
 	// The address that has just answered, of all that a name may have.
 	a.gateway = raw.RemoteAddr().(*net.TCPAddr).AddrPort()
 	return &held{a: a, conn: t, gone: make(chan struct{})}, nil

@@ -54,13 +54,14 @@ type Gate struct {
 	stop   context.CancelFunc
 	active sync.WaitGroup
 
-	mu    sync.RWMutex
-	table map[[16]byte]*Association
+	mu     sync.RWMutex
+	table  map[[16]byte]*Association // those that stand
+	visits map[[32]byte]*visits      // by the client's key
 }
 
 // NewGate returns a Gate without associations.
 func NewGate(o GateOptions) *Gate {
-	g := &Gate{o: o, table: map[[16]byte]*Association{}, places: places.New(mostAtOnce, mostPerSource), quiet: quiet.New(o.Log)}
+	g := &Gate{o: o, table: map[[16]byte]*Association{}, visits: map[[32]byte]*visits{}, places: places.New(mostAtOnce, mostPerSource), quiet: quiet.New(o.Log)}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -70,17 +71,6 @@ func NewGate(o GateOptions) *Gate {
 func (g *Gate) Close() {
 	g.stop()
 	g.active.Wait()
-}
-
-// Associations returns those that stand.
-func (g *Gate) Associations() []*Association {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	out := make([]*Association, 0, len(g.table))
-	for _, a := range g.table {
-		out = append(out, a)
-	}
-	return out
 }
 
 func (g *Gate) find(id [16]byte) *Association {
@@ -155,10 +145,7 @@ func (g *Gate) handle(c *control, remote netip.AddrPort, place *places.Place) {
 	g.o.Log.Info("client is there", "client", a.Peer, "from", remote)
 	var b [1]byte
 	_, _ = t.Read(b[:]) // nothing comes but the end
-	a.end()
-	g.mu.Lock()
-	delete(g.table, a.ID)
-	g.mu.Unlock()
+	g.leave(a)
 	g.o.Log.Info("client has left", "client", a.Peer, "from", remote)
 }
 
@@ -198,18 +185,13 @@ func (g *Gate) shake(c *control) (*Association, *tls.Conn, error) {
 	a.ID, a.Peer, a.Services, a.servers = grant.Association, client.Name, client.Services, client.Servers
 	a.Key, _ = peerKey(t.ConnectionState())
 	a.large = grant.Version >= wire.RelayVersionLarge
-	g.mu.Lock()
-	g.table[a.ID] = a
-	g.mu.Unlock()
+	g.enter(a)
 	_, err = t.Write(message)
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
 	}
 	if err != nil || g.ctx.Err() != nil {
-		a.end()
-		g.mu.Lock()
-		delete(g.table, a.ID)
-		g.mu.Unlock()
+		g.leave(a)
 		return nil, nil, errors.Join(err, g.ctx.Err())
 	}
 	return a, t, nil

@@ -45,7 +45,7 @@ func (l *Lane) Tag() string { return l.a.Peer }
 // NewFlow implements stream.Tunnel. All workers of a client draw from one run
 // of numbers.
 func (l *Lane) NewFlow(int) stream.ID {
-	return stream.ID(l.a.flows.Add(1))
+	return stream.ID(l.a.numbers.Add(1))
 }
 
 // Post implements stream.Tunnel.
@@ -116,7 +116,8 @@ func Service(index int) netip.AddrPort {
 func (l *Lane) add(id stream.ID, s *sock.Conn) *conn {
 	c := &conn{lane: l, id: id, sock: s}
 	l.conns[id] = c
-	l.a.current.Add(1)
+	l.a.account.joined.Add(1)
+	l.a.account.open.Add(1)
 	l.port.o.Budget.flows.Add(1)
 	l.port.o.Counters.Joined.Add(1)
 	return c
@@ -128,7 +129,7 @@ func (l *Lane) forget(c *conn) {
 	if c.done {
 		delete(l.port.closing, c)
 	}
-	l.a.current.Add(-1)
+	l.a.account.open.Add(-1)
 	l.port.o.Budget.flows.Add(-1)
 	c.release()
 }
