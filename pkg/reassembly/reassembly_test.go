@@ -143,6 +143,39 @@ func TestRewindForgets(t *testing.T) {
 	}
 }
 
+// TestBareEnds: an end without bytes may come behind all that was there, behind what waits
+// for a gap, and alone; then nothing more may come.
+func TestBareEnds(t *testing.T) {
+	for _, before := range []string{"", "all left", "held"} {
+		var s Stream
+		put := func(off uint64, p string, fin bool) error {
+			return s.Insert(nil, off, buffer.Copy([]byte(p)), fin, noLimit)
+		}
+		end := uint64(0)
+		switch before {
+		case "all left":
+			must(t, put(0, "abc", false))
+			drain(&s)
+			end = 3
+		case "held":
+			must(t, put(3, "def", false))
+			end = 6
+		}
+		if err := put(end, "", true); err != nil || s.Ended() != (before != "held") {
+			t.Errorf("%q: an end at %d: %v, ended %v", before, end, err, s.Ended())
+		}
+		if err := put(end, "x", false); !errors.Is(err, ErrFinMoved) {
+			t.Errorf("%q: a byte behind the end at %d: %v", before, end, err)
+		}
+		if before == "held" {
+			must(t, put(0, "abc", false))
+			if got := string(drain(&s)); got != "abcdef" || !s.Ended() {
+				t.Errorf("%q: %q, ended %v", before, got, s.Ended())
+			}
+		}
+	}
+}
+
 // TestRandom sends a stream in random cuts, orders and copies over and over, and takes
 // what is in order at once or now and then.
 func TestRandom(t *testing.T) {
