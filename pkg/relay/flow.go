@@ -150,14 +150,14 @@ func (w *Worker) probe(f *flow) {
 	}
 }
 
-// run moves a flow until it blocks or its budget is spent.
-func (w *Worker) run(f *flow) {
+// run moves a flow until it blocks or its budget is spent. It returns what of that was.
+func (w *Worker) run(f *flow) int {
 	if f.state == connecting && !w.connect(f) {
-		return
+		return perStep
 	}
 	w.current = f
-	blocked := false
-	for left := w.o.Budget; left > 0 && f.state == open && !blocked; {
+	blocked, left := false, w.o.Budget
+	for left > 0 && f.state == open && !blocked {
 		n, did := w.step(f)
 		blocked = !did
 		left -= n + perStep
@@ -171,16 +171,17 @@ func (w *Worker) run(f *flow) {
 		w.probe(f)
 	}
 	if f.state == over {
-		return
+		return w.o.Budget - left
 	}
 	w.postConsumed(f)
 	if f.up.m.Ended() && f.down.m.Ended() {
 		w.done(f)
-		return
+		return w.o.Budget - left
 	}
 	if !blocked {
 		w.enlist(f)
 	}
+	return w.o.Budget - left
 }
 
 // step does an action of each direction. It returns the plain bytes that were moved, and

@@ -34,7 +34,7 @@ func FuzzSealedStream(f *testing.F) {
 			if fin {
 				say(stream.Event{Kind: stream.EventFin})
 			}
-			for n := 0; b.w.box.sleep(b.w.Flows()) == false || b.w.runnable.head != nil; n++ {
+			for n := 0; b.w.box.sleep(b.w.Flows()) == false || b.w.rota.flows > 0; n++ {
 				if b.turn(); n > 20 {
 					t.Fatal("the worker spins")
 				}

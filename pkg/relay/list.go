@@ -3,18 +3,31 @@ package relay
 // list is a FIFO of flows that is threaded through them.
 type list struct{ head, tail *flow }
 
+func (l *list) push(f *flow) {
+	if l.tail == nil {
+		l.head = f
+	} else {
+		l.tail.next = f
+	}
+	l.tail = f
+}
+
+func (l *list) pop() *flow {
+	f := l.head
+	if l.head = f.next; l.head == nil {
+		l.tail = nil
+	}
+	f.next = nil
+	return f
+}
+
 // enlist puts a flow among those to run, unless it is there or runs now.
 func (w *Worker) enlist(f *flow) {
 	if f.listed || f == w.current {
 		return
 	}
 	f.listed = true
-	if w.runnable.tail == nil {
-		w.runnable.head = f
-	} else {
-		w.runnable.tail.next = f
-	}
-	w.runnable.tail = f
+	w.rota.add(f)
 }
 
 // park puts a flow among those that wait for a place in the card.

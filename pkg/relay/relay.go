@@ -7,7 +7,8 @@
 // a mailbox: batches of events from tunnel sessions, new client connections,
 // and readiness of parties. Per wake-up it takes the mailbox, runs every flow
 // that can move until it blocks or has used its budget, and posts each
-// session's commands in batches. Machine holds the rules by which a flow moves;
+// session's commands in batches. Sessions take turns (rota), and where there are
+// several a round ends early, so that none waits for another's flows. Machine holds the rules by which a flow moves;
 // seal.go and open.go do what it says.
 //
 // A round of the worker belongs to who holds its turn. That is Run's goroutine but
@@ -106,6 +107,8 @@ const (
 )
 
 const (
+	roundMost = 256 << 10 // bytes that flows of several sessions move in a round of the worker, but for the last; a twentieth more CPU than long ones
+
 	attempts = 3       // that a record has before its flow is reset
 	batch    = 64      // commands after which a session is told at once
 	minRoom  = 1 << 10 // sealed bytes of credit below which a record is not worth it; the least window that a session gives

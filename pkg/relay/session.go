@@ -14,6 +14,10 @@ type session struct {
 	ring   *card.Keyring
 	flows  map[stream.ID]*flow
 	peak   slim.Peak        // of flows
+	run    list             // flows to run
+	share  int              // of its turn in the rota, bytes
+	listed bool             // in the rota
+	after  *session         // there
 	out    []stream.Command // not yet posted
 	dirty  bool             // in the worker's list for flush
 }
@@ -91,7 +95,9 @@ func (w *Worker) flush() {
 			w.last = nil
 		}
 		s.tunnel, s.ring = nil, nil
-		w.spare = s
+		if !s.listed {
+			w.spare = s
+		}
 	}
 	w.dirty = w.dirty[:0]
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -41,8 +42,8 @@ type Worker struct {
 	current  *flow    // running now: need not be enlisted
 	vec      [][]byte // of one write to a party
 
-	runnable list // flows to run
-	waiting  list // flows that wait for the card, by behind
+	rota    rota // of flows to run
+	waiting list // flows that wait for the card, by behind
 }
 
 // New returns a Worker that Run sets going.
@@ -51,7 +52,7 @@ func New(o Options) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{o: o, quiet: quiet.New(o.Log), sessions: map[stream.Tunnel]*session{}}
+	w := &Worker{o: o, quiet: quiet.New(o.Log), sessions: map[stream.Tunnel]*session{}, rota: rota{turn: o.Budget}}
 	w.box.poller = o.Poller
 	w.debug = o.Log.Enabled(context.Background(), slog.LevelDebug)
 	return w, nil
@@ -106,7 +107,7 @@ func (w *Worker) visit() {
 		w.round()
 		w.stats.visits.Add(1)
 		limit, ok := w.o.Card.Park(w.now)
-		if dials || w.runnable.head != nil || !ok || limit >= 0 {
+		if dials || w.rota.flows > 0 || !ok || limit >= 0 {
 			break // a dial's time-out is the poller's
 		}
 		if w.box.sleep(w.Flows()) {
@@ -189,7 +190,7 @@ func (w *Worker) wake(woken chan<- struct{}) {
 // sleep parks the worker until there is something to do. While flows are
 // waiting for their turn it only looks at the descriptors.
 func (w *Worker) sleep() error {
-	if w.runnable.head != nil {
+	if w.rota.flows > 0 {
 		return w.o.Poller.Wait(0)
 	}
 	limit, ok := w.o.Card.Park(w.now)
@@ -362,18 +363,22 @@ func (w *Worker) finished(t *task) {
 	w.enlist(f)
 }
 
-// work runs each flow that is enlisted once. Those that could go on have
-// enlisted themselves for the next round.
+// work runs as many flows as are enlisted, or fewer that move much where there are several
+// sessions: others may be waiting to be heard. Those that could go on have enlisted
+// themselves for the next round.
 func (w *Worker) work() {
-	f := w.runnable.head
-	w.runnable = list{}
-	for f != nil {
-		next := f.next
-		f.next, f.listed = nil, false
+	left := math.MaxInt
+	if len(w.sessions) > 1 {
+		left = roundMost
+	}
+	for n := w.rota.flows; n > 0 && left > 0; n-- {
+		f := w.rota.next()
+		f.listed = false
 		if f.state != over {
-			w.run(f)
+			moved := w.run(f)
+			f.session.share -= moved
+			left -= moved
 		}
-		f = next
 	}
 }
 
