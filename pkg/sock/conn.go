@@ -24,8 +24,13 @@ const DialTimeout = 10 * time.Second
 // keepInterval seconds.
 const (
 	keepIdle     = 600
-	keepInterval = 150
-	keepCount    = 4
+	keepInterval = 25
+	keepCount    = 24
+	// halfIdle is keepIdle as soon as one end has sent its FIN: a firewall or a NAT on the way
+	// to the other, which may be silent for much longer before it speaks, forgets the connection
+	// after a minute then (Linux's connection tracking; RFC 5382 section 5 wants four). To
+	// change the one number costs short connections little.
+	halfIdle = 25
 )
 
 // Conn is a TCP connection of the kernel's. See party.Conn for its methods;
@@ -41,6 +46,7 @@ type Conn struct {
 	whole    bool        // no read must count as one that took all: see arrived
 	brief    int32       // bytes that may still be sent unpaced; 0: see spend
 	offered  int32       // the server's first window; 0: not known
+	half     bool        // one end has sent its FIN
 
 	connecting    bool
 	waiting       bool      // in the poller's queue of deadlines
@@ -286,6 +292,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		case n == 0 && c.broken != nil:
 			return 0, c.failed(c.broken)
 		case n == 0:
+			c.halfClosed()
 			return 0, io.EOF
 		default:
 			c.dry = n < len(p) && n <= short && !c.whole
@@ -399,7 +406,17 @@ func (c *Conn) CloseWrite() error {
 	if err := nonblock.Shutdown(c.fd, unix.SHUT_WR); err != nil {
 		return c.cut(err)
 	}
+	c.halfClosed()
 	return nil
+}
+
+// halfClosed has c stay known to what tracks connections on its way, by probes.
+func (c *Conn) halfClosed() {
+	if c.half {
+		return
+	}
+	c.half = true
+	_ = nonblock.SetInt(c.fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, halfIdle) // cannot fail
 }
 
 // Abort implements party.Conn. After Close the kernel owns the connection and

@@ -71,15 +71,27 @@ func (t *Table) tellClient(f *flow, seq uint32, window uint16) {
 }
 
 // tellServer acknowledges to the server what the client has acknowledged.
-func (t *Table) tellServer(f *flow) {
+func (t *Table) tellServer(f *flow) { t.tellServerFrom(f, f.toServer(f.next[client])) }
+
+func (t *Table) tellServerFrom(f *flow, seq uint32) {
 	a := answer{
-		flags: flagACK, seq: f.toServer(f.next[client]), ack: f.acked[client] - f.down,
+		flags: flagACK, seq: seq, ack: f.acked[client] - f.down,
 		window: f.windowFor(server, f.window[client]),
 	}
 	if f.has(serverStamps) {
 		a.opts = appendStamps(t.opts[:0], f.stamp[client], f.stamp[server])
 	}
 	t.send(f, server, a)
+}
+
+// probe asks the end that has not sent its FIN for an answer, by a number that it has
+// acknowledged before (RFC 9293 section 3.8.4).
+func (t *Table) probe(f *flow) {
+	if f.ends&finSeen(client) != 0 {
+		t.tellServerFrom(f, f.toServer(f.next[client]-1))
+		return
+	}
+	t.tellClient(f, f.toClient(f.next[server])-1, f.windowFor(client, f.window[server]))
 }
 
 // acknowledged is what an end has acknowledged, as the other end sees it.

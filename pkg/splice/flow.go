@@ -35,6 +35,10 @@ const (
 	// openIdle and halfIdle are what a NAT must grant (RFC 5382 REQ-5).
 	openIdle = 2*time.Hour + 4*time.Minute
 	halfIdle = 4 * time.Minute // one end has sent its FIN
+	// halfProbe is after how long then the other one is probed: the host's connection
+	// tracking, and with it the steering and the uplink's masquerading, forgets either leg
+	// after 60 s. The answer passes, so that one probe is enough for both.
+	halfProbe = 25 * time.Second
 	// endedIdle is Linux's TIME_WAIT: a FIN sent again must still get through.
 	endedIdle = time.Minute
 	resetIdle = 10 * time.Second
@@ -70,7 +74,7 @@ type flow struct {
 	window [2]uint16 // as the end sent it last
 	scale  [2]int8   // the end's shift of its windows
 	ours   int8      // the shift that the client was told
-	tries  uint8     // SYNs sent to the server, or SYN-ACKs sent to the client again
+	tries  uint8     // SYNs sent to the server, or SYN-ACKs sent to the client again; of an open flow probes without an answer
 	ends   uint8     // bits by side: FIN seen (1, 2), and acknowledged (4, 8)
 	mss    [2]uint16 // the most that the end takes per segment, as announced
 	stamp  [2]uint32 // the end's last timestamp, as it sent it
@@ -101,17 +105,25 @@ func finAcked(s side) uint8 { return 4 << s }
 
 const bothAcked = 4 | 8
 
-// idle is how long an open or ended flow may be silent.
+// idle is how long an open or ended flow may be silent before it is probed or forgotten.
 func (f *flow) idle() time.Duration {
 	switch {
 	case f.has(resetSeen):
 		return resetIdle
 	case f.state == ended:
 		return endedIdle
+	case f.probed():
+		return halfProbe
 	case f.ends != 0:
 		return halfIdle
 	}
 	return openIdle
+}
+
+// probed says that the flow's ends are probed: one has sent its FIN, and the other may have
+// something to say for much longer.
+func (f *flow) probed() bool {
+	return f.state == open && (f.ends&3 == finSeen(client) || f.ends&3 == finSeen(server))
 }
 
 // toServer and toClient convert a number of the other end's sequence space.

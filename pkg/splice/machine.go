@@ -128,6 +128,7 @@ func (t *Table) enter(f *flow, to state) {
 		t.wake(f, firstRetry)
 	case open:
 		t.count.Opened++
+		f.tries = 0
 		t.answerDoor(f)
 		t.shunt(f) // before the ends begin, so that their first segments go the same way
 		t.tellServer(f)
@@ -367,6 +368,7 @@ func (t *Table) pass(f *flow, from side, s *segment, p *Packet) Verdict {
 	case f.fits(from, s):
 		f.bits |= resetSeen
 	}
+	f.tries = 0
 	t.tell(f)
 	t.wake(f, f.idle())
 	if f.state == open && f.ends&bothAcked == bothAcked {
@@ -376,7 +378,7 @@ func (t *Table) pass(f *flow, from side, s *segment, p *Packet) Verdict {
 	return Forward
 }
 
-// Sweep does what is due: calls servers again, forgets flows. It is wanted at
+// Sweep does what is due: calls servers again, probes ends, forgets flows. It is wanted at
 // Deadline; earlier calls are harmless.
 func (t *Table) Sweep(now time.Duration) {
 	t.now = now
@@ -411,6 +413,11 @@ func (t *Table) due(i int32) {
 		f.tries++
 		t.greet(f)
 		t.wake(f, firstRetry<<f.tries)
+		return
+	case f.probed() && !f.has(resetSeen) && time.Duration(f.tries+1)*halfProbe < halfIdle:
+		f.tries++
+		t.probe(f)
+		t.wake(f, halfProbe)
 		return
 	case f.state == calling:
 		t.count.TimedOut++

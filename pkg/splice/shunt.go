@@ -91,7 +91,7 @@ func (t *Table) catchUp(f *flow) {
 		f.told = f.stamp[server] + f.clock
 	}
 	if d := t.now - r.Quiet + f.idle(); d > f.deadline {
-		f.deadline = d
+		f.deadline, f.tries = d, 0
 	}
 }
 

@@ -167,7 +167,7 @@ func TestShuntIdle(t *testing.T) {
 		idle := openIdle
 		if half {
 			w.forward(w.fromClient(flagFIN, u.iss+1, u.isn+1, ""))
-			idle = halfIdle
+			idle = halfProbe
 		}
 		w.now += idle + time.Second
 		c.only().Quiet = 10 * time.Second
@@ -181,6 +181,14 @@ func TestShuntIdle(t *testing.T) {
 		w.now += idle - 10*time.Second
 		c.only().Quiet = idle
 		w.table.Sweep(w.now)
+		for quiet := idle; half && quiet < halfIdle; quiet += halfProbe {
+			if w.table.Flows() != 1 {
+				t.Fatalf("half-closed: forgotten after %v", quiet)
+			}
+			w.now += halfProbe
+			c.only().Quiet = quiet + halfProbe
+			w.table.Sweep(w.now)
+		}
 		if w.table.Flows() != 0 || w.table.Counters().Idle != 1 {
 			t.Errorf("half-closed %v: an idle flow is remembered", half)
 		}
