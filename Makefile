@@ -112,9 +112,10 @@ bpf: ## the BPF programs from their C sources; needs clang, llvm and libbpf-dev,
 microbench: ## Go benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchtime 1s $(UNIT)
 
-install: build ## programs, examples and systemd units, below PREFIX
+install: build ## programs, examples, licences and systemd units, below PREFIX
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/hawser-edge bin/hawser-cloud
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/hawser configs/edge.yaml configs/cloud.yaml configs/edge-relay.yaml configs/cloud-relay.yaml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/hawser configs/edge.yaml configs/cloud.yaml configs/edge-relay.yaml configs/cloud-relay.yaml LICENSE
+	GO=$(GO) scripts/licenses.sh $(DESTDIR)$(PREFIX)/share/doc/hawser/licenses
 	install -d -m 755 $(DESTDIR)/etc/hawser $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for unit in hawser-edge hawser-cloud hawser-edge-relay hawser-cloud-relay; do \
 		sed 's|/usr/local/bin|$(PREFIX)/bin|' configs/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; \
