@@ -45,6 +45,30 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestBounds: each figure is taken up to its bounds, and refused beyond either.
+func TestBounds(t *testing.T) {
+	for _, c := range []struct{ key, least, most, below, above string }{
+		{"valid_s", "0", "3600", "-0.1", "3600.1"},
+		{"signal_dbm", "-200", "50", "-200.1", "50.1"},
+		{"rate_up_kbit", "1", "1e9", "0.9", "1.1e9"},
+		{"rate_down_kbit", "1", "1e9", "0.9", "1.1e9"},
+		{"position", "[-90,-180]", "[90,180]", "[-90.1,0]", "[90.1,0]"},
+		{"position", "[0,-180]", "[0,180]", "[0,-180.1]", "[0,180.1]"},
+		{"position", "[0,0]", "[0,0]", "[0]", "[0,0,0]"},
+	} {
+		valid := `"valid_s":1,`
+		if c.key == "valid_s" {
+			valid = ""
+		}
+		for value, fits := range map[string]bool{c.least: true, c.most: true, c.below: false, c.above: false} {
+			_, err := Parse([]byte(`{"link":"lte",` + valid + `"` + c.key + `":` + value + `}`))
+			if (err == nil) != fits || err != nil && !strings.Contains(err.Error(), c.key) {
+				t.Errorf("%s of %s: %v", c.key, value, err)
+			}
+		}
+	}
+}
+
 // FuzzParse: whatever comes, the answer is a hint within its bounds or one
 // line that says what is wrong.
 func FuzzParse(f *testing.F) {
