@@ -50,6 +50,8 @@ type Dialer struct {
 	last    *atomic.Value // Transport
 	stood   *atomic.Bool  // one of its connections has
 	under   *handshakes
+	sizes   *segments
+	small   bool // of an attempt's copy: by TCP with small segments
 }
 
 // NewDialer checks the options. It opens nothing.
@@ -73,7 +75,7 @@ func NewDialer(o DialerOptions) (*Dialer, error) {
 	case o.PeerKey == nil || len(o.Certificate.Certificate) == 0:
 		return nil, fmt.Errorf("link %s: no certificate or no way to read the cloud's", o.Link)
 	}
-	return &Dialer{o, new(atomic.Value), new(atomic.Bool), new(handshakes)}, nil
+	return &Dialer{o, new(atomic.Value), new(atomic.Bool), new(handshakes), new(segments), false}, nil
 }
 
 // Dial makes one connection and joins the session that hello names; the link's
@@ -120,7 +122,7 @@ func (d *Dialer) there(ctx context.Context) (*Dialer, error) {
 	}
 	o := d.options
 	o.Remote = remote
-	return &Dialer{o, d.last, d.stood, d.under}, nil
+	return &Dialer{o, d.last, d.stood, d.under, d.sizes, false}, nil
 }
 
 // Prefer makes a transport the one that Auto gives the head start.
@@ -147,21 +149,22 @@ func (d *Dialer) attempt(ctx context.Context, t Transport, hello wire.Hello) (*C
 	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
 	defer cancel()
 	v := &verdict{peerKey: d.options.PeerKey, want: &d.options.CloudKey}
-	connect := d.connectTCP
-	if t == QUIC {
-		connect = d.connectQUIC
+	joins := hello.Beside != [16]byte{}
+	one := *d
+	one.small = t == TCP && d.sizes.choose(joins)
+	if joins {
+		one.under = new(handshakes) // its link stands: the path does, too
 	}
-	if hello.Beside != [16]byte{} {
-		alone := *d
-		alone.under = new(handshakes) // its link stands: the path does, too
-		connect = alone.connectTCP
+	connect := one.connectTCP
+	if t == QUIC {
+		connect = one.connectQUIC
 	}
 	s, step, err := connect(ctx, v)
 	if err != nil {
 		return nil, wire.Welcome{}, d.failed(t, step, err)
 	}
 	if p, ok := s.pipe.(*tcpPipe); ok {
-		defer d.under.leave(p.raw)
+		defer one.under.leave(p.raw)
 	}
 	var welcome wire.Welcome
 	var conn *Conn
@@ -176,9 +179,20 @@ func (d *Dialer) attempt(ctx context.Context, t Transport, hello wire.Hello) (*C
 	})
 	if err != nil {
 		s.pipe.close(ErrClosed)
+		one.stuck(ctx, t)
 		return nil, wire.Welcome{}, d.failed(t, StepHello, v.explain(err, rejectsUs(err), cloudRejects))
 	}
+	if t == TCP && !joins {
+		d.sizes.stood(one.small)
+	}
 	return conn, welcome, nil
+}
+
+// stuck notes that a handshake has failed whose connection stood.
+func (d *Dialer) stuck(ctx context.Context, t Transport) {
+	if t == TCP {
+		d.sizes.failed(ctx, d.small)
+	}
 }
 
 func (d *Dialer) failed(t Transport, step string, err error) error {
@@ -214,7 +228,7 @@ func (d *Dialer) establish(s *secured, t Transport, hello wire.Hello, w wire.Wel
 // connectTCP connects and runs TLS. Its error comes with the step.
 func (d *Dialer) connectTCP(ctx context.Context, v *verdict) (*secured, string, error) {
 	dialer := net.Dialer{
-		Control:         socket{d.options.Interface, d.options.Mark}.control,
+		Control:         socket{device: d.options.Interface, mark: d.options.Mark, small: d.small}.control,
 		KeepAliveConfig: keepAlive(),
 	}
 	dialer.SetMultipathTCP(false)
@@ -243,6 +257,7 @@ func (d *Dialer) connectTCP(ctx context.Context, v *verdict) (*secured, string, 
 	if err != nil {
 		d.under.leave(p.raw)
 		_ = conn.Close()
+		d.stuck(ctx, TCP)
 		return nil, StepTLS, v.explain(err, rejectsUs(err), cloudRejects)
 	}
 	s.peer = v.key

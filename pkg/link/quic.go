@@ -378,7 +378,7 @@ func (s *quicSocket) close() {
 // openQUIC opens the socket of one connection.
 func (d *Dialer) openQUIC(ctx context.Context, network string) (*quicSocket, error) {
 	if d.options.packets == nil {
-		s, err := openQUIC(ctx, network, ":0", socket{d.options.Interface, d.options.Mark})
+		s, err := openQUIC(ctx, network, ":0", socket{device: d.options.Interface, mark: d.options.Mark})
 		if err != nil {
 			return nil, err
 		}

@@ -56,6 +56,7 @@ func keepAlive() net.KeepAliveConfig {
 type socket struct {
 	device string // SO_BINDTODEVICE; "" leaves it to the routes
 	mark   uint32 // SO_MARK; 0 for none
+	small  bool   // TCP: segments are (see segments)
 }
 
 // control prepares a socket before it is bound or connected; it has the
@@ -81,6 +82,11 @@ func (s socket) prepare(fd int, network string) error {
 	}
 	switch network {
 	case "tcp", "tcp4", "tcp6":
+		if s.small {
+			if err := bound(fd); err != nil {
+				return err
+			}
+		}
 		return tuneTCP(fd)
 	}
 	return nil
