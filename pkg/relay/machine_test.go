@@ -81,6 +81,8 @@ func TestRules(t *testing.T) {
 			[]step{noRoom, watches(sink), sourceReady, watches(sink), hasRoom, read}},
 		{"6 room lost with blocks in the card: they are still sent", 3,
 			[]step{block, accepted, noRoom, watches(cardOut | sink), result, send, sent, watches(sink), hasRoom, read}},
+		{"6 a full sink is watched, not the source, also when what it did not take was dropped", window,
+			[]step{block, accepted, result, sinkFull, dropped, watches(sink), sourceReady, watches(sink), sinkReady, read}},
 		{"7 the end is passed on at once when nothing is held", window,
 			[]step{read, sourceEnd, finish, finished, watches(0)}},
 		{"7 the end waits for the card", window,
