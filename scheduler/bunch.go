@@ -16,6 +16,7 @@ const (
 type bunch struct {
 	seen   uint64    // delivered at the last look
 	moved  time.Time // when it last grew
+	rested time.Time // when no more than pauseFlying was last under way
 	flying int       // bytes under way at the look before
 	ends   [pausesKept]time.Time
 	n      int
@@ -24,13 +25,19 @@ type bunch struct {
 // look takes in a look at a transport.
 func (b *bunch) look(now time.Time, v View) {
 	if v.Delivered != b.seen {
-		if now.Sub(b.moved) >= pauseLeast && b.flying > pauseFlying {
+		begun := b.rested.Add(v.RTT) // after a rest nothing can come before
+		if b.moved.After(begun) {
+			begun = b.moved
+		}
+		if now.Sub(begun) >= pauseLeast && b.flying > pauseFlying {
 			b.ends[b.n%pausesKept] = now
 			b.n++
 		}
 		b.seen, b.moved = v.Delivered, now
 	}
-	b.flying = v.Flying
+	if b.flying = v.Flying; v.Flying <= pauseFlying {
+		b.rested = now
+	}
 }
 
 // on reports whether the line delivers in bunches.
