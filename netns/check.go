@@ -30,6 +30,7 @@ type Finding struct {
 	Level  Level
 	What   string
 	Remedy string
+	Taken  bool // it fails because a process that runs has what is needed
 }
 
 // checker collects findings.
@@ -135,6 +136,7 @@ func (c *checker) place(p Plan) {
 		return
 	case err != nil:
 		c.fail("stop the process that is named, or choose another namespace", "%v", err)
+		c.findings[len(c.findings)-1].Taken = errors.As(err, new(inUse))
 		return
 	}
 	c.writable(p)
@@ -187,8 +189,16 @@ func (c *checker) writable(p Plan) {
 		}
 		if err != nil {
 			c.fail("mount it for writing: in a container that takes a privileged one, or a mount of its own", "%s cannot be written: %v", path, err)
+		} else if path == p.RunDir && full(there) {
+			c.fail("remove what fills it, or enlarge it (df shows it)", "no space is left in %s", path)
 		}
 	}
+}
+
+// full tells whether nothing can be written into a directory for want of space.
+func full(dir string) bool {
+	var s unix.Statfs_t
+	return unix.Statfs(dir, &s) == nil && (s.Blocks > 0 && s.Bavail == 0 || s.Files > 0 && s.Ffree == 0)
 }
 
 // rules looks for policy rules ahead of the steering's that may take its packets.

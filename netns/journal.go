@@ -97,6 +97,9 @@ func sameFile(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
+// inUse is the error that a process which runs holds the journal.
+type inUse struct{ error }
+
 // lockedError says who holds the lock that could not be had, and whether waiting
 // for it is of no use.
 func lockedError(f *os.File, space string, err error) (final bool, _ error) {
@@ -108,9 +111,9 @@ func lockedError(f *os.File, space string, err error) (final bool, _ error) {
 	line, _, _ := bytes.Cut(data[:n], []byte("\n"))
 	var h header
 	if json.Unmarshal(line, &h) != nil || h.Start == "" || h.Start != startTime(h.PID) {
-		return false, fmt.Errorf("namespace %s is in use by a process that holds %s: stop it first", space, f.Name())
+		return false, inUse{fmt.Errorf("namespace %s is in use by a process that holds %s: stop it first", space, f.Name())}
 	}
-	return true, fmt.Errorf("namespace %s is in use by the running hawser-%s with pid %d: stop it first", space, h.Role, h.PID)
+	return true, inUse{fmt.Errorf("namespace %s is in use by the running hawser-%s with pid %d: stop it first", space, h.Role, h.PID)}
 }
 
 // load reads the entries of a dead owner. A line that does not parse can only

@@ -158,6 +158,13 @@ func TestCheckPlaces(t *testing.T) {
 			t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
 			return nil
 		},
+		"no space is left in": func(dir string) error {
+			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4k"); err != nil {
+				return err
+			}
+			t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+			return os.WriteFile(filepath.Join(dir, "full"), make([]byte, 4<<10), 0o600)
+		},
 		"is a directory":  func(dir string) error { return os.Mkdir(journalPath(dir, w.plan.Namespace), 0o755) },
 		"not a directory": func(dir string) error { return errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o644)) },
 	} {
@@ -174,6 +181,18 @@ func TestCheckPlaces(t *testing.T) {
 				must(t, h.Close())
 			}
 		}
+	}
+}
+
+// TestCheckBesideRunning: what a running agent holds is told as that.
+func TestCheckBesideRunning(t *testing.T) {
+	w := newWorld(t)
+	h, err := Install(w.plan, quiet)
+	must(t, err)
+	defer func() { must(t, h.Close()) }()
+	failures := slices.DeleteFunc(Check(w.plan), func(f Finding) bool { return f.Level != LevelFail })
+	if len(failures) != 1 || !failures[0].Taken || !strings.Contains(failures[0].What, "is in use by the running hawser-") {
+		t.Errorf("%+v", failures)
 	}
 }
 

@@ -2,7 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"hawser/netns"
 	"hawser/pkg/admin"
@@ -28,7 +31,7 @@ func Check(ctx context.Context, cfg *config.Cloud, id identity.Key) []admin.Find
 	a := &agent{cfg: cfg, id: id, started: time.Now()}
 	a.sessions = newSessions(cfg, tunnel.NewBudget(0), nil)
 	if err := a.listen(ctx); err != nil {
-		return append(findings, admin.Finding{Level: admin.LevelFail, What: err.Error()})
+		return append(findings, admin.Finding{Level: admin.LevelFail, What: err.Error(), Taken: errors.Is(err, unix.EADDRINUSE)})
 	}
 	a.listener.Close()
 	return append(findings, admin.Finding{Level: admin.LevelOK, What: "listen: TCP and UDP " + cfg.Listen.String() + " are free"})

@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"crypto/rand"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"hawser/netns"
+	"hawser/pkg/admin"
 	"hawser/pkg/config"
 	"hawser/pkg/identity"
 )
@@ -41,5 +44,24 @@ func TestHubIsNoServer(t *testing.T) {
 		if got := allows(c.egress, hub)(addr(c.addr)); got != c.want {
 			t.Errorf("%s: %v, want %v", c.addr, got, c.want)
 		}
+	}
+}
+
+// TestCheckTakenPort: a port that a program has, be it the cloud that runs, is told as taken.
+func TestCheckTakenPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	id, err := identity.Generate(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().(*net.TCPAddr)
+	cfg := &config.Cloud{Egress: config.Egress{Mode: config.EgressSocket}, Listen: config.Endpoint{Host: at.IP.String(), Port: uint16(at.Port)}}
+	found := Check(t.Context(), cfg, id)
+	if last := found[len(found)-1]; last.Level != admin.LevelFail || !last.Taken {
+		t.Errorf("%+v", last)
 	}
 }

@@ -199,4 +199,5 @@ type Finding struct {
 	Level  Level  `json:"level"`
 	What   string `json:"what"`             // one line
 	Remedy string `json:"remedy,omitempty"` // one line; what to do about it
+	Taken  bool   `json:"-"`                // it fails because a program that runs has what is needed
 }

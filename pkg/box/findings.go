@@ -12,7 +12,7 @@ import (
 func Findings(in []netns.Finding) []admin.Finding {
 	out := make([]admin.Finding, len(in))
 	for i, f := range in {
-		out[i] = admin.Finding{Level: admin.Level(f.Level), What: f.What, Remedy: f.Remedy}
+		out[i] = admin.Finding{Level: admin.Level(f.Level), What: f.What, Remedy: f.Remedy, Taken: f.Taken}
 	}
 	return out
 }

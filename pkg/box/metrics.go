@@ -1,6 +1,10 @@
 package box
 
 import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
 	"hawser/pkg/admin"
 	"hawser/pkg/config"
 	"hawser/pkg/metrics"
@@ -23,7 +27,8 @@ func CheckMetrics(cfg *config.Box) []admin.Finding {
 		return nil
 	}
 	if err := s.Listen(); err != nil {
-		return []admin.Finding{{Level: admin.LevelFail, What: err.Error(), Remedy: "stop the program that has the port, or set another address in metrics"}}
+		return []admin.Finding{{Level: admin.LevelFail, What: err.Error(), Remedy: "stop the program that has the port, or set another address in metrics",
+			Taken: errors.Is(err, unix.EADDRINUSE)}}
 	}
 	s.Close()
 	return []admin.Finding{{Level: admin.LevelOK, What: "metrics: TCP " + s.Address + " is free"}}

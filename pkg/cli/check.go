@@ -52,28 +52,38 @@ func (p *program[C]) findings(ctx context.Context, path string) []admin.Finding 
 	} else {
 		found = append(found, passed("private key %s, public key %s", cfg.Settings().Identity, key))
 	}
-	found = append(found, p.socketFinding(ctx, cfg.Settings().Control))
-	return append(found, p.role.Check(ctx, cfg, key)...)
+	socket, runs := p.socketFinding(ctx, cfg.Settings().Control)
+	found = append(found, socket)
+	for _, f := range p.role.Check(ctx, cfg, key) {
+		if runs && f.Taken && f.Level == admin.LevelFail {
+			f.Level, f.Remedy = admin.LevelWarn, "nothing, if that is the agent that runs; else "+f.Remedy
+		}
+		found = append(found, f)
+	}
+	return found
 }
 
-func (p *program[C]) socketFinding(ctx context.Context, path string) admin.Finding {
+// socketFinding looks at the control socket; runs says that an agent answers on it. What that
+// holds it would not hold any more when it is started anew: its namespace, its ports.
+func (p *program[C]) socketFinding(ctx context.Context, path string) (_ admin.Finding, runs bool) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return passed("control socket %s is free", path)
+		return passed("control socket %s is free", path), false
 	case err != nil:
-		return failed(fmt.Errorf("control socket: %w", err), "set another path in control")
+		return failed(fmt.Errorf("control socket: %w", err), "set another path in control"), false
 	case info.Mode().Type() != os.ModeSocket:
-		return failed(fmt.Errorf("control socket: %s exists and is no socket", path), "remove it, or set another path in control")
+		return failed(fmt.Errorf("control socket: %s exists and is no socket", path), "remove it, or set another path in control"), false
 	}
 	_, err = admin.Fetch(ctx, path)
 	switch {
 	case errors.Is(err, admin.ErrNoAgent):
-		return passed("control socket %s is a crashed run's, and will be replaced", path)
+		return passed("control socket %s is a crashed run's, and will be replaced", path), false
 	case errors.Is(err, os.ErrPermission):
-		return failed(err, "")
+		return failed(err, ""), false
 	}
-	return failed(fmt.Errorf("control socket: an agent is running on %s", path), "stop it first, or set another path in control")
+	return admin.Finding{Level: admin.LevelWarn, What: "control socket: an agent is running on " + path,
+		Remedy: "nothing, if it is the one you mean: this is what a new start of it would find"}, true
 }
 
 func passed(format string, args ...any) admin.Finding {

@@ -345,11 +345,21 @@ func TestStatus(t *testing.T) {
 	if err := json.Unmarshal([]byte(b.out.String()), &got); code != exitOK || err != nil || !reflect.DeepEqual(got, status) {
 		t.Errorf("exit code %d, %v, %+v", code, err, got)
 	}
-	if code := b.do("check", "-c", "CONFIG"); code != exitFailure || !strings.Contains(b.out.String(), "fail  control socket: an agent is running on") {
+	found := []admin.Finding{
+		{Level: admin.LevelFail, What: "namespace hawser is in use", Remedy: "stop it", Taken: true},
+		{Level: admin.LevelFail, What: "metrics: address already in use", Remedy: "change it", Taken: true},
+	}
+	b.role.Check = func(context.Context, *config.Edge, identity.Key) []admin.Finding { return found }
+	if code := b.do("check", "-c", "CONFIG"); code != exitOK || !strings.Contains(b.out.String(), "warn  control socket: an agent is running on") ||
+		!strings.Contains(b.out.String(), "warn  namespace hawser is in use\n      remedy: nothing, if that is the agent that runs; else stop it\n") {
 		t.Errorf("check beside a running agent: exit code %d, stdout:\n%s", code, &b.out)
 	}
+	found = append(found, admin.Finding{Level: admin.LevelFail, What: "no interface wwan0"})
+	b.wantLine(b.do("check", "-c", "CONFIG"), exitFailure, "run would fail: 1 of 6 findings")
 	b.wantLine(b.do("cleanup", "-c", "CONFIG"), exitFailure, "another agent is running: it answers on DIR/edge.sock: stop it first, or set another path in control")
 	stop()
+	found = found[:2]
+	b.wantLine(b.do("check", "-c", "CONFIG"), exitFailure, "run would fail: 2 of 5 findings")
 }
 
 func TestCleanup(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"hawser/pkg/admin"
 	"hawser/pkg/box"
 	"hawser/pkg/config"
@@ -33,7 +35,9 @@ const remedyListen = "stop the program that has it, or change the address"
 // checkListen says whether an address can be had.
 func checkListen(field string, at netip.AddrPort) admin.Finding {
 	if err := free(field, at); err != nil {
-		return fails(err, remedyListen)
+		f := fails(err, remedyListen)
+		f.Taken = errors.Is(err, unix.EADDRINUSE)
+		return f
 	}
 	return admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf("%s: TCP %v is free", field, at)}
 }
