@@ -29,3 +29,13 @@ func congestionFor(wanted string) (string, bool, error) {
 	}
 	return name, name == wanted, nil
 }
+
+// bbrInfo is what BBR knows of a connection that it governs. Others have figures of their
+// own where the kernel tells its.
+func bbrInfo(fd int) (*unix.TCPBBRInfo, bool) {
+	if name, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION); err != nil || name != congestionControl {
+		return nil, false
+	}
+	info, err := unix.GetsockoptTCPCCBBRInfo(fd, unix.IPPROTO_TCP, unix.TCP_CC_INFO)
+	return info, err == nil
+}

@@ -175,3 +175,24 @@ func TestQuickened(t *testing.T) {
 	}
 	t.Skip("the window has not doubled before BBR's start was over")
 }
+
+// TestOthersFigures: what the kernel tells of a connection that BBR does not govern is not
+// taken for BBR's: Vegas, Illinois and DCTCP have figures of their own in its place.
+func TestOthersFigures(t *testing.T) {
+	edge, _ := startCloud(t, loopback, nil).connect(TCP)
+	p := edge.pipe.(*tcpPipe)
+	for _, name := range []string{congestionControl, "reno"} {
+		var lacks error
+		var ok bool
+		_ = p.raw.Control(func(fd uintptr) {
+			lacks = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, name)
+			_, ok = bbrInfo(int(fd))
+		})
+		if lacks != nil {
+			t.Skipf("no %s here: %v", name, lacks)
+		}
+		if ok != (name == congestionControl) {
+			t.Errorf("%s: figures of BBR's: %v", name, ok)
+		}
+	}
+}

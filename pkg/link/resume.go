@@ -35,9 +35,9 @@ func (r *recalling) look(p *tcpPipe, fd int, info *unix.TCPInfo) {
 		return
 	}
 	r.next = now.Add(recallEvery)
-	bbr, err := unix.GetsockoptTCPCCBBRInfo(fd, unix.IPPROTO_TCP, unix.TCP_CC_INFO)
-	if err != nil || bbr.Min_rtt == 0 {
-		return // another congestion control
+	bbr, ok := bbrInfo(fd)
+	if !ok || bbr.Min_rtt == 0 {
+		return
 	}
 	if r.path == nil {
 		r.path = r.windows.Path(addrPort(p.conn.LocalAddr()).Addr(), addrPort(p.conn.RemoteAddr()).Addr(), r.port)

@@ -389,8 +389,8 @@ func (p *tcpPipe) quicken(fd int, info *unix.TCPInfo) {
 	if p.started.Load() || !slow(info) {
 		return
 	}
-	bbr, err := unix.GetsockoptTCPCCBBRInfo(fd, unix.IPPROTO_TCP, unix.TCP_CC_INFO)
-	if err != nil || float64(bbr.Pacing_gain) < 0.9*startGain*256 {
+	bbr, ok := bbrInfo(fd)
+	if !ok || float64(bbr.Pacing_gain) < 0.9*startGain*256 {
 		p.started.Store(true) // or another congestion control
 		return
 	}
