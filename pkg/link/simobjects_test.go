@@ -161,14 +161,17 @@ func TestObjectsOver(t *testing.T) {
 }
 
 // TestObjectsBesideFar: 1 MB waits for no bytes on a line of 200 ms that it need not have
-// there.
+// there. One seed alone has between 185 and 215 ms, as chance will.
 func TestObjectsBesideFar(t *testing.T) {
 	if raceDetector {
 		t.Skip("takes long with the race detector: make unit runs it without")
 	}
 	lines := simLines()["satellite"]
-	took := objectsOver(t, 0, lines)
-	p50, least := quantileOf(took[2], 0.5), leastOf(lines, benchSizes[2])
+	var took []time.Duration
+	for seed := range uint64(10) {
+		took = append(took, objectsOver(t, seed, lines)[2]...)
+	}
+	p50, least := quantileOf(took, 0.5), leastOf(lines, benchSizes[2])
 	if p50 > least*13/10 {
 		t.Errorf("1 MB takes %v, the lines need %v", p50, least)
 	}
