@@ -6,6 +6,7 @@ import "time"
 const (
 	pauseLeast  = 40 * time.Millisecond // without anything that has arrived
 	pauseFlying = evidence              // bytes under way, more than which show that it was the line that paused
+	restFlying  = 1500                  // bytes under way, no more than which the sender rests: where little was, and then much, the line may have paused
 	pausesKept  = 8                     // as many make a line one that delivers in bunches
 	pausesFor   = 5 * time.Second       // within that
 )
@@ -16,7 +17,7 @@ const (
 type bunch struct {
 	seen   uint64    // delivered at the last look
 	moved  time.Time // when it last grew
-	rested time.Time // when no more than pauseFlying was last under way
+	rested time.Time // when nothing to speak of was last under way
 	flying int       // bytes under way at the look before
 	ends   [pausesKept]time.Time
 	n      int
@@ -35,7 +36,7 @@ func (b *bunch) look(now time.Time, v View) {
 		}
 		b.seen, b.moved = v.Delivered, now
 	}
-	if b.flying = v.Flying; v.Flying <= pauseFlying {
+	if b.flying = v.Flying; v.Flying <= restFlying {
 		b.rested = now
 	}
 }
