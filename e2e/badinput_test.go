@@ -99,9 +99,28 @@ func TestCheck(t *testing.T) {
 	if err != nil || !strings.Contains(out, "interface nosuch0: there is no such interface") { // run waits for it
 		t.Errorf("a missing uplink: %v\n%s", err, out)
 	}
-	out, err = r.run("cloud", "check", "-c", r.pair.CloudConf())
-	if err == nil || !strings.Contains(out+err.Error(), "running") && !strings.Contains(out, "already in use") {
-		t.Errorf("a cloud that runs: %v\n%s", err, out)
+	r.checkBesideCloud(t)
+}
+
+// checkBesideCloud looks at the configuration of the cloud that runs, which is no fault of
+// it, and at another one that wants the same port and namespace.
+func (r *rig) checkBesideCloud(t *testing.T) {
+	t.Helper()
+	out, err := r.run("cloud", "check", "-c", r.pair.CloudConf())
+	if err != nil || !strings.Contains(out, "an agent is running") || !strings.Contains(out, "already in use") || strings.Contains(out, "else \n") {
+		t.Errorf("the cloud that runs: %v\n%s", err, out)
+	}
+	conf, err := os.ReadFile(r.pair.CloudConf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := r.WriteFile("other.yaml", strings.Replace(string(conf), "cloud.sock", "other.sock", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err = r.run("cloud", "check", "-c", other)
+	if err == nil || !strings.Contains(out, "other.sock is free") || !strings.Contains(out, "already in use") {
+		t.Errorf("beside a cloud that runs: %v\n%s", err, out)
 	}
 }
 

@@ -56,11 +56,20 @@ func (p *program[C]) findings(ctx context.Context, path string) []admin.Finding 
 	found = append(found, socket)
 	for _, f := range p.role.Check(ctx, cfg, key) {
 		if runs && f.Taken && f.Level == admin.LevelFail {
-			f.Level, f.Remedy = admin.LevelWarn, "nothing, if that is the agent that runs; else "+f.Remedy
+			f.Level, f.Remedy = admin.LevelWarn, unlessOurs(f.Remedy)
 		}
 		found = append(found, f)
 	}
 	return found
+}
+
+// unlessOurs is what to do about what the running agent may hold itself.
+func unlessOurs(remedy string) string {
+	const nothing = "nothing, if that is the agent that runs"
+	if remedy == "" {
+		return nothing
+	}
+	return nothing + "; else " + remedy
 }
 
 // socketFinding looks at the control socket; runs says that an agent answers on it. What that
