@@ -6,7 +6,6 @@ import "time"
 const (
 	pauseLeast  = 40 * time.Millisecond // without anything that has arrived
 	pauseFlying = evidence              // bytes under way, more than which show that it was the line that paused
-	restFlying  = 1500                  // bytes under way, no more than which the sender rests: where little was, and then much, the line may have paused
 	pausesKept  = 8                     // as many make a line one that delivers in bunches
 	pausesFor   = 5 * time.Second       // within that
 )
@@ -17,7 +16,6 @@ const (
 type bunch struct {
 	seen   uint64    // delivered at the last look
 	moved  time.Time // when it last grew
-	rested time.Time // when nothing to speak of was last under way
 	flying int       // bytes under way at the look before
 	ends   [pausesKept]time.Time
 	n      int
@@ -26,19 +24,13 @@ type bunch struct {
 // look takes in a look at a transport.
 func (b *bunch) look(now time.Time, v View) {
 	if v.Delivered != b.seen {
-		begun := b.rested.Add(v.RTT) // after a rest nothing can come before
-		if b.moved.After(begun) {
-			begun = b.moved
-		}
-		if now.Sub(begun) >= pauseLeast && b.flying > pauseFlying {
+		if now.Sub(b.moved) >= pauseLeast && b.flying > pauseFlying {
 			b.ends[b.n%pausesKept] = now
 			b.n++
 		}
 		b.seen, b.moved = v.Delivered, now
 	}
-	if b.flying = v.Flying; v.Flying <= restFlying {
-		b.rested = now
-	}
+	b.flying = v.Flying
 }
 
 // on reports whether the line delivers in bunches.

@@ -50,26 +50,3 @@ func TestBunch(t *testing.T) {
 		t.Errorf("%.3f of the line used, wanted 0.8", used)
 	}
 }
-
-// TestBunchRests: what begins after a rest comes a round trip later, and is no pause of the
-// line's: objects with rests between them do not make it one that delivers in bunches.
-func TestBunchRests(t *testing.T) {
-	for _, rtt := range []time.Duration{10 * ms, 50 * ms, 300 * ms} {
-		var b bunch
-		v, now := View{RTT: rtt}, time.Unix(1000, 0)
-		for at := time.Duration(0); at < 20*time.Second; at += 5 * ms {
-			now = now.Add(5 * ms)
-			switch in := at % (500 * ms); {
-			case in == 0:
-				v.Flying += 100_000 // an object
-			case in >= rtt && v.Flying > 0:
-				v.Flying -= 10_000
-				v.Delivered += 10_000
-			}
-			b.look(now, v)
-			if b.on(now) {
-				t.Fatalf("round trip %v: taken for bunches after %v", rtt, at)
-			}
-		}
-	}
-}
