@@ -8,8 +8,8 @@
 // and readiness of parties. Per wake-up it takes the mailbox, runs every flow
 // that can move until it blocks or has used its budget, and posts each
 // session's commands in batches. Sessions take turns (rota), and where there are
-// several a round ends early, so that none waits for another's flows. Machine holds the rules by which a flow moves;
-// seal.go and open.go do what it says.
+// several a round ends early, so that none waits for another's flows. Machine holds
+// the rules by which a flow moves; seal.go and open.go do what it says.
 //
 // A round of the worker belongs to who holds its turn. That is Run's goroutine but
 // while it sleeps: then whoever brings a small message may do the round in its place

@@ -26,11 +26,6 @@ const (
 	keepIdle     = 600
 	keepInterval = 25
 	keepCount    = 24
-	// halfIdle is keepIdle as soon as one end has sent its FIN: a firewall or a NAT on the way
-	// to the other, which may be silent for much longer before it speaks, forgets the connection
-	// after a minute then (Linux's connection tracking; RFC 5382 section 5 wants four). To
-	// change the one number costs short connections little.
-	halfIdle = 25
 )
 
 // Conn is a TCP connection of the kernel's. See party.Conn for its methods;
@@ -408,15 +403,6 @@ func (c *Conn) CloseWrite() error {
 	}
 	c.halfClosed()
 	return nil
-}
-
-// halfClosed has c stay known to what tracks connections on its way, by probes.
-func (c *Conn) halfClosed() {
-	if c.half {
-		return
-	}
-	c.half = true
-	_ = nonblock.SetInt(c.fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, halfIdle) // cannot fail
 }
 
 // Abort implements party.Conn. After Close the kernel owns the connection and

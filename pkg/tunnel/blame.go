@@ -15,8 +15,9 @@ import (
 // through: chance is once in years. Who receives it knows by which links the bytes came, and
 // ends the connection of the one that is most likely to have done it; who has sent it, and is
 // asked for it once more, sees which connection has ended. Both give that link nothing for a
-// while that others take (scheduler.Distrust). A record is refused three times at most (PROTOCOL.md section 6.4), so the second time it goes by
-// one link alone, of which that is least likely.
+// while that others take (scheduler.Distrust). A record is refused three times at most
+// (PROTOCOL.md section 6.4), so the second time it goes by one link alone, of which that is
+// least likely.
 
 // via says which link connection brought a range: when its bytes turn out to
 // be forged, that connection must end.
