@@ -198,10 +198,34 @@ func (e *epoch) admit(n int, now time.Time, l limits) bool {
 
 // Keys is the opening direction at one moment: the keys of the epochs newest-reach to
 // newest+reach, but for those that do not exist. Who keeps one can open what had come by
-// then, however far its direction has gone on since.
+// then, however far its direction has gone on since, and what came after that: each leads
+// to those that took its place, which live for as long as somebody keeps one before them.
 type Keys struct {
 	newest uint64
 	aead   [2*reach + 1]*recordKey
+	next   atomic.Pointer[Keys] // nil: it is the newest
+}
+
+// Follow returns the first of k and of those that came after it which open a sealed record;
+// nil: none does. Records of one flow that are opened late, one after the other, are
+// opened by those that the one before has led to.
+func (k *Keys) Follow(record []byte) *Keys {
+	for ; k != nil; k = k.next.Load() {
+		if k.Open(record) {
+			return k
+		}
+	}
+	return nil
+}
+
+// Open says whether k has the key of a sealed record, as far as its header tells.
+func (k *Keys) Open(record []byte) bool {
+	h, err := ParseHeader(record)
+	if err != nil {
+		return false
+	}
+	_, _, err = k.find(h.Epoch)
+	return err == nil
 }
 
 // find returns the key of the epoch whose low 8 bits are low, and its number.
@@ -236,7 +260,9 @@ func (r *openRing) show(v *Keys) error {
 		}
 		v.aead[r.derived+reach-v.newest] = aead
 	}
-	r.view.Store(v)
+	if old := r.view.Swap(v); old != nil {
+		old.next.Store(v)
+	}
 	return nil
 }
 

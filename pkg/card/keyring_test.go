@@ -140,6 +140,41 @@ func TestReach(t *testing.T) {
 	}
 }
 
+// TestFollow: who keeps old keys is led from record to record, over more than they reach,
+// and to none that has never been.
+func TestFollow(t *testing.T) {
+	c := inline(t)
+	edge, cloud := rings(t)
+	edge.seal.limits.records = 1 // an epoch per record
+	first := cloud.Keys()
+	var records [41][]byte
+	for i := range records {
+		records[i] = at(t, c, edge, uint32(i), start, noise(50))
+		if i < 40 {
+			if err := opens(t, c, cloud, uint32(i), records[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	k := first
+	for i, r := range records {
+		if newest := cloud.Keys(); newest.Open(r) != (i >= 31) {
+			t.Errorf("the newest of epoch 39 opens epoch %d: %v", i, newest.Open(r))
+		}
+		if k = k.Follow(r); k == nil || !k.Open(r) {
+			t.Fatalf("nothing leads to epoch %d", i)
+		}
+	}
+	if k == cloud.Keys() {
+		t.Error("all keys are passed over for the newest")
+	}
+	for what, r := range map[string][]byte{"of epoch 48": {0, 100, 0, 48}, "with unknown flags": {0, 100, 99, 3}, "without a header": {0, 100}} {
+		if first.Follow(r) != nil {
+			t.Errorf("a record %s is found", what)
+		}
+	}
+}
+
 // Workers renew and follow at the same time; every record opens.
 func TestSharedRing(t *testing.T) {
 	edge, cloud := rings(t)

@@ -54,6 +54,14 @@ func (w *Worker) session(t stream.Tunnel) (*session, error) {
 	return s, nil
 }
 
+// keys is what opens what an event brings.
+func (s *session) keys(e *stream.Event) *card.Keys {
+	if k, ok := e.Keys.(*card.Keys); ok && k != nil {
+		return k
+	}
+	return s.ring.Keys()
+}
+
 // post appends a command to the batch of this wake-up.
 func (s *session) post(w *Worker, c stream.Command) {
 	s.out = append(s.out, c)

@@ -234,7 +234,7 @@ func (w *Worker) event(e *stream.Event) {
 	switch e.Kind {
 	case stream.EventData:
 		f.serverUp(-1) // the news may come by a slower link
-		f.down.data(&w.nodes, e.Seg, f.session.ring.Keys())
+		f.down.data(&w.nodes, e.Seg, f.session.keys(e))
 	case stream.EventFin:
 		f.serverUp(-1)
 		f.down.ended()

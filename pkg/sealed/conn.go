@@ -29,10 +29,12 @@ type conn struct {
 	fin      bool // the peer has ended its direction
 	readable bool // and not yet dry
 	slab     *buffer.Buf
-	have     int    // bytes in slab
-	need     int    // of the record in slab
-	received uint64 // bytes of whole records
-	ahead    int    // of these, not consumed
+	have     int        // bytes in slab
+	need     int        // of the record in slab
+	received uint64     // bytes of whole records
+	ahead    int        // of these, not consumed
+	keys     *card.Keys // what opens what may still be on its way; nil: what the association has then
+	late     bool       // the last record is older than what that opens
 
 	// Sending.
 	ended   bool   // our end is queued, or sent
@@ -65,12 +67,16 @@ func (c *conn) ready(bits party.Ready) {
 
 // read takes what has come, as far as the worker may be given it.
 func (c *conn) read() {
+	if c.keys == nil {
+		c.keys = c.lane.a.ring.Keys()
+	}
 	for c.readable && !c.over && (c.ahead < c.most() || c.fin) {
 		n, err := c.take()
 		switch {
 		case n > 0:
 		case err == nil, errors.Is(err, party.ErrAgain):
 			c.readable = false
+			c.dry()
 		case errors.Is(err, io.EOF):
 			c.readable = false
 			c.eof()
@@ -80,6 +86,30 @@ func (c *conn) read() {
 			c.fail(stream.CodeAbort)
 		}
 	}
+}
+
+// dry notes that nothing more has come. Records that its party does not take for hours wait
+// in the kernels of both ends, where nobody knows of them, while others of the association
+// take it to keys by which they cannot be opened. Those by which they can are kept until
+// what comes is as new as what others get: the rest may still be on its way.
+func (c *conn) dry() {
+	if !c.late {
+		c.keys = nil
+	}
+}
+
+// opener returns what opens a record that has come; nil: nothing is known to.
+func (c *conn) opener(record []byte) *card.Keys {
+	now := c.lane.a.ring.Keys()
+	if c.late = !now.Open(record); !c.late {
+		c.keys = now
+		return now
+	}
+	k := c.keys.Follow(record)
+	if k != nil {
+		c.keys = k
+	}
+	return k
 }
 
 // most is how many bytes the worker may have been given and not consumed for more to be
@@ -174,7 +204,7 @@ func (c *conn) record(s buffer.Seg) {
 	}
 	c.received += uint64(s.Len())
 	c.ahead += s.Len()
-	c.lane.port.tell(stream.Event{Kind: stream.EventData, Flow: c.id, Seg: s, From: c.lane})
+	c.lane.port.tell(stream.Event{Kind: stream.EventData, Flow: c.id, Seg: s, From: c.lane, Keys: c.opener(s.P)})
 }
 
 // eof ends a connection whose peer has closed without an end; behind one it

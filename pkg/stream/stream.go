@@ -107,6 +107,7 @@ type Event struct {
 	Dst   netip.AddrPort // EventOpen
 	Src   netip.AddrPort // EventOpen
 	From  Tunnel         // the session that speaks
+	Keys  any            // EventData: what opens it, a *card.Keys; nil: what the session has now
 }
 
 // Tunnel is a session as a worker sees it.
