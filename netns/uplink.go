@@ -50,6 +50,9 @@ func foreignRoute(table int) (string, error) {
 // uplinks gives each link with a gateway a table of its own, used only by
 // sockets with BypassMark that are bound to the uplink or to its address.
 func (b *builder) uplinks() error {
+	if err := b.separate(); err != nil {
+		return err
+	}
 	loosened := map[string]bool{}
 	for i, l := range b.plan.Links {
 		if !loosened[l.Interface] {
@@ -281,7 +284,7 @@ func (h *Host) refresh(device string) {
 	if h.closed {
 		return
 	}
-	if err := inside(h.home, func() error { return h.replugged(device) }); err != nil {
+	if err := inside(h.home, func() error { return errors.Join(h.replugged(device), h.separateAgain()) }); err != nil {
 		h.log.Warn("interface lacks settings now", "interface", device, "error", err)
 	}
 	for i, l := range h.plan.Links {
