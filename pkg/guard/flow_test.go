@@ -184,7 +184,11 @@ func TestFlowBounded(t *testing.T) {
 	if n := f.Settle(); n != 1024 || f.Settle() != 0 {
 		t.Errorf("%d bytes pending, want 1024 once", n)
 	}
-	if update, told := f.Serve(9, -1); !told || update.Window != 500 || f.State() != Open {
+	fin := ack(5, clientISN+1, 512, 0, 0) // of a stack that ends while the server is not there
+	fin[13] |= FlagFIN
+	f.Outbound(fin, 10, false)
+	after := 5 + 10 + 1 + cookieISN - wrapped(stackISN, 0)
+	if update, told := f.Serve(9, -1); !told || update.Window != 512 || update.Seq != after || f.State() != Open {
 		t.Errorf("update %+v, %v", update, told)
 	}
 	out := ack(5, wrapped(clientISN, 1025), 500, 0, 0)

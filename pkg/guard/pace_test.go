@@ -62,6 +62,25 @@ func TestPaceAnew(t *testing.T) {
 	}
 }
 
+// TestPaceOfAnswers: what has ended without an answer says nothing of how fast the server
+// answers, so that a flood which gives up does not raise what it may have at a time.
+func TestPaceOfAnswers(t *testing.T) {
+	begin := time.Now()
+	for vain, want := range map[int]float64{0: 10, 5000: 10} {
+		var p pace
+		p.end(true, begin)
+		for i := range vain {
+			p.end(false, begin.Add(time.Duration(i)*time.Second/5000))
+		}
+		for i := range 9 {
+			p.end(true, begin.Add(time.Duration(i)*time.Millisecond))
+		}
+		if p.end(true, begin.Add(time.Second)); p.rate != want {
+			t.Errorf("%v answers per second beside %d in vain, want %v", p.rate, vain, want)
+		}
+	}
+}
+
 // paced is a server that answers, in steps of a millisecond. Of those that are pending
 // it knows only how many: who has come first is asked for first.
 type paced struct {

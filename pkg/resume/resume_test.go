@@ -102,3 +102,32 @@ func TestMounted(t *testing.T) {
 		}
 	}
 }
+
+// TestPathsAreBounded: a path is the same for all its connections, and an edge that goes
+// from address to address for years does not have all of them remembered.
+func TestPathsAreBounded(t *testing.T) {
+	w := &Windows{paths: map[resumePath]*Path{}}
+	at := netip.MustParseAddr("192.0.2.1")
+	first := w.Path(at, at, 1)
+	for port := range uint16(3 * most) {
+		p := w.Path(at, at, port)
+		if again := w.Path(at, at, port); again != p {
+			t.Fatalf("port %d has two paths", port)
+		}
+		if port < most && port != 1 && p == first {
+			t.Fatalf("port %d has that of another", port)
+		}
+		if port == most/2 && w.Path(at, at, 1) != first {
+			t.Fatal("a path is forgotten while there is room")
+		}
+		if len(w.paths) > most {
+			t.Fatalf("%d paths are remembered, at most %d wanted", len(w.paths), most)
+		}
+	}
+	if p := w.Path(at, at, 2*most-1); w.Path(at.Next(), at, 2*most-1) == p || w.Path(at, at.Next(), 2*most-1) == p {
+		t.Error("two addresses share a path")
+	}
+	if (*Windows)(nil).Path(at, at, 1) != nil {
+		t.Error("where nothing is remembered there is a path")
+	}
+}

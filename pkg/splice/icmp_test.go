@@ -26,7 +26,7 @@ func (w *world) icmpAbout(s tcp, kind, code byte) {
 	}
 	b := appendIP(nil, router, s.src.Addr(), proto)
 	at := len(b)
-	b = append(b, kind, code, 0, 0, 0, 0, 5, 0x14)
+	b = append(b, kind, code, 0xbe, 0xef, 0, 0, 5, 0x14) // a checksum, which the kernel has seen to
 	b = append(b, quoted[:len(quoted)-tcpMin+icmpQuote]...)
 	setSize(b, len(b))
 	p := &Packet{Header: b, Start: at, Size: len(b)}
