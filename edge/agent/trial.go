@@ -59,7 +59,9 @@ func other(t link.Transport) link.Transport {
 type serving struct {
 	session   *tunnel.Session
 	transport link.Transport
+	since     time.Time
 	ended     chan struct{}
+	weighed   bool // how it ended is taken in
 }
 
 // trial measures the transport in use, changes to the other one, measures that,
@@ -154,7 +156,7 @@ func (u *uplink) change(ctx context.Context, wg *sync.WaitGroup, from serving, t
 		conn.Close(errRetired)
 		return serving{}, errUnfinished
 	}
-	return serving{session: s, transport: t, ended: u.serve(wg, s, conn)}, nil
+	return serving{session: s, transport: t, since: time.Now(), ended: u.serve(wg, s, conn)}, nil
 }
 
 // vigil looks at a connection of an uplink, step by step.

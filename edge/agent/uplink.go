@@ -51,6 +51,7 @@ type uplink struct {
 	quota   *metered         // nil: none
 
 	chooser chooser // run's, but for chooser.choice
+	brief   brief   // run's
 }
 
 // newUplink returns link id of t.
@@ -93,7 +94,13 @@ func (u *uplink) run(ctx context.Context) {
 			now = u.trial(ctx, &running, now)
 			continue
 		}
-		won, err := u.race(ctx, now)
+		var pause time.Duration
+		wanted := time.Now()
+		if isClosed(now.ended) {
+			u.weigh(&now, wanted)
+			pause = u.brief.pause()
+		}
+		won, err := u.race(ctx, now, pause)
 		if err != nil {
 			continue // the term is over, the old connection speaks again, or ctx has ended
 		}
@@ -102,7 +109,8 @@ func (u *uplink) run(ctx context.Context) {
 			won.conn.Close(errRetired)
 			continue
 		}
-		now = serving{session: s, transport: won.conn.Info().Transport, ended: u.serve(&running, s, won.conn)}
+		u.weigh(&now, wanted)
+		now = serving{session: s, transport: won.conn.Info().Transport, since: time.Now(), ended: u.serve(&running, s, won.conn)}
 		u.chooser.next = u.chooser.every
 		u.chooser.schedule(u.chooser.first)
 	}
@@ -171,15 +179,15 @@ var (
 	errSpoke    = errors.New("the old connection speaks again")
 )
 
-// race starts attempts until one succeeds. Overlapping attempts matter on an
-// uplink that comes back: a SYN that was lost while it was dead is repeated
+// race starts attempts, after a pause, until one succeeds. Overlapping attempts matter
+// on an uplink that comes back: a SYN that was lost while it was dead is repeated
 // only seconds later. It returns an error when ctx ends, when the old connection
 // speaks again (see incumbent), or when the session to join is no more.
-func (u *uplink) race(ctx context.Context, old serving) (attempt, error) {
+func (u *uplink) race(ctx context.Context, old serving, pause time.Duration) (attempt, error) {
 	r := newAttempts(u, ctx, old.session != nil)
 	defer r.end()
 	i := incumbent{serving: old, uplink: u}
-	next := time.NewTimer(0)
+	next := time.NewTimer(pause)
 	defer next.Stop()
 	for {
 		select {

@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"hawser/pkg/identity"
+	"hawser/pkg/link"
+	"hawser/pkg/tunnel"
+	"hawser/pkg/wire"
+)
+
+// TestBriefPauses: a connection that ended soon is made again at once, a row of them less
+// and less often, and one that lasted makes all well.
+func TestBriefPauses(t *testing.T) {
+	var b brief
+	for n, most := range []time.Duration{0, 0, raceFirst, 2 * raceFirst, 4 * raceFirst, 8 * raceFirst, raceMost, raceMost} {
+		b.ended(briefLife - 1)
+		if d := b.pause(); d > most*3/2 || d < most/2 {
+			t.Errorf("after %d of them: %v, want about %v", n+1, d, most)
+		}
+	}
+	b.row = 1 << 40
+	if d := b.pause(); d > raceMost*3/2 {
+		t.Errorf("after very many: %v", d)
+	}
+	if b.ended(briefLife); b.pause() != 0 {
+		t.Error("a pause after a connection that has lasted")
+	}
+}
+
+// TestBriefConnections: a link whose connections are all cut as soon as they stand is not
+// made as fast as handshakes go, here 50 times a second; as soon as they last it stands.
+func TestBriefConnections(t *testing.T) {
+	r := newRig(t, 1)
+	r.ends = link.TCP
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { r.tunnels.run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	r.eventually("connections", func() bool { return len(r.admitted()) > briefFree })
+	time.Sleep(time.Second)
+	if n := len(r.admitted()); n > 8 {
+		t.Errorf("%d connections within little more than a second", n)
+	}
+	r.mu.Lock()
+	r.ends = ""
+	r.mu.Unlock()
+	r.eventually("the link", func() bool { return r.standing() == 1 })
+}
+
+// TestBriefOther: an automatic link whose connections are cut as soon as they stand, twice in
+// a row, dials by its other transport next. One that lasted, or of a session that is over,
+// says nothing.
+func TestBriefOther(t *testing.T) {
+	r := newRig(t, 1)
+	u := r.tunnels.uplinks[0]
+	d, err := link.NewDialer(link.DialerOptions{
+		Link: u.name, Remote: r.listener.Addr(), Certificate: r.certificate(), PeerKey: identity.PeerKey, CloudKey: r.cloud.Public(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.chooser.dialer, r.tunnels.term.session = d, new(tunnel.Session)
+	cut := func(s *tunnel.Session, after time.Duration) {
+		now := serving{session: s, transport: link.TCP, since: time.Now()}
+		u.weigh(&now, now.since.Add(after))
+		u.weigh(&now, now.since) // once more: it was weighed
+	}
+	dials := func() link.Transport {
+		conn, _, err := d.Dial(t.Context(), wire.Hello{Session: [16]byte{1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(errLostRace)
+		return conn.Info().Transport
+	}
+	cut(r.tunnels.term.session, 0)
+	cut(new(tunnel.Session), 0)
+	cut(r.tunnels.term.session, briefLife)
+	cut(r.tunnels.term.session, 0)
+	if by := dials(); by != link.TCP {
+		t.Errorf("dials by %s after one", by)
+	}
+	cut(r.tunnels.term.session, 0)
+	r.eventually("QUIC", func() bool { return dials() == link.QUIC })
+}
+
+// standing counts the connections that last.
+func (r *rig) standing() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.conns)
+}
