@@ -16,6 +16,8 @@ import (
 // left alone for a while, and the other box is told why.
 type rivals struct {
 	young int // sessions in a row that were replaced before they were rivalSettled old
+	told  string
+	at    time.Time // when told was said
 }
 
 const (
@@ -35,7 +37,17 @@ func (r *rivals) refuse(age time.Duration, standing, other netip.AddrPort) *link
 		r.young++
 		return nil
 	}
-	return &link.Refusal{Status: wire.StatusBusy, Text: fmt.Sprintf(
+	r.told, r.at = fmt.Sprintf(
 		"boxes at %v and %v keep ending each other's sessions: if they are two, they have the same key, and each needs its own (genkey)",
-		standing.Addr().Unmap(), other.Addr().Unmap())}
+		standing.Addr().Unmap(), other.Addr().Unmap()), time.Now()
+	return &link.Refusal{Status: wire.StatusBusy, Text: r.told}
+}
+
+// conflict is what a box was told of late, for status: each of the two has a session half
+// of the time, and looks well then.
+func (r *rivals) conflict() string {
+	if r == nil || time.Since(r.at) >= rivalSettled {
+		return ""
+	}
+	return r.told
 }

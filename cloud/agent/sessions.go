@@ -51,6 +51,7 @@ type held struct {
 	cancel  context.CancelCauseFunc
 	since   time.Time
 	from    netip.AddrPort // of its first link
+	here    *presence
 	version uint16
 }
 
@@ -85,7 +86,7 @@ func (s *sessions) Admit(r link.Request) (link.Admission, error) {
 		return link.Admission{}, &link.Refusal{Status: wire.StatusNoSession}
 	default:
 		if h != nil {
-			if refusal := s.rivals[r.Key].refuse(time.Since(h.since), h.from, r.Remote); refusal != nil {
+			if refusal := s.rival(h, r); refusal != nil {
 				return link.Admission{}, refusal
 			}
 			h.cancel(errReplaced)
@@ -101,6 +102,14 @@ func (s *sessions) Admit(r link.Request) (link.Admission, error) {
 	}, nil
 }
 
+// rival returns why an edge's session that stands is not to be replaced. The caller holds mu.
+func (s *sessions) rival(h *held, r link.Request) *link.Refusal {
+	if h.here.gone() {
+		return nil
+	}
+	return s.rivals[r.Key].refuse(time.Since(h.since), h.from, r.Remote)
+}
+
 func (s *sessions) find(key [32]byte) (config.Client, bool) {
 	for _, e := range s.cfg.Edges {
 		if e.Key == key {
@@ -113,7 +122,7 @@ func (s *sessions) find(key [32]byte) (config.Client, bool) {
 // begin makes the edge's session. The caller holds mu.
 func (s *sessions) begin(edge config.Client, id [16]byte, from netip.AddrPort) (*held, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	h := &held{edge: edge, id: id, cancel: cancel, since: time.Now(), from: from}
+	h := &held{edge: edge, id: id, cancel: cancel, since: time.Now(), from: from, here: newPresence()}
 	if s.rivals[edge.Key] == nil {
 		s.rivals[edge.Key] = &rivals{}
 	}
@@ -121,7 +130,7 @@ func (s *sessions) begin(edge config.Client, id [16]byte, from netip.AddrPort) (
 		return nil, err
 	}
 	h.session = tunnel.New(tunnel.Config{
-		Peer: edge.Name, Secret: h.secret[:], Sink: s.sink, Budget: s.budget, Places: s.places, Log: s.log,
+		Peer: edge.Name, Secret: h.secret[:], Sink: s.sink, Budget: s.budget, Places: s.places, Silent: h.here.hush, Log: s.log,
 		Kinds: box.Kinds(s.cfg.Scheduler), Total: float64(edge.Limit) / 8, Terms: box.Override(edge.Policies),
 	})
 	s.byEdge[edge.Key] = h
@@ -154,7 +163,9 @@ func (s *sessions) attach(h *held, c *link.Conn) {
 		return
 	}
 	h.version = info.Version
+	h.here.serve(int(info.Index), 1)
 	s.wg.Go(func() {
+		defer h.here.serve(int(info.Index), -1)
 		// The session closes its connections when it ends, after its goodbye.
 		_ = h.session.Serve(context.Background(), tunnel.LinkInfo{
 			ID: int(info.Index), Name: info.Link, Transport: string(info.Transport), Congestion: info.Congestion, Remote: info.Remote.String(), Version: info.Version,
@@ -173,17 +184,17 @@ func (s *sessions) stop() {
 	s.wg.Wait()
 }
 
-// of returns an edge's current session, or nil and when its last one has ended: zero if it
-// had none.
-func (s *sessions) of(key [32]byte) (*held, time.Time) {
+// of returns an edge's current session, or nil and when its last one has ended, zero if it
+// had none; and what boxes with its key were told of late.
+func (s *sessions) of(key [32]byte) (h *held, left time.Time, conflict string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.byEdge[key]
-	if h == nil {
-		return nil, s.left[key]
+	conflict = s.rivals[key].conflict()
+	if h = s.byEdge[key]; h == nil {
+		return nil, s.left[key], conflict
 	}
 	copied := *h
-	return &copied, time.Time{}
+	return &copied, time.Time{}, conflict
 }
 
 // unaccepted logs why links wait.

@@ -97,16 +97,66 @@ func TestSameKeyTwice(t *testing.T) {
 		if begun < 10 || begun > 20 || !strings.Contains(refused, "the same key") || strings.Contains(refused, "\n") {
 			t.Errorf("%d sessions in two minutes, refused with %q", begun, refused)
 		}
+		if got := s.status()[0].Conflict; got == "" || !strings.Contains(refused, got) {
+			t.Errorf("status says %q, the boxes are told %q", got, refused)
+		}
 		if _, err := s.Admit(hello(2, 1, false)); err != nil {
 			t.Errorf("another edge: %v", err)
 		}
 		time.Sleep(rivalSettled)
+		if got := s.status()[0].Conflict; got != "" {
+			t.Errorf("status still says %q", got)
+		}
 		for n := range rivalMost {
 			if _, err := s.Admit(hello(1, byte(200+n), false)); err != nil {
 				t.Errorf("start %d of a box whose session has stood: %v", n, err)
 			}
 		}
 	})
+}
+
+// TestSameKeyOnce: a box that is killed and started again and again has its session at once
+// each time, since the one before has no link that speaks; and no other box is blamed.
+func TestSameKeyOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSessions()
+		defer s.stop()
+		for n := range 3 * rivalMost {
+			if _, err := s.Admit(hello(1, byte(n), false)); err != nil {
+				t.Fatalf("start %d: %v", n, err)
+			}
+			here := s.byEdge[[32]byte{1}].here
+			here.serve(0, 1)
+			here.serve(1, 1)
+			time.Sleep(2 * time.Second)
+			here.serve(0, -1)  // the kernel has closed it
+			here.hush(1, true) // as by QUIC: nobody says that it has gone
+		}
+		if got := s.status()[0].Conflict; got != "" {
+			t.Errorf("status says %q", got)
+		}
+	})
+}
+
+// TestPresence follows an edge's links.
+func TestPresence(t *testing.T) {
+	p := newPresence()
+	for i, step := range []struct {
+		do   func()
+		gone bool
+	}{
+		{func() {}, false}, // its first link is about to stand
+		{func() { p.serve(0, 1) }, false},
+		{func() { p.serve(0, 1); p.serve(0, -1) }, false}, // another connection took over
+		{func() { p.serve(0, -1) }, true},
+		{func() { p.serve(1, 1) }, false},
+		{func() { p.hush(1, true) }, true},
+		{func() { p.hush(1, false) }, false},
+	} {
+		if step.do(); p.gone() != step.gone {
+			t.Errorf("step %d: gone %v", i, p.gone())
+		}
+	}
 }
 
 // TestMissingEdges: status has every edge that is configured, and since when it is gone.

@@ -19,7 +19,7 @@ func (a *agent) status() admin.Status {
 func (s *sessions) status() []admin.Session {
 	out := []admin.Session{}
 	for _, e := range s.cfg.Edges {
-		h, left := s.of(e.Key)
+		h, left, conflict := s.of(e.Key)
 		session := admin.Session{Peer: e.Name, State: "down", Since: left, Links: []admin.Link{}}
 		if h != nil {
 			if st, ok := h.session.Status(); ok {
@@ -27,7 +27,7 @@ func (s *sessions) status() []admin.Session {
 				session.Since, session.Protocol = box.Since(session, h.since), int(h.version)
 			}
 		}
-		session.Key = identity.EncodePublic(e.Key)
+		session.Key, session.Conflict = identity.EncodePublic(e.Key), conflict
 		out = append(out, session)
 	}
 	return out

@@ -128,6 +128,9 @@ func (p *printer) session(s Session) {
 	p.line("session: %s", orDash(s.Peer))
 	p.line("  public key: %s", orDash(s.Key))
 	p.line("  state: %s%s", clean(s.State), p.since(s.Since))
+	if s.Conflict != "" {
+		p.line("  conflict: %s", clean(s.Conflict))
+	}
 	if len(s.Links) == 0 && s.Flows == (Flows{}) {
 		p.line("  links: none")
 		return

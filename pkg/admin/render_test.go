@@ -34,6 +34,17 @@ session: cloud
     lte: last error: dial:?[31m refused
 `
 
+// TestRenderConflict: boxes that end each other's sessions show where the operator looks.
+func TestRenderConflict(t *testing.T) {
+	var b strings.Builder
+	if err := Render(&b, Status{Role: "cloud", Sessions: []Session{{Peer: "bus", State: "up", Conflict: "boxes at a and b"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "  state: up\n  conflict: boxes at a and b\n"; !strings.Contains(b.String(), want) {
+		t.Errorf("%q is missing:\n%s", want, b.String())
+	}
+}
+
 // TestRenderFits: the lines about links fit a terminal, with figures as wide as they get.
 func TestRenderFits(t *testing.T) {
 	var b strings.Builder

@@ -75,11 +75,12 @@ type Memory struct {
 
 // Session is the tunnel between this box and one peer.
 type Session struct {
-	Peer     string            `json:"peer"`     // the peer's name, or "" when it has none
-	Key      string            `json:"key"`      // the peer's public key, base64
-	State    string            `json:"state"`    // "up", or "down" while no link lives
-	Since    time.Time         `json:"since"`    // of the state; zero means never
-	Protocol int               `json:"protocol"` // version agreed upon; 0 before the first handshake
+	Peer     string            `json:"peer"`               // the peer's name, or "" when it has none
+	Key      string            `json:"key"`                // the peer's public key, base64
+	State    string            `json:"state"`              // "up", or "down" while no link lives
+	Since    time.Time         `json:"since"`              // of the state; zero means never
+	Protocol int               `json:"protocol"`           // version agreed upon; 0 before the first handshake
+	Conflict string            `json:"conflict,omitempty"` // cloud only: what two boxes with the peer's key were told of late
 	Links    []Link            `json:"links"`
 	Flows    Flows             `json:"flows"`
 	Counters map[string]uint64 `json:"counters,omitempty"`
