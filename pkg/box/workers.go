@@ -158,6 +158,9 @@ func (w *Workers) add(i int, fds []int) error {
 	poller.Unaccepted = func(why error) {
 		w.shortage.Warn("accept", "connections wait: none can be accepted (LimitNOFILE=, ulimit -n)", "reason", why)
 	}
+	if w.opts.Role == card.Cloud && w.patience() > 0 {
+		poller.Patience = w.patience()
+	}
 	channel, err := w.cards.open(poller)
 	if err != nil {
 		return errors.Join(fmt.Errorf("worker %d: %w", i, err), poller.Close())
@@ -225,7 +228,7 @@ func (w *Workers) stackOptions(i, fd int) split.Options {
 		FD: fd, HubMAC: hub.HubMAC, HostMAC: hub.HostMAC, MTU: hub.MTU,
 		Hub4: hub.Hub4, Hub6: hub.Hub6, Direct: w.opts.Direct,
 		Attend: w.workers[i].Attend, Settle: w.workers[i].Settled,
-		Worker: i, Workers: w.opts.Count, MaxGrowth: w.maxGrowth(0),
+		Worker: i, Workers: w.opts.Count, MaxGrowth: w.maxGrowth(0), DialTimeout: w.patience(),
 	}
 }
 
@@ -288,6 +291,11 @@ func (w *Workers) dialer(i int, poller *sock.Poller) func(dst, src netip.AddrPor
 		}
 	}
 	return func(dst, _ netip.AddrPort) (party.Conn, error) { return orNil(w.stacks[i].Dial(dst)) }
+}
+
+// patience is how long a server may take to answer a cloud; 0: the dialler's default.
+func (w *Workers) patience() time.Duration {
+	return time.Duration(w.opts.Egress.AnswerSeconds) * time.Second
 }
 
 // mark is that of sockets to servers.

@@ -114,7 +114,7 @@ func TestCloudFixture(t *testing.T) {
 			Mode:   EgressSocket,
 			Deny:   append(slices.Clone(networks["private"]), netip.MustParsePrefix("203.0.113.0/24")),
 			Allow:  []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
-			Limits: EgressLimits{EdgeRate: 100, ServerRate: 50, EdgeOpen: 30, ServerOpen: 20, EdgeFlows: 5000, RefusalSeconds: 2},
+			Limits: EgressLimits{EdgeRate: 100, ServerRate: 50, EdgeOpen: 30, ServerOpen: 20, EdgeFlows: 5000, RefusalSeconds: 2, AnswerSeconds: 60},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -208,6 +208,9 @@ func TestCloudDefaults(t *testing.T) {
 	}
 	if got.Egress.Mode != EgressHub || got.Egress.Allows(netip.MustParseAddr("10.0.0.1")) {
 		t.Errorf("got %+v, want mode hub and private networks denied", got.Egress)
+	}
+	if n := got.Egress.Limits.AnswerSeconds; n != 20 {
+		t.Errorf("servers have %d s to answer, want 20", n)
 	}
 	open, err := ParseCloud("cloud.yaml", []byte(minimalCloud+"egress: {deny: []}\n"))
 	if err != nil {

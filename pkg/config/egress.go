@@ -23,6 +23,7 @@ type EgressLimits struct {
 	ServerOpen     int // attempts under way to one server's address
 	EdgeFlows      int // connections of one edge; 0: no bound but that of its fair part
 	RefusalSeconds int // how long a first refusal is remembered
+	AnswerSeconds  int // how long a server may take to answer
 }
 
 // Defaults of EgressLimits.
@@ -32,6 +33,8 @@ const (
 	DefaultEdgeOpen       = 8192
 	DefaultServerOpen     = 2048
 	DefaultRefusalSeconds = 1
+	// DefaultAnswerSeconds has an answer to the fifth SYN, that of 15 s, come in time. Windows gives up after 21 s.
+	DefaultAnswerSeconds = 20
 )
 
 const (
@@ -47,6 +50,7 @@ func (l *EgressLimits) schema() setter {
 		"server_open":     parsed(&l.ServerOpen, ranged(1, maxConnects, "")),
 		"edge_flows":      parsed(&l.EdgeFlows, ranged(1, maxFlows, "")),
 		"refusal_seconds": parsed(&l.RefusalSeconds, ranged(0, 60, "")),
+		"answer_seconds":  parsed(&l.AnswerSeconds, ranged(1, 127, "")),
 	})
 }
 
@@ -54,7 +58,7 @@ func (l *EgressLimits) fill(d *document) {
 	for _, v := range []struct {
 		v *int
 		d int
-	}{{&l.EdgeRate, DefaultEdgeRate}, {&l.ServerRate, DefaultServerRate}, {&l.EdgeOpen, DefaultEdgeOpen}, {&l.ServerOpen, DefaultServerOpen}} {
+	}{{&l.EdgeRate, DefaultEdgeRate}, {&l.ServerRate, DefaultServerRate}, {&l.EdgeOpen, DefaultEdgeOpen}, {&l.ServerOpen, DefaultServerOpen}, {&l.AnswerSeconds, DefaultAnswerSeconds}} {
 		if *v.v == 0 {
 			*v.v = v.d
 		}

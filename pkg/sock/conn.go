@@ -17,7 +17,7 @@ import (
 	"hawser/pkg/party"
 )
 
-// DialTimeout bounds the time that a server may take to answer.
+// DialTimeout bounds the time that a server may take to answer, unless its poller says otherwise.
 const DialTimeout = 10 * time.Second
 
 // Probes of a silent party: after keepIdle seconds, then keepCount times every
@@ -67,12 +67,12 @@ func Dial(p *Poller, dst netip.AddrPort, mark uint32, device string) (*Conn, err
 	if err != nil {
 		return nil, fmt.Errorf("sock: dial %v: %w", dst, err)
 	}
-	c := &Conn{poller: p, fd: fd, remote: dst, connecting: true, waiting: true, deadline: time.Now().Add(DialTimeout)}
+	c := &Conn{poller: p, fd: fd, remote: dst, connecting: true, waiting: true, deadline: time.Now().Add(p.Patience)}
 	if err := c.start(mark, device); err != nil {
 		c.release()
 		return nil, fmt.Errorf("sock: dial %v: %w", dst, err)
 	}
-	p.dials.conns = append(p.dials.conns, c)
+	p.dials.add(c)
 	return c, nil
 }
 

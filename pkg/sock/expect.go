@@ -9,14 +9,14 @@ import (
 )
 
 // Expect bounds how long the connection may stay as it is: unless Relax or
-// Leave comes within DialTimeout it fails with party.ErrUnreachable, and
+// Leave comes within the poller's Patience it fails with party.ErrUnreachable, and
 // Hangup is reported.
 func (c *Conn) Expect() {
 	if c.waiting || c.fd < 0 {
 		return
 	}
-	c.deadline, c.waiting = time.Now().Add(DialTimeout), true
-	c.poller.dials.conns = append(c.poller.dials.conns, c)
+	c.deadline, c.waiting = time.Now().Add(c.poller.Patience), true
+	c.poller.dials.add(c)
 }
 
 // Relax ends Expect.

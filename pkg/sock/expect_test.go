@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -80,5 +81,24 @@ func TestLeave(t *testing.T) {
 	e.Abort() // leaves the socket alone
 	if _, err := client.Write([]byte("x")); err != nil {
 		t.Error(err)
+	}
+}
+
+// One that still waits does not keep those that came after it and wait no more; they stay in
+// the order of their deadlines.
+func TestDialsBehindASilentOne(t *testing.T) {
+	var q dialQueue
+	first := &Conn{waiting: true, deadline: time.Unix(1, 0)}
+	q.add(first)
+	for i := range 100_000 {
+		c := &Conn{waiting: true, deadline: time.Unix(2+int64(i), 0)}
+		q.add(c)
+		c.waiting = i%10_000 == 0
+		if len(q.conns) > 100 {
+			t.Fatalf("%d connections are kept behind one that waits, after %d", len(q.conns), i+1)
+		}
+	}
+	if q.conns[0] != first || !slices.IsSortedFunc(q.conns, func(a, b *Conn) int { return a.deadline.Compare(b.deadline) }) {
+		t.Error("the order is lost")
 	}
 }

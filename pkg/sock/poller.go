@@ -54,6 +54,9 @@ type Poller struct {
 	round   int32     // counts registrations; tells a reused descriptor from its predecessor
 	armed   time.Time
 	dials   dialQueue
+	// Patience is how long a server may take to answer, and what is expected to come;
+	// DialTimeout unless it is set before the first dial.
+	Patience time.Duration
 	// Unaccepted, if set before the first Wait, is told why a listener cannot accept what
 	// waits for it, ten times a second at most: the machine is out of descriptors or memory.
 	Unaccepted func(error)
@@ -86,7 +89,7 @@ func NewPoller() (*Poller, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("sock: set epoll instance non-blocking: %w", err)
 	}
-	p := &Poller{epoll: epoll, watched: make(map[int32]watched), file: os.NewFile(uintptr(epoll), "epoll")}
+	p := &Poller{epoll: epoll, watched: make(map[int32]watched), Patience: DialTimeout, file: os.NewFile(uintptr(epoll), "epoll")}
 	if err := p.file.SetReadDeadline(time.Time{}); err != nil {
 		p.file.Close()
 		return nil, fmt.Errorf("sock: the netpoller takes no epoll instance: %w", err)
@@ -325,7 +328,20 @@ func (p *Poller) remove(fd int) {
 // dialQueue holds dials under way, and connections of which something is
 // expected, in the order of their deadlines, which is the order of their start:
 // all have the same time.
-type dialQueue struct{ conns []*Conn }
+type dialQueue struct {
+	conns []*Conn
+	kept  int // of them when those that no longer wait were last dropped
+}
+
+// add puts a connection at the end. One dial that is not answered must not keep all that
+// came after it and have long been closed: each is dropped once as many more have come.
+func (q *dialQueue) add(c *Conn) {
+	if len(q.conns) > 2*q.kept+64 {
+		q.conns = slices.DeleteFunc(q.conns, func(c *Conn) bool { return !c.waiting })
+		q.kept = len(q.conns)
+	}
+	q.conns = append(q.conns, c)
+}
 
 func (q *dialQueue) empty() bool { return len(q.conns) == 0 }
 
