@@ -229,8 +229,13 @@ func accepted(ln net.Listener, handle func(*net.TCPConn)) {
 
 // dial connects from the client, with a deadline for all that follows.
 func (r *rig) dial(to string, limit time.Duration) (*net.TCPConn, error) {
+	return r.dialAt("client", to, limit)
+}
+
+// dialAt is dial for a client of any edge.
+func (r *rig) dialAt(node, to string, limit time.Duration) (*net.TCPConn, error) {
 	var c net.Conn
-	err := r.Do("client", func() (err error) {
+	err := r.Do(node, func() (err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		c, err = new(net.Dialer).DialContext(ctx, "tcp", to)

@@ -19,9 +19,15 @@ const (
 // Address returns the address at which others reach a node: a client's or the
 // origin's own, the cloud's public one, the edge's on the LAN.
 func (l *Lab) Address(node string, f Family) netip.Addr {
+	for k := 1; k <= l.spec.Edges; k++ {
+		switch canonical(node) {
+		case edgeName(k):
+			return lanAddr(f, k, 1)
+		case guestName(k):
+			return lanAddr(f, k, 11)
+		}
+	}
 	switch canonical(node) {
-	case edgeNode:
-		return lanAddr(f, 1)
 	case cloudNode:
 		return cloudAddr(f)
 	case originNode:
@@ -31,7 +37,7 @@ func (l *Lab) Address(node string, f Family) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	return lanAddr(f, 10+i)
+	return lanAddr(f, 1, 10+i)
 }
 
 // EdgeAddress returns the edge's own address on an uplink, the invalid Addr if there is none.
@@ -39,6 +45,14 @@ func (l *Lab) EdgeAddress(uplink string, f Family) netip.Addr { return l.onUplin
 
 // Gateway returns the cloud's address on an uplink: the edge's gateway there.
 func (l *Lab) Gateway(uplink string, f Family) netip.Addr { return l.onUplink(uplink, f, 2) }
+
+// EdgeOf returns the node of the edge that has an uplink, "" if there is none.
+func (l *Lab) EdgeOf(uplink string) string {
+	if i := l.index(uplink); i > 0 {
+		return edgeName(l.spec.Uplinks[i-1].edge())
+	}
+	return ""
+}
 
 // Interface returns the name of the edge's interface of an uplink, "" if there is none.
 func (l *Lab) Interface(uplink string) string {
@@ -71,8 +85,8 @@ func (l *Lab) index(uplink string) int {
 // IPv6 addresses show the same decimal digits as their IPv4 siblings: client 11 is
 // 10.10.0.11 and fd10::11.
 
-func lanAddr(f Family, host int) netip.Addr {
-	return pick(f, fmt.Sprintf("10.10.0.%d", host), fmt.Sprintf("fd10::%d", host))
+func lanAddr(f Family, edge, host int) netip.Addr {
+	return pick(f, fmt.Sprintf("10.%d.0.%d", 9+edge, host), fmt.Sprintf("fd%d::%d", 9+edge, host))
 }
 
 func uplinkAddr(f Family, i, host int) netip.Addr {

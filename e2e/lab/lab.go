@@ -71,9 +71,11 @@ func (l *Lab) build() error {
 			return err
 		}
 	}
-	// The cloud answers clients through the uplink of the edge's default route.
-	if err := l.Direct(l.spec.Uplinks[0].Name); err != nil {
-		return err
+	// The cloud answers clients through the uplink of their edge's default route.
+	for k := 1; k <= l.spec.Edges; k++ {
+		if err := l.Direct(l.spec.first(k).Name); err != nil {
+			return err
+		}
 	}
 	if err := l.startEmulator(); err != nil {
 		return err
@@ -101,6 +103,9 @@ func (l *Lab) makeNodes() error {
 	names := []string{edgeNode, cloudNode, originNode, emuNode}
 	for i := range l.spec.Clients {
 		names = append(names, clientNode+strconv.Itoa(i+1))
+	}
+	for k := 2; k <= l.spec.Edges; k++ {
+		names = append(names, edgeName(k), guestName(k))
 	}
 	for _, name := range names {
 		n, err := newNode(name, l.Namespace(name))

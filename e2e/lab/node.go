@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -19,7 +20,19 @@ const (
 	originNode = "origin"
 	emuNode    = "emu"
 	clientNode = "client"
+	guestNode  = "guest"
 )
+
+// edgeName is what an edge is called, from 1: "edge", "edge2".
+func edgeName(k int) string {
+	if k == 1 {
+		return edgeNode
+	}
+	return edgeNode + strconv.Itoa(k)
+}
+
+// guestName is what the client of an edge after the first is called: "guest2".
+func guestName(k int) string { return guestNode + strconv.Itoa(k) }
 
 // node is one namespace of the lab.
 type node struct {

@@ -14,7 +14,10 @@ type Spec struct {
 	// Name is part of every namespace's name: 1 to 12 letters, digits or dots.
 	Name    string
 	Uplinks []Uplink // 1 to 99
-	Clients int      // 0 means 1; at most 80
+	Clients int      // of the first edge; 0 means 1; at most 80
+	// Edges is how many edges the cloud has, each with uplinks of its own; 0 means 1; at
+	// most 9. Those after the first have one client each.
+	Edges int
 	// LAN shapes the clients' line: up is from the client to the edge. Nil is a
 	// plain veth pair. One client only.
 	LAN  *Uplink
@@ -32,6 +35,8 @@ type Spec struct {
 // directions; Up and Down, where set, replace them for one direction.
 type Uplink struct {
 	Name string
+	// Edge is the number of the edge that has it; 0 means 1.
+	Edge int
 	// Rate in bit/s, counted on IP bytes; 0 is unlimited.
 	Rate int64
 	// Delay is one way: the line adds twice as much to the round-trip time.
@@ -49,7 +54,7 @@ type Uplink struct {
 	// MTU of the line; 0 means 1500.
 	MTU int
 	// Unshaped makes the line a plain veth pair without emulator; all fields but
-	// Name and MTU must be zero.
+	// Name, Edge and MTU must be zero.
 	Unshaped bool
 }
 
@@ -74,6 +79,8 @@ func (u Uplink) params() (up, down emu.Params) {
 	return up, down
 }
 
+func (u Uplink) edge() int { return max(u.Edge, 1) }
+
 func (u Uplink) mtu() int {
 	if u.MTU == 0 {
 		return 1500
@@ -97,6 +104,9 @@ func (s *Spec) check() error {
 	if err := s.checkLAN(); err != nil {
 		return fmt.Errorf("lab %s: LAN: %w", s.Name, err)
 	}
+	if err := s.checkEdges(); err != nil {
+		return fmt.Errorf("lab %s: %w", s.Name, err)
+	}
 	seen := map[string]bool{}
 	for i, u := range s.Uplinks {
 		if u.Name == "" || seen[u.Name] {
@@ -105,6 +115,34 @@ func (s *Spec) check() error {
 		seen[u.Name] = true
 		if err := u.check(); err != nil {
 			return fmt.Errorf("lab %s: uplink %s: %w", s.Name, u.Name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Spec) checkEdges() error {
+	s.Edges = max(s.Edges, 1)
+	if s.Edges > 9 {
+		return fmt.Errorf("%d edges, 1 to 9 are possible", s.Edges)
+	}
+	for k := 1; k <= s.Edges; k++ {
+		if s.first(k) == nil {
+			return fmt.Errorf("edge %d has no uplink", k)
+		}
+	}
+	for _, u := range s.Uplinks {
+		if u.edge() > s.Edges {
+			return fmt.Errorf("uplink %s is edge %d's, of %d", u.Name, u.edge(), s.Edges)
+		}
+	}
+	return nil
+}
+
+// first is an edge's first uplink, nil if it has none.
+func (s *Spec) first(edge int) *Uplink {
+	for i := range s.Uplinks {
+		if s.Uplinks[i].edge() == edge {
+			return &s.Uplinks[i]
 		}
 	}
 	return nil
@@ -127,7 +165,7 @@ func (s *Spec) checkLAN() error {
 
 func (u Uplink) check() error {
 	if u.Unshaped {
-		if u != (Uplink{Name: u.Name, MTU: u.MTU, Unshaped: true}) {
+		if u != (Uplink{Name: u.Name, Edge: u.Edge, MTU: u.MTU, Unshaped: true}) {
 			return errors.New("an unshaped uplink takes no emulator parameters")
 		}
 		return nil

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -29,7 +30,8 @@ func (l *Lab) prepareKernel(n *node) error {
 		"net/ipv4/conf/all/rp_filter":     "0",
 		"net/ipv4/conf/default/rp_filter": "0",
 	}
-	if n.name == edgeNode || n.name == cloudNode {
+	routes := n.name == cloudNode || strings.HasPrefix(n.name, edgeNode)
+	if routes {
 		set["net/ipv4/ip_forward"] = "1"
 	}
 	for _, scope := range []string{"all", "default"} {
@@ -38,7 +40,7 @@ func (l *Lab) prepareKernel(n *node) error {
 		case n.name == emuNode || !l.spec.IPv6:
 			// The emulator's interfaces carry other hosts' frames and no talk of their own.
 			set[base+"disable_ipv6"] = "1"
-		case n.name == edgeNode || n.name == cloudNode:
+		case routes:
 			set[base+"forwarding"] = "1"
 			fallthrough
 		default:
@@ -121,7 +123,8 @@ func anywhere(f Family) netip.Prefix {
 	return netip.PrefixFrom(pick(f, "0.0.0.0", "::"), 0)
 }
 
-// wireLAN connects the clients to the edge: by one cable, or through a bridge.
+// wireLAN connects the clients to the first edge, by one cable or through a bridge, and the
+// other edges' to theirs.
 func (l *Lab) wireLAN() error {
 	edge := l.must(edgeNode)
 	lan := end{edge, LAN}
@@ -148,7 +151,27 @@ func (l *Lab) wireLAN() error {
 			return err
 		}
 	}
-	return l.each(func(f Family) error { return lan.address(subnet(lanAddr(f, 1))) })
+	for k := 2; k <= l.spec.Edges; k++ {
+		if err := l.wireGuest(k); err != nil {
+			return err
+		}
+	}
+	return l.each(func(f Family) error { return lan.address(subnet(lanAddr(f, 1, 1))) })
+}
+
+// wireGuest connects the client of an edge after the first.
+func (l *Lab) wireGuest(k int) error {
+	lan, guest := end{l.must(edgeName(k)), LAN}, end{l.must(guestName(k)), "eth0"}
+	if err := cable(lan, guest, 1500); err != nil {
+		return err
+	}
+	return l.each(func(f Family) error {
+		return errors.Join(
+			lan.address(subnet(lanAddr(f, k, 1))),
+			guest.address(subnet(lanAddr(f, k, 11))),
+			guest.node.route(anywhere(f), lanAddr(f, k, 1)),
+		)
+	})
 }
 
 func (l *Lab) wireClient(i int) error {
@@ -173,10 +196,10 @@ func (l *Lab) wireClient(i int) error {
 		}
 	}
 	return l.each(func(f Family) error {
-		if err := client.address(subnet(lanAddr(f, 10+i))); err != nil {
+		if err := client.address(subnet(lanAddr(f, 1, 10+i))); err != nil {
 			return err
 		}
-		return client.node.route(anywhere(f), lanAddr(f, 1))
+		return client.node.route(anywhere(f), lanAddr(f, 1, 1))
 	})
 }
 
@@ -210,10 +233,10 @@ func (l *Lab) wireOrigin() error {
 	})
 }
 
-// wireUplink connects edge and cloud, through the emulator unless unshaped.
+// wireUplink connects an edge and the cloud, through the emulator unless unshaped.
 func (l *Lab) wireUplink(i int) error {
 	u := l.spec.Uplinks[i-1]
-	up, dn := end{l.must(edgeNode), upName(i)}, end{l.must(cloudNode), dnName(i)}
+	up, dn := end{l.must(edgeName(u.edge())), upName(i)}, end{l.must(cloudNode), dnName(i)}
 	if u.Unshaped {
 		if err := cable(up, dn, u.mtu()); err != nil {
 			return err
@@ -256,18 +279,19 @@ func (l *Lab) each(fn func(Family) error) error {
 	return nil
 }
 
-// Direct makes an uplink the one that direct traffic takes, both ways: the edge's
-// default route and the cloud's route to the clients. New chooses the first uplink.
+// Direct makes an uplink the one that direct traffic takes, both ways: its edge's
+// default route and the cloud's route to the clients. New chooses each edge's first uplink.
 func (l *Lab) Direct(uplink string) error {
 	i := l.index(uplink)
 	if i == 0 {
 		return l.noUplink(uplink)
 	}
-	edge, cloud := l.must(edgeNode), l.must(cloudNode)
+	k := l.spec.Uplinks[i-1].edge()
+	edge, cloud := l.must(edgeName(k)), l.must(cloudNode)
 	return l.each(func(f Family) error {
 		return errors.Join(
 			edge.route(anywhere(f), uplinkAddr(f, i, 2)),
-			cloud.route(subnet(lanAddr(f, 0)).Masked(), uplinkAddr(f, i, 1)),
+			cloud.route(subnet(lanAddr(f, k, 0)).Masked(), uplinkAddr(f, i, 1)),
 		)
 	})
 }

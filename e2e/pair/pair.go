@@ -8,9 +8,11 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,21 +62,24 @@ type Options struct {
 	CloudEnv  []string
 }
 
-// Pair is an edge and a cloud in a lab.
+// Pair is an edge and a cloud in a lab, and the lab's further edges, which are configured
+// alike.
 type Pair struct {
 	Lab         *lab.Lab
 	Edge, Cloud *lab.Proc
+	Beside      map[string]*lab.Proc // the lab's further edges, by node: "edge2"
 
 	opts                Options
 	spec                lab.Spec
 	edgeKey, cloudKey   identity.Key
+	keys                map[string]identity.Key // of the further edges
 	edgeConf, cloudConf string
 }
 
 // New writes keys and configuration files into the lab's directory. It starts
 // nothing.
 func New(l *lab.Lab, spec lab.Spec, o Options) (*Pair, error) {
-	p := &Pair{Lab: l, opts: o, spec: spec}
+	p := &Pair{Lab: l, Beside: map[string]*lab.Proc{}, opts: o, spec: spec, keys: map[string]identity.Key{}}
 	var err error
 	if p.edgeKey, err = identity.Generate(rand.Reader); err != nil {
 		return nil, err
@@ -90,8 +95,27 @@ func New(l *lab.Lab, spec lab.Spec, o Options) (*Pair, error) {
 	if p.edgeConf, err = l.WriteFile("edge.yaml", p.EdgeYAML()); err != nil {
 		return nil, err
 	}
+	for k := 2; k <= spec.Edges; k++ {
+		if err := p.addEdge(fmt.Sprintf("edge%d", k)); err != nil {
+			return nil, err
+		}
+	}
 	p.cloudConf, err = l.WriteFile("cloud.yaml", p.CloudYAML())
 	return p, err
+}
+
+// addEdge writes a further edge's key and configuration.
+func (p *Pair) addEdge(node string) error {
+	key, err := identity.Generate(rand.Reader)
+	if err != nil {
+		return err
+	}
+	p.keys[node] = key
+	if err := os.WriteFile(p.path(node+".key"), key.Encode(), 0o600); err != nil {
+		return err
+	}
+	_, err = p.Lab.WriteFile(node+".yaml", p.edgeYAML(node))
+	return err
 }
 
 func (p *Pair) path(name string) string { return filepath.Join(p.Lab.Dir(), name) }
@@ -103,15 +127,17 @@ func (p *Pair) EdgeConf() string { return p.edgeConf }
 func (p *Pair) CloudConf() string { return p.cloudConf }
 
 // EdgeYAML is the edge's configuration.
-func (p *Pair) EdgeYAML() string {
+func (p *Pair) EdgeYAML() string { return p.edgeYAML("edge") }
+
+func (p *Pair) edgeYAML(node string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: lab-edge\nidentity: %s\ncloud: {key: %q}\nlinks:\n", p.path("edge.key"), p.cloudKey.String())
+	fmt.Fprintf(&b, "name: lab-%s\nidentity: %s\ncloud: {key: %q}\nlinks:\n", node, p.path(node+".key"), p.cloudKey.String())
 	family := lab.IPv4
 	if p.opts.IPv6Links {
 		family = lab.IPv6
 	}
 	cloud := netip.AddrPortFrom(p.Lab.Address("cloud", family), Port)
-	for _, u := range p.spec.Uplinks {
+	for _, u := range p.uplinks(node) {
 		fmt.Fprintf(&b, "  - {name: %s, interface: %s, gateway: %q, cloud: %q, transport: %s%s%s}\n",
 			u.Name, p.Lab.Interface(u.Name), p.Lab.Gateway(u.Name, family), cloud, or(p.opts.Transport, "auto"), more(p.opts.lanes()), more(p.opts.Links[u.Name]))
 	}
@@ -122,9 +148,14 @@ func (p *Pair) EdgeYAML() string {
 			fmt.Fprintf(&b, "%s: %s\n", key, value)
 		}
 	}
-	fmt.Fprintf(&b, "state: %s\n", p.path("edge.state"))
-	p.shared(&b, "edge")
+	fmt.Fprintf(&b, "state: %s\n", p.path(node+".state"))
+	p.shared(&b, node)
 	return b.String()
+}
+
+// uplinks are those of an edge.
+func (p *Pair) uplinks(node string) []lab.Uplink {
+	return slices.DeleteFunc(slices.Clone(p.spec.Uplinks), func(u lab.Uplink) bool { return p.Lab.EdgeOf(u.Name) != node })
 }
 
 // CloudYAML is the cloud's configuration. The lab's origin has a unique local
@@ -132,6 +163,10 @@ func (p *Pair) EdgeYAML() string {
 func (p *Pair) CloudYAML() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "identity: %s\nlisten: \":%d\"\nedges:\n  - {name: lab-edge, key: %q%s}\n", p.path("cloud.key"), Port, p.edgeKey.String(), more(p.opts.Entry))
+	for _, node := range slices.Sorted(maps.Keys(p.keys)) {
+		key := p.keys[node]
+		fmt.Fprintf(&b, "  - {name: lab-%s, key: %q%s}\n", node, key.String(), more(p.opts.Entry))
+	}
 	limits := ""
 	if p.opts.Connects != "" {
 		limits = ", limits: " + p.opts.Connects
@@ -195,7 +230,7 @@ func quoted(list []string) string {
 	return strings.Join(out, ", ")
 }
 
-// Start starts both agents and waits until all links are up and new connections go
+// Start starts all agents and waits until all links are up and new connections go
 // into the tunnel.
 func (p *Pair) Start() error {
 	if err := p.StartCloud(); err != nil {
@@ -204,7 +239,12 @@ func (p *Pair) Start() error {
 	if err := p.StartEdge(); err != nil {
 		return err
 	}
-	return p.WaitUp(len(p.spec.Uplinks), upLimit)
+	for node := range p.keys {
+		if err := p.StartBeside(node); err != nil {
+			return err
+		}
+	}
+	return p.WaitUp(len(p.uplinks("edge")), upLimit)
 }
 
 // StartCloud starts the cloud and waits until it listens.
@@ -223,14 +263,32 @@ func (p *Pair) StartEdge() (err error) {
 	return p.Edge.WaitFor("edge runs", startLimit)
 }
 
-func (p *Pair) start(role, conf string, env []string) (*lab.Proc, error) {
-	bin, err := lab.Binary("hawser/" + role)
+// StartBeside starts a further edge, such as "edge2", and waits until its links are up.
+func (p *Pair) StartBeside(node string) error {
+	proc, err := p.start(node, p.path(node+".yaml"), p.opts.EdgeEnv)
+	if err != nil {
+		return err
+	}
+	p.Beside[node] = proc
+	if err := proc.WaitFor("edge runs", startLimit); err != nil {
+		return err
+	}
+	return p.waitUp(node, len(p.uplinks(node)), upLimit)
+}
+
+// start starts an agent on its node.
+func (p *Pair) start(node, conf string, env []string) (*lab.Proc, error) {
+	program := "hawser/edge"
+	if node == "cloud" {
+		program = "hawser/cloud"
+	}
+	bin, err := lab.Binary(program)
 	if err != nil {
 		return nil, err
 	}
 	argv := append([]string{"env"}, env...)
 	argv = append(argv, bin, "run", "-c", conf, "--log-level", or(p.opts.LogLevel, "info"))
-	return p.Lab.Start(role, argv...)
+	return p.Lab.Start(node, argv...)
 }
 
 // Status asks an agent.
@@ -254,10 +312,12 @@ func (p *Pair) Links() (map[string]admin.Link, error) {
 }
 
 // WaitUp waits until n links are up and new connections no longer go around the tunnel.
-func (p *Pair) WaitUp(n int, limit time.Duration) error {
+func (p *Pair) WaitUp(n int, limit time.Duration) error { return p.waitUp("edge", n, limit) }
+
+func (p *Pair) waitUp(node string, n int, limit time.Duration) error {
 	deadline := time.Now().Add(limit)
 	for {
-		s, err := p.Status("edge")
+		s, err := p.Status(node)
 		up := 0
 		for _, session := range s.Sessions {
 			for _, l := range session.Links {
@@ -270,18 +330,18 @@ func (p *Pair) WaitUp(n int, limit time.Duration) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d links are up after %v, detour %v: %+v %w\nedge: %s\ncloud: %s", up, n, limit, s.Detour, s.Sessions, err, p.Edge.Output(), p.Cloud.Output())
+			return fmt.Errorf("%s: %d of %d links are up after %v, detour %v: %+v %w\nedge: %s\ncloud: %s", node, up, n, limit, s.Detour, s.Sessions, err, p.Edge.Output(), p.Cloud.Output())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// WaitIdle waits until neither agent has a flow.
+// WaitIdle waits until no agent has a flow.
 func (p *Pair) WaitIdle(limit time.Duration) error {
 	deadline := time.Now().Add(limit)
 	for {
 		var open uint64
-		for _, role := range []string{"edge", "cloud"} {
+		for _, role := range append([]string{"edge", "cloud"}, slices.Collect(maps.Keys(p.Beside))...) {
 			s, err := p.Status(role)
 			if err != nil {
 				return err
@@ -300,10 +360,10 @@ func (p *Pair) WaitIdle(limit time.Duration) error {
 	}
 }
 
-// Stop stops both agents and reports how they ended.
+// Stop stops all agents and reports how they ended.
 func (p *Pair) Stop() error {
 	var err error
-	for _, proc := range []*lab.Proc{p.Edge, p.Cloud} {
+	for _, proc := range append(slices.Collect(maps.Values(p.Beside)), p.Edge, p.Cloud) {
 		if proc == nil {
 			continue
 		}
