@@ -137,10 +137,14 @@ func (d *Dialer) order() [2]Transport {
 }
 
 // definite says whether another transport would only fail the same way: the
-// cloud refused, the keys differ, or this host's settings are wrong.
+// cloud refused, or this host's settings are wrong. A stranger may be in one transport's way only.
 func definite(err error) bool {
 	var refusal *Refusal
 	var setting *socketError
+	var stranger *strangerError
+	if errors.As(err, &stranger) {
+		return false
+	}
 	return errors.As(err, &refusal) || errors.As(err, &setting) || errors.Is(err, ErrPeerKey) || errors.Is(err, ErrVersion)
 }
 

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"strings"
@@ -197,4 +198,37 @@ func (r *udpRelay) down(done chan<- struct{}) {
 		}
 		_, _ = r.front.WriteTo(buf[:n], client)
 	}
+}
+
+// TestAutoPassesAnInterceptor: where somebody on the way answers TLS in the cloud's name, as a
+// firewall does that looks into it, QUIC connects.
+func TestAutoPassesAnInterceptor(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	remote := c.forward(QUIC)
+	between, err := net.Listen("tcp", remote.String())
+	if err != nil {
+		t.Skip("the port is not free for TCP")
+	}
+	defer between.Close()
+	go func() {
+		for {
+			conn, err := between.Accept()
+			if err != nil {
+				return
+			}
+			_ = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{newParty(t).cert}, NextProtos: []string{alpn}}).Handshake()
+			_ = conn.Close()
+		}
+	}()
+	d := c.dialer(Auto, func(o *DialerOptions) { o.Remote, o.Timeout = remote, ample })
+	conn, _, err := d.Dial(t.Context(), sampleHello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := conn.Info().Transport; got != QUIC {
+		t.Errorf("connected by %s", got)
+	}
+	cloud := <-c.conns
+	conn.Close(nil)
+	cloud.Close(nil)
 }

@@ -69,12 +69,18 @@ func (v *verdict) verify(state tls.ConnectionState) error {
 	}
 	v.key, v.err = v.peerKey(raw)
 	if v.err != nil {
-		v.err = fmt.Errorf("%w: %w", ErrPeerKey, v.err)
+		v.err = &strangerError{fmt.Errorf("%w: %w", ErrPeerKey, v.err)}
 	} else if v.want != nil && v.key != *v.want {
-		v.err = fmt.Errorf("the cloud shows key %s, cloud.key is %s: %w", KeyText(v.key), KeyText(*v.want), ErrPeerKey)
+		v.err = &strangerError{fmt.Errorf("the cloud shows key %s, cloud.key is %s: %w", KeyText(v.key), KeyText(*v.want), ErrPeerKey)}
 	}
 	return v.err
 }
+
+// strangerError is that somebody answers who is not the peer: the peer has another key than
+// is believed, or it is somebody on the way, as a firewall that looks into TLS.
+type strangerError struct{ error }
+
+func (e *strangerError) Unwrap() error { return e.error }
 
 // config returns the TLS configuration of one handshake.
 func (v *verdict) config(certificate tls.Certificate) *tls.Config {
