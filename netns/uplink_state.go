@@ -14,6 +14,7 @@ import (
 // UplinkState is what the kernel says of one link's interface.
 type UplinkState struct {
 	Why   string       // why nothing can be sent over it, in words; "" when it can
+	MTU   int          // its largest packet, bytes; 0 where nothing can be sent
 	Addrs []netip.Addr // its global addresses that may be used, of the cloud's family where that is known
 }
 
@@ -37,7 +38,7 @@ func uplinkState(l LinkRoute) UplinkState {
 	case flags&unix.IFF_RUNNING == 0:
 		return UplinkState{Why: fmt.Sprintf("interface %s has no carrier", l.Interface)}
 	}
-	var s UplinkState
+	s := UplinkState{MTU: device.Attrs().MTU}
 	addrs, err := netlink.AddrList(device, l.family())
 	if err != nil {
 		return s // it went between two questions: another event follows

@@ -16,10 +16,12 @@ type device struct {
 	known bool   // the kernel has told of it
 	why   string // why it cannot be used; "" when it can
 	addrs []netip.Addr
+	mtu   int  // bytes; 0 while it cannot be used
 	had   bool // it had an address before
 
 	conn *link.Conn   // the newest connection
 	from []netip.Addr // addresses of the interface that conn may use
+	most int          // bytes of a packet of conn, by what the interface took then; 0 if it finds that out by itself
 }
 
 // carry notes the connection that is the link's from now on.
@@ -27,7 +29,10 @@ func (u *uplink) carry(conn *link.Conn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	d := &u.device
-	d.conn, d.from = conn, d.addrs
+	d.conn, d.from, d.most = conn, d.addrs, 0
+	if conn.Info().Transport == link.QUIC {
+		d.most = d.mtu
+	}
 	if local := conn.Info().Local.Addr().Unmap(); local.IsValid() && !local.IsUnspecified() {
 		d.from = []netip.Addr{local}
 		if !slices.Contains(d.addrs, local) {
@@ -76,7 +81,7 @@ func (u *uplink) judge(e netns.UplinkEvent) (end *link.Conn, why string, dial bo
 	defer u.mu.Unlock()
 	d := &u.device
 	was := *d
-	d.known, d.why, d.addrs = true, e.State.Why, e.State.Addrs
+	d.known, d.why, d.addrs, d.mtu = true, e.State.Why, e.State.Addrs, e.State.MTU
 	d.had = was.had || len(d.addrs) > 0
 	if d.why == "" && d.had && len(d.addrs) == 0 {
 		d.why = "the interface has lost its address"
@@ -89,6 +94,9 @@ func (u *uplink) judge(e netns.UplinkEvent) (end *link.Conn, why string, dial bo
 		why = d.why
 	case d.why == "":
 		why = d.gone()
+		if why == "" && d.conn != nil && d.narrowed() {
+			why = fmt.Sprintf("the interface takes packets of %d bytes now, not of %d", d.mtu, d.most)
+		}
 	}
 	if why != "" {
 		end, d.conn = d.conn, nil
@@ -108,6 +116,11 @@ func (d *device) gone() string {
 	}
 	return ""
 }
+
+// narrowed tells whether the connection may send packets that its interface no longer takes. By
+// QUIC it finds out how long they may be, and never again: they vanish then, while short ones
+// go on. The kernel's TCP follows its interface.
+func (d *device) narrowed() bool { return 0 < d.mtu && d.mtu < d.most }
 
 // versions tells which IP versions the uplink has. Without an address, which is none
 // it knows of, or another interface's, it may have any.
