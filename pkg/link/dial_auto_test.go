@@ -135,6 +135,20 @@ func TestAutoPrefersTCP(t *testing.T) {
 	}
 }
 
+// TestQUICOverNarrowPath: QUIC connects where nothing longer than 1280 bytes passes, by
+// IPv6 as well.
+func TestQUICOverNarrowPath(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	d := c.dialer(QUIC, func(o *DialerOptions) { o.Remote, o.Timeout = c.relay((*udpRelay).narrow), ample })
+	conn, _, err := d.Dial(t.Context(), sampleHello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cloud := <-c.conns
+	conn.Close(nil)
+	cloud.Close(nil)
+}
+
 // forward returns an address that leads to the cloud by one transport only.
 func (c *cloud) forward(transport Transport) netip.AddrPort {
 	c.t.Helper()
@@ -146,6 +160,12 @@ func (c *cloud) forward(transport Transport) netip.AddrPort {
 			<-done
 		})
 	}
+	return c.relay(func(*udpRelay) {})
+}
+
+// relay is forward by QUIC, over a path that set makes.
+func (c *cloud) relay(set func(*udpRelay)) netip.AddrPort {
+	c.t.Helper()
 	front, err := net.ListenPacket("udp", loopback)
 	if err != nil {
 		c.t.Fatal(err)
@@ -155,6 +175,7 @@ func (c *cloud) forward(transport Transport) netip.AddrPort {
 		c.t.Fatal(err)
 	}
 	r := &udpRelay{front: front, back: back, cloud: net.UDPAddrFromAddrPort(c.listener.Addr()), known: make(chan net.Addr, 1)}
+	set(r)
 	done := make(chan struct{}, 2)
 	go r.up(done)
 	go r.down(done)
@@ -167,7 +188,14 @@ type udpRelay struct {
 	front, back net.PacketConn
 	cloud       net.Addr
 	known       chan net.Addr
+	most        int // payload of the largest datagram that passes; 0: any
 }
+
+// narrow has only datagrams pass that fit an IPv6 path of the least MTU, 1280 bytes, with
+// their IPv6 and UDP headers.
+func (r *udpRelay) narrow() { r.most = 1280 - 40 - 8 }
+
+func (r *udpRelay) passes(n int) bool { return r.most == 0 || n <= r.most }
 
 func (r *udpRelay) up(done chan<- struct{}) {
 	defer func() { close(r.known); done <- struct{}{} }()
@@ -180,7 +208,9 @@ func (r *udpRelay) up(done chan<- struct{}) {
 		if first {
 			r.known <- from
 		}
-		_, _ = r.back.WriteTo(buf[:n], r.cloud)
+		if r.passes(n) {
+			_, _ = r.back.WriteTo(buf[:n], r.cloud)
+		}
 	}
 }
 
@@ -196,7 +226,9 @@ func (r *udpRelay) down(done chan<- struct{}) {
 		if err != nil {
 			return
 		}
-		_, _ = r.front.WriteTo(buf[:n], client)
+		if r.passes(n) {
+			_, _ = r.front.WriteTo(buf[:n], client)
+		}
 	}
 }
 
