@@ -104,10 +104,33 @@ func TestGatewayByName(t *testing.T) {
 	var err error
 	for end := time.Now().Add(ample); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = says(netip.AddrPortFrom(at.Addr, at.Port), "hello"); err == nil {
-			return
+			break
 		}
 	}
-	t.Error(err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	usedAgain(t, netip.AddrPortFrom(at.Addr, at.Port), far.Control, near.Control)
+}
+
+// usedAgain holds that connections one after the other need one to the gateway.
+func usedAgain(t *testing.T, at netip.AddrPort, controls ...string) {
+	t.Helper()
+	for range 20 {
+		if err := says(at, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond) // for the end to be through
+	}
+	for _, c := range controls {
+		st, err := admin.Fetch(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := st.Counters["relay_again"]; n < 10 || st.Counters["relay_tampered"]+st.Counters["relay_truncated"] > 0 {
+			t.Errorf("%d of %d flows by a connection that an earlier one had left: %v", n, st.Counters["relay_joined"], st.Counters)
+		}
+	}
 }
 
 // TestCheckAsksGateway: check tells a client whether its gateway answers, whether it knows

@@ -134,6 +134,7 @@ func (s *side) describe() admin.Status {
 	st.Sessions = []admin.Session{}
 	c := &s.counters
 	st.Counters["relay_joined"] = c.Joined.Load()
+	st.Counters["relay_again"] = c.Again.Load()
 	st.Counters["relay_refused"] = c.Refused.Load()
 	st.Counters["relay_tampered"] = c.Tampered.Load()
 	st.Counters["relay_truncated"] = c.Truncated.Load()

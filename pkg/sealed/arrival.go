@@ -19,12 +19,14 @@ const (
 	mostArrivalsPerSource = 128 // one IPv4 address or IPv6 /64
 )
 
-// arrival is a connection to the gateway that has not said what it is.
+// arrival is a connection to the gateway that has not said what it is, or what comes next.
 type arrival struct {
 	gate  *Gate
 	port  *Port
 	sock  *sock.Conn
-	place *places.Place // nil until it has to wait
+	again bool          // it has carried a flow, which has ended well
+	rest  []byte        // what was read of it before, and not looked at
+	place *places.Place // of a stranger; nil until he has to wait
 	buf   [wire.JoinSize]byte
 	have  int
 }
@@ -45,21 +47,48 @@ func (g *Gate) Greet(p *Port, s *sock.Conn) {
 	s.Watch(a.ready)
 }
 
+// await takes a connection whose flow has ended well, and what has been read behind the
+// end, for the next one. Its client is no stranger and takes nobody's place. The port's
+// worker alone may call it.
+func (g *Gate) await(p *Port, s *sock.Conn, rest []byte) {
+	a := &arrival{gate: g, port: p, sock: s, again: true, rest: rest}
+	if a.look() {
+		return
+	}
+	p.arrivals[a] = struct{}{}
+	s.Expect()
+	s.Watch(a.ready)
+}
+
 // ready is told by the poller.
 func (a *arrival) ready(party.Ready) { a.look() }
+
+// read is the socket's, after what was read before.
+func (a *arrival) read(p []byte) (int, error) {
+	if len(a.rest) == 0 {
+		return a.sock.Read(p)
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
 
 // look reads what has come, and reports whether that settles the matter.
 func (a *arrival) look() bool {
 	for a.have < len(a.buf) {
-		n, err := a.sock.Read(a.buf[a.have:])
+		n, err := a.read(a.buf[a.have:])
 		a.have += n
 		switch {
-		case n > 0 && a.buf[0] == tlsHandshake:
+		case n > 0 && a.buf[0] == tlsHandshake && !a.again:
 			a.leave()
 			return true
 		case n > 0:
 		case err == nil || err == party.ErrAgain:
 			return false
+		case a.again && a.have == 0: // nothing follows
+			a.settle()
+			a.sock.Close()
+			return true
 		default: // it went, or said nothing in time
 			a.refuse("nothing said")
 			return true
@@ -74,8 +103,8 @@ func (a *arrival) look() bool {
 func (a *arrival) settle() {
 	if a.place != nil {
 		a.place.Leave()
-		delete(a.port.arrivals, a)
 	}
+	delete(a.port.arrivals, a)
 }
 
 // displaced resets a connection that has no place, or has lost it.
@@ -134,9 +163,12 @@ func (a *arrival) join() {
 	l := as.lanes[a.port.o.Worker]
 	c := l.add(stream.ID(j.Flow), a.sock)
 	c.server, c.turn = server, turn
+	if a.again {
+		a.port.o.Counters.Again.Add(1)
+	}
 	a.port.tell(stream.Event{Kind: stream.EventOpen, Flow: c.id, Dst: addr, Src: a.sock.Remote(), From: l})
 	c.grant()
 	a.sock.Watch(c.ready)
 	c.readable = true
-	c.read()
+	c.begin(a.rest)
 }

@@ -35,7 +35,9 @@ type Association struct {
 	Key      [32]byte // the other end's
 	Services []string // names, by the index that a join gives
 	large    bool     // both ends take records of more than buffer.Plain
+	again    bool     // connections carry one flow after another
 
+	gate    *Gate          // the gateway's; nil: this is the client
 	servers []*Server      // theirs; the gateway's
 	gateway netip.AddrPort // where its lanes connect to; the client's
 	ring    *card.Keyring

@@ -31,6 +31,9 @@ type conn struct {
 	slab     *buffer.Buf
 	have     int        // bytes in slab
 	need     int        // of the record in slab
+	rest     []byte     // came behind the end: the next flow's
+	hung     bool       // the kernel knows of an error
+	gone     bool       // the peer has closed behind its end
 	received uint64     // bytes of whole records
 	ahead    int        // of these, not consumed
 	keys     *card.Keys // what opens what may still be on its way; nil: what the association has then
@@ -59,10 +62,17 @@ func (c *conn) ready(bits party.Ready) {
 		c.flush()
 	}
 	if !c.over && bits&(party.Readable|party.Hangup) != 0 {
-		c.readable = true
+		c.readable, c.hung = true, c.hung || bits&party.Hangup != 0
 		c.read()
 	}
 	c.lane.port.deliver()
+}
+
+// begin takes what was read behind the connection's last flow, and what has come since.
+func (c *conn) begin(rest []byte) {
+	c.keys = c.lane.a.ring.Keys()
+	c.parse(rest)
+	c.read()
 }
 
 // read takes what has come, as far as the worker may be given it.
@@ -70,7 +80,7 @@ func (c *conn) read() {
 	if c.keys == nil {
 		c.keys = c.lane.a.ring.Keys()
 	}
-	for c.readable && !c.over && (c.ahead < c.most() || c.fin) {
+	for c.readable && !c.over && (c.ahead < c.most() || c.fin) && !c.stopped() {
 		n, err := c.take()
 		switch {
 		case n > 0:
@@ -158,6 +168,10 @@ func (c *conn) complete() {
 // one will be read into a slab of its own.
 func (c *conn) parse(p []byte) {
 	for len(p) > 0 && !c.over {
+		if c.fin {
+			c.behind(p)
+			return
+		}
 		if len(p) < card.HeaderLen {
 			c.headed = uint8(copy(c.head[:], p))
 			return
@@ -177,12 +191,8 @@ func (c *conn) parse(p []byte) {
 	}
 }
 
-// measure returns the length of the record that begins with p. Behind the end
-// there is none.
+// measure returns the length of the record that begins with p.
 func (c *conn) measure(p []byte) (need int, ok bool) {
-	if c.fin {
-		return 0, false
-	}
 	if isEnd(p) {
 		return wire.EndSize, true
 	}
@@ -208,9 +218,10 @@ func (c *conn) record(s buffer.Seg) {
 }
 
 // eof ends a connection whose peer has closed without an end; behind one it
-// says nothing new.
+// says nothing new, but that no flow follows.
 func (c *conn) eof() {
 	if c.fin {
+		c.gone = true
 		return
 	}
 	c.lane.port.o.Counters.Truncated.Add(1)
@@ -261,7 +272,7 @@ func (c *conn) flush() {
 		c.grant()
 		return
 	}
-	if c.ended && !c.shut {
+	if c.ended && !c.shut && !c.lane.a.again {
 		c.shut = true
 		if err := c.sock.CloseWrite(); err != nil {
 			c.fail(stream.CodeAbort)
@@ -269,8 +280,7 @@ func (c *conn) flush() {
 		}
 	}
 	if c.done {
-		c.sock.Close()
-		c.lane.forget(c)
+		c.rested()
 		return
 	}
 	c.grant()

@@ -261,10 +261,11 @@ func TestSends(t *testing.T) {
 // has not a record's form, and holds at most one record.
 func FuzzConn(f *testing.F) {
 	_, gateway := couple(f)
-	f.Add(record(10, 1), uint16(3))
-	f.Add(append(record(10, 1), gateway.appendEnd(nil, benchFlow, 30)...), uint16(100))
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff}, uint16(1))
-	f.Fuzz(func(t *testing.T, in []byte, cut uint16) {
+	f.Add(record(10, 1), uint16(3), false)
+	f.Add(append(record(10, 1), gateway.appendEnd(nil, benchFlow, 30)...), uint16(100), false)
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff}, uint16(1), false)
+	f.Add(append(gateway.appendEnd(nil, benchFlow, 0), record(10, 1)...), uint16(7), true)
+	f.Fuzz(func(t *testing.T, in []byte, cut uint16, again bool) {
 		var delivered []byte
 		p := NewPort(Options{Budget: NewBudget(plenty), Counters: &Counters{}})
 		client, _ := couple(t)
@@ -274,7 +275,10 @@ func FuzzConn(f *testing.F) {
 			t.Skip(err)
 		}
 		c := l.add(benchFlow, s)
-		for at := 0; at < len(in) && !c.over; {
+		if again {
+			client.again, client.gate, c.ended = true, &Gate{}, true
+		}
+		for at := 0; at < len(in) && !c.over && !c.stopped(); {
 			n := min(len(in)-at, 1+int(cut))
 			if c.slab != nil {
 				n = copy(c.slab.Bytes()[c.have:c.need+card.HeaderLen], in[at:at+n])

@@ -261,7 +261,7 @@ func (d *Dialer) shake(raw net.Conn) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.large = grant.Version >= wire.RelayVersionLarge
+	a.large, a.again = grant.Version >= wire.RelayVersionLarge, grant.Version >= wire.RelayVersionAgain
 	a.ID, a.Peer, a.Services, a.Key, a.account = grant.Association, d.o.Remote, grant.Services, d.o.Gateway, &d.all
 	// The address that has just answered, of all that a name may have.
 	a.gateway = raw.RemoteAddr().(*net.TCPAddr).AddrPort()

@@ -184,7 +184,8 @@ func (g *Gate) shake(c *control) (*Association, *tls.Conn, error) {
 	}
 	a.ID, a.Peer, a.Services, a.servers = grant.Association, client.Name, client.Services, client.Servers
 	a.Key, _ = peerKey(t.ConnectionState())
-	a.large = grant.Version >= wire.RelayVersionLarge
+	a.gate = g
+	a.large, a.again = grant.Version >= wire.RelayVersionLarge, grant.Version >= wire.RelayVersionAgain
 	g.enter(a)
 	_, err = t.Write(message)
 	if err == nil {

@@ -91,13 +91,17 @@ func (l *Lane) obey(m *stream.Command) {
 	}
 }
 
-// open dials the gateway for a flow that the worker has accepted. The
+// open takes a connection to the gateway that is at rest, or dials one, for a flow that
+// the worker has accepted. The
 // destination's port is the service's index; see Service.
 func (l *Lane) open(m *stream.Command) {
-	s, err := sock.Dial(l.port.o.Poller, l.a.gateway, 0, "")
-	if err != nil {
-		l.port.tell(stream.Event{Kind: stream.EventReset, Code: stream.CodeUnreachable, Flow: m.Flow, From: l})
-		return
+	s := l.port.take(l.a)
+	if s == nil {
+		var err error
+		if s, err = sock.Dial(l.port.o.Poller, l.a.gateway, 0, ""); err != nil {
+			l.port.tell(stream.Event{Kind: stream.EventReset, Code: stream.CodeUnreachable, Flow: m.Flow, From: l})
+			return
+		}
 	}
 	c := l.add(m.Flow, s)
 	c.prelude = l.a.appendJoin(make([]byte, 0, 48), uint64(m.Flow), m.Dst.Port())

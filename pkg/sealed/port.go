@@ -16,6 +16,7 @@ type Counters struct {
 	Tampered   atomic.Uint64 // connections ended by bytes that are not authentic or not the protocol
 	Truncated  atomic.Uint64 // connections that ended without their end
 	Crowded    atomic.Uint64 // connections that found no place before they had said what they are, or for their handshake
+	Again      atomic.Uint64 // of Joined, those that came by a connection that had carried another flow
 	Handshakes atomic.Uint64 // that have ended well
 	Failed     atomic.Uint64 // that have not
 }
@@ -38,9 +39,10 @@ type Port struct {
 	scratch []byte         // what was just read
 	events  []stream.Event // not yet delivered
 	iov     [][]byte
-	dirty   []*conn // have something to send
-	spare   [][]buffer.Seg
+	dirty   []*conn        // have something to send
+	queues  [][]buffer.Seg // empty, for queue
 
+	spares   []*spare              // connections for flows to come, the newest last; the client's
 	arrivals map[*arrival]struct{} // have not said what they are
 	places   *places.Places        // theirs
 	closing  map[*conn]struct{}    // have only to be sent and closed
@@ -72,21 +74,21 @@ func (p *Port) deliver() {
 
 // queue returns an empty slice for Segs that wait.
 func (p *Port) queue() []buffer.Seg {
-	if n := len(p.spare); n > 0 {
-		q := p.spare[n-1]
-		p.spare = p.spare[:n-1]
+	if n := len(p.queues); n > 0 {
+		q := p.queues[n-1]
+		p.queues = p.queues[:n-1]
 		return q
 	}
 	return make([]buffer.Seg, 0, 16)
 }
 
-// mostSpare bounds the slices that a port keeps.
-const mostSpare = 64
+// mostQueues bounds the slices that a port keeps.
+const mostQueues = 64
 
 // giveBack takes an empty slice of queue.
 func (p *Port) giveBack(q []buffer.Seg) {
-	if len(p.spare) < mostSpare && cap(q) <= 64 {
-		p.spare = append(p.spare, q[:0])
+	if len(p.queues) < mostQueues && cap(q) <= 64 {
+		p.queues = append(p.queues, q[:0])
 	}
 }
 
@@ -118,5 +120,9 @@ func (p *Port) Close() {
 	for c := range p.closing {
 		c.abort()
 	}
+	for _, i := range p.spares {
+		i.sock.Close()
+	}
+	p.spares = nil
 	clear(p.arrivals)
 }

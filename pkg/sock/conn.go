@@ -44,7 +44,8 @@ type Conn struct {
 	half     bool        // one end has sent its FIN
 
 	connecting    bool
-	waiting       bool      // in the poller's queue of deadlines
+	waiting       bool      // until deadline
+	listed        bool      // in the poller's queue of deadlines
 	deadline      time.Time // of a dial, or of Expect
 	broken        error     // why the kernel hung up; what has arrived is read first
 	failure       error     // what every operation returns from now on

@@ -64,6 +64,32 @@ func TestExpect(t *testing.T) {
 	}
 }
 
+// A connection of which something is expected again and again, as of those that carry one
+// flow after another, is in the queue once, and has its time from the last one on.
+func TestExpectAgain(t *testing.T) {
+	r := newRig(t)
+	often, _ := r.accepted()
+	for range 100 {
+		often.Expect()
+		often.Relax()
+	}
+	other, _ := r.accepted()
+	other.Expect()
+	often.Expect()
+	often.deadline = often.deadline.Add(DialTimeout)
+	if n := len(r.p.dials.waits); n != 2 {
+		t.Errorf("%d places", n)
+	}
+	r.p.dials.expire(time.Now().Add(DialTimeout + time.Second))
+	if often.failure != nil || !errors.Is(other.failure, party.ErrUnreachable) {
+		t.Errorf("the one %v, the other %v", often.failure, other.failure)
+	}
+	r.p.dials.expire(time.Now().Add(2*DialTimeout + time.Second))
+	if !errors.Is(often.failure, party.ErrUnreachable) || !r.p.dials.empty() {
+		t.Error("it goes on waiting")
+	}
+}
+
 // A socket that has left belongs to the caller, with what it was sent.
 func TestLeave(t *testing.T) {
 	r := newRig(t)
@@ -94,11 +120,11 @@ func TestDialsBehindASilentOne(t *testing.T) {
 		c := &Conn{waiting: true, deadline: time.Unix(2+int64(i), 0)}
 		q.add(c)
 		c.waiting = i%10_000 == 0
-		if len(q.conns) > 100 {
-			t.Fatalf("%d connections are kept behind one that waits, after %d", len(q.conns), i+1)
+		if len(q.waits) > 100 {
+			t.Fatalf("%d connections are kept behind one that waits, after %d", len(q.waits), i+1)
 		}
 	}
-	if q.conns[0] != first || !slices.IsSortedFunc(q.conns, func(a, b *Conn) int { return a.deadline.Compare(b.deadline) }) {
+	if q.waits[0].conn != first || !slices.IsSortedFunc(q.waits, func(a, b wait) int { return a.at.Compare(b.at) }) {
 		t.Error("the order is lost")
 	}
 }

@@ -327,23 +327,49 @@ func (p *Poller) remove(fd int) {
 
 // dialQueue holds dials under way, and connections of which something is
 // expected, in the order of their deadlines, which is the order of their start:
-// all have the same time.
+// all have the same time. One of which something is expected again before it has come to
+// the front is there once: it goes to the back then, so that it ends a little late.
 type dialQueue struct {
-	conns []*Conn
+	waits []wait
 	kept  int // of them when those that no longer wait were last dropped
 }
+
+// wait is a connection's place in the queue, until at.
+type wait struct {
+	conn *Conn
+	at   time.Time
+}
+
+func (q *dialQueue) empty() bool { return len(q.waits) == 0 }
 
 // add puts a connection at the end. One dial that is not answered must not keep all that
 // came after it and have long been closed: each is dropped once as many more have come.
 func (q *dialQueue) add(c *Conn) {
-	if len(q.conns) > 2*q.kept+64 {
-		q.conns = slices.DeleteFunc(q.conns, func(c *Conn) bool { return !c.waiting })
-		q.kept = len(q.conns)
+	if c.listed {
+		return
 	}
-	q.conns = append(q.conns, c)
+	if len(q.waits) > 2*q.kept+64 {
+		q.waits = slices.DeleteFunc(q.waits, wait.over)
+		q.kept = len(q.waits)
+	}
+	c.listed = true
+	q.waits = append(q.waits, wait{c, c.deadline})
 }
 
-func (q *dialQueue) empty() bool { return len(q.conns) == 0 }
+// over reports whether the connection no longer waits, and has no place then.
+func (w wait) over() bool {
+	w.conn.listed = w.conn.waiting
+	return !w.conn.waiting
+}
+
+// pop takes the first one out.
+func (q *dialQueue) pop() *Conn {
+	c := q.waits[0].conn
+	c.listed = false
+	q.waits[0] = wait{}
+	q.waits = q.waits[1:]
+	return c
+}
 
 // deadline returns the first one.
 func (q *dialQueue) deadline() (time.Time, bool) {
@@ -351,20 +377,23 @@ func (q *dialQueue) deadline() (time.Time, bool) {
 	if q.empty() {
 		return time.Time{}, false
 	}
-	return q.conns[0].deadline, true
+	return q.waits[0].at, true
 }
 
 // settle drops what no longer waits from the front.
 func (q *dialQueue) settle() {
-	for len(q.conns) > 0 && !q.conns[0].waiting {
-		q.conns[0] = nil
-		q.conns = q.conns[1:]
+	for len(q.waits) > 0 && !q.waits[0].conn.waiting {
+		q.pop()
 	}
 }
 
-// expire ends the dials whose deadline has passed.
+// expire ends what has waited until its deadline.
 func (q *dialQueue) expire(now time.Time) {
-	for q.settle(); len(q.conns) > 0 && !now.Before(q.conns[0].deadline); q.settle() {
-		q.conns[0].expire()
+	for q.settle(); len(q.waits) > 0 && !now.Before(q.waits[0].at); q.settle() {
+		if c := q.pop(); now.Before(c.deadline) {
+			q.add(c)
+		} else {
+			c.expire()
+		}
 	}
 }

@@ -21,9 +21,11 @@ const (
 // speaks; they are counted by themselves.
 const (
 	RelayVersionMin = 1
-	RelayVersionMax = 2
+	RelayVersionMax = 3
 	// RelayVersionLarge is the first whose sealed records may hold more than buffer.Plain.
 	RelayVersionLarge = 2
+	// RelayVersionAgain is the first whose connections carry one flow after another.
+	RelayVersionAgain = 3
 )
 
 // ErrJoin is wrapped by every error of ParseJoin.
