@@ -2,8 +2,6 @@ package netns
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"unsafe"
 
@@ -74,51 +72,4 @@ func deafen() (restore func() error) {
 		return func() error { return nil }
 	}
 	return func() error { return unix.PthreadSigmask(unix.SIG_SETMASK, &was, nil) }
-}
-
-// createSpace makes the named namespace as `ip netns add` does. The alias is
-// set before the name appears, so a named namespace of ours is never unmarked.
-func createSpace(name string) error {
-	if err := os.MkdirAll(namespaceDir, 0o755); err != nil {
-		return err
-	}
-	path := filepath.Join(namespaceDir, name)
-	return insideFresh(func() error {
-		if err := markSpace(); err != nil {
-			return err
-		}
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
-		if err != nil {
-			return err
-		}
-		f.Close()
-		self := fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-		if err := unix.Mount(self, path, "none", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mount %s: %w", path, err)
-		}
-		return nil
-	})
-}
-
-// removeSpace takes the name away; the namespace goes when its last socket is
-// closed. done is false when there was nothing.
-func removeSpace(name string) (done bool, err error) {
-	path := filepath.Join(namespaceDir, name)
-	if _, err := os.Lstat(path); os.IsNotExist(err) {
-		return false, nil
-	}
-	// EINVAL: not a mount point, a start ended between file and mount.
-	if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL {
-		return false, fmt.Errorf("unmount %s: %w", path, err)
-	}
-	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
-		return false, err
-	}
-	return true, nil
-}
-
-// spaceMounted tells whether path is a namespace and not just its empty file.
-func spaceMounted(path string) bool {
-	var fs unix.Statfs_t
-	return unix.Statfs(path, &fs) == nil && fs.Type == unix.NSFS_MAGIC
 }
