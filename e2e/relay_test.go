@@ -69,7 +69,7 @@ func (r *relayRig) settled() {
 	}
 	for _, p := range []*lab.Proc{r.relay.Near, r.relay.Far} {
 		fds := 0
-		for range 100 {
+		for range 300 { // what waits for another flow does so for 10 s, a little more where it has carried several
 			if fds = r.fds(p); fds < 40 {
 				break
 			}

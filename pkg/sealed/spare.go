@@ -12,7 +12,7 @@ import (
 
 // What a client keeps of connections whose flows have ended well (PROTOCOL.md 7.6).
 const (
-	mostSpares = 256 // per port
+	mostSpares = 64 // per port; as many as take turns at some thousand flows a second
 	// spareTime is much less than the gateway waits for a join, which is
 	// sock.DialTimeout: no join meets a connection that the gateway has just closed.
 	spareTime = sock.DialTimeout / 2
