@@ -1,7 +1,7 @@
 package tunnel
 
 import (
-	"errors"
+	"fmt"
 	"runtime"
 	"time"
 
@@ -152,7 +152,7 @@ func (b *rxBatch) decode(block []byte, body buffer.Seg) error {
 	for len(block) > 0 {
 		f, rest, err := wire.Next(block)
 		if err != nil {
-			return errors.Join(ErrProtocol, err)
+			return fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
 		if f.Kind == wire.KindPad {
 			break
