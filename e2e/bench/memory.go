@@ -49,6 +49,9 @@ const (
 	// restTime is how long flows rest before memory is read: agents give back
 	// what a rush has left behind some seconds after it.
 	restTime = 20 * time.Second
+	// ebbTime is how long after the last has ended: very many take the agents longer to
+	// be done with, and what there is to collect then as well.
+	ebbTime = time.Minute
 	// Bounds of the resident memory of one flow at rest, in bytes, and of what
 	// is left after all have ended, as a share of the start.
 	hubFlow, socketFlow, leftover = 6 << 10, 2560, 1.10
@@ -144,7 +147,7 @@ func (b *bench) memory() (*report, error) {
 	}
 	r.Raw = all
 	r.Notes = append(r.Notes,
-		"each flow has carried a hello and its echo; memory is read "+restTime.String()+" later",
+		"each flow has carried a hello and its echo; memory is read "+restTime.String()+" later, and "+ebbTime.String()+" after the last has ended",
 		"the kernel's slabs are the whole machine's: clients' and servers' sockets, and for direct flows the hosts' connection tracking; what is beyond those of direct flows is what the pair adds, at both hosts together",
 	)
 	return r, nil
@@ -260,7 +263,7 @@ func (b *bench) idleWith(w *world, row *idleRow, at []netip.AddrPort) (err error
 	if err := w.carrier.idle(time.Minute); err != nil {
 		return err
 	}
-	if err := b.sleep(restTime); err != nil {
+	if err := b.sleep(ebbTime); err != nil {
 		return err
 	}
 	row.After, err = w.footprint()
