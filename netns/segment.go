@@ -74,19 +74,7 @@ func subnetsOf(device string) (subnets []*net.IPNet, err error) {
 // answerStep has an uplink answer ARP for its own addresses only. One without an address
 // answers for another's, which it borrows, and is left as it is.
 func answerStep(device string) (step, bool, error) {
-	path := confPath(4, device, "arp_ignore")
-	all, err := readSysctl(confPath(4, "all", "arp_ignore"))
-	if err != nil {
-		return step{}, false, err
-	}
-	own, err := readSysctl(path)
-	if err != nil {
-		return step{}, false, err
-	}
-	if max(all, own) != "0" { // the kernel uses the greater value
-		return step{}, false, nil
-	}
-	return sysctlStep(path, "1")
+	return replaceStep(device, "arp_ignore", "0", "1")
 }
 
 // separate is answerStep for the crowded ones as they are at the start.

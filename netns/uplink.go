@@ -85,19 +85,22 @@ func (b *builder) uplinks() error {
 // looseStep relaxes a strict reverse path check of an uplink: what the cloud
 // sends to the second uplink comes from an address whose route is the first.
 func looseStep(device string) (step, bool, error) {
-	path := confPath(4, device, "rp_filter")
-	all, err := readSysctl(confPath(4, "all", "rp_filter"))
+	return replaceStep(device, "rp_filter", "1", "2") // 0 off, 1 strict, 2 loose
+}
+
+// replaceStep sets an uplink's setting where that in force has one value. In force is the
+// greater one of its own and that of all interfaces.
+func replaceStep(device, setting, from, to string) (step, bool, error) {
+	path := confPath(4, device, setting)
+	all, err := readSysctl(confPath(4, "all", setting))
 	if err != nil {
 		return step{}, false, err
 	}
 	own, err := readSysctl(path)
-	if err != nil {
+	if err != nil || max(all, own) != from {
 		return step{}, false, err
 	}
-	if max(all, own) != "1" { // the kernel uses the greater value: 0 off, 1 strict, 2 loose
-		return step{}, false, nil
-	}
-	return sysctlStep(path, "2")
+	return sysctlStep(path, to)
 }
 
 // sourcePolicies lets sockets that are bound to an address of the uplink, and
