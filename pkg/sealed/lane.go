@@ -92,8 +92,7 @@ func (l *Lane) obey(m *stream.Command) {
 }
 
 // open takes a connection to the gateway that is at rest, or dials one, for a flow that
-// the worker has accepted. The
-// destination's port is the service's index; see Service.
+// the worker has accepted. The destination's port is the service's index; see Service.
 func (l *Lane) open(m *stream.Command) {
 	s := l.port.take(l.a)
 	if s == nil {
