@@ -41,6 +41,7 @@ type agent struct {
 	host     *netns.Host // nil with egress by kernel sockets
 	workers  *box.Workers
 	sessions *sessions
+	memory   int64 // that it may take, in bytes
 	budget   *tunnel.Budget
 	counters link.Counters
 	windows  *resume.Windows
@@ -51,7 +52,8 @@ type agent struct {
 // Run works until ctx ends (then it returns nil) or something fails for good.
 // Whatever it changed on the host is undone when it returns.
 func Run(ctx context.Context, cfg *config.Cloud, id identity.Key, log *slog.Logger) error {
-	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), budget: tunnel.NewBudget(box.Payload(int64(cfg.Memory), 0))}
+	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), memory: box.Memory(cfg.Settings(), log)}
+	a.budget = tunnel.NewBudget(box.Payload(a.memory, 0))
 	a.sessions = newSessions(cfg, a.budget, log)
 	a.control = &admin.Server{Path: cfg.Control, Source: a.status}
 	a.metrics = box.Metrics(cfg.Settings(), a.status)
@@ -116,7 +118,7 @@ func (a *agent) install() (err error) {
 		hub = a.host.Hub()
 	}
 	a.workers, err = box.NewWorkers(box.Options{
-		Role: card.Cloud, Count: a.cfg.Workers, Adapt: true, Memory: int64(a.cfg.Memory), Budget: a.budget, Host: a.host, Log: a.log,
+		Role: card.Cloud, Count: a.cfg.Workers, Adapt: true, Memory: a.memory, Budget: a.budget, Host: a.host, Log: a.log,
 		Allow: allows(a.cfg.Egress, hub), Egress: a.cfg.Egress.Limits, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	})
 	if err != nil && a.host != nil {

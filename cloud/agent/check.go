@@ -24,6 +24,7 @@ func Check(ctx context.Context, cfg *config.Cloud, id identity.Key) []admin.Find
 	}
 	findings = append(findings, box.CheckCard(cfg.Card)...)
 	findings = append(findings, box.CheckMetrics(cfg.Settings())...)
+	findings = append(findings, box.CheckMemory(cfg.Settings())...)
 	findings = append(findings, box.CheckCongestion()...)
 	if id.IsZero() {
 		return findings

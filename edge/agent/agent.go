@@ -48,6 +48,7 @@ type agent struct {
 	failOpen bool        // new connections go around the tunnel while it is down
 	paused   atomic.Bool // without a hub: they do now
 	quotas   *quotas
+	memory   int64 // that it may take, in bytes
 	budget   *tunnel.Budget
 	counters link.Counters
 	windows  *resume.Windows
@@ -58,7 +59,8 @@ type agent struct {
 // Run works until ctx ends (then it returns nil) or something fails for good.
 // Whatever it changed on the host is undone when it returns.
 func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logger) error {
-	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), budget: tunnel.NewBudget(box.Payload(int64(cfg.Memory), 0))}
+	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), memory: box.Memory(cfg.Settings(), log)}
+	a.budget = tunnel.NewBudget(box.Payload(a.memory, 0))
 	a.control = &admin.Server{Path: cfg.Control, Source: a.status, Commands: map[string]admin.Command{"hint": a.takeHint}}
 	a.metrics = box.Metrics(cfg.Settings(), a.status)
 	a.policies, a.failOpen = policy.New(cfg.Policies, policy.Users{Bits4: cfg.Users.IPv4, Bits6: cfg.Users.IPv6}), failOpen(cfg)
@@ -185,7 +187,7 @@ func (a *agent) installHub() error {
 // options are what the workers need however they take connections.
 func (a *agent) options() box.Options {
 	return box.Options{
-		Role: card.Edge, Count: a.cfg.Workers, Adapt: true, Memory: int64(a.cfg.Memory), Budget: a.budget, Log: a.log,
+		Role: card.Edge, Count: a.cfg.Workers, Adapt: true, Memory: a.memory, Budget: a.budget, Log: a.log,
 		Session: a.session, Handshake: a.cfg.Handshake, Limits: a.cfg.Limits, Strict: box.StrictDestinations(a.cfg.Policies), Policies: a.policies, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	}
 }

@@ -19,6 +19,7 @@ func Check(ctx context.Context, cfg *config.Edge, id identity.Key) []admin.Findi
 	p := plan(ctx, cfg)
 	findings := append(box.Findings(netns.Check(p)), box.CheckCard(cfg.Card)...)
 	findings = append(findings, box.CheckMetrics(cfg.Settings())...)
+	findings = append(findings, box.CheckMemory(cfg.Settings())...)
 	findings = append(findings, checkState(cfg)...)
 	if slices.ContainsFunc(cfg.Links, func(l config.Link) bool { return l.Transport != config.TransportQUIC }) {
 		findings = append(findings, box.CheckCongestion()...)

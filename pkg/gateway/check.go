@@ -15,7 +15,7 @@ import (
 
 // checkShared looks at what both sides need.
 func checkShared(cfg *config.Box) []admin.Finding {
-	return append(box.CheckCard(cfg.Card), box.CheckMetrics(cfg)...)
+	return append(append(box.CheckCard(cfg.Card), box.CheckMetrics(cfg)...), box.CheckMemory(cfg)...)
 }
 
 // free finds out whether an address can be had by this process alone. Workers listen side

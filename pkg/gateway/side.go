@@ -60,9 +60,10 @@ func (s *side) release() {
 
 // build makes the workers. listen opens a worker's listeners.
 func (s *side) build(listen func(port *sealed.Port, p *sock.Poller, r *relay.Worker) ([]*sock.Listener, error)) (err error) {
-	s.budget = sealed.NewBudget(func(flows int) int64 { return box.Payload(int64(s.cfg.Memory), flows) })
+	memory := box.Memory(s.cfg, s.log)
+	s.budget = sealed.NewBudget(func(flows int) int64 { return box.Payload(memory, flows) })
 	s.workers, err = box.NewWorkers(box.Options{
-		Role: s.role, Count: s.cfg.Workers, Memory: int64(s.cfg.Memory), Log: s.log, NoCompress: s.cfg.Compress == config.CompressOff, Card: s.cfg.Card,
+		Role: s.role, Count: s.cfg.Workers, Memory: memory, Log: s.log, NoCompress: s.cfg.Compress == config.CompressOff, Card: s.cfg.Card,
 		Ring: sealed.Ring,
 		Attach: func(worker int, poller *sock.Poller, r *relay.Worker) error {
 			port := sealed.NewPort(sealed.Options{
