@@ -146,8 +146,8 @@ func (e *EdgeRelay) fill(d *document) error {
 			return err
 		}
 		for j, other := range e.Forward[:i] {
-			if other.Listen == f.Listen {
-				return d.fail(path+".listen", "%s is already that of forward[%d]", f.Listen, j)
+			if other.Listen.same(f.Listen) { // the kernel would deal out clients between the two services
+				return d.fail(path+".listen", "%s is already that of forward[%d]: give each its own", f.Listen, j)
 			}
 		}
 	}

@@ -43,6 +43,11 @@ func (e Endpoint) meets(o Endpoint) bool {
 	return e.Port == o.Port && (e.covers(o) || o.covers(e))
 }
 
+// same reports whether e and o are one address to listen at, however each is written.
+func (e Endpoint) same(o Endpoint) bool {
+	return e.Port == o.Port && e.covers(o) && o.covers(e)
+}
+
 // covers reports whether who listens at e listens at o's address, too.
 func (e Endpoint) covers(o Endpoint) bool {
 	switch {
