@@ -38,7 +38,9 @@ type rig struct {
 	mu      sync.Mutex
 	refuse  wire.Status    // what Admit answers, if not StatusOK
 	ends    link.Transport // by which no connection lasts
+	ending  func() bool    // until it returns false; nil: always
 	hellos  []wire.Hello
+	came    []time.Time // when each hello did
 	conns   []*link.Conn
 	clouds  map[[16]byte]*tunnel.Session
 	running sync.WaitGroup
@@ -108,7 +110,7 @@ func (r *rig) Admit(q link.Request) (link.Admission, error) {
 	if r.refuse != wire.StatusOK {
 		return link.Admission{}, &link.Refusal{Status: r.refuse}
 	}
-	r.hellos = append(r.hellos, q.Hello)
+	r.hellos, r.came = append(r.hellos, q.Hello), append(r.came, time.Now())
 	s := r.clouds[q.Hello.Session]
 	if s == nil {
 		s = tunnel.New(tunnel.Config{
@@ -121,7 +123,7 @@ func (r *rig) Admit(q link.Request) (link.Admission, error) {
 	return link.Admission{Edge: "edge", Attach: func(c *link.Conn) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if c.Info().Transport == r.ends {
+		if c.Info().Transport == r.ends && (r.ending == nil || r.ending()) {
 			time.AfterFunc(20*time.Millisecond, func() { c.Close(errors.New("ended by the test")) }) // once the edge knows it
 			return
 		}
