@@ -40,6 +40,8 @@ func TestAdmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testSessions()
 		defer s.stop()
+		ended := make(chan stream.Tunnel, 3)
+		s.ended = func(st stream.Tunnel) { ended <- st }
 		first, err := s.Admit(hello(1, 7, false))
 		if err != nil || first.Resumed || first.Edge != "train" || first.Secret == [32]byte{} {
 			t.Fatalf("a new session: %+v, %v", first, err)
@@ -59,9 +61,16 @@ func TestAdmit(t *testing.T) {
 		if _, err := s.Admit(hello(3, 7, false)); !errors.Is(err, link.ErrUnknownEdge) {
 			t.Errorf("an edge that is not configured: %v", err)
 		}
-		ninth := hello(1, 7, true)
-		ninth.Hello.Link = wire.LinkIndex(0, wire.MaxLanes)
-		wantStatus(t, s, ninth, wire.StatusBadLink)
+		lane := hello(1, 7, true)
+		lane.Hello.Link = wire.LinkIndex(0, wire.MaxLanes-1)
+		if _, err := s.Admit(lane); err != nil {
+			t.Errorf("the last lane: %v", err)
+		}
+		lane.Hello.Link = wire.LinkIndex(0, wire.MaxLanes)
+		wantStatus(t, s, lane, wire.StatusBadLink)
+		if len(ended) != 0 {
+			t.Errorf("%d sessions have ended", len(ended))
+		}
 		if fresh, err := s.Admit(hello(1, 9, false)); err != nil || fresh.Resumed || fresh.Secret == first.Secret {
 			t.Errorf("an edge that was started anew: %+v, %v", fresh, err)
 		}
@@ -69,6 +78,9 @@ func TestAdmit(t *testing.T) {
 		synctest.Wait()
 		if n := len(s.byEdge); n != 2 {
 			t.Errorf("%d sessions, want one per edge", n)
+		}
+		if len(ended) != 1 {
+			t.Errorf("%d sessions have ended, want the one that was replaced", len(ended))
 		}
 	})
 }
