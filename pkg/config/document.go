@@ -248,10 +248,10 @@ func parsed[T any](dst *T, parse func(string) (T, error)) setter {
 		switch n := v.node.(type) {
 		case *ast.StringNode:
 			raw = n.Value
-		case *ast.IntegerNode, *ast.FloatNode:
+		case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 			raw = n.GetToken().Value
 		default:
-			return v.mismatch("text")
+			return v.mismatch("a word or a number")
 		}
 		result, err := parse(raw)
 		if err != nil {
@@ -308,7 +308,7 @@ func (v value) mismatch(want string) error {
 	switch v.node.(type) {
 	case *ast.NullNode:
 		return v.fail("has no value: give %s, or leave the key out", want)
-	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode, *ast.LiteralNode:
 		return v.fail("%s is not accepted here: write the value out", kind(v.node))
 	}
 	return v.fail("expected %s, not %s", want, kind(v.node))
@@ -321,8 +321,10 @@ func kind(n ast.Node) string {
 		return "keys and values"
 	case *ast.SequenceNode:
 		return "a list"
-	case *ast.StringNode, *ast.LiteralNode:
+	case *ast.StringNode:
 		return "text"
+	case *ast.LiteralNode:
+		return "a block of text"
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 		return "a number"
 	case *ast.BoolNode:
