@@ -3,11 +3,15 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"hawser/pkg/link"
+	"hawser/pkg/wire"
 )
 
 // TestTurnedAway: a cloud that ends connections before it has said a word, as it does while
@@ -42,4 +46,89 @@ func TestTurnedAway(t *testing.T) {
 		}
 		r.cancel()
 	}
+}
+
+// TestPauses: attempts stay closest where a link was lost just now, and are seldom where
+// nothing has answered for long; but one that is turned away is never closer for it.
+func TestPauses(t *testing.T) {
+	turnedAway := raceFirst * 5 / 4
+	for _, c := range []struct {
+		lost     bool
+		interval time.Duration
+		since    time.Duration
+		want     time.Duration
+	}{
+		{true, raceFirst, 0, raceEager},
+		{true, raceFirst, raceSoon - 1, raceEager},
+		{true, raceFirst, raceSoon, raceFirst},
+		{false, raceFirst, 0, raceFirst},
+		{true, turnedAway, 0, turnedAway},
+		{true, raceFirst, raceLong, raceFirst},
+		{true, raceFirst, raceLong + 1, raceSlow},
+		{false, raceMost, raceLong + 1, raceMost},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newAttempts(nil, t.Context(), c.lost)
+			defer r.cancel()
+			r.interval = c.interval
+			time.Sleep(c.since)
+			for range 100 {
+				if d := r.pause(); d < c.want/2 || d >= c.want*3/2 {
+					t.Fatalf("%+v: %v", c, d)
+				}
+			}
+		})
+	}
+}
+
+// TestPatientAttempt: of the attempts under way one may take as long as it likes, and the
+// next one may when that has ended or what all were bound to has changed; there are at most
+// raceWidth.
+func TestPatientAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUplink(0, "lte", &tunnels{term: newTerm(), log: slog.New(slog.DiscardHandler)})
+		dialled := make(chan bool, raceWidth+1)
+		u.dial = func(ctx context.Context, _ wire.Hello) (*link.Conn, wire.Welcome, error) {
+			_, hasty := ctx.Deadline()
+			dialled <- hasty
+			<-ctx.Done()
+			return nil, wire.Welcome{}, ctx.Err()
+		}
+		r := newAttempts(u, t.Context(), false)
+		defer r.end()
+		start := func(hasty bool) {
+			t.Helper()
+			r.start()
+			if got := <-dialled; got != hasty {
+				t.Errorf("attempt %d: in haste %v, want %v", r.number, got, hasty)
+			}
+		}
+		begin := time.Now()
+		start(false)
+		start(true)
+		r.ended(<-r.results)
+		if took := time.Since(begin); took != raceHasty || r.running != 1 {
+			t.Errorf("the hasty one took %v, %d are left", took, r.running)
+		}
+		start(true)
+		r.interval = raceMost
+		if r.restart(); r.interval != raceFirst {
+			t.Errorf("attempts are %v apart after a change", r.interval)
+		}
+		start(false)
+		r.ended(<-r.results) // of before the change: the newest may still take its time
+		r.ended(<-r.results)
+		start(true)
+		r.ended(attempt{number: r.patient})
+		r.running++ // it was none of them
+		start(false)
+		for r.running < raceWidth {
+			start(true)
+		}
+		r.start()
+		synctest.Wait()
+		if len(dialled) != 0 || r.running != raceWidth {
+			t.Errorf("%d attempts at once", r.running)
+		}
+	})
 }
