@@ -7,7 +7,8 @@
 // configuration or the key is wrong.
 //
 // Goroutines: run starts one, program.watch, which turns signals into the end
-// of the context and ends with the verb.
+// of the context and ends with the verb; and another one in program.serve, which waits
+// for a changed configuration and ends with the agent.
 package cli
 
 import (
@@ -70,7 +71,7 @@ func Main[C Configuration](role Role[C], more ...Verbs) int {
 	// with this by SIGABRT. The private key would be in the core file.
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	debug.SetTraceback("crash")
-	p := &program[C]{role: role, more: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, exit: os.Exit}
+	p := &program[C]{role: role, more: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, exit: os.Exit, daemon: !terminal()}
 	return p.execute(context.Background(), os.Args[1:])
 }
 
@@ -81,6 +82,7 @@ type program[C Configuration] struct {
 	in       io.Reader
 	out, err io.Writer
 	exit     func(code int) // ends the process at the second signal
+	daemon   bool           // there is no terminal that could hang up: SIGHUP means the configuration
 }
 
 // failure is an error whose exit code is 1. All others are the user's, 2.
@@ -150,7 +152,7 @@ func (p *program[C]) command() *cobra.Command {
 		root.AddCommand(verb)
 	}
 	for _, m := range p.more {
-		root.AddCommand(m.command(streams{p.in, p.out, p.err, p.exit}))
+		root.AddCommand(m.command(streams{p.in, p.out, p.err, p.exit, p.daemon}))
 	}
 	return root
 }

@@ -45,18 +45,31 @@ var programs = map[string]func(context.Context, *config.Edge, identity.Key, *slo
 // start runs the test binary as one of programs, under the configuration of b.
 func (b *bench) start(program string) (cmd *exec.Cmd, log *os.File) {
 	b.t.Helper()
+	cmd, log = b.prepare(program)
+	b.begin(cmd)
+	return cmd, log
+}
+
+// prepare is start without the start.
+func (b *bench) prepare(program string) (cmd *exec.Cmd, log *os.File) {
+	b.t.Helper()
 	log, written, err := os.Pipe()
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	defer written.Close()
 	cmd = exec.Command(os.Args[0], "run", "-c", b.path("edge.yaml"))
 	cmd.Env, cmd.Stderr = append(os.Environ(), asProgram+"="+program), written
+	b.t.Cleanup(func() { log.Close() })
+	return cmd, log
+}
+
+// begin starts what was prepared; the log's other end is the program's alone then.
+func (b *bench) begin(cmd *exec.Cmd) {
+	b.t.Helper()
+	defer cmd.Stderr.(*os.File).Close()
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() { log.Close() })
-	return cmd, log
 }
 
 // TestCrashIsNoMistakeOfTheConfiguration: systemd does not start again what has ended

@@ -16,6 +16,7 @@ type streams struct {
 	in       io.Reader
 	out, err io.Writer
 	exit     func(code int)
+	daemon   bool
 }
 
 // Relay returns the verb relay: run by itself, with check and status below it.
@@ -26,7 +27,7 @@ func Relay[C Configuration](role Role[C]) Verbs { return relayVerbs[C]{role} }
 type relayVerbs[C Configuration] struct{ role Role[C] }
 
 func (v relayVerbs[C]) command(s streams) *cobra.Command {
-	p := &program[C]{role: v.role, in: s.in, out: s.out, err: s.err, exit: s.exit}
+	p := &program[C]{role: v.role, in: s.in, out: s.out, err: s.err, exit: s.exit, daemon: s.daemon}
 	cmd := p.runCommand()
 	cmd.Use, cmd.Short = "relay", "Run the stand-alone relay: an encryption gateway between plain TCP sockets"
 	cmd.Args = noArgs

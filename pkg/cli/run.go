@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -28,20 +27,24 @@ func (p *program[C]) run(ctx context.Context, path, level string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := p.load(path)
-	if err != nil {
-		return err
-	}
-	key, err := p.identity(cfg)
+	now, err := p.settings(path)
 	if err != nil {
 		return err
 	}
 	ctx, done := p.signals(ctx, log)
 	defer done()
-	err = profiled(func() error { return p.role.Run(ctx, cfg, key, log) })
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		err = nil // it was told to end, and says so
-	}
+	hup, unhup := p.hangups()
+	defer unhup()
+	err = profiled(func() error {
+		for ctx.Err() == nil {
+			next, err := p.serve(ctx, now, func(ctx context.Context) *settings[C] { return p.other(ctx, path, now, hup, log) }, log)
+			if next == nil || err != nil {
+				return err
+			}
+			now = next
+		}
+		return nil
+	})
 	return fail(err)
 }
 
@@ -65,7 +68,7 @@ func (p *program[C]) signals(parent context.Context, log *slog.Logger) (ctx cont
 	// SIGPIPE the runtime ends the process at the next line, and the host stays changed.
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)
-	if !signal.Ignored(syscall.SIGHUP) { // nohup means it
+	if !signal.Ignored(syscall.SIGHUP) && !p.daemon { // nohup means it
 		signal.Notify(got, syscall.SIGHUP) // the terminal went away: clean up too
 	}
 	go p.watch(got, ended, cancel, log)
