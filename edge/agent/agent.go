@@ -127,7 +127,7 @@ func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	u.dial = d.Dial
+	u.dial, u.hears = d.Dial, d.Hears
 	u.advise = func(err error) string {
 		return advice(err, i, a.cfg.Links[i], func(neighbour netip.Addr) bool { return netns.Mute(r, neighbour) })
 	}

@@ -48,6 +48,16 @@ func (r *attempts) start() {
 	go r.try(r.ctx, r.number, hasty)
 }
 
+// goesOn says that an attempt is on its way to stand. On a line of 10 kbit/s that takes
+// seconds, and those beside it would take the line from it. Where an uplink was lost just
+// now it may be lost again at once, and the newest attempt is the quickest.
+func (r *attempts) goesOn() bool {
+	if r.lost && time.Since(r.begin) < raceSoon {
+		return false
+	}
+	return r.running > 0 && r.uplink.hears != nil && r.uplink.hears()
+}
+
 // try makes one attempt.
 func (r *attempts) try(ctx context.Context, number int, hasty bool) {
 	if hasty {

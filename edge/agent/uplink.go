@@ -32,6 +32,7 @@ type uplink struct {
 	tunnels *tunnels
 	log     *slog.Logger
 	dial    func(context.Context, wire.Hello) (*link.Conn, wire.Welcome, error)
+	hears   func() bool        // whether an attempt under way has heard something lately; nil: unknown
 	where   *whereabouts       // nil: the cloud's address is given
 	advise  func(error) string // what to do about a failure, "" if nothing; nil: never
 
@@ -205,7 +206,7 @@ func (u *uplink) race(ctx context.Context, old serving, pause time.Duration) (at
 			r.restart()
 			next.Reset(0)
 		case <-next.C:
-			if u.usable() {
+			if u.usable() && !r.goesOn() {
 				r.start()
 			}
 			next.Reset(r.pause())

@@ -115,8 +115,7 @@ func (d *datagrams) ReadBatch(ms []ipv4.Message, _ int) (n int, err error) {
 			return 0, &net.OpError{Op: "read", Net: "udp", Source: d.LocalAddr(), Err: os.NewSyscallError("recvmmsg", a.errno)}
 		}
 	}
-	if d.heard != nil {
-		d.heard()
+	if d.heard != nil && !d.heard() {
 		d.heard = nil
 	}
 	for n < len(ms) && a.more() {

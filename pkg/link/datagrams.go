@@ -24,8 +24,8 @@ type datagrams struct {
 	out      outgoing   // guarded by mu
 	sendOnce func(fd uintptr) bool
 
-	in       arrivals // the reader's
-	heard    func()   // the reader's: told of the first datagram; nil: nobody is
+	in       arrivals    // the reader's
+	heard    func() bool // the reader's: told of datagrams until it returns false; nil: nobody is
 	readOnce func(fd uintptr) bool
 }
 

@@ -50,6 +50,7 @@ type Dialer struct {
 	last    *atomic.Value // Transport
 	stood   *atomic.Bool  // one of its connections has
 	under   *handshakes
+	standIn *standIn
 	sizes   *segments
 	small   bool // of an attempt's copy: by TCP with small segments
 }
@@ -75,7 +76,7 @@ func NewDialer(o DialerOptions) (*Dialer, error) {
 	case o.PeerKey == nil || len(o.Certificate.Certificate) == 0:
 		return nil, fmt.Errorf("link %s: no certificate or no way to read the cloud's", o.Link)
 	}
-	return &Dialer{o, new(atomic.Value), new(atomic.Bool), new(handshakes), new(segments), false}, nil
+	return &Dialer{o, new(atomic.Value), new(atomic.Bool), new(handshakes), new(standIn), new(segments), false}, nil
 }
 
 // Dial makes one connection and joins the session that hello names; the link's
@@ -122,8 +123,12 @@ func (d *Dialer) there(ctx context.Context) (*Dialer, error) {
 	}
 	o := d.options
 	o.Remote = remote
-	return &Dialer{o, d.last, d.stood, d.under, d.sizes, false}, nil
+	return &Dialer{o, d.last, d.stood, d.under, d.standIn, d.sizes, false}, nil
 }
+
+// Hears says whether an attempt under way has heard something lately: one more beside it
+// would only take a slow line from it.
+func (d *Dialer) Hears() bool { return d.under.goOn() }
 
 // Prefer makes a transport the one that Auto gives the head start.
 func (d *Dialer) Prefer(t Transport) { d.last.Store(t) }

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -90,6 +91,116 @@ func TestOneHandshakeAtATime(t *testing.T) {
 	if len(d.under.all) > 0 {
 		t.Errorf("%d handshakes are under way for ever", len(d.under.all))
 	}
+}
+
+// TestHears: a dialer hears while an attempt does whose answers come as they came at first,
+// by either transport, and no more when that is over.
+func TestHears(t *testing.T) {
+	var begun atomic.Int32
+	c, slow := slowCloud(t, &begun)
+	d := c.dialer(TCP, func(o *DialerOptions) { o.Remote, o.Timeout = addrPort(slow.Addr()), ample })
+	stood := make(chan *Conn, 1)
+	go func() {
+		conn, _, err := d.Dial(t.Context(), sampleHello())
+		if err != nil {
+			t.Error(err)
+		}
+		stood <- conn
+	}()
+	var conn *Conn
+	heard := false
+	for over := false; !over; {
+		heard = heard || d.Hears()
+		select {
+		case conn = <-stood:
+			over = true
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if conn != nil {
+		conn.Close(nil)
+	}
+	if !heard || d.Hears() {
+		t.Errorf("heard %v under way, %v afterwards", heard, d.Hears())
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var h handshakes
+		q, end := h.listen()
+		told := 0
+		note := q.told(func(Transport) { told++ })
+		for _, s := range []struct {
+			after time.Duration
+			comes bool
+			hears bool
+		}{{100 * ms, false, false}, {0, true, true}, {yieldTimes*100*ms - 1, false, true}, {1, false, false}, {0, true, true}, {time.Minute, true, true}} {
+			time.Sleep(s.after)
+			if s.comes && !note() {
+				t.Error("wants to hear no more")
+			}
+			if h.goOn() != s.hears {
+				t.Errorf("hears %v, want %+v", h.goOn(), s)
+			}
+		}
+		end()
+		if note() || h.goOn() || told != 1 {
+			t.Errorf("after the end hears %v, told of %d first datagrams", h.goOn(), told)
+		}
+	})
+}
+
+// TestOneStandIn: of attempts that overlap on a line where nothing answers only one has QUIC
+// beside it, the next one some time later, or when that one has failed by itself.
+func TestOneStandIn(t *testing.T) {
+	mute, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	at := addrPort(mute.Addr())
+	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		t.Skip("its number is taken for UDP")
+	}
+	d := startCloud(t, loopback, nil).dialer(Auto, func(o *DialerOptions) { o.Remote = at })
+	ctx, cancel := context.WithTimeout(t.Context(), headStart+500*time.Millisecond)
+	defer cancel()
+	var attempts sync.WaitGroup
+	for range 5 {
+		attempts.Go(func() { _, _, _ = d.Dial(ctx, sampleHello()) })
+	}
+	attempts.Wait()
+	from := map[string]bool{}
+	_ = udp.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	for b := make([]byte, 2000); ; {
+		_, a, err := udp.ReadFrom(b)
+		if err != nil {
+			break
+		}
+		from[a.String()] = true
+	}
+	_ = udp.Close()
+	if len(from) != 1 {
+		t.Errorf("%d attempts by QUIC, want 1", len(from))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var s standIn
+		for _, k := range []struct {
+			after time.Duration
+			free  bool
+			may   bool
+		}{{0, false, true}, {standInApart - 1, false, false}, {1, false, true}, {0, true, true}, {0, false, false}} {
+			time.Sleep(k.after)
+			if k.free {
+				s.free(at)
+			}
+			if got := s.may(QUIC, at); got != k.may {
+				t.Errorf("may %v, want %+v", got, k)
+			}
+		}
+		if !s.may(TCP, at) || !s.may(QUIC, netip.MustParseAddrPort("192.0.2.1:7443")) {
+			t.Error("TCP may not, or QUIC to another address")
+		}
+	})
 }
 
 // TestSlowQUICLink: a link over a line of 16 kbit/s stands, and a page comes.

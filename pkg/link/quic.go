@@ -378,16 +378,14 @@ func (s *quicSocket) close() {
 	_ = s.udp.Close()
 }
 
-// openQUIC opens the socket of one connection.
-func (d *Dialer) openQUIC(ctx context.Context, network string) (*quicSocket, error) {
+// openQUIC opens the socket of one connection, of which q notes what comes.
+func (d *Dialer) openQUIC(ctx context.Context, network string, q *hearing) (*quicSocket, error) {
 	if d.options.packets == nil {
 		s, err := openQUIC(ctx, network, ":0", socket{device: d.options.Interface, mark: d.options.Mark})
 		if err != nil {
 			return nil, err
 		}
-		if heard := d.options.Heard; heard != nil {
-			s.udp.(*datagrams).heard = func() { heard(QUIC) }
-		}
+		s.udp.(*datagrams).heard = q.told(d.options.Heard)
 		return s.anonymous(), nil
 	}
 	udp, err := d.options.packets(ctx)
@@ -403,7 +401,9 @@ func (d *Dialer) connectQUIC(ctx context.Context, v *verdict) (*secured, string,
 	if d.options.Remote.Addr().Is6() && !d.options.Remote.Addr().Is4In6() {
 		network = "udp6"
 	}
-	own, err := d.openQUIC(ctx, network)
+	q, end := d.under.listen()
+	defer end()
+	own, err := d.openQUIC(ctx, network, q)
 	if err != nil {
 		var setting *socketError
 		if errors.As(err, &setting) {

@@ -3,6 +3,9 @@ package link
 import (
 	"context"
 	"errors"
+	"maps"
+	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,6 +23,43 @@ const (
 	graceMin = 500 * time.Millisecond
 	graceMax = time.Second
 )
+
+// Attempts overlap, and QUIC's first packet has 1.2 KB, twenty times a SYN: each with one
+// of its own would fill a line of 10 kbit/s for good. So where QUIC is the second one, only
+// one attempt in so long has it, for each address of the cloud, unless what that one had
+// has failed by itself.
+const standInApart = 5 * time.Second
+
+// standIn notes when QUIC was a race's second one. Concurrent use is safe.
+type standIn struct {
+	mu   sync.Mutex
+	last map[netip.AddrPort]time.Time // of the last standInApart
+}
+
+// may says whether a race may have t as its second one now.
+func (s *standIn) may(t Transport, remote netip.AddrPort) bool {
+	if t != QUIC {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.last, func(_ netip.AddrPort, at time.Time) bool { return time.Since(at) >= standInApart })
+	if _, had := s.last[remote]; had {
+		return false
+	}
+	if s.last == nil {
+		s.last = map[netip.AddrPort]time.Time{}
+	}
+	s.last[remote] = time.Now()
+	return true
+}
+
+// free lets the next one have it.
+func (s *standIn) free(remote netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.last, remote)
+}
 
 var errLostRace = errors.New("the other transport was quicker")
 
@@ -44,7 +84,7 @@ func (d *Dialer) race(ctx context.Context, hello wire.Hello) (*Conn, wire.Welcom
 	defer second.Stop()
 	started := false
 	startSecond := func() {
-		if !started {
+		if !started && d.standIn.may(order[1], d.options.Remote) {
 			started = true
 			running++
 			go d.attemptOne(attemptCtx, 1, order[1], hello, results)
@@ -98,6 +138,9 @@ func (d *Dialer) attemptOne(ctx context.Context, place int, t Transport, hello w
 	o := outcome{place: place, hello: hello}
 	o.conn, o.welcome, o.err = d.attempt(ctx, t, hello)
 	o.took = time.Since(begin)
+	if place == 1 && t == QUIC && o.err != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		d.standIn.free(d.options.Remote)
+	}
 	results <- o
 }
 
