@@ -262,7 +262,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		res, err := c.ep.Read(&t.to, tcpip.ReadOptions{})
 		t.to = nil
 		if err == nil {
-			c.moderate(res.Count)
+			c.took(res.Count)
 			return res.Count, nil
 		}
 		switch err.(type) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"hawser/pkg/proof"
 )
@@ -186,6 +187,31 @@ func (c *Conn) uncount() {
 	if c.clear(isCounted) {
 		c.stack.growth.conns.Add(-1)
 	}
+}
+
+// took sees to the receive buffer after n bytes more were read.
+func (c *Conn) took(n int) {
+	c.moderate(n)
+	c.open()
+}
+
+// open tells a party whose window is shut, or too small for a segment, that there is room.
+// netstack says so when the end of a segment is read and there was no room without it. So it
+// does not where there was, because the buffer has grown or other parts of the segment were
+// read before: the party would learn of it when it asks, 200 ms later or more, each time.
+func (c *Conn) open() {
+	if c.stack.out.shut.count.Load() == 0 || !c.stack.out.shut.waits(c.id()) {
+		return
+	}
+	e, ok := c.ep.(*tcp.Endpoint)
+	if !ok {
+		return
+	}
+	// netstack tells parties what a larger buffer has room for, here one larger than nothing.
+	// Then it takes the size for the owner's wish, which ModerateRecvBuf alone minds.
+	_, tell := e.OnSetReceiveBufferSize(e.SocketOptions().GetReceiveBufferSize(), 0)
+	e.RcvAutoParams.Disabled = false
+	tell()
 }
 
 // moderate lets the receive buffer grow to what is read in a round trip; n bytes

@@ -43,6 +43,8 @@ const (
 // hub; then netstack does not hear of it before a pause (lullPause, shutSilence) has passed since
 // it last said so: it says by itself when the window opens.
 type shutWindows struct {
+	// gap is the largest window, as it is sent, that a whole segment has no room in.
+	gap uint16
 	// slack is how far beyond a shut window a party may have sent, in bytes:
 	// less than the unit of our windows (RFC 7323 section 2.3).
 	slack seqnum.Size
@@ -52,9 +54,10 @@ type shutWindows struct {
 	flows map[stack.TransportEndpointID]shutWindow
 }
 
-// shutWindow is one flow's.
+// shutWindow is one flow's. It may be ajar: too small for a whole segment.
 type shutWindow struct {
 	next seqnum.Value // the sequence number that netstack expects
+	ajar bool
 	seen time.Time
 }
 
@@ -64,17 +67,21 @@ func (s *shutWindows) outbound(pkt *stack.PacketBuffer) {
 	if len(h) < header.TCPMinimumSize {
 		return
 	}
-	shuts := h.WindowSize() == 0 && !h.Flags().Intersects(header.TCPFlagSyn|header.TCPFlagRst)
+	shuts := h.WindowSize() <= s.gap && !h.Flags().Intersects(header.TCPFlagSyn|header.TCPFlagRst)
 	if !shuts && s.count.Load() == 0 {
 		return
 	}
 	id := stack.TransportEndpointID{LocalPort: h.SourcePort(), RemotePort: h.DestinationPort()}
 	id.LocalAddress, id.RemoteAddress = addresses(pkt.NetworkProtocolNumber, pkt.NetworkHeader().Slice())
-	s.note(id, shuts, seqnum.Value(h.AckNumber()))
+	s.keep(id, shuts, shutWindow{next: seqnum.Value(h.AckNumber()), ajar: h.WindowSize() > 0})
 }
 
 // note keeps or forgets one flow's window.
 func (s *shutWindows) note(id stack.TransportEndpointID, shuts bool, next seqnum.Value) {
+	s.keep(id, shuts, shutWindow{next: next})
+}
+
+func (s *shutWindows) keep(id stack.TransportEndpointID, shuts bool, w shutWindow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !shuts {
@@ -87,9 +94,18 @@ func (s *shutWindows) note(id stack.TransportEndpointID, shuts bool, next seqnum
 		if len(s.flows) >= shutSweep && len(s.flows)&(len(s.flows)-1) == 0 {
 			s.sweep(now)
 		}
-		s.flows[id] = shutWindow{next, now}
+		w.seen = now
+		s.flows[id] = w
 	}
 	s.count.Store(int32(len(s.flows)))
+}
+
+// waits says that a party has been told of no window that it could send a segment in.
+func (s *shutWindows) waits(id stack.TransportEndpointID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, waits := s.flows[id]
+	return waits
 }
 
 // sweep forgets stale windows: flows may end without a word.
@@ -119,6 +135,7 @@ func (s *shutWindows) inbound(p packet, ip []byte) (extra []byte, idle bool) {
 	s.mu.Lock()
 	w, shut := s.flows[id]
 	s.mu.Unlock()
+	shut = shut && !w.ajar
 	seq := seqnum.Value(h.SequenceNumber())
 	if shut && seq == w.next-1 && p.end-end <= 1 && h.Flags()&^header.TCPFlagPsh == header.TCPFlagAck {
 		return nil, time.Since(w.seen) < min(lullPause(n), shutSilence)

@@ -117,7 +117,9 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 	s.growth.resize(int64(o.MaxGrowth))
 	s.ports = newPorts(o.Worker, o.Workers)
 	s.out = newOutbox(raw, &s.count)
-	s.out.shut.slack = 1<<tcp.FindWndScale(seqnum.Size(o.MaxBuffer)) - 1
+	scale := tcp.FindWndScale(seqnum.Size(o.MaxBuffer))
+	s.out.shut.slack = 1<<scale - 1
+	s.out.shut.gap = uint16((o.MTU - header.IPv4MinimumSize - header.TCPMinimumSize - 1) >> scale)
 	s.link = &link{
 		mtu:  uint32(o.MTU),
 		hub:  tcpip.LinkAddress(o.HubMAC),
