@@ -27,19 +27,7 @@ const (
 // hungry ones, hardly slows the other down; that one is killed and started anew it does not
 // notice.
 func TestEdgesBesideEachOther(t *testing.T) {
-	r := prepareLab(t, lab.Spec{
-		Name: "e2e", Seed: 1, Edges: 2,
-		Uplinks: []lab.Uplink{{Name: "wifi", Rate: 40e6, Delay: 5 * ms}, {Name: "dsl", Edge: 2, Rate: 40e6, Delay: 5 * ms}},
-	}, pair.Options{Memory: "64MiB", Intercept: "tproxy", Egress: "socket"})
-	if err := r.pair.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r.serve(portObject, sender(objectSize))
-	r.serve(portEcho, func(c *net.TCPConn) {
-		defer c.Close()
-		_, _ = io.Copy(c, c)
-	})
-	r.serve(portEndless, sender(1<<40))
+	r := twoEdges(t, "socket")
 	r.serviceAt("client")
 	alone := r.serviceAt("guest2")
 	t.Logf("alone: %v", alone)
@@ -74,6 +62,44 @@ func TestEdgesBesideEachOther(t *testing.T) {
 	if err := r.pair.WaitIdle(10 * time.Second); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestEdgesShareHub: at a cloud whose connections to servers are the user-space TCP's, too,
+// objects of one edge take hardly longer beside another edge with too much. That TCP's
+// buffers are small then, but for those of an edge that has few.
+func TestEdgesShareHub(t *testing.T) {
+	r := twoEdges(t, "hub")
+	alone := r.serviceAt("guest2")
+	end := r.overload(200, 10)
+	defer end()
+	var all []time.Duration
+	for range 5 {
+		all = append(all, r.serviceAt("guest2").object)
+	}
+	slices.Sort(all)
+	t.Logf("objects take %v alone, %v beside an edge with too much", alone.object, all)
+	if middle := all[len(all)/2]; middle > 3*alone.object/2+150*ms {
+		t.Errorf("beside an edge with too much an object takes %v, alone %v", middle, alone.object)
+	}
+}
+
+// twoEdges starts a cloud of little memory with two edges, and the servers.
+func twoEdges(t *testing.T, egress string) *rig {
+	t.Helper()
+	r := prepareLab(t, lab.Spec{
+		Name: "e2e", Seed: 1, Edges: 2,
+		Uplinks: []lab.Uplink{{Name: "wifi", Rate: 40e6, Delay: 5 * ms}, {Name: "dsl", Edge: 2, Rate: 40e6, Delay: 5 * ms}},
+	}, pair.Options{Memory: "64MiB", Intercept: "tproxy", Egress: egress})
+	if err := r.pair.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.serve(portObject, sender(objectSize))
+	r.serve(portEcho, func(c *net.TCPConn) {
+		defer c.Close()
+		_, _ = io.Copy(c, c)
+	})
+	r.serve(portEndless, sender(1<<40))
+	return r
 }
 
 // service is what a client gets.

@@ -89,7 +89,7 @@ func keepsToItsWorker(t *testing.T, open func(*sock.Poller) (card.Channel, error
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
 	edge := newStation(t, wg.Go, card.Edge, 2, open, nil)
-	cloud := newStation(t, wg.Go, card.Cloud, 2, open, func(_, _ netip.AddrPort) (party.Conn, error) {
+	cloud := newStation(t, wg.Go, card.Cloud, 2, open, func(_, _ netip.AddrPort, _ string) (party.Conn, error) {
 		server := newHog(t, &end{data: noise(<-sizes), echo: true})
 		servers <- server
 		return server, nil

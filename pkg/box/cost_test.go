@@ -187,7 +187,7 @@ type station struct {
 }
 
 // dial makes the connections to servers, at the cloud.
-type dial func(_, _ netip.AddrPort) (party.Conn, error)
+type dial func(_, _ netip.AddrPort, _ string) (party.Conn, error)
 
 // newStation makes one with so many workers, whose channels open makes.
 func newStation(t *testing.T, run func(func()), role card.Role, workers int, open func(*sock.Poller) (card.Channel, error), dial dial) station {
@@ -255,7 +255,7 @@ func TestNoAllocationPerChunk(t *testing.T) {
 		var wg sync.WaitGroup
 		t.Cleanup(wg.Wait)
 		edge := newStation(t, wg.Go, card.Edge, 1, inline, nil)
-		cloud := newStation(t, wg.Go, card.Cloud, 1, inline, func(_, _ netip.AddrPort) (party.Conn, error) { return server, nil })
+		cloud := newStation(t, wg.Go, card.Cloud, 1, inline, func(_, _ netip.AddrPort, _ string) (party.Conn, error) { return server, nil })
 		a, b := join(t, wg.Go, edge, cloud, client, server)
 		client.given.Add(int64(size))
 		edge.begin(0, client)

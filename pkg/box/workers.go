@@ -281,16 +281,18 @@ func (w *Workers) limiter() relay.Egress {
 }
 
 // dialer makes connections to servers at the cloud.
-func (w *Workers) dialer(i int, poller *sock.Poller) func(dst, src netip.AddrPort) (party.Conn, error) {
+func (w *Workers) dialer(i int, poller *sock.Poller) func(dst, src netip.AddrPort, edge string) (party.Conn, error) {
 	switch {
 	case w.opts.Role == card.Edge:
 		return nil
 	case w.opts.Host == nil:
-		return func(dst, _ netip.AddrPort) (party.Conn, error) {
+		return func(dst, _ netip.AddrPort, _ string) (party.Conn, error) {
 			return orNil(sock.Dial(poller, dst, w.mark(), ""))
 		}
 	}
-	return func(dst, _ netip.AddrPort) (party.Conn, error) { return orNil(w.stacks[i].Dial(dst)) }
+	return func(dst, _ netip.AddrPort, edge string) (party.Conn, error) {
+		return orNil(w.stacks[i].Dial(dst, edge))
+	}
 }
 
 // patience is how long a server may take to answer a cloud; 0: the dialler's default.

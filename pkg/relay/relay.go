@@ -73,9 +73,9 @@ type Options struct {
 	Card card.Channel
 	// Ring finds the keyring of a session; card.Rings.Get does.
 	Ring func(stream.Tunnel) (*card.Keyring, error)
-	// Dial starts a connection to dst on behalf of src, and does not block.
-	// Cloud only: without it, flows that the peer opens are denied.
-	Dial func(dst, src netip.AddrPort) (party.Conn, error)
+	// Dial starts a connection to dst on behalf of an edge's client src, and does not
+	// block. Cloud only: without it, flows that the peer opens are denied.
+	Dial func(dst, src netip.AddrPort, edge string) (party.Conn, error)
 	// Terms says how a client's connection shares the links with others; nil
 	// means the default terms. Edge only.
 	Terms func(client netip.Addr, server netip.AddrPort) wire.Terms

@@ -220,7 +220,7 @@ func newRig(t *testing.T, s setup) *rig {
 }
 
 // dial connects at once unless the test has its own idea.
-func (r *rig) dial(dst, src netip.AddrPort) (party.Conn, error) {
+func (r *rig) dial(dst, src netip.AddrPort, _ string) (party.Conn, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.servers != nil {

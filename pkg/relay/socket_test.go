@@ -39,7 +39,7 @@ func newGateway(t testing.TB, seed uint64, server netip.AddrPort, change ...func
 		pollers[i] = p
 		o := Options{Index: i, Poller: p, Card: inlineCard(t), Ring: card.NewRings(card.Role(i + 1)).Get}
 		if i == 1 {
-			o.Dial = func(dst, _ netip.AddrPort) (party.Conn, error) {
+			o.Dial = func(dst, _ netip.AddrPort, _ string) (party.Conn, error) {
 				c, err := sock.Dial(p, dst, 0, "")
 				if err != nil {
 					return nil, err // not a nil *Conn in an interface

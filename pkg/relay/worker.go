@@ -284,7 +284,7 @@ func (w *Worker) openFlow(e *stream.Event) {
 			return
 		}
 	}
-	conn, err := w.o.Dial(e.Dst, e.Src)
+	conn, err := w.o.Dial(e.Dst, e.Src, e.From.Tag())
 	if err != nil {
 		w.flows.Add(-1)
 		w.attempted(e.From, e.Dst, stream.CodeResources)

@@ -348,7 +348,7 @@ func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
 	}
 	k.stack.keepAlive(ep)
 	k.stack.count.accepted.Add(1)
-	room := k.stack.growth.furnish(ep, k.stack.opts.Buffer, false)
+	room := k.stack.growth.furnish(ep, k.stack.opts.Buffer, false, noPart)
 	k.mu.Lock()
 	if c.is(isFailing) { // the guard has forgotten the flow meanwhile
 		k.mu.Unlock()

@@ -86,7 +86,7 @@ func BenchmarkJoin(b *testing.B) {
 // end.
 func BenchmarkDial(b *testing.B) {
 	beginning(b, Options{Hub4: hub4}, func(s *Stack, i uint32) {
-		c, err := s.Dial(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), 80))
+		c, err := s.Dial(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), 80), "")
 		if err != nil {
 			b.Error(err)
 			return

@@ -159,7 +159,7 @@ func (l *lab) relay(mode string) *Stack {
 	}
 	p := newPumpOn(l.t, poller, size)
 	var s *Stack
-	dial := func(dst netip.AddrPort) (party.Conn, error) { return s.Dial(dst) }
+	dial := func(dst netip.AddrPort) (party.Conn, error) { return s.Dial(dst, "") }
 	if mode == "split, kernel sockets" {
 		dial = func(dst netip.AddrPort) (c party.Conn, err error) {
 			in(l.t, l.host, func() { c, err = sock.Dial(poller, dst, 0, "") })

@@ -52,11 +52,12 @@ func (p ports) take(steps uint32) uint16 {
 	return uint16(port)
 }
 
-// Dial starts a connection from the hub's address to dst and returns at once.
+// Dial starts a connection from the hub's address to dst and returns at once. Its buffers
+// are that edge's, if one is named, which has its part of all.
 // Conn.Watch reports Writable when the outcome is known, Conn.Connected says
 // what it is. An error means that the attempt could not be made; it wraps
 // party.ErrUnreachable.
-func (s *Stack) Dial(dst netip.AddrPort) (*Conn, error) {
+func (s *Stack) Dial(dst netip.AddrPort, edge string) (*Conn, error) {
 	if !s.door.enterDial() {
 		return nil, fmt.Errorf("%w (%w)", ErrNotRunning, party.ErrUnreachable)
 	}
@@ -70,12 +71,12 @@ func (s *Stack) Dial(dst netip.AddrPort) (*Conn, error) {
 		s.count.dialFails.Add(1)
 		return nil, fmt.Errorf("split: dial %v: the hub has no address of that family (%w)", dst, party.ErrUnreachable)
 	}
-	steps := uint32(portSteps)
+	steps, number := uint32(portSteps), s.growth.parts.number(edge)
 	var last tcpip.Error
 	for range portTries {
 		c := &Conn{stack: s, ends: between(netip.AddrPortFrom(from, s.ports.take(steps)), dst)}
 		c.set(isDialed)
-		if last = c.connect(); last == nil {
+		if last = c.connect(number); last == nil {
 			s.count.dialed.Add(1)
 			return c, nil
 		}
@@ -90,13 +91,13 @@ func (s *Stack) Dial(dst netip.AddrPort) (*Conn, error) {
 
 // connect sends the first SYN. netstack answers a local port that is taken for
 // this server with ErrBadLocalAddress.
-func (c *Conn) connect() tcpip.Error {
+func (c *Conn) connect(number uint32) tcpip.Error {
 	ns, local, remote := c.stack.net.Load(), c.Local(), c.Remote()
 	ep, err := ns.NewEndpoint(tcp.ProtocolNumber, protocolOf(remote.Addr()), &c.queue)
 	if err != nil {
 		return err
 	}
-	c.adopt(ep, c.stack.growth.furnish(ep, c.stack.opts.Buffer, true))
+	c.adopt(ep, c.stack.growth.furnish(ep, c.stack.opts.Buffer, true, number))
 	// Connections to different servers may share a local port.
 	ep.SocketOptions().SetReuseAddress(true)
 	c.stack.keepAlive(ep)

@@ -49,7 +49,7 @@ func TestDial(t *testing.T) {
 	s, _ := l.start(l.options(0, 1), nil)
 	for _, dst := range []string{"198.18.2.2:7", "[fd00:2::2]:7", "[::ffff:198.18.2.2]:7"} {
 		t.Run(dst, func(t *testing.T) {
-			c, err := s.Dial(netip.MustParseAddrPort(dst))
+			c, err := s.Dial(netip.MustParseAddrPort(dst), "")
 			must(t, err)
 			w := watch(t, c)
 			must(t, w.connected())
@@ -127,7 +127,7 @@ func TestDialFails(t *testing.T) {
 func failingDial(t *testing.T, s *Stack, dst string, want error) time.Duration {
 	t.Helper()
 	start := time.Now()
-	c, err := s.Dial(netip.MustParseAddrPort(dst))
+	c, err := s.Dial(netip.MustParseAddrPort(dst), "")
 	must(t, err)
 	w := watch(t, c)
 	if err := w.connected(); !errors.Is(err, want) {
@@ -149,7 +149,7 @@ func TestDialAbortedWhileConnecting(t *testing.T) {
 	l.route(l.host, netlink.Route{Type: unix.RTN_BLACKHOLE}, "198.18.77.0/24", "", "")
 	s, _ := l.start(l.options(0, 1), nil)
 	for range 100 {
-		c, err := s.Dial(netip.MustParseAddrPort("198.18.77.1:9"))
+		c, err := s.Dial(netip.MustParseAddrPort("198.18.77.1:9"), "")
 		must(t, err)
 		watch(t, c)
 		c.Abort()
@@ -164,7 +164,7 @@ func TestDialWithoutRun(t *testing.T) {
 	s, err := New(l.options(0, 1), nil)
 	must(t, err)
 	defer s.file.Close()
-	if _, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:7")); !errors.Is(err, ErrNotRunning) || !errors.Is(err, party.ErrUnreachable) {
+	if _, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:7"), ""); !errors.Is(err, ErrNotRunning) || !errors.Is(err, party.ErrUnreachable) {
 		t.Errorf("dial: %v, want ErrNotRunning and ErrUnreachable", err)
 	}
 }
@@ -195,7 +195,7 @@ func TestManyDialsShareNoPort(t *testing.T) {
 	seen := make(map[string]bool)
 	for i := range 500 {
 		dst := netip.MustParseAddrPort(fmt.Sprintf("198.18.2.2:%d", 7+i%2))
-		c, err := s.Dial(dst)
+		c, err := s.Dial(dst, "")
 		must(t, err)
 		key := fmt.Sprint(c.Local(), dst)
 		if seen[key] {
@@ -233,7 +233,7 @@ func TestTwoWorkers(t *testing.T) {
 			t.Errorf("worker %d accepted %d connections, want 4", i, n)
 		}
 		for range 20 {
-			c, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:7"))
+			c, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:7"), "")
 			must(t, err)
 			w := watch(t, c)
 			must(t, w.connected())
@@ -257,7 +257,7 @@ func TestOffered(t *testing.T) {
 	for dst, want := range map[string][2]int{
 		"198.18.2.2:7": {20_000, 65_535}, "[fd00:2::2]:7": {20_000, 65_535}, "198.18.2.2:8": {1000, 8192},
 	} {
-		c, err := s.Dial(netip.MustParseAddrPort(dst))
+		c, err := s.Dial(netip.MustParseAddrPort(dst), "")
 		must(t, err)
 		must(t, watch(t, c).connected())
 		if n := c.Offered(); n < want[0] || n > want[1] {

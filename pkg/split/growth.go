@@ -29,7 +29,8 @@ const (
 // connections that are read (package proof) have half of `most` besides, all together.
 // What those keep that are read no more still counts in all: beyond five times the largest
 // `most` nothing grows. (A crowd makes `most` less than it was when the first of it came; by
-// that alone it would leave nothing.)
+// that alone it would leave nothing.) A cloud's edges have a part of `most` besides, each a
+// sliver of its own: the same rules with that for `most` and what is its alone.
 type growth struct {
 	most  atomic.Int64 // bytes, Options.MaxGrowth or what Resize has said
 	wide  atomic.Int64 // the most of that
@@ -37,19 +38,31 @@ type growth struct {
 	crowd atomic.Int64 // the most that it had, about
 	taken atomic.Int64 // bytes
 	sure  proof.Tally  // bytes of those connections that are read
+	parts parts
 }
 
 // allows says whether a buffer of that size may grow; one that has Options.Buffer
 // does by up to Options.MaxBuffer, then.
 func (c *Conn) allows(size int) bool {
 	g := &c.stack.growth
-	whole := g.most.Load()
-	most := whole
+	whole, times := g.most.Load(), int64(1)
 	if size < c.stack.opts.Buffer {
-		most *= 4
+		times = 4
 	}
 	taken, now := g.taken.Load(), c.stack.now()
-	return taken < most || taken < 5*g.wide.Load() && c.read.Holds(now) && g.sure.Sum(now) < whole/2
+	if taken < times*whole || taken < 5*g.wide.Load() && c.read.Holds(now) && g.sure.Sum(now) < whole/2 {
+		return true
+	}
+	mine := c.part()
+	return mine != nil && mine.taken.Load() < times*g.parts.sliver(mine, whole)
+}
+
+// part is that of c's edge, nil if c is not counted there.
+func (c *Conn) part() *part {
+	if c.small == nil {
+		return nil
+	}
+	return c.stack.growth.parts.of(c.small.part)
 }
 
 // pass notes that n bytes more were read or written.
@@ -114,15 +127,19 @@ func chunked(n int) int {
 	return 1 << (bits.Len(uint(n)) - 1)
 }
 
-// rooms is what a connection's buffers begin with, in bytes.
-type rooms struct{ in, out int }
+// rooms is what a connection's buffers begin with, in bytes, and the part that it counts in.
+type rooms struct {
+	in, out int
+	part    uint32
+}
 
-// small is a connection whose buffers are below Options.Buffer because there
-// were many when it came. netstack tunes buffers by comparing a round trip with
-// the window that was offered first, so that one below that would stay as it is;
-// these double while as much as they hold passes in keepUpTime.
+// small is a connection whose buffers are below Options.Buffer because there were many
+// when it came, or would be if its edge had no part. netstack tunes buffers by comparing a
+// round trip with the window that was offered first, so that one below that would stay as it
+// is; these double while as much as they hold passes in keepUpTime.
 type small struct {
-	start   int32 // bytes, of both
+	start   int32  // bytes, of both
+	part    uint32 // see parts
 	in, out room
 }
 
@@ -135,23 +152,30 @@ type room struct {
 
 // furnish counts one more connection and gives its endpoint the buffers; adopt
 // takes what it returns. A receive buffer is given to an endpoint that has not offered
-// a window: dialed says that it is one; others have theirs from their forwarder. No
-// lock may be held: netstack takes the endpoint's, and whoever sends with that one asks
-// for the keeper's.
-func (g *growth) furnish(ep tcpip.Endpoint, buffer int, dialed bool) rooms {
+// a window: dialed says that it is one, for the edge of that part; others have theirs from
+// their forwarder. No lock may be held: netstack takes the endpoint's, and whoever sends with
+// that one asks for the keeper's.
+func (g *growth) furnish(ep tcpip.Endpoint, buffer int, dialed bool, number uint32) rooms {
 	conns := g.conns.Add(1)
 	if conns > g.crowd.Load() {
 		g.crowd.Store(conns)
 	}
 	n := g.start(conns, buffer)
-	r := rooms{in: n, out: chunked(n)}
+	crowded, r := n < buffer, rooms{}
+	if mine := g.parts.of(number); mine != nil && crowded {
+		r.part = number
+		g.parts.come(mine)
+		own := 2 * g.parts.sliver(mine, g.most.Load()) / mine.conns.Load()
+		n = max(n, fitting(int(min(own, int64(buffer))), buffer))
+	}
+	r.in, r.out = n, chunked(n)
 	switch o := ep.SocketOptions(); {
 	case !dialed:
 		r.in = int(o.GetReceiveBufferSize())
-	case n < buffer:
+	case crowded:
 		o.SetReceiveBufferSize(int64(n), false)
 	}
-	if n < buffer {
+	if crowded {
 		ep.SocketOptions().SetSendBufferSize(int64(r.out), true) // netstack does not tune it then
 	}
 	return r
@@ -163,10 +187,11 @@ func (g *growth) peak() (most, now int) { return int(g.crowd.Load()), int(g.conn
 // adopt gives c the endpoint, which has been furnished with r.
 func (c *Conn) adopt(ep tcpip.Endpoint, r rooms) {
 	c.ep = ep
-	if buffer := c.stack.opts.Buffer; r.in < buffer || r.out < buffer {
+	if buffer := c.stack.opts.Buffer; r.in < buffer || r.out < buffer || r.part != noPart {
 		now := c.stack.millis()
 		c.small = &small{
 			start: int32(r.in + r.out),
+			part:  r.part,
 			in:    room{size: int32(r.in), since: now},
 			out:   room{size: int32(r.out), since: now},
 		}
@@ -184,8 +209,12 @@ func (c *Conn) strip() {
 
 // uncount takes c from the connections that netstack has.
 func (c *Conn) uncount() {
-	if c.clear(isCounted) {
-		c.stack.growth.conns.Add(-1)
+	if !c.clear(isCounted) {
+		return
+	}
+	c.stack.growth.conns.Add(-1)
+	if mine := c.part(); mine != nil {
+		c.stack.growth.parts.gone(mine)
 	}
 }
 
@@ -272,6 +301,9 @@ func (c *Conn) grow(by int) {
 	}
 	more := by - int(c.grown)
 	c.stack.growth.taken.Add(int64(more))
+	if mine := c.part(); mine != nil {
+		mine.taken.Add(int64(more))
+	}
 	c.read.Change(c.stack.now(), more, &c.stack.growth.sure)
 	c.grown = int32(by)
 }

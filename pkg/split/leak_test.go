@@ -43,7 +43,7 @@ func TestRunLeaksNothing(t *testing.T) {
 			c := l.dial(anywhere(false, 80))
 			defer c.Close()
 			for _, dst := range []string{"198.18.2.2:7", "198.18.77.1:9"} {
-				d, err := s.Dial(netip.MustParseAddrPort(dst))
+				d, err := s.Dial(netip.MustParseAddrPort(dst), "")
 				must(t, err)
 				d.Watch(nopReady)
 			}

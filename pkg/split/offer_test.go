@@ -45,7 +45,7 @@ func TestTinySegments(t *testing.T) {
 	})
 	sniff := l.sniffAt(l.server, "srv0")
 	s, _ := l.start(l.options(0, 1), nil)
-	c, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:7"))
+	c, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:7"), "")
 	must(t, err)
 	w := watch(t, c)
 	must(t, w.connected())

@@ -27,7 +27,7 @@ func TestWindowsOpen(t *testing.T) {
 			if k.buffer < 128<<10 {
 				s.growth.conns.Store(2 * s.growth.most.Load() / int64(k.buffer))
 			}
-			c, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:9"))
+			c, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:9"), "")
 			must(t, err)
 			must(t, watch(t, c).connected())
 			defer c.Abort()

@@ -356,7 +356,7 @@ func (s *Stack) meet(r *tcp.ForwarderRequest) {
 		return
 	}
 	s.trimmer.prune(ep)
-	c.adopt(ep, s.growth.furnish(ep, s.opts.Buffer, false))
+	c.adopt(ep, s.growth.furnish(ep, s.opts.Buffer, false, noPart))
 	s.keepAlive(ep)
 	s.count.accepted.Add(1)
 	s.accept(c)

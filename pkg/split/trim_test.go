@@ -78,7 +78,7 @@ func TestTrimDialed(t *testing.T) {
 	l := newLab(t, false)
 	l.serve("198.18.2.2:7", echoServer)
 	s, _ := l.start(l.options(0, 1), nil)
-	c, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:7"))
+	c, err := s.Dial(netip.MustParseAddrPort("198.18.2.2:7"), "")
 	must(t, err)
 	w := watch(t, c)
 	must(t, w.connected())
