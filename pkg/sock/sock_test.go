@@ -214,6 +214,7 @@ func TestDialRefused(t *testing.T) {
 
 func TestDialTimesOut(t *testing.T) {
 	r := newRig(t)
+	r.p.Patience = 50 * time.Millisecond
 	// A backlog that is full answers no SYN: a silent server on loopback.
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	must(t, err)
@@ -229,8 +230,6 @@ func TestDialTimesOut(t *testing.T) {
 	c, err := Dial(r.p, dst, 0, "")
 	must(t, err)
 	e := r.watch(c)
-	c.deadline = time.Now().Add(50 * time.Millisecond)
-	r.p.dials.settle()
 	if err := e.connected(); !errors.Is(err, party.ErrUnreachable) {
 		t.Errorf("connected: %v, want ErrUnreachable", err)
 	}
