@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -20,14 +21,31 @@ func (a *account) flows() (joined, open uint64) {
 // visits is a client as its gateway knows it.
 type visits struct {
 	account
-	standing int       // associations, two for a moment when the keys are renewed
-	since    time.Time // when there began to be any, or none
+	standing []*Association // the oldest first, two for a moment when the keys are renewed
+	since    time.Time      // when there began to be any, or none
 }
 
-// stand notes that so many associations more stand.
-func (v *visits) stand(more int) {
-	before := v.standing
-	if v.standing += more; (before > 0) != (v.standing > 0) {
+// mostAssociations of one client stand at a time. A client has one, or two, and some that
+// it has left without a word until that is found out; boxes that share a key have one each.
+// Each costs a descriptor and the state of a TLS connection, which a client could otherwise
+// use up for all.
+const mostAssociations = 256
+
+// stand notes an association that stands, and returns the one that has to go for it, or nil.
+func (v *visits) stand(a *Association) (most *Association) {
+	if len(v.standing) == 0 {
+		v.since = time.Now()
+	}
+	if v.standing = append(v.standing, a); len(v.standing) > mostAssociations {
+		return v.standing[0]
+	}
+	return nil
+}
+
+// fall notes that one stands no more.
+func (v *visits) fall(a *Association) {
+	v.standing = slices.DeleteFunc(v.standing, func(other *Association) bool { return other == a })
+	if len(v.standing) == 0 {
 		v.since = time.Now()
 	}
 }
@@ -44,14 +62,15 @@ func (g *Gate) Client(key [32]byte) (s ClientStatus) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if v := g.visits[key]; v != nil {
-		s.Up, s.Since = v.standing > 0, v.since
+		s.Up, s.Since = len(v.standing) > 0, v.since
 		s.Joined, s.Open = v.flows()
 	}
 	return s
 }
 
 // enter makes an association one that can be joined. The caller has made it for a client.
-func (g *Gate) enter(a *Association) {
+// It returns the client's oldest one where there are too many.
+func (g *Gate) enter(a *Association) (most *Association) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := g.visits[a.Key]
@@ -61,7 +80,7 @@ func (g *Gate) enter(a *Association) {
 	}
 	a.account = &v.account
 	g.table[a.ID] = a
-	v.stand(1)
+	return v.stand(a)
 }
 
 // leave ends an association. Connections that have joined live on.
@@ -70,5 +89,5 @@ func (g *Gate) leave(a *Association) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.table, a.ID)
-	g.visits[a.Key].stand(-1)
+	g.visits[a.Key].fall(a)
 }

@@ -38,6 +38,7 @@ type Association struct {
 	again    bool     // connections carry one flow after another
 
 	gate    *Gate          // the gateway's; nil: this is the client
+	hangUp  func()         // ends the control connection; the gateway's
 	servers []*Server      // theirs; the gateway's
 	gateway netip.AddrPort // where its lanes connect to; the client's
 	ring    *card.Keyring

@@ -186,7 +186,11 @@ func (g *Gate) shake(c *control) (*Association, *tls.Conn, error) {
 	a.Key, _ = peerKey(t.ConnectionState())
 	a.gate = g
 	a.large, a.again = grant.Version >= wire.RelayVersionLarge, grant.Version >= wire.RelayVersionAgain
-	g.enter(a)
+	a.hangUp = func() { c.TCPConn.Close() }
+	if oldest := g.enter(a); oldest != nil {
+		oldest.hangUp()
+		g.quiet.Warn(a.Peer+" has too many", "a client has too many associations: its oldest one ends", "client", a.Peer, "most", mostAssociations)
+	}
 	_, err = t.Write(message)
 	if err == nil {
 		err = c.SetDeadline(time.Time{})

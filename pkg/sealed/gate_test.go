@@ -60,3 +60,54 @@ func TestGateCrowdedByFew(t *testing.T) {
 	h.close()
 	eventually(t, "who has lost his place to be counted", func() bool { return g.o.Counters.Crowded.Load() == 1 })
 }
+
+// TestManyAssociationsOfOneClient: one client's control connections do not use up the
+// gateway's descriptors and memory: the oldest go.
+func TestManyAssociationsOfOneClient(t *testing.T) {
+	own := testKey(t, 1)
+	g, gateway, at := gateOf(t, slog.New(slog.DiscardHandler), own)
+	certificate, err := own.Certificate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := NewDialer(DialerOptions{
+		Remote: at.String(), Certificate: certificate, Gateway: gateway.Public(), Counters: &Counters{}, Log: slog.New(slog.DiscardHandler),
+	})
+	associate := func() *held {
+		h, err := d.associate(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(h.close)
+		return h
+	}
+	first := associate()
+	var others []*Association // which stand for connections
+	for i := range mostAssociations - 1 {
+		others = append(others, &Association{ID: [16]byte{1, byte(i >> 8), byte(i)}, Key: own.Public(), hangUp: func() { t.Error("another one than the oldest goes") }})
+		if oldest := g.enter(others[i]); oldest != nil {
+			t.Fatalf("%d are too many", i+2)
+		}
+	}
+	second := associate()
+	eventually(t, "the oldest to end", func() bool { return isClosed(first.gone) })
+	eventually(t, "the oldest to be forgotten", func() bool { return g.find(first.a.ID) == nil })
+	if g.find(second.a.ID) == nil || !g.Client(own.Public()).Up {
+		t.Error("the newest cannot be joined")
+	}
+	for _, a := range others {
+		g.leave(a)
+	}
+	if !g.Client(own.Public()).Up {
+		t.Error("the client is not there with one that is left")
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
