@@ -26,10 +26,10 @@ type visits struct {
 }
 
 // mostAssociations of one client stand at a time. A client has one, or two, and some that
-// it has left without a word until that is found out; boxes that share a key have one each.
-// Each costs a descriptor and the state of a TLS connection, which a client could otherwise
-// use up for all.
-const mostAssociations = 256
+// it has left without a word until that is found out; boxes that share a key have one each,
+// and there may be a fleet of them. Each costs a descriptor and the state of a TLS connection,
+// some 27 KB, which a client could otherwise use up for all.
+const mostAssociations = 4096
 
 // stand notes an association that stands, and returns the one that has to go for it, or nil.
 func (v *visits) stand(a *Association) (most *Association) {
