@@ -73,15 +73,11 @@ func (s *shutWindows) outbound(pkt *stack.PacketBuffer) {
 	}
 	id := stack.TransportEndpointID{LocalPort: h.SourcePort(), RemotePort: h.DestinationPort()}
 	id.LocalAddress, id.RemoteAddress = addresses(pkt.NetworkProtocolNumber, pkt.NetworkHeader().Slice())
-	s.keep(id, shuts, shutWindow{next: seqnum.Value(h.AckNumber()), ajar: h.WindowSize() > 0})
+	s.note(id, shuts, shutWindow{next: seqnum.Value(h.AckNumber()), ajar: h.WindowSize() > 0})
 }
 
 // note keeps or forgets one flow's window.
-func (s *shutWindows) note(id stack.TransportEndpointID, shuts bool, next seqnum.Value) {
-	s.keep(id, shuts, shutWindow{next: next})
-}
-
-func (s *shutWindows) keep(id stack.TransportEndpointID, shuts bool, w shutWindow) {
+func (s *shutWindows) note(id stack.TransportEndpointID, shuts bool, w shutWindow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !shuts {

@@ -213,8 +213,8 @@ func TestShutWindows(t *testing.T) {
 				if extra, idle := s.inbound(p, ip); extra != nil || idle {
 					t.Error("an extra segment while no window is shut")
 				}
-				s.note(id, true, 5000)
-				s.note(id6, true, 5000)
+				s.note(id, true, shutWindow{next: 5000})
+				s.note(id6, true, shutWindow{next: 5000})
 				extra, idle := s.inbound(p, ip)
 				if idle {
 					t.Error("in a small crowd netstack does not hear of it")
@@ -228,8 +228,8 @@ func TestShutWindows(t *testing.T) {
 						t.Errorf("%d bytes, sequence number %d, acknowledges %d, flags %v", len(h), h.SequenceNumber(), h.AckNumber(), h.Flags())
 					}
 				}
-				s.note(id, false, 0)
-				s.note(id6, false, 0)
+				s.note(id, false, shutWindow{})
+				s.note(id6, false, shutWindow{})
 				if extra, _ := s.inbound(p, ip); extra != nil || s.count.Load() != 0 {
 					t.Error("an extra segment after the window has opened")
 				}
@@ -241,7 +241,7 @@ func TestShutWindows(t *testing.T) {
 func TestShutWindowsForgetStaleFlows(t *testing.T) {
 	s := &shutWindows{slack: 127}
 	for i := range 3 * shutSweep {
-		s.note(stack.TransportEndpointID{LocalPort: uint16(i)}, true, seqnum.Value(i))
+		s.note(stack.TransportEndpointID{LocalPort: uint16(i)}, true, shutWindow{next: seqnum.Value(i)})
 	}
 	if n := s.count.Load(); n != 3*shutSweep {
 		t.Fatalf("%d flows, want %d: fresh ones were forgotten", n, 3*shutSweep)
@@ -277,11 +277,11 @@ func TestShutQuestions(t *testing.T) {
 		{"reset", many, next - 1, header.TCPFlagRst | header.TCPFlagAck, 0, 0, false},
 	} {
 		s := &shutWindows{slack: 127}
-		s.note(id, true, next)
+		s.note(id, true, shutWindow{next: next})
 		for i := range tc.others {
 			other := id
 			other.LocalPort = uint16(1000 + i)
-			s.note(other, true, next)
+			s.note(other, true, shutWindow{next: next})
 		}
 		w := s.flows[id]
 		w.seen = w.seen.Add(-tc.since)
