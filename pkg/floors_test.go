@@ -26,7 +26,7 @@ var floors = []tier{
 	{"F0", []string{"pkg/stream"}},
 	{"F1", []string{"scheduler", "pkg/reassembly", "pkg/compress", "pkg/identity", "pkg/bbr", "pkg/guard", "pkg/egress", "pkg/hint", "pkg/quota", "pkg/repair", "pkg/splice", "pkg/procs"}},
 	{"F1", []string{"pkg/policy"}},
-	{"F2", []string{"pkg/nonblock", "pkg/park", "pkg/places", "pkg/quiet", "pkg/shield", "pkg/shunt", "pkg/resume"}},
+	{"F2", []string{"pkg/names", "pkg/nonblock", "pkg/park", "pkg/places", "pkg/quiet", "pkg/shield", "pkg/shunt", "pkg/resume"}},
 	{"F2", []string{"netns", "pkg/split", "pkg/sock", "pkg/link", "pkg/card", "pkg/keyfile"}},
 	{"F3", []string{"pkg/tunnel", "pkg/relay", "pkg/admin"}},
 	{"F3", []string{"pkg/metrics", "pkg/sealed"}},

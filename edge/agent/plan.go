@@ -2,13 +2,13 @@ package agent
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
 
 	"hawser/netns"
 	"hawser/pkg/config"
+	"hawser/pkg/names"
 )
 
 // plan says what the virtual host must be for a configuration. Where clouds are that
@@ -56,7 +56,7 @@ func knownNames(ctx context.Context, cfg *config.Edge) map[string][]netip.Addr {
 		}
 		seen[host] = true
 		asked.Go(func() {
-			addrs, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			addrs, _ := names.System().LookupNetIP(ctx, "ip", host)
 			mu.Lock()
 			defer mu.Unlock()
 			found[host] = addrs

@@ -13,22 +13,22 @@ import (
 	"hawser/netns"
 	"hawser/pkg/config"
 	"hawser/pkg/link"
+	"hawser/pkg/names"
 )
 
 // Look-ups of a cloud's name. Nothing is lost by asking again while no link can be
 // made; while there is an address that may work it is done now and then.
 const (
-	lookTime   = 5 * time.Second        // at most, for one
-	lookSoon   = 2 * time.Second        // from one to the next without an address that can be used
-	lookLater  = 15 * time.Second       // the same with one, once all were tried
-	lookSecond = 250 * time.Millisecond // for what the other resolver says, when one has answered
+	lookTime  = 5 * time.Second  // at most, for one
+	lookSoon  = 2 * time.Second  // from one to the next without an address that can be used
+	lookLater = 15 * time.Second // the same with one, once all were tried
 	// stickTries is how many attempts go where the last connection was, before the
 	// other addresses have their turn: most uplinks come back to the same.
 	stickTries = 8
 )
 
-// lookUp finds a name's addresses.
-type lookUp func(ctx context.Context, host string) ([]netip.Addr, error)
+// lookUp finds a name's addresses. When one has come that serves it need not wait for others.
+type lookUp func(ctx context.Context, host string, serves func(netip.Addr) bool) ([]netip.Addr, error)
 
 // whereabouts are the addresses of a cloud that is given by name, for one lane of a
 // link. The attempts of a race, which overlap, take them in turn (as RFC 8305 has
@@ -61,7 +61,9 @@ func newWhereabouts(l config.Link, versions func() (four, six bool)) *whereabout
 	}
 	return &whereabouts{
 		host: l.Cloud.Host, port: l.Cloud.Port, device: l.Interface, versions: versions,
-		look: lookBoth(link.Names(l.Interface, netns.BypassMark).LookupNetIP, net.DefaultResolver.LookupNetIP),
+		// By the uplink, because the host may have no other way out, and as the host asks,
+		// because its resolver may be on another network.
+		look: names.Resolver{Ways: []names.Dial{link.NameServers(l.Interface, netns.BypassMark), new(net.Dialer).DialContext}}.Look,
 	}
 }
 
@@ -141,7 +143,7 @@ func (w *whereabouts) ask() {
 	w.running.Go(func() {
 		ctx, cancel := context.WithTimeout(w.live, lookTime)
 		defer cancel()
-		found, err := w.look(ctx, w.host)
+		found, err := w.look(ctx, w.host, w.serves)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.err = err; len(found) > 0 {
@@ -154,8 +156,13 @@ func (w *whereabouts) ask() {
 
 // usable are the addresses of an IP version that the uplink has.
 func (w *whereabouts) usable() []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(w.addrs), func(a netip.Addr) bool { return !w.serves(a) })
+}
+
+// serves tells whether an address is of an IP version that the uplink has.
+func (w *whereabouts) serves(a netip.Addr) bool {
 	four, six := w.versions()
-	return slices.DeleteFunc(slices.Clone(w.addrs), func(a netip.Addr) bool { return a.Is4() && !four || a.Is6() && !six })
+	return a.Unmap().Is4() && four || !a.Unmap().Is4() && six
 }
 
 // count is how many addresses there are; 1 without a name.
@@ -214,44 +221,4 @@ func inTurn(addrs []netip.Addr) []netip.Addr {
 		}
 	}
 	return mixed
-}
-
-// resolve is net.Resolver.LookupNetIP.
-type resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
-
-// lookBoth asks two resolvers at the same time: by the uplink, because the host may
-// have no other way out, and as the host asks, because its resolver may be on
-// another network. It returns what both say, or the one that is much quicker.
-func lookBoth(uplink, host resolve) lookUp {
-	return func(ctx context.Context, name string) ([]netip.Addr, error) {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		type answer struct {
-			addrs []netip.Addr
-			err   error
-		}
-		both := []resolve{uplink, host}
-		answers := make(chan answer)
-		for _, r := range both {
-			go func() {
-				addrs, err := r(ctx, "ip", name)
-				answers <- answer{addrs, err}
-			}()
-		}
-		var all []netip.Addr
-		var failed error
-		for range both { // also for the slower one's end, which cancel brings about
-			a := <-answers
-			if len(a.addrs) > 0 && len(all) == 0 {
-				time.AfterFunc(lookSecond, cancel)
-			}
-			if all = append(all, a.addrs...); a.err != nil && failed == nil {
-				failed = a.err
-			}
-		}
-		if len(all) > 0 {
-			failed = nil
-		}
-		return all, failed
-	}
 }

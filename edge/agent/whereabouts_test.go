@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,7 +38,7 @@ func (z *zone) set(err error, list ...string) {
 	z.addrs, z.err = addrs(list...), err
 }
 
-func (z *zone) look(ctx context.Context, _ string) ([]netip.Addr, error) {
+func (z *zone) look(ctx context.Context, _ string, _ func(netip.Addr) bool) ([]netip.Addr, error) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.asked++
@@ -47,10 +46,6 @@ func (z *zone) look(ctx context.Context, _ string) ([]netip.Addr, error) {
 		return nil, ctx.Err()
 	}
 	return z.addrs, z.err
-}
-
-func (z *zone) resolve(ctx context.Context, _, host string) ([]netip.Addr, error) {
-	return z.look(ctx, host)
 }
 
 // seek makes whereabouts that ask z, for an uplink with some IP versions.
@@ -157,30 +152,6 @@ func TestNameMoves(t *testing.T) {
 		synctest.Wait()
 		if got := given(t, w, 1); got != "198.51.100.1" || z.asked != 3 {
 			t.Errorf("what was known: %s, %d look-ups", got, z.asked)
-		}
-	})
-}
-
-// TestLookBoth: one resolver that answers is enough, one that does not holds nothing up.
-func TestLookBoth(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dead, quick, close := &zone{takes: time.Hour}, &zone{}, &zone{takes: lookSecond / 2}
-		quick.set(nil, "192.0.2.1")
-		close.set(nil, "192.0.2.2")
-		broken := &zone{err: errors.New("no such host")}
-		for i, c := range []struct {
-			uplink, host *zone
-			want         []netip.Addr
-			most         time.Duration
-		}{
-			{dead, quick, addrs("192.0.2.1"), lookSecond}, {quick, dead, addrs("192.0.2.1"), lookSecond},
-			{broken, quick, addrs("192.0.2.1"), 0}, {close, quick, addrs("192.0.2.1", "192.0.2.2"), lookSecond}, {broken, broken, nil, 0},
-		} {
-			begin := time.Now()
-			got, err := lookBoth(c.uplink.resolve, c.host.resolve)(t.Context(), "x")
-			if !slices.Equal(got, c.want) || (err == nil) != (len(c.want) > 0) || time.Since(begin) > c.most {
-				t.Errorf("case %d: %v, %v after %v", i, got, err, time.Since(begin))
-			}
 		}
 	})
 }

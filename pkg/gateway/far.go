@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"hawser/pkg/card"
 	"hawser/pkg/config"
 	"hawser/pkg/identity"
+	"hawser/pkg/names"
 	"hawser/pkg/relay"
 	"hawser/pkg/sealed"
 	"hawser/pkg/sock"
@@ -30,7 +30,7 @@ type far struct {
 // RunFar is the gateway. It works until ctx ends (then it returns nil) or
 // something fails for good.
 func RunFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *slog.Logger) error {
-	return runFar(ctx, cfg, id, log, net.DefaultResolver.LookupNetIP)
+	return runFar(ctx, cfg, id, log, names.System().LookupNetIP)
 }
 
 func runFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *slog.Logger, look lookup) error {
@@ -126,7 +126,7 @@ func CheckFar(ctx context.Context, cfg *config.CloudRelay, _ identity.Key) []adm
 		if _, ok := s.To.AddrPort(); ok {
 			continue
 		}
-		if _, err := find(ctx, net.DefaultResolver.LookupNetIP, field(i), s.To); err != nil {
+		if _, err := find(ctx, names.System().LookupNetIP, field(i), s.To); err != nil {
 			found = append(found, admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "mend the name's look-up, or give an address: connections to " + s.Name + " are reset until it is found"})
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"hawser/pkg/card"
 	"hawser/pkg/config"
 	"hawser/pkg/identity"
+	"hawser/pkg/names"
 	"hawser/pkg/relay"
 	"hawser/pkg/sealed"
 	"hawser/pkg/sock"
@@ -113,7 +113,7 @@ func CheckNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key) []ad
 		found = append(found, checkListen(fmt.Sprintf("forward[%d].listen", i), local(f.Listen)))
 	}
 	if _, ok := cfg.Gateway.Address.AddrPort(); !ok {
-		if _, err := find(ctx, net.DefaultResolver.LookupNetIP, "gateway.address", cfg.Gateway.Address); err != nil {
+		if _, err := find(ctx, names.System().LookupNetIP, "gateway.address", cfg.Gateway.Address); err != nil {
 			return append(found, admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "mend the name's look-up, or give an address: nothing is carried until it is found"})
 		}
 	}

@@ -14,9 +14,9 @@ func TestNamesByUplink(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("binding to an interface and marks need root")
 	}
-	r := Names("lo", 0x40000000)
+	dial := NameServers("lo", 0x40000000)
 	for server, bound := range map[string]bool{"192.0.2.53:53": true, "127.0.0.53:53": false, "[::1]:53": false} {
-		conn, err := r.Dial(t.Context(), "udp", server)
+		conn, err := dial(t.Context(), "udp", server)
 		if err != nil {
 			t.Fatal(err)
 		}
