@@ -95,6 +95,9 @@ func meanSim(t *testing.T, seeds int, version uint16, d time.Duration, lines ...
 // TestTremblingUplinks: two uplinks whose round trips vary by 20 ms each way are
 // soon used, and carry more than the better one of them could.
 func TestTremblingUplinks(t *testing.T) {
+	if raceDetector {
+		t.Skip("seconds of QUIC packets take long with the race detector: make unit runs it without")
+	}
 	m := meanSim(t, 3, wire.VersionMax, 2*time.Second, trembling(simMbit(50, 60*ms), 20*ms), trembling(simMbit(20, 80*ms), 20*ms))
 	if m.first < 12 || m.then < 42 {
 		t.Errorf("%.1f Mbit/s in the first 2 s, wanted 12, then %.1f, wanted 42", m.first, m.then)
@@ -120,6 +123,9 @@ func TestCalmUplinks(t *testing.T) {
 // TestUrgentStream: messages wait neither behind bulk that was handed over nor
 // behind lost packets of it. With one stream, as in version 1, they do.
 func TestUrgentStream(t *testing.T) {
+	if raceDetector {
+		t.Skip("seconds of QUIC packets take long with the race detector: make unit runs it without")
+	}
 	lossy := simMbit(50, 20*ms)
 	lossy.loss = 0.01
 	one := meanSim(t, 2, 1, 2*time.Second, lossy, lossy)

@@ -82,6 +82,9 @@ func jain(x map[int]float64) float64 {
 
 // TestUsersShareEvenly: 20 users with 1 to 50 connections each.
 func TestUsersShareEvenly(t *testing.T) {
+	if raceDetector {
+		t.Skip("hundreds of flows take long with the race detector: make unit runs it without")
+	}
 	run(t, func(t *testing.T) {
 		c := newCrowd(t)
 		defer c.w.close()
@@ -106,6 +109,9 @@ func TestUsersShareEvenly(t *testing.T) {
 
 // TestWeights: each user gets its weight's share within 2 %.
 func TestWeights(t *testing.T) {
+	if raceDetector {
+		t.Skip("many seconds of full links take long with the race detector: make unit runs it without")
+	}
 	run(t, func(t *testing.T) {
 		c := newCrowd(t)
 		defer c.w.close()
@@ -132,6 +138,9 @@ func TestWeights(t *testing.T) {
 // TestPrivilegedUser: 50 users with downloads disturb a privileged one no more
 // than a single one does, which keeps the links' short queues filled.
 func TestPrivilegedUser(t *testing.T) {
+	if raceDetector {
+		t.Skip("many seconds of full links take long with the race detector: make unit runs it without")
+	}
 	run(t, func(t *testing.T) {
 		c := newCrowd(t)
 		defer c.w.close()
@@ -174,6 +183,9 @@ func (c *crowd) requests(t *testing.T, n int) (took []time.Duration) {
 // TestStuckConsumers: connections whose clients read nothing cost the others
 // less than 2 %.
 func TestStuckConsumers(t *testing.T) {
+	if raceDetector {
+		t.Skip("many seconds of full links take long with the race detector: make unit runs it without")
+	}
 	goodput := func(stuck int) (rate float64) {
 		run(t, func(t *testing.T) {
 			c := newCrowd(t)

@@ -9,6 +9,9 @@ import (
 // TestLead: the congestion control of a link is led where its rate changes, as after an
 // outage, and asked for volleys, and left alone where it does not.
 func TestLead(t *testing.T) {
+	if raceDetector {
+		t.Skip("runs on one goroutine, and takes long with the race detector: make unit runs it without")
+	}
 	for _, k := range []struct {
 		terrain string
 		want    bool
