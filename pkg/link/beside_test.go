@@ -180,6 +180,7 @@ func TestBesideNobodyTakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer mine[i].Close(nil)
+		<-cloud.berth.come // one that was overtaken there would be the newer one
 	}
 	if _, err := mine[0].Receive(); !errors.Is(err, ErrPeerClosed) {
 		t.Errorf("the older one: %v", err)
