@@ -23,7 +23,7 @@ const (
 	keepShare = 50              // of the time, one in so many may go into listing tables that change, or
 	keepRare  = 500             // where it is not known whether they do, but
 	keepMost  = 5 * time.Minute // is the longest pause: a big set of rules takes seconds
-	keepAgain = time.Minute     // from one line in the log to the next, and after a failure
+	keepAgain = time.Minute     // from one line in the log to the next; the longest pause after a failure
 )
 
 // keeper puts back what others have removed from the host. keep's goroutine owns it.
@@ -33,6 +33,10 @@ type keeper struct {
 	next       time.Time // when they may be listed again
 	missed     []int     // routing tables that had no route of ours at the last look
 	forwards   [2]bool   // the host forwarded by itself at the last look, IPv4 and IPv6
+	mended     time.Time // when chains were put back last
+	fights     int64     // as many times as that took is the pause until the next look
+	fails      int       // times in a row that something could not be put back
+	unsaid     []string  // what was put back and not logged yet
 	said       time.Time // when something was put back and logged
 	failed     time.Time // when that has failed and was logged
 }
@@ -65,26 +69,57 @@ func (k *keeper) look(now time.Time) {
 		begun := time.Now()
 		more, failed := k.chains()
 		done, err = append(done, more...), errors.Join(err, failed)
-		share := time.Duration(keepShare)
-		if k.generation == 0 {
-			share = keepRare
-		}
-		k.next = now.Add(min(share*time.Since(begun), keepMost))
+		k.next = now.Add(k.pause(now, time.Since(begun), len(more) > 0))
 	}
 	if errors.Is(err, errHostClosed) {
 		return
 	}
-	if len(done) > 0 && now.Sub(k.said) >= keepAgain {
-		k.said = now
-		k.host.log.Warn("put back what another program had removed from the host", "what", strings.Join(done, "; "))
+	k.say(now, done)
+	if k.fails++; err == nil {
+		k.fails = 0
+		return
 	}
-	if err != nil {
-		k.next = now.Add(keepAgain)
-		if now.Sub(k.failed) >= keepAgain {
-			k.failed = now
-			k.host.log.Error("what another program has removed from the host cannot be put back", "error", oneLine(err))
+	// Often the other program is still at it, and is done a moment later.
+	k.next = now.Add(min(keepEvery<<min(k.fails-1, 10), keepAgain))
+	if now.Sub(k.failed) >= keepAgain {
+		k.failed = now
+		k.host.log.Error("what another program has removed from the host cannot be put back", "error", oneLine(err))
+	}
+}
+
+// pause is how long the chains are not looked at, after a look that took so long. Who
+// removes chains often does it several times on end, as firewalld does while it reloads,
+// and clients' connections stand still until they are back: the next look comes soon,
+// unless this goes on, as where two programs fight.
+func (k *keeper) pause(now time.Time, took time.Duration, mended bool) time.Duration {
+	share := int64(keepShare)
+	if k.generation == 0 {
+		share = keepRare
+	}
+	switch quiet := now.Sub(k.mended) >= keepAgain; {
+	case mended && quiet:
+		k.fights = 1
+	case mended:
+		k.fights = min(2*k.fights, share)
+	}
+	if mended {
+		k.mended, share = now, k.fights
+	}
+	return min(time.Duration(share)*took, keepMost)
+}
+
+// say logs what was put back, all of it in the end, but one line a minute.
+func (k *keeper) say(now time.Time, done []string) {
+	for _, what := range done {
+		if !slices.Contains(k.unsaid, what) {
+			k.unsaid = append(k.unsaid, what)
 		}
 	}
+	if len(k.unsaid) == 0 || now.Sub(k.said) < keepAgain {
+		return
+	}
+	k.host.log.Warn("put back what another program had removed from the host", "what", strings.Join(k.unsaid, "; "))
+	k.said, k.unsaid = now, nil
 }
 
 // rules sees to the policy rules and routes. The caller holds the host's mutex.
@@ -234,6 +269,9 @@ func (f *firewall) missing(steps []step) (lost []step, err error) {
 		if e := s.undo[0]; e.Family == f.family && (e.Do == undoChain || e.Do == undoJump) {
 			mine = append(mine, s)
 		}
+	}
+	if f.nft && standing(f.family, mine) {
+		return nil, nil
 	}
 	save, err := f.save()
 	if err != nil {

@@ -64,6 +64,65 @@ func TestWhatOthersRemoveIsPutBack(t *testing.T) {
 	}
 }
 
+// TestRemovedAgain: who removes chains often does it again a moment later, as firewalld does
+// when it reloads and ufw when it is switched on. The next look comes after no longer than
+// the one before took, and what it puts back is logged, too.
+func TestRemovedAgain(t *testing.T) {
+	w := newWorld(t)
+	var log bytes.Buffer
+	h, err := Install(w.plan, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	must(t, err)
+	defer func() { must(t, h.Close()) }()
+	installed := w.atRest()
+	k, now := keeper{host: h}, time.Now()
+	k.look(now)
+	for i, table := range []string{"filter", "mangle"} {
+		w.run("iptables -t " + table + " -F")
+		if now = now.Add(keepMost); i > 0 {
+			k.said = now // as if the first time had been just now
+		}
+		begun := time.Now()
+		k.look(now)
+		took := time.Since(begun)
+		w.unchanged(installed, "iptables -t "+table+" -F")
+		if next := k.next.Sub(now); next > took {
+			t.Errorf("%s: the look took %v, the next one comes after %v", table, took, next)
+		}
+	}
+	if strings.Contains(log.String(), "mangle") {
+		t.Errorf("two lines within a minute:\n%s", &log)
+	}
+	now = now.Add(keepAgain)
+	if k.look(now); !strings.Contains(log.String(), "PRE in table mangle") {
+		t.Errorf("what was put back second is never told:\n%s", &log)
+	}
+}
+
+// TestPauses: two programs that fight do so less and less often.
+func TestPauses(t *testing.T) {
+	k, now := keeper{generation: 1}, time.Now()
+	for i, c := range []struct {
+		after  time.Duration
+		mended bool
+		want   time.Duration
+	}{
+		{0, false, 50 * time.Second}, {0, true, time.Second}, {time.Second, true, 2 * time.Second},
+		{2 * time.Second, true, 4 * time.Second}, {time.Second, false, 50 * time.Second}, {time.Second, true, 8 * time.Second},
+		{keepAgain, true, time.Second},
+	} {
+		now = now.Add(c.after)
+		if got := k.pause(now, time.Second, c.mended); got != c.want {
+			t.Errorf("look %d: %v, want %v", i, got, c.want)
+		}
+	}
+	for range 10 {
+		k.pause(now, time.Second, true)
+	}
+	if got := k.pause(now, time.Second, true); got != keepShare*time.Second {
+		t.Errorf("of a long fight: %v", got)
+	}
+}
+
 // TestHubIsPutBack: who switches IPv6 off and on again, as VPNs do, or whose program sees to
 // interfaces that are not its own, leaves hub0 without addresses and the stack without
 // connections. While IPv6 is off there is nothing to put back, and nothing to say.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink/nl"
@@ -52,6 +53,43 @@ func rulesetGeneration(walls []*firewall) uint32 {
 	}
 	generation, _ := number(attributes(answers[0][nl.SizeofNfgenmsg:])[unix.NFTA_GEN_ID])
 	return generation
+}
+
+// chainRules are the rules of a chain as nf_tables has them; none where there is no such
+// chain.
+func chainRules(family uint8, table, chain string) ([][]byte, error) {
+	ask := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP)
+	ask.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
+	ask.AddData(nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(table)))
+	ask.AddData(nl.NewRtAttr(unix.NFTA_RULE_CHAIN, nl.ZeroTerminated(chain)))
+	return ask.Execute(unix.NETLINK_NETFILTER, 0)
+}
+
+// standing tells whether chains and the rules that lead to them are there for certain. It
+// takes a millisecond, where iptables takes a tenth of a second and more.
+func standing(family int, steps []step) bool {
+	led := map[string]int{} // rules that should lead from one chain to another
+	for _, s := range steps {
+		e := s.undo[0]
+		rules, err := chainRules(uint8(netlinkFamily(family)), e.Table, e.Chain)
+		if err != nil {
+			return false
+		}
+		if e.Do == undoChain {
+			if len(rules) < s.rules || s.rules == 0 {
+				return false
+			}
+			continue
+		}
+		target := e.Rule[len(e.Rule)-1]
+		way := e.Table + " " + e.Chain + " " + target
+		led[way]++
+		leads := func(rule []byte) bool { return bytes.Contains(rule, nl.ZeroTerminated(target)) }
+		if there := len(rules) - len(slices.DeleteFunc(rules, leads)); there < led[way] {
+			return false
+		}
+	}
+	return true
 }
 
 // Hooks and verdicts of netfilter, and its family of both IP versions.

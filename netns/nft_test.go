@@ -46,3 +46,42 @@ func TestChainsThatDrop(t *testing.T) {
 		}
 	}
 }
+
+// TestStanding: what nf_tables itself says of our chains is what iptables would say.
+func TestStanding(t *testing.T) {
+	w := newWorld(t)
+	w.useAllTables()
+	h := w.install(w.plan)
+	for _, fw := range h.walls {
+		if !fw.nft {
+			t.Skip("iptables keeps its rules elsewhere")
+		}
+		var mine []step
+		for _, s := range h.kept {
+			if e := s.undo[0]; e.Family == fw.family && (e.Do == undoChain || e.Do == undoJump) {
+				mine = append(mine, s)
+			}
+		}
+		if len(mine) < 4 {
+			t.Fatalf("only %d steps are looked at", len(mine))
+		}
+		if !standing(fw.family, mine) {
+			t.Fatalf("IPv%d: something is missing in what Install has made", fw.family)
+		}
+		for _, s := range mine {
+			e := s.undo[0]
+			if e.Do == undoJump {
+				must(t, fw.Delete(e.Table, e.Chain, e.Rule...))
+			} else {
+				must(t, fw.Delete(e.Table, e.Chain, "1"))
+			}
+			if standing(fw.family, mine) {
+				t.Errorf("it is not seen that this has gone: %s", s.what)
+			}
+			must(t, s.do())
+			if !standing(fw.family, mine) {
+				t.Fatalf("put back, and not seen: %s", s.what)
+			}
+		}
+	}
+}
