@@ -207,7 +207,7 @@ func (c *checker) rules(p Plan) {
 		return
 	}
 	for _, family := range []int{4, 6} {
-		rules, err := netlink.RuleList(netlinkFamily(family))
+		rules, err := listRules(netlinkFamily(family))
 		if absentIsFine(err) != nil {
 			c.warn("", "the policy rules cannot be read: %v", err)
 		}

@@ -173,7 +173,7 @@ func hubIsMine(n names) (bool, error) {
 func taggedRules() ([]entry, error) {
 	var found []entry
 	for _, family := range []int{4, 6} {
-		rules, err := netlink.RuleList(netlinkFamily(family))
+		rules, err := listRules(netlinkFamily(family))
 		if absentIsFine(err) != nil {
 			return found, fmt.Errorf("list rules: %w", err)
 		}

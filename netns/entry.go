@@ -214,7 +214,7 @@ func removeLink(name, mac string) (bool, error) {
 // removeRoutes deletes our routes of one table; table 0 stands for all.
 func removeRoutes(family, table int) (int, error) {
 	filter := &netlink.Route{Table: table, Protocol: routeTag}
-	routes, err := netlink.RouteListFiltered(netlinkFamily(family), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+	routes, err := listRoutes(netlinkFamily(family), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return 0, absentIsFine(err)
 	}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-
-	"github.com/vishvananda/netlink"
 )
 
 // forwarding lets packets pass between hub0 and the other interfaces. The drop
@@ -53,7 +51,7 @@ func (p Plan) forwards(device string) bool {
 
 // outerInterfaces are those that are there.
 func (b *builder) outerInterfaces() ([]string, error) {
-	links, err := netlink.LinkList()
+	links, err := listLinks()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

@@ -77,7 +77,7 @@ func neighbourState(l LinkRoute, neighbour netip.Addr) (state int, known bool) {
 		return 0, false
 	}
 	neighbour = neighbour.Unmap()
-	list, err := netlink.NeighList(device.Attrs().Index, netlinkFamily(familyOf(neighbour)))
+	list, err := listNeighbours(device.Attrs().Index, netlinkFamily(familyOf(neighbour)))
 	if err != nil {
 		return 0, false
 	}

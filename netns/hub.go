@@ -239,11 +239,11 @@ func (k *keeper) hub() (done []string, err error) {
 // hubAddressed tells whether hub0 has what addressHub gives it; also where that cannot be said.
 func hubAddressed(hub netlink.Link, p hubPrefixes) bool {
 	family := netlinkFamily(familyOf(p.host.Addr()))
-	addresses, err := netlink.AddrList(hub, family)
+	addresses, err := listAddrs(hub, family)
 	if err == nil && !slices.ContainsFunc(addresses, func(a netlink.Addr) bool { return a.IP.Equal(p.host.Addr().AsSlice()) }) {
 		return false
 	}
-	neighbours, err := netlink.NeighList(hub.Attrs().Index, family)
+	neighbours, err := listNeighbours(hub.Attrs().Index, family)
 	return err != nil || slices.ContainsFunc(neighbours, func(n netlink.Neigh) bool {
 		return n.State&netlink.NUD_PERMANENT != 0 && n.IP.Equal(p.hub.Addr().AsSlice())
 	})

@@ -53,7 +53,7 @@ func (h *Host) settled() (names []string, err error) {
 	for _, l := range h.plan.Links {
 		names = append(names, l.Interface)
 	}
-	links, err := netlink.LinkList()
+	links, err := listLinks()
 	for _, l := range links {
 		if name := l.Attrs().Name; h.plan.forwards(name) {
 			names = append(names, name)

@@ -62,7 +62,7 @@ func subnetsOf(device string) (subnets []*net.IPNet, err error) {
 	if err != nil {
 		return nil, plainLinkError(err)
 	}
-	addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
+	addrs, err := listAddrs(l, netlink.FAMILY_V4)
 	for _, a := range addrs {
 		if a.Scope == unix.RT_SCOPE_UNIVERSE {
 			subnets = append(subnets, a.IPNet)

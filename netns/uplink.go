@@ -34,7 +34,7 @@ func uplinkTable(link int) int { return tableSteer + 1 + link }
 // none.
 func foreignRoute(table int) (string, error) {
 	for _, family := range []int{4, 6} {
-		routes, err := netlink.RouteListFiltered(netlinkFamily(family), &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+		routes, err := listRoutes(netlinkFamily(family), &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
 		if absentIsFine(err) != nil {
 			return "", fmt.Errorf("list routes: %w", err)
 		}
@@ -114,7 +114,7 @@ func sourcePolicies(l LinkRoute, table int) ([]policy, error) {
 		return nil, fmt.Errorf("link %s: interface %s: %w", l.Name, l.Interface, plainLinkError(err))
 	}
 	family := familyOf(l.Gateway)
-	addrs, err := netlink.AddrList(device, netlinkFamily(family))
+	addrs, err := listAddrs(device, netlinkFamily(family))
 	if err != nil {
 		return nil, fmt.Errorf("link %s: addresses of %s: %w", l.Name, l.Interface, err)
 	}
@@ -152,7 +152,7 @@ func (h *Host) routeUplink(l LinkRoute, table int) error {
 // onSubnet tells whether the gateway is in a subnet of the interface. Otherwise
 // the kernel takes it only when told that it is there all the same.
 func onSubnet(device netlink.Link, gateway netip.Addr) bool {
-	addrs, err := netlink.AddrList(device, netlinkFamily(familyOf(gateway)))
+	addrs, err := listAddrs(device, netlinkFamily(familyOf(gateway)))
 	if err != nil {
 		return false
 	}

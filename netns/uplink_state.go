@@ -39,7 +39,7 @@ func uplinkState(l LinkRoute) UplinkState {
 		return UplinkState{Why: fmt.Sprintf("interface %s has no carrier", l.Interface)}
 	}
 	s := UplinkState{MTU: device.Attrs().MTU}
-	addrs, err := netlink.AddrList(device, l.family())
+	addrs, err := listAddrs(device, l.family())
 	if err != nil {
 		return s // it went between two questions: another event follows
 	}
