@@ -23,22 +23,25 @@ const (
 	keepShare = 50              // of the time, one in so many may go into listing tables that change, or
 	keepRare  = 500             // where it is not known whether they do, but
 	keepMost  = 5 * time.Minute // is the longest pause: a big set of rules takes seconds
-	keepAgain = time.Minute     // from one line in the log to the next; the longest pause after a failure
+	keepDoubt = 10 * time.Second
+	keepAgain = time.Minute // from one line in the log to the next; the longest pause after a failure
 )
 
 // keeper puts back what others have removed from the host. keep's goroutine owns it.
 type keeper struct {
 	host       *Host
-	generation uint32    // of nf_tables when the tables were listed last; 0: not known
-	next       time.Time // when they may be listed again
-	missed     []int     // routing tables that had no route of ours at the last look
-	forwards   [2]bool   // the host forwarded by itself at the last look, IPv4 and IPv6
-	mended     time.Time // when chains were put back last
-	fights     int64     // as many times as that took is the pause until the next look
-	fails      int       // times in a row that something could not be put back
-	unsaid     []string  // what was put back and not logged yet
-	said       time.Time // when something was put back and logged
-	failed     time.Time // when that has failed and was logged
+	generation uint32                  // of nf_tables when the tables were listed last; 0: not known
+	next       time.Time               // when they may be listed again
+	missed     []int                   // routing tables that had no route of ours at the last look
+	forwards   [2]bool                 // the host forwarded by itself at the last look, IPv4 and IPv6
+	mended     time.Time               // when chains were put back last
+	fights     int64                   // as many times as that took is the pause until the next look
+	fails      int                     // times in a row that something could not be put back
+	refusing   map[baseChain]time.Time // others' that drop what clients send: since when, 0 once logged
+	doubtful   bool                    // one of these is not logged yet
+	unsaid     []string                // what was put back and not logged yet
+	said       time.Time               // when something was put back and logged
+	failed     time.Time               // when that has failed and was logged
 }
 
 // keep works until ctx ends.
@@ -63,11 +66,14 @@ func (k *keeper) look(now time.Time) {
 		done, err = k.hub()
 		more, failed := k.rules()
 		done = append(done, more...)
-		return errors.Join(err, failed, k.host.unguard(), k.forwarding())
+		err = errors.Join(err, failed, k.host.unguard(), k.forwarding())
+		more, failed = k.sysctls()
+		done = append(done, more...)
+		return errors.Join(err, failed)
 	})
 	if !now.Before(k.next) {
 		begun := time.Now()
-		more, failed := k.chains()
+		more, failed := k.chains(now)
 		done, err = append(done, more...), errors.Join(err, failed)
 		k.next = now.Add(k.pause(now, time.Since(begun), len(more) > 0))
 	}
@@ -190,7 +196,7 @@ func (k *keeper) forwarding() error {
 // hasRoute tells whether a table of ours has a route; also where that cannot be said.
 func hasRoute(e entry) bool {
 	filter := &netlink.Route{Table: e.Number, Protocol: routeTag}
-	routes, err := netlink.RouteListFiltered(netlinkFamily(e.Family), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+	routes, err := listRoutes(netlinkFamily(e.Family), filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 	return err != nil || len(routes) > 0
 }
 
@@ -210,13 +216,14 @@ func (h *Host) routable(e entry) bool {
 
 // chains sees to the chains and the rules that lead to them, unless nothing has changed.
 // The host's mutex is held only while something is put back.
-func (k *keeper) chains() (done []string, err error) {
+func (k *keeper) chains(now time.Time) (done []string, err error) {
 	h := k.host
 	err = inside(h.home, func() error {
 		generation := rulesetGeneration(h.walls)
-		if generation != 0 && generation == k.generation {
+		if generation != 0 && generation == k.generation && !k.doubtful {
 			return nil
 		}
+		k.refusals(now)
 		var lost []step
 		for _, fw := range h.walls {
 			missing, err := fw.missing(h.kept)
@@ -232,6 +239,38 @@ func (k *keeper) chains() (done []string, err error) {
 		return err
 	})
 	return done, err
+}
+
+// refusals says which chains of others drop what hawser's own accept, once for each that
+// has begun to: clients then have no connections, and nothing else tells why. Not of those
+// that go soon, such as firewalld's while it reloads. With TPROXY nothing shows whether
+// somebody has seen to it; check names them.
+func (k *keeper) refusals(now time.Time) {
+	hook, device, what := refusal(k.host.plan)
+	if device == "" {
+		return
+	}
+	found, err := droppers(hook, device)
+	if err != nil {
+		return
+	}
+	was := k.refusing
+	k.refusing, k.doubtful = map[baseChain]time.Time{}, false
+	for _, chain := range found {
+		since, known := was[chain]
+		switch {
+		case chain.ofIptables():
+			continue
+		case !known:
+			since = now
+		case !since.IsZero() && now.Sub(since) >= keepDoubt:
+			k.host.log.Warn("a firewall of this host drops what its rules do not accept, and none names "+device+
+				": see that they accept what "+what, "chain", chain.String())
+			since = time.Time{}
+		}
+		k.refusing[chain] = since
+		k.doubtful = k.doubtful || !since.IsZero()
+	}
 }
 
 // putBack takes steps again, in order.

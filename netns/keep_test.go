@@ -163,6 +163,54 @@ func TestHubIsPutBack(t *testing.T) {
 	}
 }
 
+// TestSettingsArePutBack: who applies files of sysctl.d again, or hardens a host, may switch
+// on a strict check of reverse paths, which kills all links but one and hub0, or switch the
+// clients' interfaces' forwarding off.
+func TestSettingsArePutBack(t *testing.T) {
+	w := newWorld(t)
+	var log bytes.Buffer
+	p := w.plan
+	h, err := Install(p, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	must(t, err)
+	k, now := keeper{host: h}, time.Now()
+	if k.look(now); log.Len() > 0 {
+		t.Fatalf("of an untouched host: %s", &log)
+	}
+	want := map[string]string{
+		confPath(4, "wan0", "rp_filter"): "2", confPath(4, "wan1", "rp_filter"): "2", confPath(4, hubHost, "rp_filter"): "2",
+		confPath(4, "lan0", "forwarding"): "1", confPath(4, hubHost, "forwarding"): "1",
+		"net/netfilter/nf_conntrack_tcp_be_liberal": "1",
+	}
+	others := map[string]string{confPath(4, "all", "rp_filter"): "1"}
+	for path := range want {
+		others[path] = map[bool]string{true: "1", false: "0"}[strings.HasSuffix(path, "rp_filter")]
+	}
+	for path, value := range others {
+		must(t, writeSysctl(path, value))
+	}
+	k.look(now.Add(time.Second))
+	for path, value := range want {
+		if got, err := readSysctl(path); err != nil || got != value {
+			t.Errorf("afterwards %s is %q, %v; want %s", path, got, err, value)
+		}
+	}
+	for _, what := range []string{"wan1/rp_filter = 2", "hub0/rp_filter = 2", "forwarding of lan0", "be_liberal = 1"} {
+		if !strings.Contains(log.String(), what) {
+			t.Errorf("the log does not say %q:\n%s", what, &log)
+		}
+	}
+	log.Reset()
+	if k.look(now.Add(2 * keepAgain)); log.Len() > 0 {
+		t.Errorf("when all is well again: %s", &log)
+	}
+	must(t, h.Close())
+	for path, value := range others {
+		if got, err := readSysctl(path); err == nil && got != value {
+			t.Errorf("after the end %s is %s, not %s as it was set", path, got, value)
+		}
+	}
+}
+
 // watch runs Watch until end, or the test's end.
 func (w *world) watch(h *Host) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -3,9 +3,7 @@ package netns
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -55,15 +53,29 @@ func rulesetGeneration(walls []*firewall) uint32 {
 	return generation
 }
 
-// chainRules are the rules of a chain as nf_tables has them; none where there is no such
-// chain.
+// chainRules are the rules of a chain as nf_tables has them, "" for all of a table; none
+// where there is no such chain.
 func chainRules(family uint8, table, chain string) ([][]byte, error) {
-	ask := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP)
+	return askTable(unix.NFT_MSG_GETRULE, family, table, chain)
+}
+
+// askTable has nf_tables list what belongs to a table, or to a chain or a set of it where
+// that is not "".
+func askTable(request int, family uint8, table, part string) ([][]byte, error) {
+	ask := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|request, unix.NLM_F_DUMP)
 	ask.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
-	ask.AddData(nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(table)))
-	ask.AddData(nl.NewRtAttr(unix.NFTA_RULE_CHAIN, nl.ZeroTerminated(chain)))
+	ask.AddData(nl.NewRtAttr(tableAttribute, nl.ZeroTerminated(table)))
+	if part != "" {
+		ask.AddData(nl.NewRtAttr(partAttribute, nl.ZeroTerminated(part)))
+	}
 	return ask.Execute(unix.NETLINK_NETFILTER, 0)
 }
+
+// Attributes of requests have the same numbers for rules, sets and elements of sets.
+const (
+	tableAttribute = unix.NFTA_RULE_TABLE
+	partAttribute  = unix.NFTA_RULE_CHAIN
+)
 
 // standing tells whether chains and the rules that lead to them are there for certain. It
 // takes a millisecond, where iptables takes a tenth of a second and more.
@@ -90,65 +102,4 @@ func standing(family int, steps []step) bool {
 		}
 	}
 	return true
-}
-
-// Hooks and verdicts of netfilter, and its family of both IP versions.
-const (
-	hookInput   = 1
-	hookForward = 2
-	verdictDrop = 0
-	familyInet  = 1
-)
-
-// baseChain is a chain of nf_tables that packets meet at a hook.
-type baseChain struct{ family, table, name string }
-
-func (c baseChain) String() string { return c.family + " " + c.table + " " + c.name }
-
-// ofIptables tells whether iptables keeps its rules there.
-func (c baseChain) ofIptables() bool {
-	return c.family != "inet" && c.table == "filter" && c.name == strings.ToUpper(c.name)
-}
-
-// droppers are the base chains that drop, at a hook, what their rules do not accept.
-// What another chain has accepted is no exception.
-func droppers(hook uint32) ([]baseChain, error) {
-	names := map[byte]string{unix.AF_INET: "ip", unix.AF_INET6: "ip6", familyInet: "inet"}
-	answers, err := askTables(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
-	if err != nil {
-		return nil, fmt.Errorf("chains of nf_tables: %w", err)
-	}
-	var found []baseChain
-	for _, m := range answers {
-		if len(m) < nl.SizeofNfgenmsg {
-			continue
-		}
-		a := attributes(m[nl.SizeofNfgenmsg:])
-		at, based := number(attributes(a[unix.NFTA_CHAIN_HOOK])[unix.NFTA_HOOK_HOOKNUM])
-		policy, ok := number(a[unix.NFTA_CHAIN_POLICY])
-		if family := names[m[0]]; family != "" && based && at == hook && ok && policy == verdictDrop {
-			text := func(n int) string { return string(bytes.TrimRight(a[n], "\x00")) }
-			found = append(found, baseChain{family, text(unix.NFTA_CHAIN_TABLE), text(unix.NFTA_CHAIN_NAME)})
-		}
-	}
-	return found, nil
-}
-
-// filters looks for rules of others that iptables does not know: what hawser's chains
-// accept in front of the host's own rules is dropped by these all the same.
-func (c *checker) filters(p Plan) {
-	hook, what := uint32(hookForward), "goes to "+hubHost+" or comes from it"
-	if p.Intercept == InterceptTPROXY {
-		hook, what = hookInput, "clients send to servers"
-	}
-	found, err := droppers(hook)
-	if err != nil {
-		return // a kernel without nf_tables has none
-	}
-	for _, chain := range found {
-		if !chain.ofIptables() {
-			c.warn("see that its rules accept what "+what+" (nft list chain "+chain.String()+")",
-				"the chain %v of nf_tables drops what its rules do not accept, whatever iptables accepts", chain)
-		}
-	}
 }

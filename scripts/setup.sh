@@ -37,6 +37,7 @@ missing() {
 		iptables     iptables
 		ip6tables    iptables
 		ip           iproute2
+		nft          nftables
 		curl         curl
 		iperf3       iperf3
 		tcpdump      tcpdump
