@@ -112,7 +112,7 @@ func (p *program[C]) execute(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(p.err, "%s: %s\n", p.binary(), oneLine(err))
+	p.complain(oneLine(err))
 	if errors.As(err, new(failure)) {
 		return exitFailure
 	}

@@ -54,6 +54,9 @@ func (p *program[C]) logger(level string) (*slog.Logger, error) {
 	if !ok {
 		return nil, fmt.Errorf("--log-level: %q is not one of debug, info, warn, error", level)
 	}
+	if inJournal(p.err, os.Getenv("JOURNAL_STREAM")) {
+		return slog.New(slog.NewTextHandler(journal{p.err}, &slog.HandlerOptions{Level: l, ReplaceAttr: timeless})), nil
+	}
 	return slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: l})), nil
 }
 
