@@ -54,7 +54,7 @@ func runFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *s
 		f.release()
 		return err
 	}
-	f.gate = sealed.NewGate(sealed.GateOptions{Certificate: certificate, Clients: f.clients(), Ports: f.ports, Counters: &f.counters, Log: log})
+	f.gate = sealed.NewGate(sealed.GateOptions{Certificate: certificate, Clients: f.clients(), Ports: f.ports, Counters: &f.counters, Log: log, Most: f.workers.MostFlows()})
 	log.Info("relay runs", "listen", f.listen, "services", len(cfg.Services), "workers", f.workers.Count(), "key", id.String())
 	err = f.run(ctx, func(ctx context.Context) error {
 		f.names(func(s *service) { s.keep(ctx) })
@@ -114,6 +114,7 @@ func (f *far) status() admin.Status {
 			s.State, s.Protocol = "up", st.Protocol
 		}
 		s.Flows.Opened, s.Flows.Open = now.Joined, now.Open
+		s.Counters = map[string]uint64{"flows_crowded": now.Crowded}
 		st.Sessions = append(st.Sessions, s)
 	}
 	return st

@@ -11,6 +11,8 @@ import (
 type account struct {
 	joined atomic.Uint64
 	open   atomic.Int64 // connections that have joined and not ended
+
+	crowded atomic.Uint64 // connections that were reset because there were too many
 }
 
 // flows returns how many connections have joined, and how many of them are open.
@@ -55,6 +57,7 @@ type ClientStatus struct {
 	Up           bool      // an association stands
 	Since        time.Time // when that became so; zero: it was never there
 	Joined, Open uint64    // connections, of all its associations
+	Crowded      uint64    // those that were reset because it had as many as it may have
 }
 
 // Client returns how the client with a key is.
@@ -64,6 +67,7 @@ func (g *Gate) Client(key [32]byte) (s ClientStatus) {
 	if v := g.visits[key]; v != nil {
 		s.Up, s.Since = len(v.standing) > 0, v.since
 		s.Joined, s.Open = v.flows()
+		s.Crowded = v.crowded.Load()
 	}
 	return s
 }

@@ -151,6 +151,10 @@ func (a *arrival) join() {
 		a.refuse(err.Error())
 		return
 	}
+	if !a.port.parts.room(as.account, a.gate.o.Most, len(a.gate.o.Clients) > 1) {
+		a.crowded(as)
+		return
+	}
 	server := as.servers[j.Service]
 	addr, turn := server.Addr()
 	if !addr.IsValid() {

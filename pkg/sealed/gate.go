@@ -28,13 +28,14 @@ type Client struct {
 	Servers  []*Server // theirs, in the same order
 }
 
-// GateOptions make a Gate. All fields are needed.
+// GateOptions make a Gate. All fields but Most are needed.
 type GateOptions struct {
 	Certificate tls.Certificate
 	Clients     map[[32]byte]Client // by public key
 	Ports       []*Port             // of all workers, in their order
 	Counters    *Counters
 	Log         *slog.Logger
+	Most        int // connections that each worker may have; of them no client of several has more than its fair part
 }
 
 // Bounds of handshakes under way.

@@ -122,6 +122,7 @@ func (l *Lane) add(id stream.ID, s *sock.Conn) *conn {
 	l.a.account.joined.Add(1)
 	l.a.account.open.Add(1)
 	l.port.o.Budget.flows.Add(1)
+	l.port.parts.add(l.a.account)
 	l.port.o.Counters.Joined.Add(1)
 	return c
 }
@@ -134,5 +135,6 @@ func (l *Lane) forget(c *conn) {
 	}
 	l.a.account.open.Add(-1)
 	l.port.o.Budget.flows.Add(-1)
+	l.port.parts.remove(l.a.account)
 	c.release()
 }

@@ -46,6 +46,7 @@ type Port struct {
 	arrivals map[*arrival]struct{} // have not said what they are
 	places   *places.Places        // theirs
 	closing  map[*conn]struct{}    // have only to be sent and closed
+	parts    parts                 // whose connections there are
 }
 
 // NewPort returns a Port without connections.
