@@ -40,6 +40,7 @@ type quotas struct {
 	links   []*metered
 	traffic func() ([]*netns.Traffic, error)
 	saved   map[string]quota.State
+	trouble string // why the last writing failed, "" if it did not: said once
 }
 
 // newQuotas takes up what was counted before. A file that cannot be read must
@@ -157,11 +158,26 @@ func (q *quotas) save() {
 	if !news {
 		return
 	}
-	if err := q.file.store(all); err != nil {
-		q.log.Error("quota: what was counted is not kept over a restart", "reason", err)
-		return
+	err := q.file.store(all)
+	q.tell(err)
+	if err == nil {
+		q.saved = all
 	}
-	q.saved = all
+}
+
+// tell says what is new about writing down: a disk may be full for months.
+func (q *quotas) tell(err error) {
+	was := q.trouble
+	if q.trouble = ""; err != nil {
+		q.trouble = err.Error()
+	}
+	switch {
+	case q.trouble == was:
+	case err == nil:
+		q.log.Info("quota: what was counted is kept over a restart again")
+	default:
+		q.log.Error("quota: what was counted is not kept over a restart until it can be written", "reason", err)
+	}
 }
 
 // quotaStatus is what status shows of the link's quota, or nil.

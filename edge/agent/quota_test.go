@@ -115,12 +115,17 @@ func TestStateFile(t *testing.T) {
 	if _, err := os.Stat(path + ".bad"); err != nil {
 		t.Error(err)
 	}
+	text.Reset()
 	e.file.path = "/proc/none/edge.state"
-	e.carried.SentBytes = 9
-	e.count(time.Now())
-	e.save()
-	if !strings.Contains(text.String(), "not kept over a restart") {
-		t.Errorf("a file that cannot be written: the log says %s", text.String())
+	for n := range uint64(4) {
+		if e.carried.SentBytes = 9 + n; n == 3 {
+			e.file.path = path
+		}
+		e.count(time.Now())
+		e.save()
+	}
+	if was, is := strings.Count(text.String(), "not kept over a restart"), strings.Count(text.String(), "restart again"); was != 1 || is != 1 {
+		t.Errorf("a file that cannot be written for a while: the log says %s", text.String())
 	}
 }
 
