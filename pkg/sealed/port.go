@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"net/netip"
 	"sync/atomic"
 
 	"hawser/pkg/buffer"
@@ -42,16 +43,18 @@ type Port struct {
 	dirty   []*conn        // have something to send
 	queues  [][]buffer.Seg // empty, for queue
 
-	spares   []*spare              // connections for flows to come, the newest last; the client's
-	arrivals map[*arrival]struct{} // have not said what they are
-	places   *places.Places        // theirs
-	closing  map[*conn]struct{}    // have only to be sent and closed
-	parts    parts                 // whose connections there are
+	spares   []*spare                        // connections for flows to come, the newest last; the client's
+	way      way                             // theirs
+	source   func(netip.AddrPort) netip.Addr // tests change it
+	arrivals map[*arrival]struct{}           // have not said what they are
+	places   *places.Places                  // theirs
+	closing  map[*conn]struct{}              // have only to be sent and closed
+	parts    parts                           // whose connections there are
 }
 
 // NewPort returns a Port without connections.
 func NewPort(o Options) *Port {
-	return &Port{o: o, scratch: make([]byte, scratchSize), arrivals: map[*arrival]struct{}{}, closing: map[*conn]struct{}{},
+	return &Port{o: o, source: source, scratch: make([]byte, scratchSize), arrivals: map[*arrival]struct{}{}, closing: map[*conn]struct{}{},
 		places: places.New(mostArrivals, mostArrivalsPerSource)}
 }
 

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -87,7 +88,7 @@ func (p *Port) take(a *Association) *sock.Conn {
 		i := p.spares[last]
 		p.spares[last] = nil
 		p.spares = p.spares[:last]
-		if i.to == a.gateway && time.Since(i.since) < spareTime {
+		if i.to == a.gateway && time.Since(i.since) < spareTime && p.here(i) {
 			i.sock.Relax()
 			p.o.Counters.Again.Add(1)
 			return i.sock
@@ -95,4 +96,34 @@ func (p *Port) take(a *Association) *sock.Conn {
 		i.sock.Close()
 	}
 	return nil
+}
+
+// wayTime is for how long a port believes from where a gateway is reached.
+const wayTime = 100 * time.Millisecond
+
+// way is from where, and to where, a port's connections go now.
+type way struct {
+	from, to netip.Addr
+	asked    time.Time
+}
+
+// here tells whether connections to the gateway still go out from the address that one at
+// rest has. With another lease, or when the host's route has changed to another network, the
+// next flow would hang there until the kernel gives up, a quarter of an hour later.
+func (p *Port) here(i *spare) bool {
+	w := &p.way
+	if to := i.to.Addr(); w.to != to || time.Since(w.asked) >= wayTime {
+		*w = way{from: p.source(i.to), to: to, asked: time.Now()}
+	}
+	return w.from == i.sock.Local().Addr().Unmap().WithZone("")
+}
+
+// source is the address that the host takes to reach another; invalid where it has no route.
+func source(to netip.AddrPort) netip.Addr {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to)) // nothing is sent
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone("")
 }

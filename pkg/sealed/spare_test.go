@@ -220,8 +220,8 @@ func (b *bench) finish(flow stream.ID) {
 }
 
 // TestSpares: the client keeps a connection whose flow has ended well, and has the next
-// flow join there; but not one that has ended or said something since, that is old, or
-// that leads to another gateway, nor with a gateway that does not know of it.
+// flow join there; but not one that has ended or said something since, that is old, that
+// leads to another gateway, or goes out from where this host is no more, nor with a gateway that does not know of it.
 func TestSpares(t *testing.T) {
 	next := func(b *bench) {
 		b.lane.Post([]stream.Command{{Kind: stream.CmdOpen, Flow: 6, Dst: Service(0)}, {Kind: stream.CmdSend, Flow: 6, Seg: buffer.Copy(record(9, 9))}})
@@ -247,9 +247,15 @@ func TestSpares(t *testing.T) {
 		b.lane.Post([]stream.Command{{Kind: stream.CmdReset, Flow: 6}})
 	})
 	for name, spoil := range map[string]func(b *bench){
-		"ended":           func(b *bench) { b.peer.Close() },
-		"said something":  func(b *bench) { _, _ = b.peer.Write([]byte{1}) },
-		"old":             func(b *bench) { b.port.spares[0].since = time.Now().Add(-spareTime) },
+		"ended":          func(b *bench) { b.peer.Close() },
+		"said something": func(b *bench) { _, _ = b.peer.Write([]byte{1}) },
+		"old":            func(b *bench) { b.port.spares[0].since = time.Now().Add(-spareTime) },
+		"another network": func(b *bench) {
+			b.port.source = func(netip.AddrPort) netip.Addr { return netip.MustParseAddr("192.0.2.7") }
+		},
+		"no network": func(b *bench) {
+			b.port.source = func(netip.AddrPort) netip.Addr { return netip.Addr{} }
+		},
 		"another gateway": func(b *bench) { b.port.spares[0].to = netip.MustParseAddrPort("127.0.0.2:1") },
 	} {
 		t.Run(name, func(t *testing.T) {
