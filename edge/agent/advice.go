@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"hawser/pkg/config"
+	"hawser/pkg/identity"
 	"hawser/pkg/link"
 )
 
@@ -15,7 +16,25 @@ import (
 // a configuration or a program.
 func final(err error) bool {
 	var refusal *link.Refusal
-	return errors.As(err, &refusal) || errors.Is(err, link.ErrPeerKey) || errors.Is(err, link.ErrVersion)
+	return errors.As(err, &refusal) || errors.Is(err, link.ErrPeerKey) && !foreign(err) || errors.Is(err, link.ErrVersion)
+}
+
+// errForeign is that who has answered has a key of a kind that no box of hawser's has.
+var errForeign = errors.New("not hawser's")
+
+// peerKey is identity.PeerKey, whose errors are errForeign.
+func peerKey(raw [][]byte) ([32]byte, error) {
+	key, err := identity.PeerKey(raw)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errForeign, err)
+	}
+	return key, err
+}
+
+// foreign tells whether who has answered is no hawser-cloud: most often that passes, as a
+// traveller who has not yet paid has everything answered by the portal.
+func foreign(err error) bool {
+	return errors.Is(err, errForeign) || errors.As(err, new(tls.RecordHeaderError))
 }
 
 // advice says what to do about links[i] that cannot connect, or "" where that shows by
@@ -25,6 +44,8 @@ func advice(err error, i int, l config.Link, mute func(netip.Addr) bool) string 
 	var step *link.StepError
 	errors.As(err, &step)
 	switch {
+	case foreign(err):
+		return fmt.Sprintf("what listens there is no hawser-cloud: log in where %s is behind a portal, or correct links[%d].cloud", l.Interface, i)
 	case errors.Is(err, link.ErrPeerKey):
 		return "compare cloud.key with what hawser-cloud pubkey prints of the cloud's key file"
 	case errors.Is(err, link.ErrUnknownEdge):
@@ -39,8 +60,6 @@ func advice(err error, i int, l config.Link, mute func(netip.Addr) bool) string 
 		return fmt.Sprintf("its gateway %s does not answer on %s: correct links[%d].gateway", l.Gateway, l.Interface, i)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("the host answers, but no hawser-cloud on it: start that, or correct links[%d].cloud", i)
-	case errors.As(err, new(tls.RecordHeaderError)):
-		return fmt.Sprintf("what listens there is no hawser-cloud: correct links[%d].cloud", i)
 	case errors.Is(err, syscall.ENETUNREACH) && !l.Gateway.IsValid():
 		return fmt.Sprintf("the host has no route to the cloud by %s: set links[%d].gateway", l.Interface, i)
 	case step != nil && !l.Gateway.IsValid() && mute(step.Remote.Addr()):

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -49,13 +50,29 @@ func TestAdvice(t *testing.T) {
 		{"no route, IPv4", fault(link.TCP, syscall.EHOSTUNREACH), config.Link{Interface: "wwan0"}, cloudAddr.Addr(), "nobody on wwan0 has that address: set links[1].gateway"},
 		{"UDP is blocked", fault(link.QUIC, link.ErrSilent), config.Link{Transport: config.TransportQUIC}, netip.Addr{}, "by UDP at the cloud's firewall, or set links[1].transport to auto"},
 		{"TCP is blocked", fault(link.TCP, link.ErrSilent), config.Link{Transport: config.TransportTCP}, netip.Addr{}, "by TCP at the cloud's firewall, or set links[1].transport to auto"},
-		{"another program", fault(link.TCP, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), config.Link{}, netip.Addr{}, "is no hawser-cloud: correct links[1].cloud"},
+		{"another program", fault(link.TCP, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), config.Link{}, netip.Addr{}, "is no hawser-cloud: log in"},
+		{"a portal's certificate", fault(link.TCP, fmt.Errorf("%w: %w", link.ErrPeerKey, errForeign)), config.Link{Interface: "wlan0"}, netip.Addr{}, "log in where wlan0 is behind a portal, or correct links[1].cloud"},
 		{"something else", fault(link.TCP, errors.New("odd")), config.Link{}, netip.Addr{}, ""},
 	} {
 		got := advice(c.err, 1, c.link, func(a netip.Addr) bool { return a == c.mute })
 		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
+	}
+}
+
+// TestPeerKey: a certificate that is not like hawser's is a stranger's, with the reason.
+func TestPeerKey(t *testing.T) {
+	if _, err := peerKey([][]byte{{1, 2}}); !errors.Is(err, errForeign) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("no certificate: %v", err)
+	}
+	r := newRig(t, 0)
+	own, err := r.cloud.Certificate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err := peerKey(own.Certificate); err != nil || key != r.cloud.Public() {
+		t.Errorf("a box of hawser's: %v, %v", key, err)
 	}
 }
 
@@ -76,6 +93,7 @@ func TestJudge(t *testing.T) {
 		{"both work", plain, []trialRun{works, {transport: link.QUIC}}, false, []admin.Level{admin.LevelOK}, "accepts this edge"},
 		{"UDP is blocked", plain, []trialRun{works, failed(link.QUIC, link.ErrSilent)}, false, []admin.Level{admin.LevelOK, admin.LevelWarn}, "does without quic"},
 		{"wrong key", plain, []trialRun{failed(link.TCP, link.ErrPeerKey), failed(link.QUIC, link.ErrPeerKey)}, false, []admin.Level{admin.LevelFail}, "cloud.key"},
+		{"a portal", plain, []trialRun{failed(link.TCP, fmt.Errorf("%w: %w", link.ErrPeerKey, errForeign)), failed(link.QUIC, link.ErrSilent)}, false, []admin.Level{admin.LevelWarn}, "run goes on trying"},
 		{"nothing answers", plain, []trialRun{failed(link.TCP, link.ErrSilent), failed(link.QUIC, link.ErrSilent)}, false, []admin.Level{admin.LevelWarn}, "run goes on trying"},
 		{"run makes the route", routed, []trialRun{failed(link.TCP, link.ErrSilent)}, false, []admin.Level{admin.LevelOK}, "cannot be tried yet"},
 		{"mute gateway", routed, []trialRun{failed(link.TCP, link.ErrSilent)}, true, []admin.Level{admin.LevelWarn}, "correct links[0].gateway"},

@@ -146,7 +146,7 @@ func (a *agent) dialer(i int, index uint16, r netns.LinkRoute, where *whereabout
 	o := link.DialerOptions{
 		Link: r.Name, Index: index, Remote: r.Cloud, Interface: r.Interface, Mark: netns.BypassMark,
 		Transport:   link.Transport(a.cfg.Links[i].Transport.String()),
-		Certificate: certificate, PeerKey: identity.PeerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters, Windows: a.windows, Heard: heard,
+		Certificate: certificate, PeerKey: peerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters, Windows: a.windows, Heard: heard,
 	}
 	if where != nil {
 		o.Where = where.next
