@@ -15,6 +15,8 @@ type Data interface {
 	// Beside says whether such a chunk should also go a second time by the same link,
 	// by its other strand. The copy is charged.
 	Beside(off, n int, alone bool) bool
+	// Again says whether a chunk of n bytes may go again by the same link.
+	Again(n int) bool
 	// Spend notes that a copy of n bytes was sent.
 	Spend(n int)
 	// Delivered notes that n bytes have arrived.
@@ -38,6 +40,9 @@ type FIFO struct{}
 
 // Copy implements Data.
 func (FIFO) Copy([]Link, int, int, time.Duration) (int, bool) { return 0, false }
+
+// Again implements Data.
+func (FIFO) Again(int) bool { return false }
 
 // Spend implements Data.
 func (FIFO) Spend(int) {}

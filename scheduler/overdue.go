@@ -113,6 +113,9 @@ func (o *Overdue) Copy(links []Link, on, n int, wait time.Duration) (int, bool) 
 	return 0, false
 }
 
+// Again says whether the budget has n bytes left for a copy by the same link.
+func (o *Overdue) Again(n int) bool { return o.tokens >= float64(n) }
+
 // Spend takes a copy's bytes off the budget.
 func (o *Overdue) Spend(n int) { o.tokens -= float64(n) }
 

@@ -24,6 +24,7 @@
 //     they would be more than any percentage;
 //   - on a steady path a queue ends Startup and tells the rate, see queue.go;
 //   - a path that has become much slower is believed earlier, see slump.go;
+//   - on a path that loses more than it delivers no more is sent than arrives, see collapse.go;
 //   - a path that carries much more is believed at once where the caller has packets sent
 //     in volleys, see volley.go;
 //   - ProbeRTT ends after a round that has confirmed the least round trip: 200 ms
@@ -110,6 +111,7 @@ type Controller struct {
 	priorWnd   int // before ProbeRTT
 	aggregate  aggregation
 	loss       lossRound
+	collapse   collapse
 	background background
 	slump      slump
 	standing   standing
@@ -241,6 +243,7 @@ func (c *Controller) Settle(now, rtt time.Duration, inFlight int) {
 	}
 	c.setRate(c.state.gains().pacing)
 	c.setWindow()
+	c.conserve()
 }
 
 // Window is the most that may be in flight, bytes.

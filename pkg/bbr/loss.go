@@ -132,6 +132,7 @@ func heavy(lost, volume int) bool { return float64(lost) > heavyThreshold*float6
 // it lost so much that the path must be overfull.
 func (c *Controller) adaptShortTerm() {
 	volume := c.loss.volume(c.sampler.delivered)
+	kept := c.collapse.close(c.loss.lost, volume)
 	switch {
 	case c.state.accelerating() || !c.loss.any || !c.lostTooMuch(c.loss.lost, volume):
 		return
@@ -144,8 +145,8 @@ func (c *Controller) adaptShortTerm() {
 	if c.inFlightShort == unbounded {
 		c.inFlightShort = c.window
 	}
-	c.bwShort = max(c.latestBW, beta*c.bwShort)
-	c.inFlightShort = max(c.latestVolume, int(beta*float64(c.inFlightShort)))
+	c.bwShort = max(c.latestBW, kept*c.bwShort)
+	c.inFlightShort = max(c.latestVolume, int(kept*float64(c.inFlightShort)))
 }
 
 func (c *Controller) forgetShortTerm() { c.bwShort, c.inFlightShort = math.Inf(1), unbounded }

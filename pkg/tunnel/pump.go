@@ -364,12 +364,12 @@ const (
 
 // resendLate sends second copies of chunks that hold up their flows and are
 // overdue (scheduler.Overdue): on another link, or by the same link's bulk connection
-// what an urgent connection is late with.
+// what an urgent connection is late with, and by another stream of it what bulk is stuck with.
 func (s *Session) resendLate() {
 	viewed := false
 	for i, l := range s.links {
 		c := l.conn
-		if c == nil || l.health.State() != scheduler.Up || len(s.links) < 2 && c.urgent.apart == nil {
+		if c == nil || l.health.State() != scheduler.Up || len(s.links) < 2 && c.urgent == c.bulk {
 			continue
 		}
 		if !viewed {
@@ -427,11 +427,8 @@ func (s *Session) resendLateOn(i int, st *strand) {
 				wait = max(wait, doubtWait)
 			}
 		}
-		j, ok := s.copies.Copy(s.admitted(p.chunk()), i, p.seg.Len(), wait)
-		by := c.bulk
-		if ok {
-			by = s.links[j].conn.strandFor(p, s.now)
-		} else if j = i; st.apart == nil || by.batch() == nil {
+		j, by := s.elsewhere(i, st, p, wait, stuck, silence)
+		if by == nil {
 			continue
 		}
 		e.moved = true
@@ -440,6 +437,22 @@ func (s *Session) resendLateOn(i int, st *strand) {
 		s.copies.Spend(n)
 		s.order.Charge(&p.flow.node, n)
 	}
+}
+
+// elsewhere is where a piece that is late on a strand of link i goes once more: by which
+// link, and by which strand of that; nil: nowhere.
+func (s *Session) elsewhere(i int, st *strand, p *piece, wait, stuck, silence time.Duration) (int, *strand) {
+	c, n := st.conn, p.seg.Len()
+	if j, ok := s.copies.Copy(s.admitted(p.chunk()), i, n, wait); ok {
+		return j, s.links[j].conn.strandFor(p, s.now)
+	}
+	switch {
+	case st.apart != nil && c.bulk.batch() != nil:
+		return i, c.bulk
+	case st == c.bulk && s.copies.Again(n):
+		return i, c.aside(n, stuck, silence)
+	}
+	return i, nil
 }
 
 const (
