@@ -56,7 +56,7 @@ vet: ## gofmt and go vet
 unit: ## unit tests, with the race detector
 	$(GO) test -race -shuffle=on -timeout 20m $(UNIT)
 	$(GO) test -run 'TestSimulation|TestAblation|TestNoPause|TestTremblingStart|TestTremblingStartFoundLate|TestCopiesUnderLoss|TestCopiesOnATrain|TestUrgentConnection|TestWorkPerChunk|TestSlowUplinks|TestTwoSlowLinks|TestObjectsUnlike|TestLostMessages|TestSilentFaults|TestUsersShareEvenly|TestWeights|TestPrivilegedUser|TestStuckConsumers|TestCrowdLeavesRoom|TestLead' ./pkg/tunnel
-	$(GO) test -run 'TestObjects|TestObjectsBesideFar|TestSilentFaults|TestUrgentStream|TestTremblingUplinks|TestFallenLine' ./pkg/link
+	$(GO) test -run 'TestObjects|TestObjectsBesideFar|TestSilentFaults|TestUrgentStream|TestTremblingUplinks|TestFallenLine|TestLongerPath' ./pkg/link
 	$(GO) test -run 'TestMendQueue' ./pkg/split
 
 .PHONY: steps

@@ -63,6 +63,7 @@ type Estimator struct {
 	stale     int           // rounds without growth
 	full      bool          // the start is over
 	early     time.Time     // a round trip has ended it, which may vary by itself: until then that may show
+	longer    time.Duration // the least round trip of a path that has become longer, until it is told; 0: it has not
 	resumed   bool          // the start went on then
 	resumedAt time.Time     // when it did last
 	resumedBW float64       // bw then
@@ -141,6 +142,9 @@ func (e *Estimator) addRTT(now time.Time, s Sample) {
 	case e.minRTT == 0 || rtt <= e.minRTT:
 		e.measured(now, rtt)
 	case e.drainTo.IsZero() && (now.Sub(e.minRTTAt) > minRTTWindow || e.isFar(now)):
+		if e.full && e.isFar(now) && e.follower.Window() == 0 {
+			e.believed = e.minRTT // a start follows if the path is longer
+		}
 		e.drain(now, rtt)
 	case !e.drainTo.IsZero():
 		e.drained = min(e.drained, rtt)
@@ -180,6 +184,9 @@ func (e *Estimator) measured(now time.Time, rtt time.Duration) {
 	e.minRTT, e.minRTTAt, e.drainTo = rtt, now, time.Time{}
 	if e.believed > 0 {
 		e.full = rtt <= e.believed+max(longerMin, e.believed/8)
+		if !e.full {
+			e.longer = rtt
+		}
 		e.believed, e.stale, e.lastRound = 0, 0, 0
 		e.early = now.Add(earlyFor)
 	}
@@ -399,6 +406,14 @@ func (e *Estimator) Urge() bool {
 	urge := e.urge
 	e.urge = false
 	return e.follower.Urge() || urge || e.follower.Window() == 0 && e.short.urge()
+}
+
+// Longer tells once that the path has become longer, by its least round trip with little in
+// flight; 0: it has not.
+func (e *Estimator) Longer() time.Duration {
+	rtt := e.longer
+	e.longer = 0
+	return rtt
 }
 
 // trembling is NetCap on a path whose round trips vary by themselves: what a

@@ -213,6 +213,18 @@ func (c *Controller) Restart() {
 	c.enter(Startup)
 }
 
+// Stretch takes it that the path has become longer: the caller has seen that with little in
+// flight a round trip takes so long now. By itself the model believes in the shorter one for
+// ten seconds, in which twice its product is all that is in flight.
+func (c *Controller) Stretch(rtt time.Duration) {
+	if rtt <= c.minRTT {
+		return
+	}
+	c.minRTT, c.minRTTAt = rtt, c.now
+	c.probeRTT.delay, c.probeRTT.at = rtt, c.now
+	c.Restart()
+}
+
 // Forget takes in a packet that was lost and whose loss says nothing about
 // the path, such as a probe for a larger packet size.
 func (c *Controller) Forget(number int64) { c.sampler.log.take(number) }

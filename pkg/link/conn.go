@@ -91,6 +91,7 @@ type pipe interface {
 	pace(rate float64)
 	// urge has the congestion control look for more, as at the start.
 	urge()
+	stretch(rtt time.Duration)
 	// steady tells the congestion control whether the path is steady.
 	steady(yes bool)
 	// lead tells the congestion control whether the rate of pace is the one to send at.
@@ -205,6 +206,10 @@ func (c *Conn) Pace(rate float64) { c.pipe.pace(rate) }
 // pass, as at the start of a connection. It must have a reason: the path is not
 // full.
 func (c *Conn) Urge() { c.pipe.urge() }
+
+// Stretch tells the congestion control that the path has become longer: with little under way
+// a round trip takes so long now. The kernel's finds that out by itself.
+func (c *Conn) Stretch(rtt time.Duration) { c.pipe.stretch(rtt) }
 
 // Steady tells the transport's congestion control whether the path is steady: its
 // round trips and its rate do not vary by themselves. QUIC's own takes it at first

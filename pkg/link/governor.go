@@ -46,6 +46,7 @@ type governor struct {
 	lostPackets atomic.Uint64 // packets declared lost; the library counts only for a controller of its own
 	limited     atomic.Bool
 	urged       atomic.Bool
+	stretched   atomic.Int64 // a longer path's round trip that the controller is to be told; 0: none
 	isSteady    atomic.Bool
 	inVolleys   atomic.Bool   // packets are sent in volleys
 	carries     atomic.Int64  // by these, bytes per second
@@ -80,6 +81,9 @@ func (g *governor) limit(rate float64) { g.most.Store(math.Float64bits(max(rate,
 
 // urge has the controller look for more at its next event.
 func (g *governor) urge() { g.urged.Store(true) }
+
+// stretch tells the controller at its next event that the path has become longer.
+func (g *governor) stretch(rtt time.Duration) { g.stretched.Store(int64(rtt)) }
 
 // rate is what packets are paced at, bytes per second. Where the caller of limit
 // follows a rate that changes it may be more than the controller's own, which cruises for
@@ -172,6 +176,9 @@ func (g *governor) marked() { g.controller.Marked(g.now) }
 func (g *governor) settle(now, rtt time.Duration, inFlight int) {
 	g.now, g.open = now, false
 	g.controller.Steady(g.isSteady.Load())
+	if rtt := g.stretched.Swap(0); rtt > 0 {
+		g.controller.Stretch(time.Duration(rtt))
+	}
 	if g.urged.Swap(false) {
 		g.controller.Restart()
 	}

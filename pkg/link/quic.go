@@ -209,6 +209,8 @@ func (p *quicPipe) burst(bool) {}
 
 func (p *quicPipe) urge() { p.control.Load().urge() }
 
+func (p *quicPipe) stretch(rtt time.Duration) { p.control.Load().stretch(rtt) }
+
 func (p *quicPipe) sample(s *Stats) {
 	q := p.conn.ConnectionStats()
 	s.RTT, s.RTTVar, s.MinRTT = q.SmoothedRTT, q.MeanDeviation, q.MinRTT

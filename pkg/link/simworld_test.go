@@ -74,6 +74,8 @@ func (c simCarrier) Resume(batch []wire.Record) error {
 
 func (c simCarrier) Urge() { c.Conn.Urge() }
 
+func (c simCarrier) Stretch(rtt time.Duration) { c.Conn.Stretch(rtt) }
+
 func (c simCarrier) Lead(yes bool) {
 	if yes {
 		c.leads.Add(1)

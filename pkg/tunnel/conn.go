@@ -58,6 +58,10 @@ type UrgentCarrier interface {
 // congestion control lets pass, as at the start of a connection.
 type Urger interface{ Urge() }
 
+// Stretcher is a Carrier whose congestion control wants to know when the path has become
+// longer: its round trip with little under way.
+type Stretcher interface{ Stretch(rtt time.Duration) }
+
 // Steadier is a Carrier whose congestion control wants to know whether its path is
 // steady (scheduler.Estimator.Steady); until Steady is called it takes it that it is not.
 type Steadier interface{ Steady(yes bool) }
@@ -223,6 +227,11 @@ const recordOverhead = 4 + 16
 func (c *conn) pace() {
 	if u, ok := c.carrier.(Urger); ok && c.link.est.Urge() {
 		u.Urge()
+	}
+	if rtt := c.link.est.Longer(); rtt > 0 {
+		if u, ok := c.carrier.(Stretcher); ok {
+			u.Stretch(rtt)
+		}
 	}
 	if yes := c.link.est.Steady(); yes != c.steady {
 		c.steady = yes
