@@ -79,6 +79,7 @@ func (w *Workers) counters(links *link.Counters) map[string]uint64 {
 // addStack adds what one user-space stack has counted.
 func addStack(c map[string]uint64, s split.Stats, guarded bool) {
 	c["hub_frames_in"] += s.FramesIn
+	c["hub_frames_joined"] += s.Joined
 	c["hub_frames_out"] += s.FramesOut
 	c["hub_overruns"] += s.Overruns
 	c["hub_bad_frames"] += s.BadChecksums + s.Malformed + s.Fragments + s.Foreign + s.Truncated

@@ -55,6 +55,8 @@ type receiver struct {
 	onward  forwarder
 	shut    *shutWindows
 	offers  offers
+	trains  trains
+	bulk    bool // a sender of the batch has more than it may send
 	count   *counters
 	opts    *Options
 	slots   [slots]slot
@@ -107,8 +109,10 @@ const few = 2
 // work hands a batch over. Of a small one the receiver sees to what comes of it
 // in the owner of the connections, too, once netstack's processor has had its
 // turn. What netstack answers by itself, acknowledgements, leaves after that: to
-// send it takes as long as all the rest, and wakes another goroutine otherwise.
+// send it takes as long as all the rest, and wakes another goroutine otherwise. But
+// a sender that has more is slowed down by each microsecond that it waits for them.
 func (r *receiver) work() {
+	r.bulk = false
 	small := r.got <= few && r.opts.Attend != nil
 	if small {
 		r.opts.Attend()
@@ -117,12 +121,16 @@ func (r *receiver) work() {
 	for i := range r.got {
 		r.deliver(&r.slots[i], &r.msgs[i])
 	}
+	r.depart()
 	r.flush()
 	for _, f := range r.filters {
 		f.idle()
 	}
 	if small {
 		runtime.Gosched()
+		if r.bulk {
+			r.link.out.answer()
+		}
 		r.opts.Settle()
 		r.link.out.answer()
 	}
@@ -210,10 +218,11 @@ func (r *receiver) deliver(s *slot, m *mmsghdr) {
 		return
 	}
 	if extra != nil {
+		r.depart()
 		r.count.shutAcks.Add(1)
 		r.hand(p, stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(extra)}))
 	}
-	r.hand(p, r.build(s, p, frame[etherLen:]))
+	r.board(s, p, frame[etherLen:])
 }
 
 // hand gives a packet to netstack.

@@ -13,6 +13,7 @@ import (
 // divided by frames is the mean size that offloading reached.
 type Stats struct {
 	FramesIn, BytesIn, GSOIn    uint64 // received; GSOIn: frames longer than the MTU
+	Joined                      uint64 // of the received ones: went to netstack as part of another
 	FramesOut, BytesOut, GSOOut uint64 // sent; bytes from the Ethernet header on
 
 	Overruns     uint64 // frames the kernel dropped because the socket buffer was full
@@ -56,6 +57,7 @@ type Stats struct {
 // counters are the link's own figures.
 type counters struct {
 	framesIn, bytesIn, gsoIn    atomic.Uint64
+	joined                      atomic.Uint64
 	framesOut, bytesOut, gsoOut atomic.Uint64
 	dropped                     [verdicts]atomic.Uint64
 	overruns, shutAcks          atomic.Uint64
@@ -73,7 +75,7 @@ type counters struct {
 func (s *Stack) Stats() Stats {
 	c := &s.count
 	st := Stats{
-		FramesIn: c.framesIn.Load(), BytesIn: c.bytesIn.Load(), GSOIn: c.gsoIn.Load(),
+		FramesIn: c.framesIn.Load(), BytesIn: c.bytesIn.Load(), GSOIn: c.gsoIn.Load(), Joined: c.joined.Load(),
 		FramesOut: c.framesOut.Load(), BytesOut: c.bytesOut.Load(), GSOOut: c.gsoOut.Load(),
 		BadChecksums: c.dropped[verdictChecksum].Load(),
 		Malformed:    c.dropped[verdictMalformed].Load(),
