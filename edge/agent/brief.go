@@ -9,6 +9,9 @@ import (
 const (
 	briefLife = time.Second // as soon
 	briefFree = 2           // in a row after which the next one is made at once
+	// briefMuch is what one that ended soon must have carried, bytes both ways, to say nothing:
+	// a fast line that damages a packet now and then. What one sends that nobody gets is less.
+	briefMuch = 1 << 20
 )
 
 // brief counts a link's connections in a row that ended as soon as they stood. What does
@@ -17,9 +20,9 @@ const (
 // as handshakes go, each of some KB that a mobile line may have to pay for.
 type brief struct{ row int }
 
-// ended takes in that a connection has ended after so long.
-func (b *brief) ended(after time.Duration) {
-	if after >= briefLife {
+// ended takes in that a connection has ended after so long, and had carried so many bytes.
+func (b *brief) ended(after time.Duration, carried uint64) {
+	if after >= briefLife || carried >= briefMuch {
 		b.row = 0
 		return
 	}
@@ -46,7 +49,7 @@ func (u *uplink) weigh(now *serving, wanted time.Time) {
 	if s, _ := u.tunnels.current(); s != now.session {
 		return
 	}
-	u.brief.ended(wanted.Sub(now.since))
+	u.brief.ended(wanted.Sub(now.since), now.carried())
 	if u.brief.row >= briefFree && u.chooser.dialer != nil {
 		u.chooser.dialer.Prefer(other(now.transport)) // what cuts one often lets the other pass
 	}

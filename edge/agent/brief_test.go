@@ -12,11 +12,11 @@ import (
 )
 
 // TestBriefPauses: a connection that ended soon is made again at once, a row of them less
-// and less often, and one that lasted makes all well.
+// and less often, and one that lasted, or carried much, makes all well.
 func TestBriefPauses(t *testing.T) {
 	var b brief
 	for n, most := range []time.Duration{0, 0, raceFirst, 2 * raceFirst, 4 * raceFirst, 8 * raceFirst, raceMost, raceMost} {
-		b.ended(briefLife - 1)
+		b.ended(briefLife-1, briefMuch-1)
 		if d := b.pause(); d > most*3/2 || d < most/2 {
 			t.Errorf("after %d of them: %v, want about %v", n+1, d, most)
 		}
@@ -25,8 +25,12 @@ func TestBriefPauses(t *testing.T) {
 	if d := b.pause(); d > raceMost*3/2 {
 		t.Errorf("after very many: %v", d)
 	}
-	if b.ended(briefLife); b.pause() != 0 {
+	if b.ended(briefLife, 0); b.pause() != 0 {
 		t.Error("a pause after a connection that has lasted")
+	}
+	b.row = 1 << 40
+	if b.ended(0, briefMuch); b.pause() != 0 {
+		t.Error("a pause after a connection that has carried much")
 	}
 }
 
@@ -56,8 +60,8 @@ func (r *rig) paused() bool {
 }
 
 // TestBriefOther: an automatic link whose connections are cut as soon as they stand, twice in
-// a row, dials by its other transport next. One that lasted, or of a session that is over,
-// says nothing.
+// a row, dials by its other transport next. One that lasted, carried much, or is of a session
+// that is over, says nothing.
 func TestBriefOther(t *testing.T) {
 	r := newRig(t, 1)
 	u := r.tunnels.uplinks[0]
@@ -68,8 +72,9 @@ func TestBriefOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.chooser.dialer, r.tunnels.term.session = d, new(tunnel.Session)
-	cut := func(s *tunnel.Session, after time.Duration) {
-		now := serving{session: s, transport: link.TCP, since: time.Now()}
+	cut := func(s *tunnel.Session, after time.Duration, carried uint64) {
+		stats := func() link.Stats { return link.Stats{BytesIn: carried / 2, BytesOut: carried / 2} }
+		now := serving{session: s, transport: link.TCP, since: time.Now(), stats: stats}
 		u.weigh(&now, now.since.Add(after))
 		u.weigh(&now, now.since) // once more: it was weighed
 	}
@@ -81,14 +86,16 @@ func TestBriefOther(t *testing.T) {
 		defer conn.Close(errLostRace)
 		return conn.Info().Transport
 	}
-	cut(r.tunnels.term.session, 0)
-	cut(new(tunnel.Session), 0)
-	cut(r.tunnels.term.session, briefLife)
-	cut(r.tunnels.term.session, 0)
+	cut(r.tunnels.term.session, 0, 0)
+	cut(new(tunnel.Session), 0, 0)
+	cut(r.tunnels.term.session, briefLife, 0)
+	cut(r.tunnels.term.session, 0, 0)
+	cut(r.tunnels.term.session, 0, briefMuch)
+	cut(r.tunnels.term.session, 0, 0)
 	if by := dials(); by != link.TCP {
 		t.Errorf("dials by %s after one", by)
 	}
-	cut(r.tunnels.term.session, 0)
+	cut(r.tunnels.term.session, 0, 0)
 	r.eventually("QUIC", func() bool { return dials() == link.QUIC })
 }
 

@@ -61,7 +61,14 @@ type serving struct {
 	transport link.Transport
 	since     time.Time
 	ended     chan struct{}
-	weighed   bool // how it ended is taken in
+	stats     func() link.Stats // of the connection
+	weighed   bool              // how it ended is taken in
+}
+
+// carried is how many bytes have gone by it, both ways.
+func (s *serving) carried() uint64 {
+	st := s.stats()
+	return st.BytesIn + st.BytesOut
 }
 
 // trial measures the transport in use, changes to the other one, measures that,
@@ -156,7 +163,7 @@ func (u *uplink) change(ctx context.Context, wg *sync.WaitGroup, from serving, t
 		conn.Close(errRetired)
 		return serving{}, errUnfinished
 	}
-	return serving{session: s, transport: t, since: time.Now(), ended: u.serve(wg, s, conn)}, nil
+	return serving{session: s, transport: t, since: time.Now(), ended: u.serve(wg, s, conn), stats: conn.Stats}, nil
 }
 
 // vigil looks at a connection of an uplink, step by step.

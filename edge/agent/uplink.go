@@ -111,7 +111,7 @@ func (u *uplink) run(ctx context.Context) {
 			continue
 		}
 		u.weigh(&now, wanted)
-		now = serving{session: s, transport: won.conn.Info().Transport, since: time.Now(), ended: u.serve(&running, s, won.conn)}
+		now = serving{session: s, transport: won.conn.Info().Transport, since: time.Now(), ended: u.serve(&running, s, won.conn), stats: won.conn.Stats}
 		u.chooser.next = u.chooser.every
 		u.chooser.schedule(u.chooser.first)
 	}
