@@ -1,5 +1,6 @@
 // Package places bounds how many strangers are let in at once, in all and per
-// source, so that those who connect and say nothing cannot keep others out.
+// source, so that those who connect and say nothing cannot keep others out; and it says
+// what one of several peers may have of a worker's places.
 package places
 
 import (

@@ -1,9 +1,6 @@
 package sealed
 
-// fairPart is how many times what is free of a worker's places for connections one client of
-// several may have: alone three quarters of all, two each three sevenths. So one with a fault,
-// or whose key was stolen, leaves others some.
-const fairPart = 3
+import "hawser/pkg/places"
 
 // parts are whose connections a port has; its worker alone uses them.
 type parts struct {
@@ -29,7 +26,7 @@ func (s *parts) remove(of *account) {
 // room says whether a client may have one more where there are most places, 0 for no bound.
 // Where there is only one client the worker's own bound is enough.
 func (s *parts) room(of *account, most int, shared bool) bool {
-	return most == 0 || !shared || s.of[of] < fairPart*(most-s.all)
+	return most == 0 || !shared || places.Fair(s.of[of], most-s.all)
 }
 
 // crowded resets a connection of a client that has as many as it may have.

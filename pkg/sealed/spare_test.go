@@ -221,7 +221,8 @@ func (b *bench) finish(flow stream.ID) {
 
 // TestSpares: the client keeps a connection whose flow has ended well, and has the next
 // flow join there; but not one that has ended or said something since, that is old, that
-// leads to another gateway, or goes out from where this host is no more, nor with a gateway that does not know of it.
+// leads to another gateway, or goes out from where this host is no more, nor with a
+// gateway that does not know of it.
 func TestSpares(t *testing.T) {
 	next := func(b *bench) {
 		b.lane.Post([]stream.Command{{Kind: stream.CmdOpen, Flow: 6, Dst: Service(0)}, {Kind: stream.CmdSend, Flow: 6, Seg: buffer.Copy(record(9, 9))}})

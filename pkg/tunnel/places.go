@@ -3,6 +3,8 @@ package tunnel
 import (
 	"sync/atomic"
 	"time"
+
+	"hawser/pkg/places"
 )
 
 // Places are what an agent's workers have for flows. Its sessions share them: one edge with
@@ -16,10 +18,6 @@ type Places struct {
 	taken  []atomic.Int64 // by worker
 }
 
-// fairPart is how many times what is free of a worker's places one session of several may
-// have: alone three quarters of all, two each three sevenths. Others always find some.
-const fairPart = 3
-
 // NewPlaces returns the places of so many workers, each for so many flows. A session may
 // have most of all, 0 for no such bound, and its fair part of a worker's where they are
 // shared.
@@ -31,7 +29,7 @@ func NewPlaces(workers, each, most int, shared bool) *Places {
 // one more there. Two sessions that ask at once may both have the last one.
 func (p *Places) allows(worker, own, all int) bool {
 	free := p.each - int(p.taken[worker].Load())
-	return free > 0 && (p.most == 0 || all < p.most) && (!p.shared || own < fairPart*free)
+	return free > 0 && (p.most == 0 || all < p.most) && (!p.shared || places.Fair(own, free))
 }
 
 // occupy takes a place of a worker for a flow that the peer begins, if there is one.
