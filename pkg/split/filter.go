@@ -98,19 +98,26 @@ func segmentOf(p packet, ip, tail []byte, v vnetHeader) (segment, bool) {
 	return s, s.data >= s.start+header.TCPMinimumSize && s.data <= len(s.ip)
 }
 
-// filterIn asks the filters about a received packet.
-func (r *receiver) filterIn(s *slot, p packet, frame []byte, v vnetHeader, size int) action {
-	if len(r.filters) == 0 {
-		return pass
-	}
+// parse makes r.seg of a received packet; false if that is no TCP segment, or not a whole one.
+func (r *receiver) parse(s *slot, p packet, frame []byte, size int, v vnetHeader) (ok bool) {
 	if p.transport != uint8(header.TCPProtocolNumber) {
-		return r.filterError(p, frame[etherLen:])
+		return false
 	}
-	var ok bool
-	if r.seg, ok = segmentOf(p, frame[etherLen:], s.tail.AsSlice()[:size-len(frame)], v); !ok {
+	r.seg, ok = segmentOf(p, frame[etherLen:], s.tail.AsSlice()[:size-len(frame)], v)
+	r.seg.slot = s
+	return ok
+}
+
+// filterIn asks the filters about a received packet, which is r.seg if that is one.
+func (r *receiver) filterIn(p packet, ip []byte, isSegment bool) action {
+	switch {
+	case len(r.filters) == 0:
+		return pass
+	case p.transport != uint8(header.TCPProtocolNumber):
+		return r.filterError(p, ip)
+	case !isSegment:
 		return swallow
 	}
-	r.seg.slot = s
 	for _, f := range r.filters {
 		if a := f.inbound(&r.seg); a != pass {
 			return a

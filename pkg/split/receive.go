@@ -194,8 +194,10 @@ func (r *receiver) deliver(s *slot, m *mmsghdr) {
 	if verdict == verdictPass && !v.trusted() && !p.verify(frame[etherLen:], s.tail.AsSlice()[:size-len(frame)]) {
 		verdict = verdictChecksum
 	}
+	isSegment := false // r.seg is the packet
 	if verdict == verdictPass {
-		switch r.filterIn(s, p, frame, v, size) {
+		isSegment = r.parse(s, p, frame, size, v)
+		switch r.filterIn(p, frame[etherLen:], isSegment) {
 		case swallow:
 			verdict = verdictFilter
 		case forward:
@@ -222,7 +224,7 @@ func (r *receiver) deliver(s *slot, m *mmsghdr) {
 		r.count.shutAcks.Add(1)
 		r.hand(p, stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(extra)}))
 	}
-	r.board(s, p, frame[etherLen:])
+	r.board(s, p, frame[etherLen:], isSegment)
 }
 
 // hand gives a packet to netstack.

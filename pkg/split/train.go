@@ -62,24 +62,24 @@ func (s *segment) joins() bool {
 		s.tcp().Flags()&^header.TCPFlagPsh == header.TCPFlagAck
 }
 
-// board makes a packet wait for what follows it in its connection, or hands it over. What
-// came before it in its connection has been handed over first.
-func (r *receiver) board(s *slot, p packet, ip []byte) {
-	seg, ok := segmentOf(p, ip, s.tail.AsSlice(), vnetHeader{})
-	if !ok || p.transport != uint8(header.TCPProtocolNumber) {
+// board makes a packet, which is r.seg if that is one, wait for what follows it in its
+// connection, or hands it over. What came before it in its connection has been handed over
+// first.
+func (r *receiver) board(s *slot, p packet, ip []byte, isSegment bool) {
+	if !isSegment {
 		r.depart() // rare, and whose it is need not be known
 		r.hand(p, r.build(s, p, ip))
 		return
 	}
-	seg.slot = s
-	ok = seg.joins()
+	seg := &r.seg
+	ok := seg.joins()
 	if ok && seg.payload() >= bulky && !seg.tcp().Flags().Contains(header.TCPFlagPsh) {
 		r.bulk = true
 	}
-	t := r.trains.find(&seg)
+	t := r.trains.find(seg)
 	switch {
-	case t != nil && ok && t.takes(&seg):
-		t.append(&seg)
+	case t != nil && ok && t.takes(seg):
+		t.append(seg)
 		r.count.joined.Add(1)
 		return
 	case t != nil:
@@ -88,7 +88,7 @@ func (r *receiver) board(s *slot, p packet, ip []byte) {
 		t = r.room()
 	}
 	if ok {
-		t.begin(p, &seg)
+		t.begin(p, seg)
 		return
 	}
 	r.hand(p, r.build(s, p, ip))
