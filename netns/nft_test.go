@@ -43,31 +43,29 @@ func TestChainsThatDrop(t *testing.T) {
 	w.run("nft add table inet fw", "nft add chain inet fw forwarded '{ type filter hook forward priority 10; policy drop; }'",
 		"nft add chain inet fw taken '{ type filter hook input priority 10; policy drop; }'",
 		"nft add chain inet fw open '{ type filter hook forward priority 20; policy accept; }'")
-	defer func() {
-		w.run("nft flush chain inet fw forwarded", "nft add table inet fd",
-			"nft add chain inet fd rest '{ type filter hook forward priority 10; policy accept; }'",
-			"nft add rule inet fd rest iifname lo accept", "nft add rule inet fd rest ip daddr 192.0.2.1 drop")
-		if chains := told(w.plan); !slices.Equal(chains, []string{"inet fw forwarded"}) {
-			t.Errorf("of a chain that drops one address: %q", chains)
-		}
-		for _, last := range []string{"counter drop", "reject with icmpx admin-prohibited"} {
-			w.run("nft add rule inet fd rest " + last)
-			if chains := told(w.plan); !slices.Contains(chains, "inet fd rest") {
-				t.Errorf("of a chain that ends with %s: %q", last, chains)
-			}
-			w.run("nft add rule inet fd rest ip daddr 192.0.2.1 accept") // no longer the last one
-		}
-		w.run("nft add rule inet fd rest reject", "nft add chain inet fd zone", "nft add rule inet fd zone oifname hub0 accept",
-			"nft add set inet fw many '{ type ipv6_addr; }'", "nft add element inet fw many '{ fd00::1 }'",
-			"nft add rule inet fw forwarded iifname '{ lan0, hub0 }' accept")
-		if chains := told(w.plan); len(chains) > 0 {
-			t.Errorf("of chains that somebody has taught hub0: %q", chains)
-		}
-	}()
 	for kind, want := range map[string]string{RoleEdge: "inet fw forwarded", RoleCloud: "inet fw forwarded", InterceptTPROXY: "inet fw taken"} {
 		if chains := told(w.planOf(kind)); !slices.Equal(chains, []string{want}) {
 			t.Errorf("%s: told of %q, want %s", kind, chains, want)
 		}
+	}
+	w.run("nft flush chain inet fw forwarded", "nft add table inet fd",
+		"nft add chain inet fd rest '{ type filter hook forward priority 10; policy accept; }'",
+		"nft add rule inet fd rest iifname lo accept", "nft add rule inet fd rest ip daddr 192.0.2.1 drop")
+	if chains := told(w.plan); !slices.Equal(chains, []string{"inet fw forwarded"}) {
+		t.Errorf("of a chain that drops one address: %q", chains)
+	}
+	for _, last := range []string{"counter drop", "reject with icmpx admin-prohibited"} {
+		w.run("nft add rule inet fd rest " + last)
+		if chains := told(w.plan); !slices.Contains(chains, "inet fd rest") {
+			t.Errorf("of a chain that ends with %s: %q", last, chains)
+		}
+		w.run("nft add rule inet fd rest ip daddr 192.0.2.1 accept") // no longer the last one
+	}
+	w.run("nft add rule inet fd rest reject", "nft add chain inet fd zone", "nft add rule inet fd zone oifname hub0 accept",
+		"nft add set inet fw many '{ type ipv6_addr; }'", "nft add element inet fw many '{ fd00::1 }'",
+		"nft add rule inet fw forwarded iifname '{ lan0, hub0 }' accept")
+	if chains := told(w.plan); len(chains) > 0 {
+		t.Errorf("of chains that somebody has taught hub0: %q", chains)
 	}
 }
 
