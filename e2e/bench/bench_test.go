@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/procfs"
 )
 
 func TestRequest(t *testing.T) {
@@ -162,5 +164,26 @@ func TestKindRivals(t *testing.T) {
 	}
 	if _, err := kindRivals("minrtt,best"); err == nil {
 		t.Error("a policy that there is not was taken")
+	}
+}
+
+func TestStolen(t *testing.T) {
+	at := procfs.CPUStat{User: 100, System: 50, Idle: 1000, Steal: 7}
+	for _, c := range []struct {
+		name string
+		now  procfs.CPUStat
+		want float64
+	}{
+		{"nothing done", at, 0},
+		{"alone", procfs.CPUStat{User: 130, System: 60, Idle: 1010, Steal: 7}, 0},
+		{"a quarter", procfs.CPUStat{User: 120, System: 55, SoftIRQ: 5, Idle: 1500, Steal: 17}, 0.25},
+		{"nothing got", procfs.CPUStat{User: 100, System: 50, Idle: 1000, Steal: 9}, 1},
+	} {
+		if got := stolen(at, c.now); got != c.want {
+			t.Errorf("%s: %v of the time, wanted %v", c.name, got, c.want)
+		}
+	}
+	if processors().User == 0 {
+		t.Error("what the processors have done could not be read")
 	}
 }

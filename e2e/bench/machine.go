@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,6 +34,29 @@ func thisMachine() string {
 func loadAverage() string {
 	first, _, _ := strings.Cut(oneLine("/proc/loadavg"), " ")
 	return first
+}
+
+// processors is what all processors have done since the start; zero where it cannot be read.
+func processors() procfs.CPUStat {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return procfs.CPUStat{}
+	}
+	stat, err := fs.Stat()
+	if err != nil {
+		return procfs.CPUStat{}
+	}
+	return stat.CPUTotal
+}
+
+// stolen is the part of the time in which a virtual machine had something to do that its
+// host gave to others, between two moments: the load average does not show it.
+func stolen(a, b procfs.CPUStat) float64 {
+	busy := func(c procfs.CPUStat) float64 { return c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ + c.Steal }
+	if all := busy(b) - busy(a); all > 0 {
+		return (b.Steal - a.Steal) / all
+	}
+	return 0
 }
 
 func oneLine(file string) string {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // report is one table.
@@ -22,7 +24,8 @@ type report struct {
 	Machine string    `json:"machine"`
 	At      time.Time `json:"at"`
 	Took    string    `json:"took"`
-	Load    [2]string `json:"load"` // load averages before and after
+	Load    [2]string `json:"load"`   // load averages before and after
+	Stolen  float64   `json:"stolen"` // see stolen
 }
 
 // gate is a bound that a figure has to keep.
@@ -97,7 +100,8 @@ func (r *report) print(w io.Writer) {
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "- %s\n", n)
 	}
-	fmt.Fprintf(w, "- took %s; load average %s before, %s after\n\n", r.Took, r.Load[0], r.Load[1])
+	fmt.Fprintf(w, "- took %s; load average %s before, %s after; %.0f %% of the processors' busy time went to other machines\n\n",
+		r.Took, r.Load[0], r.Load[1], 100*r.Stolen)
 }
 
 func (r *report) save(dir, name string) error {
@@ -115,11 +119,13 @@ func (r *report) save(dir, name string) error {
 type start struct {
 	at   time.Time
 	load string
+	cpu  procfs.CPUStat
 }
 
-func begin() start { return start{time.Now(), loadAverage()} }
+func begin() start { return start{time.Now(), loadAverage(), processors()} }
 
 func (s start) finish(r *report) {
 	r.Machine, r.At, r.Load = thisMachine(), s.at, [2]string{s.load, loadAverage()}
+	r.Stolen = stolen(s.cpu, processors())
 	r.Took = time.Since(s.at).Round(time.Second).String()
 }
