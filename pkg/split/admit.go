@@ -24,16 +24,17 @@ func (k *keeper) mode(ends *guard.Ends) guard.Mode {
 
 // admit makes the flow of a valid ACK, the first segment that a client has
 // sent after its SYN. Where there is no place the client is left alone: its
-// probes, or its data sent again, ask anew as long as the cookie lives.
+// probes, its data sent again, or its answers to a SYN-ACK that comes again ask anew as
+// long as the cookie lives.
 func (k *keeper) admit(ends *guard.Ends, hello guard.Hello, offered bool, s *segment) {
 	fast := k.fast(ends, s.v6)
-	k.stack.syns.settle(ends)
 	w, asked := k.enroll(ends, k.fresh(s), func() *ward {
 		return &ward{ends: *ends, v6: s.v6, flow: guard.NewFlow(hello, s.tcp().AckNumber()-1, offered, s.tcp())}
 	})
 	if w == nil {
 		return
 	}
+	k.stack.syns.settle(ends)
 	join := guard.Segment{}
 	if asked {
 		join = k.begin(w, fast)
@@ -122,6 +123,7 @@ func (k *keeper) enroll(ends *guard.Ends, fresh bool, flow func() *ward) (w *war
 		w := flow()
 		reset := w.flow.Reset()
 		k.emit(&reset, ends, w.v6)
+		k.stack.syns.settle(ends)
 	}
 	return nil, false
 }

@@ -12,9 +12,9 @@ import (
 // sends packets on without ending their connection. Both methods may change
 // headers in place. They are called on different goroutines at the same time.
 //
-// Filters are asked in the order of Stack.filters for what comes in, in the
-// opposite order for what goes out; the first that does not let a packet pass
-// ends the round.
+// Filters are asked in the order of receiver.filters, from the hub on, for what comes in,
+// in the opposite order for what goes out; the first that does not let a packet pass ends
+// the round.
 type filter interface {
 	// inbound sees a TCP segment that has passed all checks, before netstack
 	// does. It must not keep s. Called by the receive loop only.

@@ -127,12 +127,13 @@ func (s *splicer) adopt(ends *guard.Ends, hello guard.Hello, g *segment) bool {
 	offered := splice.Options{MSS: hello.MSS, Scale: hello.Scale, SACK: hello.SACK, Stamps: hello.Stamps, Val: val}
 	told := splice.Options{Scale: s.scale, SACK: hello.SACK, Stamps: hello.Stamps, Val: echo}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.table.Open(s.now(), splice.Client{
-			Addr: clientOf(ends), Server: serverOf(ends), ISS: hello.ISN, Ours: h.AckNumber() - 1,
-			Window: h.WindowSize(), Offered: offered, Told: told,
-		})
+	taken := !s.closed && s.table.Open(s.now(), splice.Client{
+		Addr: clientOf(ends), Server: serverOf(ends), ISS: hello.ISN, Ours: h.AckNumber() - 1,
+		Window: h.WindowSize(), Offered: offered, Told: told,
+	})
+	s.mu.Unlock()
+	if taken {
+		s.keeper.stack.syns.settle(ends)
 	}
 	return true
 }
