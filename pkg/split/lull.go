@@ -64,7 +64,7 @@ type lulled struct {
 	shift uint8
 	v6    bool
 	held  []byte      // the newest segment with a window that netstack has not heard of: all headers
-	alarm tcpip.Timer // of the pause's end; nil before anything was held
+	alarm tcpip.Timer // of the pause's end; nil where nothing waits for that
 }
 
 // lulls makes a lull the filter next to netstack.
@@ -189,6 +189,7 @@ func (l *lull) release(ends *guard.Ends, f *lulled) {
 	l.mu.Lock()
 	held := f.held
 	if l.flows[*ends] != f || held == nil {
+		f.alarm = nil // what is held from now on needs another one
 		l.mu.Unlock()
 		return
 	}

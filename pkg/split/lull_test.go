@@ -301,3 +301,38 @@ func TestLullTrickle(t *testing.T) {
 	lost := trickle(t, 250, pieces, 8)
 	t.Logf("%d and %d packets if some windows are not heard of", lost[0], lost[1])
 }
+
+// TestLullHeldAgain: what is held after the pause's end has come for nothing, as the window
+// was shut again then, is told all the same when the pause is over, which has become longer
+// by then.
+func TestLullHeldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const few, many = 100, 10_000 // pauses of 202 ms and 5 s
+		c := newClock()
+		defer c.stop()
+		told := make(chan time.Time, 1)
+		l := newLull(c, few, 0, func([]byte) { told <- time.Now() })
+		hear := func(window uint16) {
+			s := inboundSegment(tcpHeader(1, window))
+			l.inbound(&s)
+		}
+		began := time.Now()
+		hear(0)
+		time.Sleep(100 * time.Millisecond)
+		hear(1000)
+		time.Sleep(50 * time.Millisecond)
+		hear(0)
+		time.Sleep(150 * time.Millisecond)
+		l.live.Store(many)
+		hear(1000) // the client has nothing more to say
+		time.Sleep(time.Minute)
+		select {
+		case at := <-told:
+			if got := at.Sub(began); got < lullMost || got > lullMost+slackMost {
+				t.Errorf("netstack hears of the window after %v, want %v", got, lullMost)
+			}
+		default:
+			t.Error("netstack never hears of the window")
+		}
+	})
+}
