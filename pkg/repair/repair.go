@@ -447,6 +447,9 @@ func (f *Flow) Idle() bool { return f.una == f.high }
 // Acked is what the peer has of the flow: nothing before it is needed again.
 func (f *Flow) Acked() uint32 { return f.una }
 
+// End is where what was sent ends.
+func (f *Flow) End() uint32 { return f.high }
+
 // Debt is how many bytes the sender was told to be acknowledged and are not.
 func (f *Flow) Debt() int { return int(f.told - f.una) }
 

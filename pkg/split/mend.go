@@ -36,6 +36,9 @@ const (
 	// holds for mendPause in a row at most, as what clients are owed nobody else sends.
 	mendQueue = 256
 	mendPause = time.Second
+	// What is further from what a connection has sent or acknowledged than mendReach, in
+	// bytes, which is more than can be under way, is not of it.
+	mendReach = 1 << 24
 	// For mendOwn after the outbox has dropped packets a gap says nothing of a line.
 	mendOwn = 2 * time.Second
 )
@@ -250,16 +253,20 @@ func (m *mender) ours(now time.Duration) bool {
 
 // acknowledged works on an acknowledgement. The caller holds mu.
 func (m *mender) acknowledged(ends *guard.Ends, f *mended, s *segment, tcp header.TCP, blocks []repair.Range) action {
-	flags := tcp.Flags()
-	if flags&(header.TCPFlagSyn|header.TCPFlagRst) != 0 || flags&header.TCPFlagAck == 0 {
-		m.forget(ends, f)
+	flags, ack := tcp.Flags(), tcp.AckNumber()
+	switch {
+	case flags&header.TCPFlagRst != 0:
+		if f.ends(tcp.SequenceNumber()) {
+			m.forget(ends, f)
+		}
 		return pass
+	case flags&header.TCPFlagSyn != 0 || flags&header.TCPFlagAck == 0 || !f.takes(tcp.SequenceNumber(), ack):
+		return pass // netstack takes nothing of it
 	}
 	now := m.peers.now()
 	if len(blocks) > 0 {
 		m.peers.note(&ends.Client, now)
 	}
-	ack := tcp.AckNumber()
 	edge := ack + uint32(tcp.WindowSize())<<f.shift
 	v := f.flow.Ack(now, ack, edge, blocks, min(mendCredit, f.debt+mendBudget-m.debt), func(r repair.Range) { m.build(f, r) })
 	if v.Pass {
@@ -274,6 +281,17 @@ func (m *mender) acknowledged(ends *guard.Ends, f *mended, s *segment, tcp heade
 	}
 	m.arm(f, now)
 	return f.tell(v, tcp, len(blocks) > 0, s.payload() == 0 && flags == header.TCPFlagAck)
+}
+
+// ends says that a reset may well be one that netstack minds: it has the number that comes
+// next, or one beyond that which netstack has not acknowledged yet. What is owed to the
+// client is lost with its connection, so another reset must not be taken for its end
+// (RFC 5961 section 3.2).
+func (f *mended) ends(seq uint32) bool { return seq-f.head.ack < mendReach }
+
+// takes says that netstack may well mind what a segment acknowledges (RFC 5961 section 5.2).
+func (f *mended) takes(seq, ack uint32) bool {
+	return seq-f.head.ack+mendReach < 2*mendReach && int32(ack-f.flow.End()) < mendReach
 }
 
 // tell makes an acknowledgement say to netstack what it is to know. pure says

@@ -358,3 +358,53 @@ func TestGivenUp(t *testing.T) {
 		t.Error("a client's poor line is never forgotten")
 	}
 }
+
+// TestForgedSegmentsEndNoMending: what netstack does not mind - resets that have not the
+// number that comes next, SYNs, what acknowledges nothing or what was never sent - leaves
+// what is owed to the client, which nobody else would send again. Its own reset ends that.
+func TestForgedSegmentsEndNoMending(t *testing.T) {
+	m := &mender{
+		count: &counters{}, peers: newPeers(), flows: map[guard.Ends]*mended{},
+		scale: func(*guard.Ends) (uint8, bool) { return 0, true },
+		send:  func(pkt *stack.PacketBuffer) { pkt.DecRef() }, waiting: func() int { return 0 },
+	}
+	defer m.close()
+	next := uint32(500) // of the client's numbers, for netstack
+	hear := func(seq, ack uint32, flags header.TCPFlags, options ...[]byte) {
+		tcp := tcpHeader(ack, 60000, options...)
+		tcp.SetSequenceNumber(seq)
+		tcp.SetFlags(uint8(flags))
+		s := inboundSegment(tcp)
+		if m.inbound(&s) != pass {
+			t.Errorf("a segment with flags %v is swallowed", flags)
+		}
+	}
+	hear(next, 1, header.TCPFlagAck, sackOption(3001, 5001)) // the client's first gap is netstack's
+	pkt := netstackPacket(false, true, 1, make([]byte, 5000))
+	defer pkt.DecRef()
+	m.outbound(pkt)
+	hear(next, 1, header.TCPFlagAck, sackOption(3001, 5001))
+	for name, s := range map[string]struct {
+		seq, ack uint32
+		flags    header.TCPFlags
+	}{
+		"an old reset":                 {next - 1, 1, header.TCPFlagRst},
+		"a reset from nowhere":         {next + 1<<31, 1, header.TCPFlagRst | header.TCPFlagAck},
+		"a SYN":                        {next, 1, header.TCPFlagSyn},
+		"a SYN-ACK":                    {next, 1, header.TCPFlagSyn | header.TCPFlagAck},
+		"no flags":                     {next, 0, 0},
+		"a FIN alone":                  {next, 0, header.TCPFlagFin},
+		"acknowledges what is to come": {next, 1 + 1<<30, header.TCPFlagAck},
+		"has numbers from nowhere":     {next + 1<<30, 5001, header.TCPFlagAck},
+		"has numbers of long ago":      {next - 1<<30, 5001, header.TCPFlagAck},
+	} {
+		hear(s.seq, s.ack, s.flags)
+		if flows, debt := m.held(); flows != 1 || debt != 5000 {
+			t.Fatalf("%s: %d flows, %d bytes owed, want 1 and 5000", name, flows, debt)
+		}
+	}
+	hear(next+1000, 1, header.TCPFlagRst) // after 1000 bytes that netstack has not acknowledged
+	if flows, debt := m.held(); flows != 0 || debt != 0 {
+		t.Errorf("after its reset: %d flows, %d bytes owed", flows, debt)
+	}
+}
