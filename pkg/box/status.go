@@ -91,6 +91,7 @@ func addStack(c map[string]uint64, s split.Stats, guarded bool) {
 	c["hub_dial_fails"] += s.DialFails
 	c["hub_retransmits"] += s.Retransmits
 	c["hub_mended"] += s.Mended
+	c["hub_orphans_reset"] += s.OrphanResets
 	c["hub_windows_held"] += s.Lulled
 	c["hub_probes_held"] += s.Unasked
 	c["hub_probes_ignored"] += s.Unanswered

@@ -30,7 +30,7 @@ const (
 	halfIdle   = 25 * time.Second
 	halfProbes = 48
 	// orphanTime bounds how long netstack goes on sending to a party that no
-	// longer acknowledges, after Close.
+	// longer acknowledges, after Close; see orphans, too.
 	orphanTime = 2 * time.Minute
 )
 
@@ -413,6 +413,7 @@ func (c *Conn) Close() {
 	patience := tcpip.TCPUserTimeoutOption(orphanTime)
 	_ = c.ep.SetSockOpt(&patience) // cannot fail
 	c.ep.Close()
+	c.stack.orphan(c.ep)
 }
 
 // forget stops all callbacks.

@@ -30,6 +30,7 @@ func newLockSeeker(t *testing.T) *lockSeeker {
 	l := &lockSeeker{t: t, told: map[string]int{}}
 	s := &Stack{clock: newClock(), opts: Options{Buffer: 128 << 10, MaxBuffer: 1 << 20, KeepAlive: 1}}
 	s.Resize(128 << 10)
+	s.orphans.waiting = func(tcpip.Endpoint) int { l.seek("waiting"); return 128 << 10 }
 	s.out = newOutbox(nil, &s.count)
 	s.link = &link{hub: tcpip.LinkAddress(lanClient), host: tcpip.LinkAddress(lanClient), out: s.out, dispatcher: l}
 	s.keeper = newKeeper(s, GuardOptions{Gate: NewGate(guard.Fast, guard.Limits{})})
@@ -48,7 +49,7 @@ func (l *lockSeeker) seek(who string) {
 	l.told[who]++
 	for name, mu := range map[string]*sync.Mutex{
 		"keeper": &l.s.keeper.mu, "gate": &l.s.keeper.opts.Gate.mu, "door": &l.s.door.mu, "outbox": &l.s.out.mu,
-		"offers": &l.s.in.offers.mu, "answers": &l.s.syns.mu, "floods": &l.s.keeper.opts.Gate.floods.mu,
+		"offers": &l.s.in.offers.mu, "answers": &l.s.syns.mu, "floods": &l.s.keeper.opts.Gate.floods.mu, "orphans": &l.s.orphans.mu,
 	} {
 		if !mu.TryLock() {
 			l.t.Errorf("%s is called while the lock of %s is held", who, name)
@@ -171,7 +172,7 @@ func TestNobodyIsCalledWithALock(t *testing.T) {
 	}
 	k.idle()
 	for _, who := range []string{
-		"abort", "accept", "close", "deliver", "moderate", "notify", "option", "read", "readiness", "shutdown", "wake", "write",
+		"abort", "accept", "close", "deliver", "moderate", "notify", "option", "read", "readiness", "shutdown", "waiting", "wake", "write",
 	} {
 		if l.told[who] == 0 {
 			t.Errorf("%s was not called", who)

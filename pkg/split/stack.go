@@ -72,6 +72,7 @@ type Stack struct {
 	count   counters
 	door    door
 	growth  growth
+	orphans orphans
 	ports   ports
 	tools   sync.Pool // of *tools, for one call of a Conn each
 	link    *link
@@ -114,6 +115,7 @@ func New(o Options, accept func(*Conn)) (*Stack, error) {
 	}
 	s.raw = raw
 	s.door.limit = o.MaxHandshakes
+	s.orphans.waiting = s.left
 	s.growth.resize(int64(o.MaxGrowth))
 	s.ports = newPorts(o.Worker, o.Workers)
 	s.out = newOutbox(raw, &s.count)

@@ -29,6 +29,7 @@ type Stats struct {
 	Unasked      uint64 // questions whether a window is still shut that did not leave
 	Unanswered   uint64 // such questions of parties that netstack did not hear of
 	ShutAcks     uint64 // acknowledgements delivered apart because the window was shut
+	OrphanResets uint64 // connections reset after Close, as too much waited for parties that took nothing
 	SendDrops    uint64 // packets dropped because the outbox was full
 	SendErrors   uint64 // frames the kernel refused
 
@@ -64,6 +65,7 @@ type counters struct {
 	forwarded, mended           atomic.Uint64
 	lulled, unasked, unanswered atomic.Uint64
 	sendDrops, sendErrors       atomic.Uint64
+	orphans                     atomic.Uint64
 	accepted                    atomic.Uint64
 	handshakeDrops              atomic.Uint64
 	handshakeFails              atomic.Uint64
@@ -89,6 +91,7 @@ func (s *Stack) Stats() Stats {
 		Unasked:      c.unasked.Load(),
 		Unanswered:   c.unanswered.Load(),
 		ShutAcks:     c.shutAcks.Load(),
+		OrphanResets: c.orphans.Load(),
 		SendDrops:    c.sendDrops.Load(), SendErrors: c.sendErrors.Load(),
 		Accepted:       c.accepted.Load(),
 		HandshakeDrops: c.handshakeDrops.Load(), HandshakeFails: c.handshakeFails.Load(),

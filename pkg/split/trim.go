@@ -159,6 +159,7 @@ func (s *Stack) Trim() {
 	if ns == nil {
 		return
 	}
+	s.count.orphans.Add(s.orphans.look(s.growth.most.Load(), s.now())) // keeps none that has ended
 	if s.trimmer != nil {
 		for _, ep := range ns.RegisteredEndpoints() {
 			if e, ok := ep.(*tcp.Endpoint); ok {
