@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
 	"hawser/pkg/guard"
 	"hawser/pkg/party"
 )
@@ -209,6 +211,27 @@ func TestUnusedEnd(t *testing.T) {
 				t.Errorf("%+v", g)
 			}
 		})
+	}
+}
+
+// TestUnusedEndsWhenServed: of those whose first flight is taken, and so have their connection
+// before their server is there, one ends as well when there are too many.
+func TestUnusedEndsWhenServed(t *testing.T) {
+	l := newLockSeeker(t)
+	l.s.keeper.opts.Gate = NewGate(guard.Fast, guard.Limits{Unused: 1})
+	var all []*Conn
+	for range 3 { // as many again have a grace
+		c := l.join(l.flow())
+		c.Open(-1)
+		all = append(all, c)
+	}
+	for i, c := range all {
+		if got := c.ep.(*seekerEndpoint).state == tcp.StateError; got != (i == 0) {
+			t.Errorf("connection %d is reset: %v", i, got)
+		}
+	}
+	if n := l.s.keeper.count.unused.Load(); n != 1 {
+		t.Errorf("%d were ended, want 1", n)
 	}
 }
 
