@@ -204,6 +204,38 @@ func TestHeldUp(t *testing.T) {
 	})
 }
 
+// TestQueueStaysLong: where packets wait for good, what a client is owed is sent again all the
+// same, once in mendPause: nobody else sends it.
+func TestQueueStaysLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := 0
+		m := &mender{
+			count: &counters{}, peers: newPeers(), flows: map[guard.Ends]*mended{},
+			scale:   func(*guard.Ends) (uint8, bool) { return 0, true },
+			send:    func(pkt *stack.PacketBuffer) { sent++; pkt.DecRef() },
+			waiting: func() int { return mendQueue + 1 },
+		}
+		defer m.close()
+		gap := inboundSegment(tcpHeader(1, 60000, sackOption(3001, 5001)))
+		m.inbound(&gap) // the client's first gap is netstack's
+		pkt := netstackPacket(false, true, 1, make([]byte, 5000))
+		defer pkt.DecRef()
+		m.outbound(pkt)
+		gap = inboundSegment(tcpHeader(1, 60000, sackOption(3001, 5001)))
+		m.inbound(&gap)
+		var counts [3]int
+		for i, d := range []time.Duration{mendPause / 2, mendPause, 5 * mendPause} {
+			time.Sleep(d)
+			synctest.Wait()
+			counts[i] = sent
+		}
+		t.Logf("%v packets after half a pause, one and a half and 6.5", counts)
+		if counts[0] != 0 || counts[1] == 0 || counts[2] == counts[1] || counts[2] > 6*3 {
+			t.Error("they are not sent once in a pause")
+		}
+	})
+}
+
 // TestStormEnds: a queue that is not the outbox's own cannot be seen. What is sent again
 // before its time must not keep that up: round trips that were once measured without it
 // count no more when answers are late.
