@@ -423,6 +423,7 @@ func (c *Conn) forget() {
 	}
 	c.set(isGone)
 	c.inTime()
+	c.stack.out.shut.forget(c) // whom the party has reset netstack sends nothing any more
 	if c.is(isWatched) {
 		c.queue.EventUnregister(&c.entry)
 	}

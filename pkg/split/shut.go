@@ -96,6 +96,13 @@ func (s *shutWindows) note(id stack.TransportEndpointID, shuts bool, w shutWindo
 	s.count.Store(int32(len(s.flows)))
 }
 
+// forget forgets one flow's window, if it is known: its connection has been given up.
+func (s *shutWindows) forget(c *Conn) {
+	if s.count.Load() > 0 {
+		s.note(c.id(), false, shutWindow{})
+	}
+}
+
 // waits says that a party has been told of no window that it could send a segment in.
 func (s *shutWindows) waits(id stack.TransportEndpointID) bool {
 	s.mu.Lock()

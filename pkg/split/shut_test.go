@@ -252,6 +252,23 @@ func TestShutWindowsForgetStaleFlows(t *testing.T) {
 	}
 }
 
+// TestShutWindowsForgetTheReset: what is noted of a party goes with its connection, also where
+// that resets while its window is shut, so that we send no more.
+func TestShutWindowsForgetTheReset(t *testing.T) {
+	l := newLab(t, true)
+	s, client, w := accepted(t, l, l.options(0, 1))
+	shut := &s.out.shut
+	must(t, client.SetWriteDeadline(time.Now().Add(ample)))
+	go func() { _, _ = client.Write(make([]byte, 64<<20)) }()
+	waitFor(t, "the window to be shut", func() bool { return shut.count.Load() == 1 })
+	must(t, client.SetLinger(0))
+	must(t, client.Close())
+	w.wait(party.Hangup)
+	if w.conn.Abort(); shut.count.Load() != 0 || len(shut.flows) != 0 {
+		t.Errorf("%d shut windows are kept", shut.count.Load())
+	}
+}
+
 // TestShutQuestions: where many windows are shut, netstack does not hear of parties that ask
 // whether theirs still is, before a pause has passed since it last said so; it hears of all
 // else, and in a small crowd of all.
