@@ -209,6 +209,9 @@ func (k *keeper) leave(w *ward, reset bool) {
 		k.remove(w)
 	case guard.Over:
 	default:
+		if w.conn.is(isFailing) && !w.strict {
+			reply = w.flow.Reset() // the stack, which never had the connection, tells nobody
+		}
 		if !reset || !w.conn.is(isUp) { // else bury follows
 			k.linger(w)
 		}

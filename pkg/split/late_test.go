@@ -2,10 +2,14 @@ package split
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
+	"hawser/pkg/guard"
 	"hawser/pkg/party"
 )
 
@@ -48,6 +52,43 @@ func TestForgottenWhileItComesUp(t *testing.T) {
 			c.Abort()
 			if n := l.s.growth.conns.Load(); n != 0 {
 				t.Errorf("%d connections are counted", n)
+			}
+		})
+	}
+}
+
+// TestNoRoomInTheStackIsTold: where the stack does not come to have a connection, its client
+// is told, once: it may wait for its server to speak.
+func TestNoRoomInTheStackIsTold(t *testing.T) {
+	for name, strict := range map[string]bool{"accepted by the guard": false, "by the stack": true} {
+		t.Run(name, func(t *testing.T) {
+			l := newLockSeeker(t)
+			c := l.flow()
+			if c.ward.strict = strict; strict {
+				c.ward.flow = guard.NewAsked(c.ward.flow.Hello)
+			}
+			c.Open(-1) // the stack is asked
+			e := &c.ward.ends
+			client, server := clientOf(e), serverOf(e)
+			l.s.refuse(stack.TransportEndpointID{
+				LocalPort: server.Port(), LocalAddress: address(server.Addr()), RemotePort: client.Port(), RemoteAddress: address(client.Addr()),
+			})
+			l.s.out.queue = nil
+			c.Abort()
+			c.Abort()
+			resets := 0
+			for _, pkt := range l.s.out.queue {
+				ip := header.IPv4(pkt.ToView().AsSlice()[etherLen:])
+				to, _ := netip.AddrFromSlice(ip.DestinationAddressSlice())
+				if h := header.TCP(ip[header.IPv4MinimumSize:]); h.Flags() == header.TCPFlagRst|header.TCPFlagAck && to == client.Addr() {
+					resets++
+				}
+			}
+			if want := map[bool]int{false: 1}[strict]; resets != want {
+				t.Errorf("the client has %d resets, want %d", resets, want)
+			}
+			if n := len(l.s.keeper.flows); n != 0 {
+				t.Errorf("%d flows are kept", n)
 			}
 		})
 	}
