@@ -219,6 +219,7 @@ func TestUnusedEnd(t *testing.T) {
 func TestUnusedEndsWhenServed(t *testing.T) {
 	l := newLockSeeker(t)
 	l.s.keeper.opts.Gate = NewGate(guard.Fast, guard.Limits{Unused: 1})
+	l.s.keeper.opts.Gate.unused.sweeps = true // by nobody
 	var all []*Conn
 	for range 3 { // as many again have a grace
 		c := l.join(l.flow())
