@@ -2,6 +2,7 @@ package split
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,11 +209,11 @@ func TestHeldUp(t *testing.T) {
 // same, once in mendPause: nobody else sends it.
 func TestQueueStaysLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sent := 0
+		var sent atomic.Int64
 		m := &mender{
 			count: &counters{}, peers: newPeers(), flows: map[guard.Ends]*mended{},
 			scale:   func(*guard.Ends) (uint8, bool) { return 0, true },
-			send:    func(pkt *stack.PacketBuffer) { sent++; pkt.DecRef() },
+			send:    func(pkt *stack.PacketBuffer) { sent.Add(1); pkt.DecRef() },
 			waiting: func() int { return mendQueue + 1 },
 		}
 		defer m.close()
@@ -223,11 +224,11 @@ func TestQueueStaysLong(t *testing.T) {
 		m.outbound(pkt)
 		gap = inboundSegment(tcpHeader(1, 60000, sackOption(3001, 5001)))
 		m.inbound(&gap)
-		var counts [3]int
+		var counts [3]int64
 		for i, d := range []time.Duration{mendPause / 2, mendPause, 5 * mendPause} {
 			time.Sleep(d)
 			synctest.Wait()
-			counts[i] = sent
+			counts[i] = sent.Load()
 		}
 		t.Logf("%v packets after half a pause, one and a half and 6.5", counts)
 		if counts[0] != 0 || counts[1] == 0 || counts[2] == counts[1] || counts[2] > 6*3 {
