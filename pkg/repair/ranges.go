@@ -81,6 +81,12 @@ func (f *Flow) covered(gap Range) bool {
 	return !before(gap.From, gap.To)
 }
 
+// Owes reports whether the sender takes the end of r for acknowledged, and the peer may lack
+// it.
+func (f *Flow) Owes(r Range) bool {
+	return f.begun && before(f.una, r.To) && !before(f.told, r.To)
+}
+
 // Mends reports whether all of what the sender sends again is being repaired, or the peer
 // has said to have it.
 func (f *Flow) Mends(r Range) bool {

@@ -52,6 +52,8 @@ const (
 //
 // What netstack sends again although the mender does, or the client has it, is not
 // sent: after a timeout that would be all that is under way, one segment after another.
+// Nor is what it asks with whether a window is still shut where the client may lack that
+// byte: it is not the one that was there.
 //
 // It does so for clients only that have reported a gap before: the first of a
 // client's losses is netstack's. So a LAN that loses nothing costs a look at the
@@ -170,6 +172,9 @@ func (m *mender) keep(pkt *stack.PacketBuffer) bool {
 	all := repair.Range{From: base, To: base + uint32(n)}
 	fresh, ok := f.flow.Sent(now, all, segmentSize(pkt), f.head.stamp)
 	if !ok {
+		if f.flow.Owes(all) { // a question whether the window is shut, with a byte that means nothing
+			return false
+		}
 		return f.head.ipLen == 0 || !f.flow.Mends(all) // netstack repairs by itself
 	}
 	f.pieces = append(f.pieces, piece{fresh, base, pkt.IncRef()})

@@ -408,3 +408,45 @@ func TestForgedSegmentsEndNoMending(t *testing.T) {
 		t.Errorf("after its reset: %d flows, %d bytes owed", flows, debt)
 	}
 }
+
+// TestQuestionsBringNothing: netstack asks whether a window is still shut with a byte that has
+// no meaning, where the one before was acknowledged. So it must not leave where that is
+// true for netstack only: the client might take it for what it lacks.
+func TestQuestionsBringNothing(t *testing.T) {
+	m := &mender{
+		count: &counters{}, peers: newPeers(), flows: map[guard.Ends]*mended{},
+		scale: func(*guard.Ends) (uint8, bool) { return 0, true },
+		send:  func(pkt *stack.PacketBuffer) { pkt.DecRef() }, waiting: func() int { return 0 },
+		reset: func(*guard.Ends, uint32, bool) {},
+	}
+	defer m.close()
+	hear := func(ack uint32, blocks ...uint32) header.TCP {
+		s := inboundSegment(tcpHeader(ack, 20000, sackOption(blocks...)))
+		m.inbound(&s)
+		return s.tcp()
+	}
+	hear(1, 3001, 5001) // the client's first gap is netstack's
+	pkt := netstackPacket(false, true, 1, make([]byte, 20000))
+	defer pkt.DecRef()
+	m.outbound(pkt)
+	// Netstack is told three quarters of the window, which end in the second gap.
+	told := hear(1, 2001, 14001, 16001, 20001)
+	if told.AckNumber() != 15001 || told.WindowSize() != 0 {
+		t.Fatalf("netstack is told %d, with a window of %d", told.AckNumber(), told.WindowSize())
+	}
+	question := func(una uint32) bool {
+		probe := netstackPacket(false, false, una-1, []byte{0})
+		defer probe.DecRef()
+		return m.outbound(probe)
+	}
+	for range 10 { // the line is silent for seconds
+		m.later(time.Second)
+		if question(15001) {
+			t.Fatal("a byte of a question leaves that the client may lack")
+		}
+	}
+	hear(15001, 16001, 20001)
+	if !question(15001) {
+		t.Error("a question does not leave although the client has what it brings")
+	}
+}
