@@ -15,6 +15,7 @@ type bucket struct {
 const (
 	bucketTime  = 50 * time.Millisecond
 	bucketFloor = 2 * Quantum
+	owedMost    = 4 * Quantum // see forgive; a chunk on a fast line is nearly as large
 )
 
 // newBucket returns a full bucket.
@@ -49,6 +50,10 @@ func (b *bucket) take(n int) {
 		b.tokens -= float64(n)
 	}
 }
+
+// forgive bounds what a bucket owes from which more is taken than its rate, to what it may
+// save up, or to some chunks.
+func (b *bucket) forgive() { b.tokens = max(b.tokens, -max(b.depth, owedMost)) }
 
 // empty reports whether nothing is left.
 func (b *bucket) empty() bool { return b.rate > 0 && b.tokens <= 0 }

@@ -104,6 +104,7 @@ func (d *DRR[F]) Join(n *Node[F], t Terms, now time.Time) {
 	u.terms = t
 	d.count(u, 1)
 	u.guarantee.setRate(t.Guarantee, now)
+	u.guarantee.forgive()
 	u.limit.setRate(t.Limit, now)
 	d.settle(u)
 }
@@ -344,6 +345,7 @@ func (d *DRR[F]) Charge(n *Node[F], bytes int) {
 		u.guarantee.fill(d.now)
 		u.limit.take(bytes)
 		u.guarantee.take(bytes)
+		u.guarantee.forgive()
 		d.settle(u)
 	}
 }
