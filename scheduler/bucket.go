@@ -1,6 +1,9 @@
 package scheduler
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // bucket is a token bucket. The zero bucket holds nobody to anything.
 type bucket struct {
@@ -16,6 +19,7 @@ const (
 	bucketTime  = 50 * time.Millisecond
 	bucketFloor = 2 * Quantum
 	owedMost    = 4 * Quantum // see forgive; a chunk on a fast line is nearly as large
+	laterMost   = time.Hour   // see later
 )
 
 // newBucket returns a full bucket.
@@ -60,7 +64,7 @@ func (b *bucket) empty() bool { return b.rate > 0 && b.tokens <= 0 }
 
 // ready is when an empty bucket holds enough for a chunk again.
 func (b *bucket) ready() time.Time {
-	return b.at.Add(time.Duration((Quantum - b.tokens) / b.rate * float64(time.Second)))
+	return b.later(Quantum)
 }
 
 // full is when the bucket is full; its owner may be forgotten then.
@@ -68,5 +72,13 @@ func (b *bucket) full() time.Time {
 	if b.rate == 0 {
 		return time.Time{}
 	}
-	return b.at.Add(time.Duration((b.depth - b.tokens) / b.rate * float64(time.Second)))
+	return b.later(b.depth)
+}
+
+// later is when the bucket holds so much, or in an hour: after b.at in any case but when it
+// does already. Peers name the rates, and a wait may be less than a nanosecond, or more than a
+// time.Duration lasts: who is woken and has to wait still would be woken again at once.
+func (b *bucket) later(tokens float64) time.Time {
+	wait := math.Ceil((tokens - b.tokens) / b.rate * float64(time.Second))
+	return b.at.Add(time.Duration(min(wait, float64(laterMost))))
 }
