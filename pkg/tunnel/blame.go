@@ -26,14 +26,21 @@ type via struct {
 	conn     *conn
 }
 
-// note remembers that c brought [from, to).
+// viaRoom is how many notes a flow has room for before those of what was consumed are dropped.
+const viaRoom = 32
+
+// note remembers that c brought [from, to), or some of it. Where little was consumed since
+// they were last looked through there is room for as many again first: peers cut streams as
+// they like, and each byte may come by another connection.
 func (f *flow) note(c *conn, from, to uint64) {
 	if n := len(f.via); n > 0 && f.via[n-1].conn == c && f.via[n-1].to == from {
 		f.via[n-1].to = to
 		return
 	}
-	if len(f.via) >= 32 {
-		f.forget()
+	if n := len(f.via); n >= viaRoom && n == cap(f.via) {
+		if f.forget(); 2*len(f.via) > n {
+			f.via = slices.Grow(f.via, n)
+		}
 	}
 	f.via = append(f.via, via{from, to, c})
 }

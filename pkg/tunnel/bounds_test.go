@@ -128,3 +128,50 @@ func TestDeaf(t *testing.T) {
 		}
 	}
 }
+
+// TestBroughtAgain: of bytes that come again and again nothing more is noted, and what was
+// noted of bytes that come one by one is not looked through for each.
+func TestBroughtAgain(t *testing.T) {
+	before := buffer.Live()
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	conns := []*conn{newConn(&link{}, simCarrier{}), newConn(&link{}, simCarrier{})}
+	data := func(c *conn, off int) {
+		t.Helper()
+		f := wire.Frame{Kind: wire.KindData, Flow: 1, Offset: uint64(off), Length: 1}
+		if err := s.frame(c.bulk, &f, buffer.Copy([]byte{1})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 10_000 {
+		data(conns[i%2], 0)
+	}
+	fl := s.flows[1]
+	if len(fl.via) != 1 {
+		t.Errorf("a byte that has come 10000 times: %d notes", len(fl.via))
+	}
+	const many = InitialCredit
+	for i := 1; i < many; i++ {
+		data(conns[i%2], i)
+	}
+	if n := len(fl.via); n != many {
+		t.Errorf("%d notes of %d", n, many)
+	}
+	if got := fl.blame(5, 15); len(got) != 2 || got[0].bytes+got[1].bytes != 10 {
+		t.Errorf("who has brought 10 bytes: %v", got)
+	}
+	fl.credit.consumed = many - 1
+	if data(conns[0], many-1); len(fl.via) > many {
+		t.Errorf("%d notes where nearly all was consumed", len(fl.via))
+	}
+	s.spareVia(fl)
+	for _, v := range s.vias {
+		if cap(v) > 4*viaRoom {
+			t.Errorf("room for %d notes is kept for others", cap(v))
+		}
+	}
+	s.dropFlow(fl)
+	s.deliver()
+	if live := buffer.Live() - before; live != 0 {
+		t.Errorf("%d bytes of slabs are left", live)
+	}
+}

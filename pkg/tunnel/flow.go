@@ -100,7 +100,7 @@ func (s *Session) takeVia() []via {
 }
 
 func (s *Session) spareVia(f *flow) {
-	if len(s.vias) < spareMost {
+	if len(s.vias) < spareMost && cap(f.via) <= 4*viaRoom {
 		clear(f.via)
 		s.vias = append(s.vias, f.via[:0])
 	}

@@ -246,16 +246,17 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 	if err := fl.recv.Insert(&s.tables, f.Offset, seg, f.Flags&wire.FlagFin != 0, max(fl.credit.limit, InitialCredit)); err != nil {
 		return fmt.Errorf("flow %d: %w", id, err)
 	}
-	if n > 0 {
+	fresh := fl.heldIn() - before
+	if fresh > 0 {
 		if fl.via == nil {
 			fl.via = s.takeVia()
 		}
 		fl.note(c, f.Offset, f.Offset+n)
 	}
 	fl.stands = true
-	s.cfg.Budget.move(before, fl.heldIn())
-	s.count.BytesReceived += uint64(fl.heldIn() - before)
-	s.copies.Received(fl.heldIn() - before)
+	s.cfg.Budget.move(before, before+fresh)
+	s.count.BytesReceived += uint64(fresh)
+	s.copies.Received(fresh)
 	s.advance(fl)
 	if fl.credit.consumed == fl.recv.Offset() && fl.credit.bridge(fl.recv.Held(), s.now, s.cfg.Budget) {
 		s.grant(fl)
