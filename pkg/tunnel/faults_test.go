@@ -22,6 +22,7 @@ type silentFault struct {
 	heard   time.Duration // the sender last heard of the uplink
 	copied  time.Duration // it sent the first copy by the other one
 	suspect time.Duration // and gave the uplink up
+	copies  int           // most of what it had sent by the uplink, without an answer, that it had also sent by the other until then
 
 	sim   *sim
 	flow  *simFlow
@@ -53,12 +54,24 @@ func (f *silentFault) look() {
 		f.heard = l.conn.heard.Sub(f.cut)
 		if l.health.State() == scheduler.Suspect {
 			f.suspect = at
+		} else {
+			f.copies = max(f.copies, copiesOf(l.conn.bulk))
 		}
 	}
 	if f.copied == 0 && s.links[1-f.uplink].again > f.again+chunkMin {
 		f.copied = at
 	}
 	f.sim.After(200*time.Microsecond, f.look)
+}
+
+// copiesOf is how many chunks without an answer a strand has that were also sent elsewhere.
+func copiesOf(st *strand) (n int) {
+	for k := range st.log.n {
+		if e := st.log.at(k); e.moved && e.piece != nil && e.piece.state == sent {
+			n++
+		}
+	}
+	return n
 }
 
 const faultLasts = time.Second
@@ -97,7 +110,7 @@ func silentFaults(dead [2]bool, n int, seed uint64) (all []*silentFault) {
 
 // TestSilentFaults: a download notices little of an uplink that dies silently, also where
 // only one direction does and answers of what came before are still on their way: far less
-// than the time after which a link is taken for ill.
+// than the time after which a link is taken for ill. Until then few chunks go twice.
 func TestSilentFaults(t *testing.T) {
 	if raceDetector {
 		t.Skip("runs on one goroutine, and takes long with the race detector: make unit runs it without")
@@ -117,6 +130,9 @@ func TestSilentFaults(t *testing.T) {
 			for _, f := range silentFaults(k.dead, max(*faultsEach, 12), 1) {
 				if *faultsEach > 0 {
 					t.Log(f)
+				}
+				if f.copies > headSize {
+					t.Errorf("%d chunks of uplink %d had gone by the other, too, before it was given up, wanted at most %d", f.copies, f.uplink, headSize)
 				}
 				stalls[f.uplink] = append(stalls[f.uplink], f.stall)
 			}
