@@ -12,6 +12,8 @@ const (
 	ebbFloor = 4 * packet             // bytes that may be in flight all the same, to find out when it ends
 	ebbShare = 0.5                    // of the predicted rate: less than that is much lower
 	ebbRate  = 8 << 10                // bytes per second that a link is predicted to carry at least
+	farTimes = 4                      // times as much in flight, with the same round trip: that is no queue
+	farSame  = 20                     // that part of a round trip more or less is the same
 )
 
 // ebb notices within a round trip or two that a link delivers less than is in flight
@@ -32,6 +34,10 @@ type ebb struct {
 	// shows has a queue in it just where this matters, which would count as distance.
 	base, next time.Duration
 	baseAt     time.Time
+
+	far     time.Duration // a longer one that was measured with little in flight; 0: none
+	little  int           // bytes that were
+	farNeed uint64        // delivered when a round with much more has come; 0: it has not begun
 }
 
 // mark is what a look showed.
@@ -88,6 +94,33 @@ func (b *ebb) see(now time.Time, rtt time.Duration) {
 	if now.Sub(b.baseAt) > ebbBase {
 		b.base, b.next, b.baseAt = b.next, 0, now
 	}
+}
+
+// measured takes in a round trip with so little in flight. It is that of a path which has
+// become longer, and would count as a queue for as long as base is believed, or there is a
+// queue still, of a line that is so slow.
+func (b *ebb) measured(rtt time.Duration, inFlight int) {
+	if b.far = 0; rtt > b.base {
+		b.far, b.little, b.farNeed = rtt, max(inFlight, ebbFloor), 0
+	}
+}
+
+// prove reports once that the path has become longer: a round with much more in flight has
+// the same round trip.
+func (b *ebb) prove(now time.Time, v View) bool {
+	switch {
+	case b.far == 0:
+	case (v.RTT - b.far).Abs() > b.far/farSame:
+		b.far = 0
+	case b.farNeed == 0:
+		if v.InFlight >= farTimes*b.little {
+			b.farNeed = v.Delivered + uint64(v.InFlight)
+		}
+	case v.Delivered >= b.farNeed:
+		b.base, b.next, b.baseAt, b.far = v.RTT, v.RTT, now, 0
+		return true
+	}
+	return false
 }
 
 // most bounds what may be in flight.

@@ -49,6 +49,62 @@ func TestEbb(t *testing.T) {
 	}
 }
 
+// TestEbbLonger: a path has become longer where the round trip that was measured with little
+// in flight is the same with much. It is not where that varies, as a queue does, or becomes
+// longer by what is in flight; and what comes by it then shows no ebb.
+func TestEbbLonger(t *testing.T) {
+	type state struct {
+		rtt    time.Duration
+		flying int
+		lasts  time.Duration
+	}
+	for _, c := range []struct {
+		name   string
+		states []state
+		far    bool
+	}{
+		{"longer", []state{{200 * ms, 100_000, time.Second}}, true},
+		{"longer, filled slowly", []state{{200 * ms, 20_000, time.Second}, {205 * ms, 40_000, time.Second}}, true},
+		{"little in flight still", []state{{200 * ms, 30_000, 5 * time.Second}}, false},
+		{"a queue", []state{{210 * ms, 20_000, 200 * ms}, {400 * ms, 40_000, time.Second}}, false},
+		{"a queue that goes", []state{{150 * ms, 20_000, 200 * ms}, {200 * ms, 100_000, time.Second}}, false},
+		{"less than a round with much", []state{{200 * ms, 100_000, 150 * ms}, {20 * ms, 100_000, time.Second}}, false},
+	} {
+		var b ebb
+		now, came, told, on := time.Unix(1000, 0), 0.0, 0, 0
+		look := func(s state) {
+			for end := now.Add(s.lasts); now.Before(end); now = now.Add(ms) {
+				came += float64(s.flying) * float64(ms) / float64(s.rtt)
+				v := View{RTT: s.rtt, Delivered: uint64(came), InFlight: s.flying, Flying: s.flying}
+				if b.prove(now, v) {
+					told++
+				}
+				if b.look(now, v); b.on {
+					on++
+				}
+			}
+		}
+		look(state{20 * ms, 50_000, time.Second})
+		look(state{200 * ms, 50_000, 500 * ms})
+		if on == 0 {
+			t.Fatal("no ebb shows where it is not known that the path has become longer")
+		}
+		look(state{200 * ms, 8000, 400 * ms})
+		b.measured(200*ms, 8000)
+		for _, s := range c.states {
+			look(s)
+		}
+		if far := told > 0; far != c.far || told > 1 || far && b.base < 190*ms {
+			t.Errorf("%s: told %d times, base %v", c.name, told, b.base)
+		}
+		if on = 0; c.far {
+			if look(state{205 * ms, 100_000, time.Second}); on > 0 {
+				t.Errorf("%s: it ebbs for %d ms all the same", c.name, on)
+			}
+		}
+	}
+}
+
 // TestWait: what a link that delivers has before a chunk says when it comes, and the
 // chunk's age does where nothing comes.
 func TestWait(t *testing.T) {

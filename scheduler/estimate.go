@@ -329,6 +329,9 @@ func (e *Estimator) Look(now time.Time, v View) {
 	if v.At.After(now) { // what was delivered by then counts for then
 		now = v.At
 	}
+	if e.ebb.prove(now, v) {
+		e.longer = v.RTT
+	}
 	e.ebb.look(now, v)
 	e.unrest.look(now, v, window, e.tremble.lately)
 	e.bunch.look(now, v)
@@ -343,7 +346,10 @@ func (e *Estimator) Look(now time.Time, v View) {
 		e.follower.begin(now, v, e.NetCap(), e.unrest.last, e.unrest.base)
 	default:
 		e.follower.bound, e.follower.bunched = e.ebb.most(uncapped), e.bunch.on(now)
-		e.follower.Look(now, v)
+		measures := e.follower.drains > 0
+		if e.follower.Look(now, v); measures && e.follower.drains == 0 {
+			e.ebb.measured(e.follower.base, v.InFlight)
+		}
 	}
 }
 
