@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -111,6 +112,49 @@ func TestGatewayByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	usedAgain(t, netip.AddrPortFrom(at.Addr, at.Port), far.Control, near.Control)
+}
+
+// TestGatewayFoundElsewhere: a gateway whose name the system's resolver does not know is found
+// as names are found where that is dead, by check, too, also behind an address of its that is.
+func TestGatewayFoundElsewhere(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	clientKey, gatewayKey := testKey(t, "c"), testKey(t, "g")
+	listen, at := loopback(t), loopback(t)
+	far := &config.CloudRelay{
+		Box: testBox(t, "far"), Listen: listen,
+		Services: []config.Service{{Name: "echo", To: echo(t)}},
+		Clients:  []config.RelayClient{{Name: "bus", Key: clientKey.Public(), Services: []string{"echo"}}},
+	}
+	near := &config.EdgeRelay{
+		Box:     testBox(t, "near"),
+		Gateway: config.Gateway{Address: config.Endpoint{Host: "gateway.invalid", Port: listen.Port}, Key: gatewayKey.Public()},
+		Forward: []config.Forward{{Listen: at, Service: "echo"}},
+	}
+	look := func(_ context.Context, network, host string) ([]netip.Addr, error) {
+		if network != "ip" || host != "gateway.invalid" {
+			return nil, errors.New("no such host")
+		}
+		return []netip.Addr{netip.MustParseAddr("127.9.9.9"), netip.MustParseAddr("127.0.0.1")}, nil
+	}
+	during(t, func(ctx context.Context) error { return RunFar(ctx, far, gatewayKey, log) })
+	var found []admin.Finding
+	for end := time.Now().Add(ample); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		found = checkNear(t.Context(), near, clientKey, look)
+		if found[len(found)-1].Level == admin.LevelOK {
+			break
+		}
+	}
+	if last := found[len(found)-1]; !strings.HasPrefix(last.What, "gateway gateway.invalid:") || !strings.HasSuffix(last.What, "answers and accepts this client") {
+		t.Errorf("check: %+v", last)
+	}
+	during(t, func(ctx context.Context) error { return runNear(ctx, near, clientKey, log, look) })
+	var err error
+	for end := time.Now().Add(ample); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err = says(netip.AddrPortFrom(at.Addr, at.Port), "hello"); err == nil {
+			return
+		}
+	}
+	t.Error(err)
 }
 
 // usedAgain holds that connections one after the other need one to the gateway.

@@ -29,6 +29,10 @@ type near struct {
 // RunNear is the client side. It works until ctx ends (then it returns nil) or
 // something fails for good.
 func RunNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *slog.Logger) error {
+	return runNear(ctx, cfg, id, log, names.System().LookupNetIP)
+}
+
+func runNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *slog.Logger, look lookup) error {
 	n := &near{side: side{role: card.Edge, cfg: &cfg.Box, id: id, log: log, started: time.Now()}, conf: cfg}
 	for _, f := range cfg.Forward {
 		n.listen = append(n.listen, local(f.Listen))
@@ -51,7 +55,7 @@ func RunNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *s
 		return err
 	}
 	n.dialer = sealed.NewDialer(sealed.DialerOptions{
-		Remote: cfg.Gateway.Address.String(), Certificate: certificate, Gateway: cfg.Gateway.Key, Ports: n.ports, Counters: &n.counters, Log: log,
+		Remote: cfg.Gateway.Address.String(), Look: look, Certificate: certificate, Gateway: cfg.Gateway.Key, Ports: n.ports, Counters: &n.counters, Log: log,
 	})
 	log.Info("relay runs", "gateway", cfg.Gateway.Address, "forwards", len(cfg.Forward), "workers", n.workers.Count(), "key", id.String())
 	return n.run(ctx, n.dialer.Run)
@@ -108,19 +112,23 @@ func (n *near) status() admin.Status {
 // CheckNear finds out whether RunNear would work, and asks the gateway, unless id is zero.
 // It changes nothing.
 func CheckNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key) []admin.Finding {
+	return checkNear(ctx, cfg, id, names.System().LookupNetIP)
+}
+
+func checkNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, look lookup) []admin.Finding {
 	found := checkShared(&cfg.Box)
 	for i, f := range cfg.Forward {
 		found = append(found, checkListen(fmt.Sprintf("forward[%d].listen", i), local(f.Listen)))
 	}
 	if _, ok := cfg.Gateway.Address.AddrPort(); !ok {
-		if _, err := find(ctx, names.System().LookupNetIP, "gateway.address", cfg.Gateway.Address); err != nil {
+		if _, err := find(ctx, look, "gateway.address", cfg.Gateway.Address); err != nil {
 			return append(found, admin.Finding{Level: admin.LevelWarn, What: err.Error(), Remedy: "mend the name's look-up, or give an address: nothing is carried until it is found"})
 		}
 	}
 	if id.IsZero() {
 		return found
 	}
-	return append(found, askGateway(ctx, cfg, id)...)
+	return append(found, askGateway(ctx, cfg, id, look)...)
 }
 
 // askTime bounds how long the gateway is waited for.
@@ -128,13 +136,13 @@ const askTime = 5 * time.Second
 
 // askGateway says whether the gateway answers, knows this client, and grants what is to be
 // forwarded to it.
-func askGateway(ctx context.Context, cfg *config.EdgeRelay, id identity.Key) (found []admin.Finding) {
+func askGateway(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, look lookup) (found []admin.Finding) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var granted []string
 	certificate, err := id.Certificate(time.Now())
 	if err == nil {
-		granted, err = sealed.NewDialer(sealed.DialerOptions{Remote: cfg.Gateway.Address.String(), Certificate: certificate, Gateway: cfg.Gateway.Key}).Try(ctx)
+		granted, err = sealed.NewDialer(sealed.DialerOptions{Remote: cfg.Gateway.Address.String(), Look: look, Certificate: certificate, Gateway: cfg.Gateway.Key}).Try(ctx)
 	}
 	if err != nil {
 		return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("gateway %s: %v", cfg.Gateway.Address, err),

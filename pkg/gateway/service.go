@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"hawser/pkg/config"
+	"hawser/pkg/names"
 	"hawser/pkg/sealed"
 )
 
 // lookup is net.Resolver.LookupNetIP.
-type lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+type lookup = names.Ask
 
 // Times of look-ups.
 const (

@@ -14,14 +14,17 @@ import (
 
 	"hawser/pkg/card"
 	"hawser/pkg/identity"
+	"hawser/pkg/names"
 	"hawser/pkg/quiet"
 	"hawser/pkg/sock"
 	"hawser/pkg/wire"
 )
 
-// DialerOptions make a Dialer. All fields are needed, by Try all but Ports, Counters and Log.
+// DialerOptions make a Dialer. All fields are needed, by Try all but Ports, Counters and Log,
+// and Look by a Remote alone that is a name.
 type DialerOptions struct {
-	Remote      string // the gateway's host:port; a name is looked up for each association
+	Remote      string    // the gateway's host:port; a name is looked up for each association
+	Look        names.Ask // by this
 	Certificate tls.Certificate
 	Gateway     [32]byte // its public key
 	Ports       []*Port
@@ -207,9 +210,9 @@ func (d *Dialer) adopt(h *held) {
 }
 
 // associate makes a control connection. To connect has a time of its own: of a name's
-// addresses that do not answer each takes two seconds of it, before the handshake begins.
+// addresses that do not answer each takes up to two seconds of it, before the handshake begins.
 func (d *Dialer) associate(ctx context.Context) (*held, error) {
-	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive, Timeout: sock.DialTimeout}).DialContext(ctx, "tcp", d.o.Remote)
+	raw, err := d.reach(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,8 @@
 // one window of records on their way out, one window of records that the
 // worker has not consumed, and one record that is arriving; see Budget.
 //
-// Goroutines: Dialer.Run runs in its caller's. Gate.handle, one per control
+// Goroutines: Dialer.Run runs in its caller's. To connect takes one for each of the
+// gateway's addresses, which end with it. Gate.handle, one per control
 // connection, is started by Gate.admit and ends with that connection;
 // Gate.Close ends all and waits.
 package sealed
