@@ -55,13 +55,13 @@ type LinkRoute struct {
 }
 
 // family is that of the addresses by which the link can leave, netlink.FAMILY_ALL
-// (0) when it may be any.
+// (0) when it may be any: also to an IPv4 cloud, by NAT64.
 func (l LinkRoute) family() int {
 	switch {
 	case l.Gateway.IsValid():
 		return netlinkFamily(familyOf(l.Gateway))
-	case l.Cloud.IsValid():
-		return netlinkFamily(familyOf(l.Cloud.Addr()))
+	case l.Cloud.IsValid() && !l.Cloud.Addr().Is4():
+		return netlink.FAMILY_V6
 	}
 	return netlink.FAMILY_ALL
 }
@@ -171,7 +171,7 @@ func preparedLinks(in []LinkRoute, clients map[string]bool) ([]LinkRoute, error)
 			l.Known[j] = a.Unmap()
 		}
 		l.Gateway = l.Gateway.Unmap()
-		if l.Gateway.IsValid() && l.Cloud.IsValid() && l.Gateway.Is4() != l.Cloud.Addr().Is4() {
+		if l.Gateway.Is4() && l.Cloud.Addr().Is6() { // the other way round it is NAT64
 			return nil, fmt.Errorf("link %s: gateway %s and cloud %s are of different address families", l.Name, l.Gateway, l.Cloud.Addr())
 		}
 		links[i] = l

@@ -28,6 +28,10 @@ func TestPreparedPlan(t *testing.T) {
 	if l := p.Links[0]; !l.Gateway.Is4() || !l.Cloud.Addr().Is4() {
 		t.Errorf("IPv4 in IPv6 form is not made plain: %+v", l)
 	}
+	p.Links[0].Gateway = netip.MustParseAddr("fd00::1") // NAT64
+	if p, err := p.prepared(); err != nil || p.Links[0].family() != netlink.FAMILY_V6 {
+		t.Errorf("an IPv6 gateway to an IPv4 cloud: %+v, %v", p.Links, err)
+	}
 }
 
 func TestBadPlans(t *testing.T) {
@@ -48,7 +52,9 @@ func TestBadPlans(t *testing.T) {
 		{"link wifi: \"a b\"", func(p *Plan) { p.Links[0].Interface = "a b" }},
 		{"link wifi: interface lan0 is also in steer.interfaces", func(p *Plan) { p.Links[0].Interface = "lan0" }},
 		{"link wifi: the cloud's address", func(p *Plan) { p.Links[0].Cloud = netip.AddrPort{} }},
-		{"link wifi: gateway fd00::1 and cloud", func(p *Plan) { p.Links[0].Gateway = netip.MustParseAddr("fd00::1") }},
+		{"link wifi: gateway 198.18.3.1 and cloud fd00::1", func(p *Plan) {
+			p.Links[0].Gateway, p.Links[0].Cloud = netip.MustParseAddr("198.18.3.1"), netip.MustParseAddrPort("[fd00::1]:7443")
+		}},
 		{`steer.intercept: "x": use "hub" or "tproxy"`, func(p *Plan) { p.Intercept = "x" }},
 		{"transparent sockets are for steer.intercept: tproxy", func(p *Plan) { p.Sockets = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")} }},
 		{"transparent socket 127.0.0.1:0 is not", func(p *Plan) {

@@ -13,9 +13,12 @@ import (
 
 // UplinkState is what the kernel says of one link's interface.
 type UplinkState struct {
-	Why   string       // why nothing can be sent over it, in words; "" when it can
-	MTU   int          // its largest packet, bytes; 0 where nothing can be sent
-	Addrs []netip.Addr // its global addresses that may be used, of the cloud's family where that is known
+	Why    string       // why nothing can be sent over it, in words; "" when it can
+	MTU    int          // its largest packet, bytes; 0 where nothing can be sent
+	Addrs  []netip.Addr // its global addresses that may be used, of the versions by which it leaves
+	Beside []netip.Addr // its IPv6 ones where it leaves by IPv4 because the cloud's address is one
+	Four   bool         // it leaves by IPv4
+	Six    bool         // it leaves by IPv6
 }
 
 // UplinkEvent tells that something about a link's interface may have changed.
@@ -30,39 +33,69 @@ type UplinkEvent struct {
 func uplinkState(l LinkRoute) UplinkState {
 	device, err := namedLink(l.Interface)
 	if err != nil {
-		return UplinkState{Why: fmt.Sprintf("interface %s: %v", l.Interface, plainLinkError(err))}
+		return UplinkState{Why: fmt.Sprintf("interface %s: %v", l.Interface, plainLinkError(err))}.leaving(l, nil)
 	}
 	switch flags := device.Attrs().RawFlags; {
 	case flags&unix.IFF_UP == 0:
-		return UplinkState{Why: fmt.Sprintf("interface %s is down", l.Interface)}
+		return UplinkState{Why: fmt.Sprintf("interface %s is down", l.Interface)}.leaving(l, nil)
 	case flags&unix.IFF_RUNNING == 0:
-		return UplinkState{Why: fmt.Sprintf("interface %s has no carrier", l.Interface)}
+		return UplinkState{Why: fmt.Sprintf("interface %s has no carrier", l.Interface)}.leaving(l, nil)
 	}
 	s := UplinkState{MTU: device.Attrs().MTU}
 	addrs, err := listAddrs(device, l.family())
 	if err != nil {
-		return s // it went between two questions: another event follows
+		return s.leaving(l, nil) // it went between two questions: another event follows
 	}
+	var global []netip.Addr
 	for _, a := range addrs {
 		ip, ok := netip.AddrFromSlice(a.IP)
 		if ok && a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
-			s.Addrs = append(s.Addrs, ip.Unmap())
+			global = append(global, ip.Unmap())
 		}
+	}
+	return s.leaving(l, global)
+}
+
+// leaving is the state with what follows from the interface's addresses. A link leaves by
+// the IP version of its gateway, by those of the addresses, or by any where there is none. To
+// an IPv4 cloud it leaves by IPv6, which takes NAT64, only where it can by nothing else.
+func (s UplinkState) leaving(l LinkRoute, addrs []netip.Addr) UplinkState {
+	s.Addrs = addrs
+	if by := l.family(); by != netlink.FAMILY_ALL {
+		s.Four, s.Six = by == netlink.FAMILY_V4, by == netlink.FAMILY_V6
+		return s
+	}
+	var four, six []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() {
+			four = append(four, a)
+		} else {
+			six = append(six, a)
+		}
+	}
+	s.Four, s.Six = len(four) > 0 || len(six) == 0, len(six) > 0 || len(four) == 0
+	if !l.Cloud.IsValid() {
+		return s
+	}
+	if s.Four = s.Four || routed(l); s.Four {
+		s.Addrs, s.Beside, s.Six = four, six, false
 	}
 	return s
 }
 
-// Versions tells which IP versions a link may leave by: its gateway's, those of its
-// interface's addresses, or any where it has none. It asks the thread's network
-// namespace.
+// routed tells whether a route leads to the link's cloud by its interface: without an address
+// of its own that borrows one then. Where there is none the kernel takes whoever is asked for
+// over an interface for a neighbour there, so the table is asked for what it holds.
+func routed(l LinkRoute) bool {
+	found, err := netlink.RouteGetWithOptions(l.Cloud.Addr().AsSlice(), &netlink.RouteGetOptions{Oif: l.Interface, FIBMatch: true})
+	return err == nil && len(found) > 0
+}
+
+// Versions tells which IP versions a link may leave by (UplinkState). It asks the thread's
+// network namespace.
 func Versions(l LinkRoute) (four, six bool) {
-	if l.Gateway.IsValid() {
-		return l.Gateway.Unmap().Is4(), !l.Gateway.Unmap().Is4()
-	}
-	for _, a := range uplinkState(l).Addrs {
-		four, six = four || a.Is4(), six || a.Is6()
-	}
-	return four || !six, six || !four
+	s := uplinkState(l)
+	return s.Four, s.Six
 }
 
 // leadsTo tells whether a route is one that packets to the link's cloud may take.
@@ -71,6 +104,12 @@ func leadsTo(r netlink.Route, l LinkRoute) bool {
 		return true
 	}
 	return slices.ContainsFunc(l.clouds(), func(a netip.Addr) bool { return r.Dst.Contains(a.AsSlice()) })
+}
+
+// translates tells whether a route is one that packets to the link's cloud may take by NAT64:
+// a default route, or one by a router, as a network may have for its prefix.
+func translates(r netlink.Route, l LinkRoute) bool {
+	return l.Cloud.Addr().Is4() && r.Family == netlink.FAMILY_V6 && (r.Gw != nil || prefixLen(r.Dst) == 0)
 }
 
 // prefixLen is a destination's; a default route may have none.
@@ -105,10 +144,19 @@ func (h *Host) reportRoute(r netlink.Route, tell func(UplinkEvent)) {
 		return
 	}
 	for i, l := range h.plan.Links {
-		if leadsTo(r, l) && leavesBy(r, h.indexOf(l.Interface)) {
+		if leavesBy(r, h.indexOf(l.Interface)) && (leadsTo(r, l) || translates(r, l) && !h.stateOf(i).Four) {
 			h.tell(UplinkEvent{Link: i, Rerouted: true}, tell)
 		}
 	}
+}
+
+// stateOf is the state of a link's interface, none if the host is closed.
+func (h *Host) stateOf(i int) (s UplinkState) {
+	_ = h.atHome(func() error {
+		s = uplinkState(h.plan.Links[i])
+		return nil
+	})
+	return s
 }
 
 // indexOf is an interface's index, 0 if it is not there.

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -155,6 +156,74 @@ func TestRoutesOfOthers(t *testing.T) {
 		if !slices.Equal(told, c.want) {
 			t.Errorf("%s: links %v are told, want %v", c.what, told, c.want)
 		}
+	}
+}
+
+// TestLeavesBy: an uplink leaves to an IPv4 cloud by IPv6 only where it has no IPv4: neither
+// an address nor a route for which it borrows one.
+func TestLeavesBy(t *testing.T) {
+	w := newWorld(t)
+	four, six := []netip.Addr{netip.MustParseAddr("198.18.2.2")}, []netip.Addr{netip.MustParseAddr("fd00:2::2")}
+	l := w.plan.Links[0]
+	says := func(when string, l LinkRoute, is4, is6 bool, has, beside []netip.Addr) {
+		t.Helper()
+		if s := uplinkState(l); s.Four != is4 || s.Six != is6 || !slices.Equal(s.Addrs, has) || !slices.Equal(s.Beside, beside) {
+			t.Errorf("%s: %+v", when, s)
+		}
+		if a, b := Versions(l); a != is4 || b != is6 {
+			t.Errorf("%s: versions %v, %v", when, a, b)
+		}
+	}
+	named := LinkRoute{Name: "wifi", Interface: l.Interface, Named: true}
+	sixth := LinkRoute{Name: "wifi", Interface: l.Interface, Cloud: netip.MustParseAddrPort("[fd00:64::9]:7443")}
+	router := l
+	router.Gateway = netip.MustParseAddr("fd00:2::1")
+	says("both", l, true, false, four, six)
+	says("both, by name", named, true, true, slices.Concat(four, six), nil)
+	says("both, IPv6 cloud", sixth, false, true, six, nil)
+	says("both, IPv6 gateway", router, false, true, six, nil)
+	w.run("ip addr flush dev wan0 scope global && ip addr add 198.18.2.2/24 dev wan0")
+	says("IPv4", l, true, false, four, nil)
+	says("IPv4, by name", named, true, false, four, nil)
+	w.run("ip addr flush dev wan0 scope global && ip addr add fd00:2::2/64 dev wan0 nodad")
+	says("IPv6", l, false, true, six, nil)
+	says("IPv6, by name", named, false, true, six, nil)
+	w.run("ip route add 198.18.100.9/32 dev wan0")
+	says("IPv6, and a route", l, true, false, nil, six)
+	w.run("ip route del 198.18.100.9/32 dev wan0", "ip route add 198.18.100.9/32 via 198.18.3.1")
+	says("IPv6, and a route by another", l, false, true, six, nil)
+	w.run("ip addr flush dev wan0 scope global")
+	says("none", l, true, false, nil, nil)
+	says("none, by name", named, true, true, nil, nil)
+	l.Interface = "absent0"
+	says("no interface", l, true, false, nil, nil)
+}
+
+// TestTranslatedRoutes: an uplink with IPv6 alone is told of IPv6 routes that lead to an IPv4
+// cloud by NAT64, and one with IPv4 is not.
+func TestTranslatedRoutes(t *testing.T) {
+	w := newWorld(t)
+	home, err := nsh.Get()
+	must(t, err)
+	defer home.Close()
+	h := &Host{home: home, plan: w.plan}
+	device, err := netlink.LinkByName("wan0")
+	must(t, err)
+	told := func(dst string, gateway net.IP) (told []int) {
+		_, to, err := net.ParseCIDR(dst)
+		must(t, err)
+		r := netlink.Route{Family: netlink.FAMILY_V6, Dst: to, Gw: gateway, LinkIndex: device.Attrs().Index}
+		h.reportRoute(r, func(e UplinkEvent) { told = append(told, e.Link) })
+		return told
+	}
+	router := net.ParseIP("fe80::1")
+	if a, b := told("::/0", router), told("64:ff9b::/96", router); len(a) > 0 || len(b) > 0 {
+		t.Errorf("with IPv4: %v, %v are told", a, b)
+	}
+	w.run("ip -4 addr flush dev wan0")
+	first := []int{0}
+	if a, b, c := told("::/0", nil), told("64:ff9b::/96", router), told("fd00:2::/64", nil); !slices.Equal(a, first) || !slices.Equal(b, first) || len(c) > 0 {
+		t.Errorf("with IPv6 alone: %v, %v, %v are told", a, b, c)
 	}
 }
 

@@ -24,7 +24,7 @@ var floors = []tier{
 	{"F0", []string{"pkg/unit", "pkg/party", "pkg/buffer", "pkg/slim", "pkg/proof"}},
 	{"F0", []string{"pkg/wire", "pkg/config"}},
 	{"F0", []string{"pkg/stream"}},
-	{"F1", []string{"scheduler", "pkg/reassembly", "pkg/compress", "pkg/identity", "pkg/bbr", "pkg/guard", "pkg/egress", "pkg/hint", "pkg/quota", "pkg/repair", "pkg/splice", "pkg/procs"}},
+	{"F1", []string{"scheduler", "pkg/nat64", "pkg/reassembly", "pkg/compress", "pkg/identity", "pkg/bbr", "pkg/guard", "pkg/egress", "pkg/hint", "pkg/quota", "pkg/repair", "pkg/splice", "pkg/procs"}},
 	{"F1", []string{"pkg/policy"}},
 	{"F2", []string{"pkg/names", "pkg/nonblock", "pkg/park", "pkg/places", "pkg/quiet", "pkg/shield", "pkg/shunt", "pkg/resume"}},
 	{"F2", []string{"netns", "pkg/split", "pkg/sock", "pkg/link", "pkg/card", "pkg/keyfile"}},

@@ -49,6 +49,7 @@ missing() {
 		stunnel      stunnel4
 		haproxy      haproxy
 		ss-server    shadowsocks-libev
+		tayga        tayga
 		gcc          gcc
 	LIST
 	# The race detector links against the C library.
@@ -112,7 +113,7 @@ install_missing() {
 	# What was not here before must not come up at the next boot and take a
 	# port.
 	local unit
-	for unit in nginx-light:nginx haproxy:haproxy stunnel4:stunnel4 shadowsocks-libev:shadowsocks-libev; do
+	for unit in nginx-light:nginx haproxy:haproxy stunnel4:stunnel4 shadowsocks-libev:shadowsocks-libev tayga:tayga; do
 		if [[ " ${packages[*]} " == *" ${unit%%:*} "* ]] && [ -d /run/systemd/system ]; then
 			systemctl disable --quiet "${unit##*:}.service"
 		fi

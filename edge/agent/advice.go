@@ -54,6 +54,8 @@ func advice(err error, i int, l config.Link, mute func(netip.Addr) bool) string 
 		return "update the older of the two programs"
 	case final(err):
 		return ""
+	case errors.Is(err, errNoNAT64):
+		return fmt.Sprintf("name the DNS64 server of %s's network in /etc/resolv.conf, or give links[%d].cloud an IPv6 address, or %s an IPv4 one, with links[%d].gateway if it borrows that", l.Interface, i, l.Interface, i)
 	case errors.Is(err, errNowhere):
 		return fmt.Sprintf("see that links[%d].cloud is right and that a resolver answers; where only run makes the uplink's route it may well succeed then", i)
 	case l.Gateway.IsValid() && mute(l.Gateway):

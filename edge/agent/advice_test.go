@@ -42,6 +42,7 @@ func TestAdvice(t *testing.T) {
 		{"unknown edge", fault(link.TCP, &link.Refusal{Status: wire.StatusUnknownEdge}), config.Link{}, netip.Addr{}, "edges in the cloud's configuration"},
 		{"old program", fault(link.TCP, &link.Refusal{Status: wire.StatusVersion}), config.Link{}, netip.Addr{}, "update the older"},
 		{"a refusal that passes", fault(link.TCP, &link.Refusal{Status: wire.StatusStopping}), config.Link{}, netip.Addr{}, ""},
+		{"no NAT64", noAddress{errors.New("none"), true}, config.Link{Interface: "wwan0"}, netip.Addr{}, "DNS64 server of wwan0's network in /etc/resolv.conf, or give links[1].cloud an IPv6 address"},
 		{"name", errNowhere, config.Link{}, netip.Addr{}, "links[1].cloud"},
 		{"no cloud on the host", &failures{[]error{fault(link.TCP, syscall.ECONNREFUSED), fault(link.QUIC, link.ErrSilent)}}, config.Link{}, netip.Addr{}, "no hawser-cloud on it"},
 		{"mute gateway", silent, config.Link{Gateway: gateway, Interface: "wwan0"}, gateway, "gateway 192.0.2.1 does not answer on wwan0: correct links[1].gateway"},

@@ -122,7 +122,7 @@ func (a *agent) makeTunnels() error {
 func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error) {
 	index := wire.LinkIndex(i, n)
 	u := newUplink(int(index), r.Name, a.tunnels)
-	u.where = newWhereabouts(a.cfg.Links[i], func() (four, six bool) { return u.versions(r.Gateway) })
+	u.where = newWhereabouts(a.cfg.Links[i], func() (four, six bool) { return u.versions(r) })
 	d, err := a.dialer(i, index, r, u.where, nil)
 	if err != nil {
 		return nil, nil, err
@@ -137,7 +137,7 @@ func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error)
 	return u, d, nil
 }
 
-// dialer makes the dialer of a lane of link i; where is nil if the cloud's address is given.
+// dialer makes the dialer of a lane of link i; where is nil if the cloud's address is given and can be used as it is.
 func (a *agent) dialer(i int, index uint16, r netns.LinkRoute, where *whereabouts, heard func(link.Transport)) (*link.Dialer, error) {
 	certificate, err := a.id.Certificate(a.started)
 	if err != nil {

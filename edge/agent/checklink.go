@@ -71,6 +71,7 @@ type trialRun struct {
 	transport link.Transport
 	err       error
 	took      time.Duration
+	by        netip.Prefix // of NAT64; invalid: it went without
 }
 
 // try dials every address of the cloud over link i by one transport until one answers.
@@ -85,25 +86,28 @@ func (a *agent) try(ctx context.Context, i int, r netns.LinkRoute, t link.Transp
 	begin := time.Now()
 	d, err := a.dialer(i, uint16(i), r, where, func(t link.Transport) { turn.stays(); heard(t) })
 	if err != nil {
-		return trialRun{t, err, 0}
+		return trialRun{transport: t, err: err}
 	}
 	for tries := 1; ; tries++ {
-		one := turn.next(ctx, where != nil)
+		one := turn.next(ctx, where.asks())
 		conn, _, err := d.DialBy(one, t, wire.Hello{Resume: true})
 		if err != nil && one.Err() != nil {
 			err = unheard(err)
 		}
 		turn.cancel()
+		by := where.through(err)
 		var refusal *link.Refusal
 		switch {
 		case err == nil:
+			where.works(conn.Info().Remote)
+			by = where.translated()
 			conn.Close(nil)
 		case errors.As(err, &refusal) && refusal.Status == wire.StatusNoSession:
 			err = nil
 		case !errors.As(err, &refusal) && !errors.Is(err, errNowhere) && tries < where.count() && ctx.Err() == nil:
 			continue
 		}
-		return trialRun{t, err, time.Since(begin).Round(time.Millisecond)}
+		return trialRun{t, where.explain(err), time.Since(begin).Round(time.Millisecond), by}
 	}
 }
 
@@ -126,7 +130,7 @@ func (a *agent) judge(i int, r netns.LinkRoute, tried []trialRun, mute bool) (fi
 	}
 	if works := slices.IndexFunc(tried, trialRun.works); works >= 0 {
 		findings = append(findings, admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf(
-			"link %s: the cloud at %s answers and accepts this edge (%s, %v)", r.Name, l.Cloud, tried[works].transport, tried[works].took)})
+			"link %s: the cloud at %s answers and accepts this edge (%s)", r.Name, l.Cloud, tried[works])})
 		for _, t := range tried {
 			if !t.works() {
 				findings = append(findings, admin.Finding{Level: admin.LevelWarn, What: t.err.Error(), Remedy: fmt.Sprintf(
@@ -156,6 +160,15 @@ func (a *agent) judge(i int, r netns.LinkRoute, tried []trialRun, mute bool) (fi
 }
 
 func (t trialRun) works() bool { return t.err == nil }
+
+// String says how an attempt went that has succeeded.
+func (t trialRun) String() string {
+	how := fmt.Sprintf("%s, %v", t.transport, t.took)
+	if t.by.IsValid() {
+		how += fmt.Sprintf(", by NAT64 with prefix %s", t.by)
+	}
+	return how
+}
 
 // failures are those of several transports in one line.
 type failures struct{ errs []error }

@@ -16,8 +16,11 @@ type device struct {
 	known bool   // the kernel has told of it
 	why   string // why it cannot be used; "" when it can
 	addrs []netip.Addr
-	mtu   int  // bytes; 0 while it cannot be used
-	had   bool // it had an address before
+	all   []netip.Addr // with those of a version by which no connection is made now
+	four  bool         // connections are made by IPv4
+	six   bool         // by IPv6
+	mtu   int          // bytes; 0 while it cannot be used
+	had   bool         // it had an address before
 
 	conn *link.Conn   // the newest connection
 	from []netip.Addr // addresses of the interface that conn may use
@@ -35,7 +38,7 @@ func (u *uplink) carry(conn *link.Conn) {
 	}
 	if local := conn.Info().Local.Addr().Unmap(); local.IsValid() && !local.IsUnspecified() {
 		d.from = []netip.Addr{local}
-		if !slices.Contains(d.addrs, local) {
+		if !slices.Contains(d.all, local) {
 			d.from = nil // borrowed from another interface
 		}
 	}
@@ -67,6 +70,7 @@ func (u *uplink) event(e netns.UplinkEvent) {
 		conn.Close(errors.New(why))
 	}
 	if dial {
+		u.where.moved()
 		select {
 		case u.moved <- struct{}{}:
 		default:
@@ -82,8 +86,9 @@ func (u *uplink) judge(e netns.UplinkEvent) (end *link.Conn, why string, dial bo
 	d := &u.device
 	was := *d
 	d.known, d.why, d.addrs, d.mtu = true, e.State.Why, e.State.Addrs, e.State.MTU
-	d.had = was.had || len(d.addrs) > 0
-	if d.why == "" && d.had && len(d.addrs) == 0 {
+	d.all, d.four, d.six = slices.Concat(d.addrs, e.State.Beside), e.State.Four, e.State.Six
+	d.had = was.had || len(d.all) > 0
+	if d.why == "" && d.had && len(d.all) == 0 {
 		d.why = "the interface has lost its address"
 	}
 	// What is told first of an interface that can be used changes nothing for the
@@ -110,7 +115,7 @@ func (d *device) gone() string {
 		return ""
 	}
 	for _, a := range d.from {
-		if !slices.Contains(d.addrs, a) {
+		if !slices.Contains(d.all, a) {
 			return fmt.Sprintf("address %s was removed", a)
 		}
 	}
@@ -122,16 +127,14 @@ func (d *device) gone() string {
 // go on. The kernel's TCP follows its interface.
 func (d *device) narrowed() bool { return 0 < d.mtu && d.mtu < d.most }
 
-// versions tells which IP versions the uplink has. Without an address, which is none
-// it knows of, or another interface's, it may have any.
-func (u *uplink) versions(gateway netip.Addr) (four, six bool) {
-	if gateway.IsValid() {
-		return gateway.Is4(), gateway.Is6()
-	}
+// versions tells by which IP versions connections are made on the uplink. Before the kernel
+// has told of it, it is asked.
+func (u *uplink) versions(r netns.LinkRoute) (four, six bool) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	is4 := func(a netip.Addr) bool { return a.Is4() }
-	is6 := func(a netip.Addr) bool { return a.Is6() }
-	four, six = slices.ContainsFunc(u.device.addrs, is4), slices.ContainsFunc(u.device.addrs, is6)
-	return four || !six, six || !four
+	known, four, six := u.device.known, u.device.four, u.device.six
+	u.mu.Unlock()
+	if !known {
+		return netns.Versions(r)
+	}
+	return four, six
 }

@@ -6,17 +6,12 @@ import (
 	"testing"
 
 	"hawser/netns"
+	"hawser/pkg/link"
 )
 
 // TestInterfaceTold: what the kernel says of an interface ends attempts to connect or begins
 // them anew when it changes what they are bound to, and only then.
 func TestInterfaceTold(t *testing.T) {
-	addrs := func(list ...string) (a []netip.Addr) {
-		for _, s := range list {
-			a = append(a, netip.MustParseAddr(s))
-		}
-		return a
-	}
 	const lost = "the interface has lost its address"
 	u := newUplink(0, "lte", &tunnels{log: slog.New(slog.DiscardHandler)})
 	for i, c := range []struct {
@@ -50,25 +45,33 @@ func TestInterfaceTold(t *testing.T) {
 	}
 }
 
-// TestUplinkVersions: the cloud's name is looked up for the IP versions that an uplink has.
+// TestUplinkVersions: attempts leave by the IP versions that the kernel has told of.
 func TestUplinkVersions(t *testing.T) {
-	four, six := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("2001:db8::2")
-	for _, c := range []struct {
-		gateway  netip.Addr
-		addrs    []netip.Addr
-		is4, is6 bool
-	}{
-		{netip.Addr{}, nil, true, true},
-		{netip.Addr{}, []netip.Addr{four}, true, false},
-		{netip.Addr{}, []netip.Addr{six}, false, true},
-		{netip.Addr{}, []netip.Addr{six, four}, true, true},
-		{four, []netip.Addr{six}, true, false},
-		{six, []netip.Addr{four}, false, true},
-	} {
-		u := newUplink(0, "lte", &tunnels{log: slog.New(slog.DiscardHandler)})
-		u.device.addrs = c.addrs
-		if is4, is6 := u.versions(c.gateway); is4 != c.is4 || is6 != c.is6 {
-			t.Errorf("gateway %v, addresses %v: %v, %v", c.gateway, c.addrs, is4, is6)
-		}
+	route := netns.LinkRoute{Interface: "no-such", Gateway: netip.MustParseAddr("2001:db8::1")}
+	u := newUplink(0, "lte", &tunnels{log: slog.New(slog.DiscardHandler)})
+	if four, six := u.versions(route); four || !six {
+		t.Errorf("before it was told: %v, %v", four, six)
+	}
+	u.judge(netns.UplinkEvent{State: netns.UplinkState{Four: true}})
+	if four, six := u.versions(route); !four || six {
+		t.Errorf("told of IPv4: %v, %v", four, six)
+	}
+}
+
+// TestIPv4Comes: a connection by NAT64 goes on when the uplink gets an IPv4 address as well,
+// and ends with its own.
+func TestIPv4Comes(t *testing.T) {
+	four, six := addrs("10.0.0.2"), addrs("2001:db8::2")
+	u := newUplink(0, "lte", &tunnels{log: slog.New(slog.DiscardHandler)})
+	u.judge(netns.UplinkEvent{State: netns.UplinkState{Addrs: six, Six: true}})
+	u.device.conn, u.device.from = new(link.Conn), six
+	if end, why, dial := u.judge(netns.UplinkEvent{State: netns.UplinkState{Addrs: four, Beside: six, Four: true}}); end != nil || why != "" || !dial {
+		t.Errorf("with an IPv4 address too: %v, %q, dial %v", end, why, dial)
+	}
+	if end, why, _ := u.judge(netns.UplinkEvent{State: netns.UplinkState{Addrs: four, Four: true}}); end == nil || why != "address 2001:db8::2 was removed" {
+		t.Errorf("without the one it uses: %v, %q", end, why)
+	}
+	if _, why, _ := u.judge(netns.UplinkEvent{State: netns.UplinkState{Addrs: six, Six: true}}); why != "" || !u.usable() {
+		t.Errorf("without the IPv4 one: %q, usable %v", why, u.usable())
 	}
 }

@@ -40,6 +40,7 @@ func (a *agent) links(live []admin.Link) []admin.Link {
 		for _, found := range live {
 			if found.Name == l.Name {
 				out[i] = found
+				out[i].NAT64 = a.tunnels.uplinks[i].prefix()
 			}
 		}
 		out[i].Interface, out[i].Tier, out[i].Hint = l.Interface, a.tunnels.uplinks[i].termsNow().Tier.String(), a.tunnels.uplinks[i].said(time.Now())
@@ -56,6 +57,14 @@ func (a *agent) links(live []admin.Link) []admin.Link {
 		}
 	}
 	return out
+}
+
+// prefix is that of NAT64 by which the link's connection goes, "" if by none.
+func (u *uplink) prefix() string {
+	if p := u.where.translated(); p.IsValid() && u.serves.Load() > 0 {
+		return p.String()
+	}
+	return ""
 }
 
 func kernelCounts(t *netns.Traffic) *admin.Device {

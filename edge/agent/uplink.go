@@ -33,7 +33,7 @@ type uplink struct {
 	log     *slog.Logger
 	dial    func(context.Context, wire.Hello) (*link.Conn, wire.Welcome, error)
 	hears   func() bool        // whether an attempt under way has heard something lately; nil: unknown
-	where   *whereabouts       // nil: the cloud's address is given
+	where   *whereabouts       // nil: the cloud's address is given, and can be used as it is
 	advise  func(error) string // what to do about a failure, "" if nothing; nil: never
 
 	silent atomic.Bool
@@ -258,6 +258,7 @@ func (u *uplink) failed(ctx context.Context, a attempt) bool {
 func (u *uplink) note(err error) {
 	var text, news string
 	if err != nil {
+		err = u.where.explain(err)
 		text = err.Error()
 		news = text
 	}

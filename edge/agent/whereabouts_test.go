@@ -51,6 +51,7 @@ func (z *zone) look(ctx context.Context, _ string, _ func(netip.Addr) bool) ([]n
 // seek makes whereabouts that ask z, for an uplink with some IP versions.
 func seek(t *testing.T, z *zone, four, six bool) *whereabouts {
 	w := &whereabouts{host: "cloud.example.org", device: "wlan0", port: 7443, look: z.look, versions: func() (bool, bool) { return four, six }}
+	w.nat64.look = new(zone).look
 	ctx, cancel := context.WithCancel(t.Context())
 	w.begin(ctx)
 	t.Cleanup(func() { cancel(); w.wait() })
@@ -111,7 +112,7 @@ func TestNoAddress(t *testing.T) {
 		says("no such host")
 		z.set(nil, "192.0.2.1")
 		time.Sleep(lookSoon)
-		says("only IPv4", "an IPv6 address")
+		says("only IPv4", "no NAT64")
 		z.set(nil, "2001:db8::1")
 		time.Sleep(lookSoon)
 		if got := given(t, w, 1); got != "2001:db8::1" || z.asked != 3 {

@@ -162,6 +162,9 @@ func (p *printer) links(links []Link) {
 	}
 	_ = t.Flush()
 	for _, l := range links {
+		if l.NAT64 != "" {
+			p.line("    %s: reaches IPv4 by NAT64, prefix %s", orDash(l.Name), clean(l.NAT64))
+		}
 		if l.InFlight+l.Losses+l.Reconnects > 0 {
 			p.line("    %s: %s in flight, losses %d, reconnects %d", orDash(l.Name), unit.Bytes(l.InFlight), l.Losses, l.Reconnects)
 		}

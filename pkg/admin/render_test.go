@@ -54,11 +54,15 @@ func TestRenderFits(t *testing.T) {
 		l.Name, l.State, l.Since, l.Interface, l.Remote = "starlink", "suspect", s.Started.Add(13*time.Hour), "enx0123456789a", "203.113.213.123:65535"
 		l.RTT, l.MinRTT, l.RateUp, l.RateDown, l.BytesUp, l.BytesDown, l.InFlight, l.Losses, l.Reconnects, l.LastError = 4321, 432.1, 123e6, 999e6, 999<<20, 999<<30, 999<<10, 1234, 1234, ""
 		l.Transport, l.Forged, l.Shunned = "quic", 1234, 59
+		l.NAT64 = "2001:db8:1234:5678:9abc:def0::/96"
 	}
 	if err := Render(&b, s); err != nil {
 		t.Fatal(err)
 	}
 	if says := "starlink: 1234 records changed on its way, unused for 59s if another is up"; !strings.Contains(b.String(), says) {
+		t.Errorf("%q is missing", says)
+	}
+	if says := "    starlink: reaches IPv4 by NAT64, prefix 2001:db8:1234:5678:9abc:def0::/96\n"; !strings.Contains(b.String(), says) {
 		t.Errorf("%q is missing", says)
 	}
 	for line := range strings.Lines(b.String()) {

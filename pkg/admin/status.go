@@ -95,6 +95,7 @@ type Link struct {
 	Transport   string    `json:"transport"`            // "tcp", "quic", or "" before the first connection
 	Congestion  string    `json:"congestion,omitempty"` // congestion control of what is sent from here
 	Remote      string    `json:"remote"`               // the peer's address and port on this link
+	NAT64       string    `json:"nat64,omitempty"`      // edge only: the prefix behind which that stands for an IPv4 address, where it does
 	RTT         float64   `json:"rtt_ms"`               // smoothed; 0 means not measured
 	MinRTT      float64   `json:"min_rtt_ms"`           // 0 means not measured
 	RateUp      uint64    `json:"rate_up"`              // bit/s

@@ -194,6 +194,15 @@ func TestEdgeDefaults(t *testing.T) {
 	}
 }
 
+// TestTranslatedGateway: an IPv6 router may lead to an IPv4 cloud, by NAT64.
+func TestTranslatedGateway(t *testing.T) {
+	text := strings.Replace(minimalEdge, "interface: ", "gateway: \"fe80::1\", interface: ", 1)
+	got, err := ParseEdge("edge.yaml", []byte(text))
+	if err != nil || got.Links[0].Gateway.String() != "fe80::1" || !got.Links[0].Cloud.Addr.Is4() {
+		t.Errorf("%v from\n%s", err, text)
+	}
+}
+
 func TestCloudDefaults(t *testing.T) {
 	got, err := ParseCloud("cloud.yaml", []byte(minimalCloud))
 	if err != nil {

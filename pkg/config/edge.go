@@ -158,7 +158,7 @@ func (e *Edge) checkLink(d *document, i int) error {
 	case l.Cloud == Endpoint{}:
 		return d.fail(path+".cloud", "missing: give the cloud's address, such as \"203.0.113.10:%d\"", DefaultPort)
 	}
-	if l.Gateway.IsValid() && l.Cloud.Addr.IsValid() && l.Gateway.Is4() != l.Cloud.Addr.Is4() {
+	if l.Gateway.Is4() && l.Cloud.Addr.Is6() { // the other way round it is NAT64
 		return d.fail(path+".gateway", "%s and the link's cloud %s are not of one IP version", l.Gateway, l.Cloud)
 	}
 	for j, other := range e.Links[:i] {

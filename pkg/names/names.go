@@ -48,6 +48,13 @@ func (r Resolver) Look(ctx context.Context, host string, serves func(netip.Addr)
 	return l.run(ctx, append([]question{{r.ask(), "ip"}}, r.each()...), r.each(), again)
 }
 
+// LookThere is Look without the system's resolver, for what has another answer on each
+// network: that asks by whatever way the host has.
+func (r Resolver) LookThere(ctx context.Context, host string, serves func(netip.Addr) bool) ([]netip.Addr, error) {
+	l := look{host: host, enough: func(a []netip.Addr) bool { return slices.ContainsFunc(a, serves) }, wait: second}
+	return l.run(ctx, r.each(), r.each(), again)
+}
+
 // LookupNetIP is Look by the system's resolver. Where that has not answered within a second,
 // the servers are asked one by one, too, and what comes first counts, alone: a server that
 // comes later in /etc/resolv.conf may know other addresses of a name than the first one.
@@ -181,7 +188,7 @@ func (l *look) found() (all []netip.Addr, err error) {
 		return all, nil
 	}
 	if l.failed == nil {
-		l.failed = errors.New("the name has no address")
+		l.failed = errors.New("the name has no address") // or there is no server
 	}
 	return nil, l.failed
 }

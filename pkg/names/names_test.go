@@ -134,6 +134,13 @@ func TestServers(t *testing.T) {
 	if err != nil || !slices.Equal(got, addrs("198.51.100.7")) {
 		t.Errorf("%v, %v", got, err)
 	}
+	there := Resolver{file: file, Ways: r.Ways, system: func(context.Context, string, string) ([]netip.Addr, error) {
+		t.Error("the system's resolver is asked for what each network knows by itself")
+		return nil, nil
+	}}
+	if got, err := there.LookThere(ctx, "ipv4only.arpa.", func(netip.Addr) bool { return true }); err != nil || !slices.Equal(got, addrs("198.51.100.7")) {
+		t.Errorf("there: %v, %v", got, err)
+	}
 	if one, err := (Resolver{file: "/none", system: zone{addrs: got}.ask}).Look(ctx, "x", netip.Addr.Is4); err != nil || !slices.Equal(one, got) {
 		t.Errorf("without the file: %v, %v", one, err)
 	}
