@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,16 +24,18 @@ import (
 )
 
 // TestNAT64: an uplink with IPv6 alone, as many mobile networks have it, reaches the cloud's
-// IPv4 address by the network's translator, here tayga. Beside it is one with IPv4, which is
-// cut in the middle of a download; the rest comes by the translator, in full packets.
+// IPv4 address by the network's translator, here tayga, also where that is a name's, for which
+// the name server makes no IPv6 address. Beside it is an uplink with IPv4, which is cut in the
+// middle of a download; the rest comes by the translator, in full packets.
 func TestNAT64(t *testing.T) {
 	lab.NeedTools(t, "tayga", "ip", "unshare", "mount")
 	for _, c := range []struct {
 		transport, prefix string
 		gateway           string // of the configuration, "" for the host's own route
+		cloud             string // its name, "" for its address
 	}{
-		{"tcp", "fd64:ff9b::/96", ""},
-		{"quic", "fd64:0:0:344::/64", "fd20:2::2"},
+		{"tcp", "fd64:ff9b::/96", "", ""},
+		{"quic", "fd64:0:0:344::/64", "fd20:2::2", "cloud.test"},
 	} {
 		t.Run(c.transport, func(t *testing.T) {
 			// A name server on the uplink, and nobody's beside it.
@@ -43,8 +46,8 @@ func TestNAT64(t *testing.T) {
 			private := []string{"unshare", "-m", "sh", "-c", "mount --bind " + file + " /etc/resolv.conf && exec \"$@\"", "sh"}
 			uplinks := []lab.Uplink{{Name: "wifi", Rate: 50e6, Delay: 10 * ms}, {Name: "lte", Rate: 20e6, Delay: 20 * ms}}
 			r := prepare(t, uplinks, pair.Options{Transport: c.transport, EdgeEnv: private})
-			asked := r.dns64(netip.MustParsePrefix(c.prefix))
-			r.translator(c.prefix)
+			dns := r.dns64(c.prefix)
+			end := r.translator(c.prefix)
 			r.onEdge(t, "ip -4 addr flush dev "+r.Interface("lte"))
 			conf, gateway := r.pair.EdgeYAML(), fmt.Sprintf("gateway: %q, ", r.Gateway("lte", lab.IPv4))
 			if c.gateway == "" {
@@ -54,6 +57,9 @@ func TestNAT64(t *testing.T) {
 			} else {
 				conf = strings.Replace(conf, gateway, fmt.Sprintf("gateway: %q, ", c.gateway), 1)
 			}
+			if before, after, ok := strings.Cut(conf, "name: lte"); ok && c.cloud != "" {
+				conf = before + "name: lte" + strings.Replace(after, r.Address("cloud", lab.IPv4).String(), c.cloud, 1)
+			}
 			if _, err := r.WriteFile("edge.yaml", conf); err != nil {
 				t.Fatal(err)
 			}
@@ -61,12 +67,36 @@ func TestNAT64(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.translated(t, c.prefix, private, c.gateway == "")
-			if n := asked(); n == 0 || n > 20 {
+			if n := dns.asked.Load(); n == 0 || n > 20 {
 				t.Errorf("the name server was asked %d times", n)
 			}
 			r.fullPackets(t)
+			end()
+			r.elsewhere(t, dns, c.gateway == "")
 		})
 	}
+}
+
+// elsewhere translates behind another prefix. The edge learns that at once where its address
+// changes with it, and otherwise as soon as nothing has answered behind the former for a while.
+func (r *rig) elsewhere(t *testing.T, dns *dns64, moves bool) {
+	t.Helper()
+	const prefix = "fd64:0:1::/48"
+	dns.prefix.Store(prefix)
+	r.translator(prefix)
+	if moves {
+		r.onEdge(t, "ip addr add fd20:2::9/64 dev "+r.Interface("lte"), "ip addr del fd20:2::1/64 dev "+r.Interface("lte"))
+		t.Cleanup(func() {
+			r.onEdge(t, "ip addr add fd20:2::1/64 dev "+r.Interface("lte"), "ip addr del fd20:2::9/64 dev "+r.Interface("lte"))
+		})
+	}
+	took := r.untilLink(t, "lte", func(l admin.Link) bool { return l.State == "up" && l.NAT64 == prefix })
+	t.Logf("behind another prefix after %v", took)
+	const size = 1_000_000
+	r.blackhole("wifi", true)
+	r.serve(82, sender(size))
+	check(t, r.fetch(r.origin(lab.IPv4, 82), time.Minute), 1, size)
+	r.blackhole("wifi", false)
 }
 
 // translated looks at what status and check say.
@@ -127,9 +157,9 @@ func (r *rig) fullPackets(t *testing.T) {
 	r.untilLink(t, "wifi", func(l admin.Link) bool { return l.State == "up" })
 }
 
-// translator runs tayga beside the cloud: what comes by any uplink for an address behind the
-// prefix goes on by IPv4, from one of 198.18.254.0/24.
-func (r *rig) translator(prefix string) {
+// translator runs tayga beside the cloud, until end: what comes by any uplink for an address
+// behind the prefix goes on by IPv4, from one of 198.18.254.0/24.
+func (r *rig) translator(prefix string) (end func()) {
 	r.t.Helper()
 	conf, err := r.WriteFile("tayga.conf", fmt.Sprintf(
 		"tun-device nat64\nipv4-addr 198.18.254.1\nprefix %s\ndynamic-pool 198.18.254.0/24\ndata-dir %s\n", prefix, r.Dir()))
@@ -137,7 +167,6 @@ func (r *rig) translator(prefix string) {
 		r.t.Fatal(err)
 	}
 	r.mustExec("cloud", "tayga", "-c", conf, "--mktun")
-	r.t.Cleanup(func() { r.mustExec("cloud", "ip", "link", "del", "nat64") })
 	for _, words := range []string{
 		"link set nat64 up", "addr add 198.18.255.1/32 dev nat64", "addr add fd64:1::1/128 dev nat64",
 		"route add 198.18.254.0/24 dev nat64", "route add " + prefix + " dev nat64",
@@ -148,12 +177,23 @@ func (r *rig) translator(prefix string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(func() { _ = p.Stop() })
+	end = sync.OnceFunc(func() {
+		_ = p.Stop()
+		r.mustExec("cloud", "ip", "link", "del", "nat64")
+	})
+	r.t.Cleanup(end)
+	return end
 }
 
-// dns64 is the name server of the uplink's network. It knows ipv4only.arpa, and how often it
-// was asked.
-func (r *rig) dns64(prefix netip.Prefix) (asked func() int) {
+// dns64 is the name server of the uplink's network. It knows ipv4only.arpa, and that any name
+// below test is the cloud's.
+type dns64 struct {
+	prefix atomic.Value // string
+	asked  atomic.Int64
+}
+
+// dns64 lets one work until the test ends.
+func (r *rig) dns64(prefix string) *dns64 {
 	r.t.Helper()
 	var conn net.PacketConn
 	err := r.Do("cloud", func() (err error) {
@@ -164,8 +204,8 @@ func (r *rig) dns64(prefix netip.Prefix) (asked func() int) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { conn.Close() })
-	var mu sync.Mutex
-	n := 0
+	d := &dns64{}
+	d.prefix.Store(prefix)
 	go func() {
 		b := make([]byte, 1500)
 		for {
@@ -173,40 +213,37 @@ func (r *rig) dns64(prefix netip.Prefix) (asked func() int) {
 			if err != nil {
 				return
 			}
-			mu.Lock()
-			n++
-			mu.Unlock()
-			if answer := dns64Answer(b[:size], prefix); answer != nil {
+			d.asked.Add(1)
+			if answer := dns64Answer(b[:size], netip.MustParsePrefix(d.prefix.Load().(string)), r.Address("cloud", lab.IPv4)); answer != nil {
 				_, _ = conn.WriteTo(answer, from)
 			}
 		}
 	}()
-	return func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return n
-	}
+	return d
 }
 
-// dns64Answer is what a server says that does DNS64 with a prefix.
-func dns64Answer(question []byte, prefix netip.Prefix) []byte {
+// dns64Answer is what a server says that does DNS64 with a prefix for ipv4only.arpa.
+func dns64Answer(question []byte, prefix netip.Prefix, cloud netip.Addr) []byte {
 	var m dnsmessage.Message
 	if m.Unpack(question) != nil || len(m.Questions) != 1 {
 		return nil
 	}
 	q := m.Questions[0]
 	m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-	if q.Name.String() != nat64.Name {
-		m.RCode = dnsmessage.RCodeNameError
+	known := []netip.Addr{netip.MustParseAddr("192.0.0.170"), netip.MustParseAddr("192.0.0.171")}
+	arpa := q.Name.String() == nat64.Name
+	switch {
+	case strings.HasSuffix(q.Name.String(), ".test."):
+		known = []netip.Addr{cloud}
+	case !arpa:
+		m.RCode, known = dnsmessage.RCodeNameError, nil
 	}
-	for _, a := range []string{"192.0.0.170", "192.0.0.171"} {
-		four := netip.MustParseAddr(a)
+	for _, four := range known {
 		h := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: dnsmessage.ClassINET, TTL: 60}
 		switch {
-		case m.RCode != dnsmessage.RCodeSuccess:
 		case q.Type == dnsmessage.TypeA:
 			m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: four.As4()}})
-		case q.Type == dnsmessage.TypeAAAA:
+		case q.Type == dnsmessage.TypeAAAA && arpa:
 			m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AAAAResource{AAAA: nat64.Embed(prefix, four).As16()}})
 		}
 	}

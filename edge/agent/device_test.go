@@ -71,6 +71,15 @@ func TestIPv4Comes(t *testing.T) {
 	if end, why, _ := u.judge(netns.UplinkEvent{State: netns.UplinkState{Addrs: four, Four: true}}); end == nil || why != "address 2001:db8::2 was removed" {
 		t.Errorf("without the one it uses: %v, %q", end, why)
 	}
+	u.where = new(whereabouts)
+	u.event(netns.UplinkEvent{State: netns.UplinkState{Addrs: four, Beside: six, Four: true}})
+	if u.where.nat64.stale {
+		t.Error("the prefix is asked for again where nothing that connections leave by has changed")
+	}
+	u.event(netns.UplinkEvent{State: netns.UplinkState{Addrs: six, Six: true}})
+	if !u.where.nat64.stale {
+		t.Error("the prefix of the former network stays")
+	}
 	if _, why, _ := u.judge(netns.UplinkEvent{State: netns.UplinkState{Addrs: six, Six: true}}); why != "" || !u.usable() {
 		t.Errorf("without the IPv4 one: %q, usable %v", why, u.usable())
 	}
