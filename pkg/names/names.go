@@ -1,7 +1,8 @@
 // Package names finds the addresses of names where some resolvers are dead, or answer on
-// one uplink only, or to one kind of question only: it asks all that /etc/resolv.conf names
-// at the same time. The system asks one after the other, each for five seconds, and a name
-// has no address before both its IPv4 and its IPv6 one are known.
+// one uplink only, or to one kind of question only: it asks all that /etc/resolv.conf names,
+// or systemd-resolved in its place, at the same time. The system asks one after the other,
+// each for five seconds, and a name has no address before both its IPv4 and its IPv6 one
+// are known.
 //
 // Goroutines: a Look has one for each question; it returns after all have ended.
 package names
@@ -37,7 +38,8 @@ type Resolver struct {
 	Ways []Dial // how a server is asked: by each at the same time
 
 	system Ask    // nil: net.DefaultResolver's
-	file   string // "": /etc/resolv.conf
+	file   string // "": /etc/resolv.conf, and that of systemd-resolved
+	behind string // the latter, with a file of one's own
 }
 
 // Look asks the system's resolver and each server by itself, in each way and for each IP
@@ -81,7 +83,7 @@ func (r Resolver) ask() Ask {
 
 // each are the questions to single servers.
 func (r Resolver) each() (out []question) {
-	for _, server := range servers(r.file) {
+	for _, server := range r.servers() {
 		for _, dial := range r.Ways {
 			one := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return dial(ctx, network, server)

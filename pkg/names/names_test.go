@@ -146,6 +146,33 @@ func TestServers(t *testing.T) {
 	}
 }
 
+// TestBehindResolved: where systemd-resolved stands before the networks' servers these are
+// asked, too, each by the uplink: one of them may know what the first to answer does not.
+func TestBehindResolved(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, lines string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	behind := write("behind", "nameserver 192.0.2.53\nnameserver fe80::1%3\nnameserver 192.0.2.54\nnameserver 2001:db8::53\nsearch .\n")
+	all := []string{"127.0.0.53:53", "192.0.2.53:53", "[fe80::1%3]:53", "192.0.2.54:53", "[2001:db8::53]:53"}
+	for lines, want := range map[string][]string{
+		"nameserver 127.0.0.53\noptions edns0 trust-ad\n": all,
+		"nameserver 192.0.2.54\n":                         {"192.0.2.54:53"},
+		"nameserver 127.0.0.1\n":                          {"127.0.0.1:53"},
+	} {
+		if got := (Resolver{file: write("resolv.conf", lines), behind: behind}).servers(); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", lines, got, want)
+		}
+	}
+	if got := (Resolver{file: write("resolv.conf", "nameserver 127.0.0.53\n"), behind: "/none"}).servers(); len(got) != 1 {
+		t.Errorf("without the file: %q", got)
+	}
+}
+
 // TestSystem: the system's resolver alone is asked, and others when it does not answer; of
 // them the first one's answer counts.
 func TestSystem(t *testing.T) {
