@@ -35,8 +35,9 @@ type apart struct {
 	twin    bool // it is the second of the link's
 	sense   scheduler.Sense
 	started bool
-	base    uint64 // of sense.Arrived: the handshake's bytes
-	sent    uint64 // bytes of records
+	base    uint64    // of sense.Arrived: the handshake's bytes
+	sent    uint64    // bytes of records
+	spoke   time.Time // when something last came by it, or it was made
 }
 
 const (
@@ -44,6 +45,7 @@ const (
 	busyTime   = 100 * time.Millisecond // and bulk that comes makes acknowledgements go, for so long
 	apartSpace = 2 * wire.MaxBlock      // of header blocks in a batch: it carries little
 	stuckTime  = 3 * time.Second        // without an answer, while the link has others: the connection is given up
+	provedFor  = 15 * time.Second       // after which a NAT may have forgotten what rests
 )
 
 // joins works the connection's urgent connections, or their twins, one after the other,
@@ -115,6 +117,7 @@ func (s *Session) stand(st *strand) {
 	case !st.apart.twin && c.urgent != c.bulk:
 		s.part(c.urgent)
 	}
+	st.apart.spoke = s.now
 	if st.apart.twin {
 		c.twin = st
 	} else {
@@ -148,24 +151,37 @@ func (s *Session) part(st *strand) {
 	}
 }
 
-// stepApart gives an urgent connection up that is stuck while the link is not.
+// stepApart gives an urgent connection up that is stuck while the link is not, and asks one
+// that has rested whether it still stands before others have to find out.
 func (s *Session) stepApart(c *conn) {
 	for _, st := range c.strands {
-		if at := st.log.oldest(); st.apart != nil && !at.IsZero() && s.now.Sub(at) > stuckTime && c.heard.Sub(at) > stuckTime {
+		at := st.log.oldest()
+		switch {
+		case st.apart == nil:
+		case !at.IsZero() && s.now.Sub(at) > stuckTime && c.heard.Sub(at) > stuckTime:
 			s.part(st)
+		case at.IsZero() && st.rested(s.now) && c.underLoad(s.now):
+			s.probeBy(st)
 		}
 	}
 }
 
 // suits reports whether what is urgent had better go by the strand than by the bulk
 // strand. Where it is a connection of its own that is so while bulk is under way, either
-// way, unless the strand itself waits for an answer that is late.
+// way, unless the strand itself waits for an answer that is late, or has yet to show after a
+// rest that anything passes by it.
 func (st *strand) suits(now time.Time) bool {
 	c := st.conn
 	if st.apart == nil {
 		return true
 	}
-	return c.underLoad(now) && !st.late(now)
+	return c.underLoad(now) && !st.late(now) && !st.rested(now)
+}
+
+// rested reports whether nothing has come by a strand's own connection for so long that a
+// NAT on the way may have forgotten that, and drop all that goes by it.
+func (st *strand) rested(now time.Time) bool {
+	return st.apart != nil && now.Sub(st.apart.spoke) > provedFor
 }
 
 // underLoad reports whether bulk is under way, either way.

@@ -88,8 +88,16 @@ func (u *simUplink) beside(e, c *simConn, now *simUrgent) {
 	u.ends = [2]*simConn{e, c}
 	m := u.sim
 	now.sides = [2]*simSide{m.edge, m.cloud}
+	lines := u.lines
+	if u.lost > 0 {
+		u.lost--
+		for i := range lines {
+			lines[i] = m.NewLine(mbit, time.Millisecond, 1<<16, 1)
+			lines[i].Dead = true
+		}
+	}
 	for i, end := range u.ends {
-		now.tcp[i] = m.NewTCP(u.lines[i], u.lines[1-i])
+		now.tcp[i] = m.NewTCP(lines[i], lines[1-i])
 		st := newApart(end.conn, urgentEnd{lineCarrier{tcp: now.tcp[i]}, now}, now.number == 1)
 		st.rx = make(chan *rxBatch, 1<<16)
 		now.strands[i] = st

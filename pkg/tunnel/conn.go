@@ -183,7 +183,7 @@ func (c *conn) sendAcks(now time.Time) {
 		if !of.ackDue || of.ackAt().After(now) {
 			continue
 		}
-		st := of.acksOn()
+		st := of.acksOn(now)
 		if b := st.batch(); b != nil {
 			st.seal(b, st.block(b, now), noSeg)
 		}

@@ -291,14 +291,16 @@ func (s *Session) tellSilent(l *link, silent bool) {
 }
 
 // probe sends a record that only asks for an answer.
-func (s *Session) probe(c *conn) {
-	st := c.control(s.now)
+func (s *Session) probe(c *conn) { s.probeBy(c.control(s.now)) }
+
+// probeBy is probe by one of the connection's strands.
+func (s *Session) probeBy(st *strand) {
 	b := st.batch()
 	if b == nil {
 		return // the transport takes nothing; what it holds is probe enough
 	}
 	st.commit(b, wire.AppendPing(st.block(b, s.now)), noSeg, entry{at: s.now, probe: true})
-	c.flush()
+	st.conn.flush()
 }
 
 // sayGoodbye tells the peer on all links that this side stops, and waits for

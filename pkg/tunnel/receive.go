@@ -44,6 +44,9 @@ func (s *Session) record(st *strand, at time.Time, frames []wire.Frame, body buf
 	}
 	st.recvSeq++
 	c.speaks(at)
+	if st.apart != nil {
+		st.apart.spoke = at
+	}
 	if st == c.bulk && body.Len() > ackSmall {
 		c.bulkAt = at
 	}

@@ -229,7 +229,7 @@ func (st *strand) block(b *txBatch, now time.Time) []byte {
 	blk := b.blocks[len(b.blocks):len(b.blocks):cap(b.blocks)]
 	c := st.conn
 	for _, of := range c.strands {
-		if !of.ackDue || of.acksOn() != st {
+		if !of.ackDue || of.acksOn(now) != st {
 			continue
 		}
 		of.ackDue = false
@@ -248,13 +248,14 @@ func (st *strand) block(b *txBatch, now time.Time) []byte {
 
 // acksOn is the strand that carries the acknowledgements of st's records: the urgent
 // one, but where that is a connection of its own those of bulk wait for nothing on the
-// bulk connection unless there is bulk this way, too, and cost less there.
-func (st *strand) acksOn() *strand {
+// bulk connection unless there is bulk this way, too, and cost less there. Nor do they go by
+// one that has rested: the peer's bulk would wait for them until that is found to be dead.
+func (st *strand) acksOn(now time.Time) *strand {
 	c := st.conn
 	if st.apart != nil {
 		return st
 	}
-	if c.urgent.apart != nil && st == c.bulk && c.bulk.log.bytes <= busyBytes {
+	if c.urgent.apart != nil && st == c.bulk && (c.bulk.log.bytes <= busyBytes || c.urgent.rested(now)) {
 		return c.bulk
 	}
 	return c.urgent

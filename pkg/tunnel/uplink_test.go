@@ -28,6 +28,7 @@ type simUplink struct {
 	urgent  *[2]*simUrgent // an urgent connection, and its twin
 	ends    [2]*simConn
 	again   uint64 // bytes that the cloud's earlier ones sent once more
+	lost    int    // urgent connections, the next ones, that a NAT has forgotten: nothing passes
 }
 
 // Times and sizes of a race, as the agent has them.
