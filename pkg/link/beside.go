@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,12 @@ const (
 	// besideIdle is the keep-alive of an urgent connection, the edge's alone: it is
 	// for NATs, its end is found out with that of the connection that it is beside.
 	besideIdle = time.Minute
+	// besideKept is the same where one has been lost that had stood for as long: a NAT of
+	// the uplink forgets what rests sooner than besideIdle, most likely.
+	besideKept = 20 * time.Second
+	// besideProbe is between probes that are not answered, of which besideProbes end it.
+	besideProbe  = 5 * time.Second
+	besideProbes = 4
 )
 
 // berth is where the urgent connections of a connection come in.
@@ -48,6 +55,7 @@ type berth struct {
 	wait  Backoff       // NextUrgent's
 	pause time.Duration // before its first attempt
 	last  time.Time     // when it returned a connection
+	short *atomic.Bool  // the uplink's NAT forgets soon (the edge's)
 }
 
 func newBerth(token [16]byte) *berth {
@@ -150,7 +158,7 @@ func (b *berth) dialNext(ctx context.Context) (*Conn, error) {
 		}
 		c, err := b.dial(ctx)
 		if err == nil {
-			b.last = time.Now()
+			b.stands(c)
 			return c, nil
 		}
 		if ctx.Err() != nil {
@@ -165,6 +173,19 @@ func (b *berth) dialNext(ctx context.Context) (*Conn, error) {
 			return nil, err
 		}
 		pause = b.wait.Next(rand.Float64())
+	}
+}
+
+// stands notes that a connection was made. The link's own stands, as the cloud has found
+// the token, so if there was one before, that has ended by itself.
+func (b *berth) stands(c *Conn) {
+	now := time.Now()
+	if !b.last.IsZero() && now.Sub(b.last) >= besideKept {
+		b.short.Store(true)
+	}
+	b.last = now
+	if p, ok := c.pipe.(*tcpPipe); ok && b.short.Load() {
+		p.keep(besideKept)
 	}
 }
 
@@ -204,7 +225,21 @@ func (p *tcpPipe) beside(edge bool) {
 	p.started.Store(true) // it is not for loads: there is nothing to quicken
 	// BBR would take many small records for the rate of the path.
 	_ = p.raw.Control(func(fd uintptr) { _ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno") })
-	_ = p.conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: edge, Idle: besideIdle, Interval: 5 * time.Second, Count: 4})
+	if edge {
+		p.keep(besideIdle)
+	} else {
+		_ = p.conn.SetKeepAlive(false)
+	}
+}
+
+// keep has what tracks the connection on its way see a packet of it that often. The user
+// time-out counts from when something last came, and would let one lost probe end it.
+func (p *tcpPipe) keep(idle time.Duration) {
+	_ = p.conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: idle, Interval: besideProbe, Count: besideProbes})
+	most := max(userTimeout, idle+besideProbes*besideProbe)
+	_ = p.raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(most.Milliseconds()))
+	})
 }
 
 // dialBeside makes an urgent connection beside c.

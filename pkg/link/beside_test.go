@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hawser/pkg/wire"
 )
 
@@ -198,4 +200,70 @@ func TestBesideNobodyTakes(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestBesideForgotten: one lost probe does not end an urgent connection, and where one has
+// ended by itself that had stood for long those after it are kept in mind more often, also
+// beside the uplink's next connection: its NAT forgets soon. One that ended early says nothing.
+func TestBesideForgotten(t *testing.T) {
+	c := startCloud(t, loopback, nil)
+	d := c.dialer(TCP, nil)
+	next := func() (edge, cloud *Conn) {
+		t.Helper()
+		edge, _, err := d.Dial(context.Background(), sampleHello())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cloud = <-c.conns
+		t.Cleanup(func() { edge.Close(nil); cloud.Close(nil) })
+		edge.berth.wait = Backoff{Min: time.Millisecond, Max: time.Millisecond}
+		edge.berth.pause = 0
+		return edge, cloud
+	}
+	first, cloud := next()
+	for _, step := range []struct {
+		name  string
+		stood time.Duration // of the one before
+		want  time.Duration
+	}{{"first", 0, besideIdle}, {"after a short one", besideKept / 2, besideIdle}, {"after a long one", besideKept, besideKept}, {"then", 0, besideKept}} {
+		first.berth.last = first.berth.last.Add(-step.stood)
+		e, k := urgentPair(t, first, cloud)
+		kept(t, step.name, e, step.want)
+		if option(t, k, unix.SOL_SOCKET, unix.SO_KEEPALIVE) != 0 {
+			t.Errorf("%s: the cloud asks, too", step.name)
+		}
+		k.Close(nil)
+	}
+	e, _ := urgentPair(t, first, cloud)
+	kept(t, "again", e, besideKept)
+	second, cloud := next()
+	e, _ = urgentPair(t, second, cloud)
+	kept(t, "beside the next connection", e, besideKept)
+}
+
+// kept checks that an urgent connection at rest is asked after idle, and outlasts lost probes.
+func kept(t *testing.T, name string, c *Conn, idle time.Duration) {
+	t.Helper()
+	if got := time.Duration(option(t, c, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)) * time.Second; got != idle {
+		t.Errorf("%s: asked after %v, want %v", name, got, idle)
+	}
+	interval := time.Duration(option(t, c, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)) * time.Second
+	if most := time.Duration(option(t, c, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)) * time.Millisecond; most < idle+2*interval {
+		t.Errorf("%s: ends after %v, before a second probe has had its time", name, most)
+	}
+}
+
+// option is a socket option of a TCP connection.
+func option(t *testing.T, c *Conn, level, name int) (value int) {
+	t.Helper()
+	err := c.pipe.(*tcpPipe).raw.Control(func(fd uintptr) {
+		var err error
+		if value, err = unix.GetsockoptInt(int(fd), level, name); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
 }

@@ -52,7 +52,8 @@ type Dialer struct {
 	under   *handshakes
 	standIn *standIn
 	sizes   *segments
-	small   bool // of an attempt's copy: by TCP with small segments
+	short   *atomic.Bool // a NAT on the way forgets soon: see berth
+	small   bool         // of an attempt's copy: by TCP with small segments
 }
 
 // NewDialer checks the options. It opens nothing.
@@ -76,7 +77,7 @@ func NewDialer(o DialerOptions) (*Dialer, error) {
 	case o.PeerKey == nil || len(o.Certificate.Certificate) == 0:
 		return nil, fmt.Errorf("link %s: no certificate or no way to read the cloud's", o.Link)
 	}
-	return &Dialer{o, new(atomic.Value), new(atomic.Bool), new(handshakes), new(standIn), new(segments), false}, nil
+	return &Dialer{o, new(atomic.Value), new(atomic.Bool), new(handshakes), new(standIn), new(segments), new(atomic.Bool), false}, nil
 }
 
 // Dial makes one connection and joins the session that hello names; the link's
@@ -123,7 +124,7 @@ func (d *Dialer) there(ctx context.Context) (*Dialer, error) {
 	}
 	o := d.options
 	o.Remote = remote
-	return &Dialer{o, d.last, d.stood, d.under, d.standIn, d.sizes, false}, nil
+	return &Dialer{o, d.last, d.stood, d.under, d.standIn, d.sizes, d.short, false}, nil
 }
 
 // Hears says whether an attempt under way has heard something lately: one more beside it
@@ -226,6 +227,7 @@ func (d *Dialer) establish(s *secured, t Transport, hello wire.Hello, w wire.Wel
 		if b == nil {
 			continue
 		}
+		b.short = d.short
 		b.dial = func(ctx context.Context) (*Conn, error) { return d.dialBeside(ctx, c, i == 1, hello) }
 		if again {
 			b.pause = besideFirst
