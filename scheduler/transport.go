@@ -16,7 +16,7 @@ const (
 	winRTT    = 0.70 // or, where both deliver the same, have so much less delay
 	tieRTT    = 1.20
 	rttNoise  = 5 * time.Millisecond
-	loadedMin = 1e6 / 8 // bytes per second: below, a rate tells only of what was asked for
+	LoadedMin = 1e6 / 8 // bytes per second: below, a rate tells only of what was asked for
 )
 
 // Measure is what a link did over some seconds by one transport.
@@ -31,7 +31,7 @@ func (m Measure) String() string {
 }
 
 // Loaded tells whether the rate says something about the path.
-func (m Measure) Loaded() bool { return m.Rate >= loadedMin }
+func (m Measure) Loaded() bool { return m.Rate >= LoadedMin }
 
 // Better tells whether the link should change to the challenger, which was
 // measured right after the incumbent, and says why or why not.

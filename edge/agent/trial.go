@@ -36,7 +36,9 @@ type chooser struct {
 	dialer *link.Dialer // nil: the transport is given
 	next   time.Duration
 	due    <-chan time.Time
-	choice string // for status: why the link uses the transport that it uses
+	thin   thin
+	tried  time.Time // when the last trial under load was, or was brought forward
+	choice string    // for status: why the link uses the transport that it uses
 }
 
 // schedule sets the time of the next trial.
@@ -78,10 +80,13 @@ func (s *serving) carried() uint64 {
 func (u *uplink) trial(ctx context.Context, wg *sync.WaitGroup, now serving) serving {
 	c := &u.chooser
 	c.next = min(c.next*2, c.most) // unless something comes of it
-	defer func() { c.schedule(c.next) }()
+	defer func() { c.thin = thin{}; c.schedule(c.next) }()
 	incumbent, ok := u.measure(ctx, now, nil)
 	if !ok {
 		return now
+	}
+	if incumbent.Loaded() {
+		c.tried = time.Now()
 	}
 	challenger, err := u.change(ctx, wg, now, other(now.transport))
 	if err != nil {

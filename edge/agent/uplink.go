@@ -91,7 +91,7 @@ func (u *uplink) run(ctx context.Context) {
 	defer running.Wait()
 	now := serving{ended: closedChannel()}
 	for ctx.Err() == nil {
-		if !u.watch(ctx, now.ended) {
+		if !u.watch(ctx, now) {
 			now = u.trial(ctx, &running, now)
 			continue
 		}
@@ -112,7 +112,7 @@ func (u *uplink) run(ctx context.Context) {
 		}
 		u.weigh(&now, wanted)
 		now = serving{session: s, transport: won.conn.Info().Transport, since: time.Now(), ended: u.serve(&running, s, won.conn), stats: won.conn.Stats}
-		u.chooser.next = u.chooser.every
+		u.chooser.next, u.chooser.thin = u.chooser.every, thin{}
 		u.chooser.schedule(u.chooser.first)
 	}
 }
@@ -145,7 +145,10 @@ func (u *uplink) serve(running *sync.WaitGroup, s *tunnel.Session, conn *link.Co
 // watch returns true when another connection is wanted: the last one has ended,
 // or is silent for longer than the grace; and false when it is time to try the
 // other transport.
-func (u *uplink) watch(ctx context.Context, ended <-chan struct{}) bool {
+func (u *uplink) watch(ctx context.Context, now serving) bool {
+	ended := now.ended
+	looks, stop := u.chooser.looks()
+	defer stop()
 	for {
 		select {
 		case <-ended:
@@ -157,6 +160,11 @@ func (u *uplink) watch(ctx context.Context, ended <-chan struct{}) bool {
 				return false
 			}
 			u.chooser.schedule(u.chooser.first)
+			continue
+		case <-looks:
+			if u.looksPoliced(now) {
+				return false
+			}
 			continue
 		case <-u.kick:
 		}

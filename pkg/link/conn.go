@@ -51,6 +51,8 @@ type Stats struct {
 	AppLimited   bool    // DeliveryRate was measured while there was too little to send
 	Lost         uint64  // TCP: segments sent again; QUIC: packets declared lost
 	PacketsIn    uint64  // packets received, acknowledgements included: changes while the path lives
+	DataIn       uint64  // TCP: of these, those with data
+	Reordered    uint64  // TCP: of these, those that came after a gap: one before them is lost, most often
 	Delivered    uint64  // grows with everything sent that the peer acknowledges, in order or not
 	Whole        uint64  // QUIC: of the packets that the peer's end has, those that were as large as they may be
 	Arrived      uint64  // TCP: bytes of the stream that the peer's end has in order

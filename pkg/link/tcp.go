@@ -461,6 +461,7 @@ func (s *Stats) fromKernel(info *unix.TCPInfo) {
 	s.AppLimited = appLimited(info)
 	s.Lost = uint64(info.Total_retrans)
 	s.PacketsIn = uint64(info.Segs_in)
+	s.DataIn, s.Reordered = uint64(info.Data_segs_in), uint64(info.Rcv_ooopack)
 	s.Delivered = uint64(info.Delivered)
 	s.Arrived, s.Ahead = info.Bytes_acked, int64(info.Sacked)*mss
 	s.Acked = s.Arrived + uint64(s.Ahead)
