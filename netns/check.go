@@ -108,11 +108,7 @@ func (c *checker) device(kind, field, name string) {
 
 // commands returns the families whose iptables command is there.
 func (c *checker) commands() []int {
-	families := []int{4}
-	if ipv6Usable() {
-		families = append(families, 6)
-	}
-	return slices.DeleteFunc(families, func(family int) bool {
+	return slices.DeleteFunc(spoken(), func(family int) bool {
 		name := commandOf(family)
 		path, err := exec.LookPath(name)
 		if err != nil {
@@ -315,7 +311,7 @@ func (c *checker) tryCapture(index int) {
 
 // tryFirewall puts the plan's own chains into the empty namespace.
 func (c *checker) tryFirewall(p Plan, family int) {
-	fw, err := openFirewall(family)
+	fw, err := openFirewall(family, "")
 	if err != nil {
 		c.fail("install the package iptables", "%v", err)
 		return

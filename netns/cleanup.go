@@ -89,7 +89,7 @@ func removeByName(u *undoer, n names) (done []string, err error) {
 // at the end: who made these is not known without a journal, but built-in chains
 // without a rule or a policy do nothing, whosever they are.
 func chainsByName(u *undoer, n names) ([]entry, error) {
-	places := []struct{ table, base, part string }{
+	places := []place{
 		{"mangle", "OUTPUT", "OUT"}, {"mangle", "OUTPUT", "ERR"},
 		{"mangle", "PREROUTING", "PRE"}, {"mangle", "PREROUTING", "TAKE"}, {"mangle", "PREROUTING", "MARK"},
 		{"filter", "INPUT", "IN"}, {"filter", "OUTPUT", "REPLY"},
@@ -97,37 +97,48 @@ func chainsByName(u *undoer, n names) ([]entry, error) {
 	}
 	var found []entry
 	for _, family := range []int{4, 6} {
-		fw, err := u.firewall(family)
+		walls, err := u.firewalls(family)
 		if err != nil {
 			return found, err
 		}
-		if fw == nil {
-			continue
-		}
-		there := map[string][]string{}
-		var ours []string // tables
-		for _, p := range places {
-			chains, ok := there[p.table]
-			if !ok {
-				if chains, err = fw.chains(p.table); err != nil {
-					return found, err
-				}
-				there[p.table] = chains
-			}
-			if !slices.Contains(chains, n.chain(p.part)) {
-				continue
-			}
-			e, err := fw.chainByName(p.table, p.base, n.chain(p.part))
+		for _, fw := range walls {
+			e, err := fw.chainsByName(places, n)
+			found = append(found, e...)
 			if err != nil {
 				return found, err
 			}
-			found = append(found, e...)
-			ours = append(ours, p.table)
 		}
-		slices.Sort(ours)
-		for _, table := range slices.Compact(ours) {
-			found = append(found, entry{Do: undoTable, Family: family, Table: table})
+	}
+	return found, nil
+}
+
+// place is where a chain of ours is, and the host's own chain that leads to it.
+type place struct{ table, base, part string }
+
+func (f *firewall) chainsByName(places []place, n names) (found []entry, err error) {
+	there := map[string][]string{}
+	var ours []string // tables
+	for _, p := range places {
+		chains, ok := there[p.table]
+		if !ok {
+			if chains, err = f.chains(p.table); err != nil {
+				return found, err
+			}
+			there[p.table] = chains
 		}
+		if !slices.Contains(chains, n.chain(p.part)) {
+			continue
+		}
+		e, err := f.chainByName(p.table, p.base, n.chain(p.part))
+		if err != nil {
+			return found, err
+		}
+		found = append(found, e...)
+		ours = append(ours, p.table)
+	}
+	slices.Sort(ours)
+	for _, table := range slices.Compact(ours) {
+		found = append(found, entry{Do: undoTable, Family: f.family, Kind: f.kind(), Table: table})
 	}
 	return found, nil
 }
@@ -140,9 +151,9 @@ func (f *firewall) chainByName(table, base, chain string) ([]entry, error) {
 	}
 	var found []entry
 	for _, rule := range jumps {
-		found = append(found, entry{Do: undoJump, Family: f.family, Table: table, Chain: base, Rule: rule})
+		found = append(found, entry{Do: undoJump, Family: f.family, Kind: f.kind(), Table: table, Chain: base, Rule: rule})
 	}
-	return append(found, entry{Do: undoChain, Family: f.family, Table: table, Chain: chain}), nil
+	return append(found, entry{Do: undoChain, Family: f.family, Kind: f.kind(), Table: table, Chain: chain}), nil
 }
 
 // restIsMine tells whether what carries no name belongs to n's host: the tagged

@@ -20,10 +20,10 @@ const (
 	undoSysctl = "sysctl"    // Path, Was, Set, Force, Guard, GuardWas
 	undoRule   = "rule"      // Policy
 	undoRoutes = "routes"    // Family, Number
-	undoChain  = "chain"     // Family, Table, Chain
-	undoJump   = "jump"      // Family, Table, Chain, Rule
+	undoChain  = "chain"     // Family, Kind, Table, Chain
+	undoJump   = "jump"      // Family, Kind, Table, Chain, Rule
 	undoTaken  = "sockets"   // Family
-	undoTable  = "table"     // Family, Table: remove built-in chains that are empty
+	undoTable  = "table"     // Family, Kind, Table: remove built-in chains that are empty
 )
 
 // entry says how one step is undone. Which fields count depends on Do.
@@ -46,6 +46,7 @@ type entry struct {
 	Family int      `json:"family,omitempty"` // 4 or 6
 	Policy *policy  `json:"policy,omitempty"`
 	Number int      `json:"number,omitempty"` // routing table
+	Kind   string   `json:"kind,omitempty"`   // of iptables
 	Table  string   `json:"table,omitempty"`  // iptables table
 	Chain  string   `json:"chain,omitempty"`
 	Rule   []string `json:"rule,omitempty"`
@@ -106,10 +107,16 @@ func netlinkFamily(family int) int {
 // undoer undoes entries in the thread's namespace. It looks for the iptables
 // commands when the first entry needs them.
 type undoer struct {
-	tables map[int]*firewall
+	walls map[wall]*firewall
 }
 
-func newUndoer() *undoer { return &undoer{tables: map[int]*firewall{}} }
+// wall names a firewall; its kind is "" for what the host's own iptables is.
+type wall struct {
+	family int
+	kind   string
+}
+
+func newUndoer() *undoer { return &undoer{walls: map[wall]*firewall{}} }
 
 // undo reports in words what it removed, "" when there was nothing.
 func (u *undoer) undo(e entry) (string, error) {
@@ -140,9 +147,9 @@ func (u *undoer) undo(e entry) (string, error) {
 }
 
 func (u *undoer) undoFirewall(e entry) (string, error) {
-	fw, err := u.firewall(e.Family)
-	if err != nil || fw == nil {
-		return "", err
+	fw, err := u.firewall(e.Family, e.Kind)
+	if err != nil {
+		return "", fmt.Errorf("IPv%d rules cannot be removed: %w", e.Family, err)
 	}
 	switch e.Do {
 	case undoChain:
@@ -158,18 +165,46 @@ func (u *undoer) undoFirewall(e entry) (string, error) {
 	return "", fmt.Errorf("journal: unknown entry %q: it was written by another version", e.Do)
 }
 
-// firewall is nil when iptables is not installed (any more): then there is
-// nothing of ours that could be reached.
-func (u *undoer) firewall(family int) (*firewall, error) {
-	if fw, ok := u.tables[family]; ok {
+// firewall finds the iptables of a family and a kind.
+func (u *undoer) firewall(family int, kind string) (*firewall, error) {
+	key := wall{family, kind}
+	if fw, ok := u.walls[key]; ok {
 		return fw, nil
 	}
-	fw, err := openFirewall(family)
-	if err != nil && !errors.Is(err, errNoIptables) {
+	fw, err := openFirewall(family, kind)
+	if err == nil {
+		u.walls[key], u.walls[wall{family, fw.kind()}] = fw, fw
+	}
+	return fw, err
+}
+
+// firewalls are those of a family that may hold something of ours: the host's own, and the
+// other kind's where that holds what may be. None where iptables is not installed: then what
+// there may be cannot be found.
+func (u *undoer) firewalls(family int) (found []*firewall, err error) {
+	own, err := u.firewall(family, "")
+	if errors.Is(err, errNoIptables) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
-	u.tables[family] = fw
-	return fw, nil
+	found = append(found, own)
+	other, holds := kindLegacy, legacyHolds
+	if !own.nft {
+		other, holds = kindNFT, nftHolds
+	}
+	if !holds(family) {
+		return found, nil
+	}
+	fw, err := u.firewall(family, other)
+	if errors.Is(err, errNoIptables) && other == kindLegacy {
+		return found, nil // then most likely the tables are another program's
+	}
+	if err != nil {
+		return nil, err
+	}
+	return append(found, fw), nil
 }
 
 func told(done bool, err error, format string, args ...any) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,21 @@ type firewall struct {
 	nft    bool // kernel side is nf_tables
 }
 
+// Kinds of iptables: a kernel keeps the rules of either by themselves, and packets meet
+// both. Which one a host's iptables is its owner may change at any time
+// (update-alternatives).
+const (
+	kindNFT    = "nft"
+	kindLegacy = "legacy"
+)
+
+func (f *firewall) kind() string {
+	if f.nft {
+		return kindNFT
+	}
+	return kindLegacy
+}
+
 func commandOf(family int) string {
 	if family == 6 {
 		return "ip6tables"
@@ -33,16 +49,21 @@ func commandOf(family int) string {
 	return "iptables"
 }
 
-func openFirewall(family int) (*firewall, error) {
+// openFirewall finds the iptables of a kind, "" for the host's own.
+func openFirewall(family int, kind string) (*firewall, error) {
 	name := commandOf(family)
-	path, err := exec.LookPath(name)
-	if err != nil {
-		return nil, fmt.Errorf("%s %w", name, errNoIptables)
+	path, now, err := findIptables(name)
+	if err == nil && kind != "" && now != kind {
+		name += "-" + kind
+		path, now, err = findIptables(name)
 	}
-	version, err := exec.Command(path, "--version").Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s --version: %w", path, err)
+		return nil, err
 	}
+	if kind != "" && now != kind {
+		return nil, fmt.Errorf("%s is iptables-%s", path, now)
+	}
+	path = ownName(path, commandOf(family)+"-"+now)
 	proto := iptables.ProtocolIPv4
 	if family == 6 {
 		proto = iptables.ProtocolIPv6
@@ -51,7 +72,36 @@ func openFirewall(family int) (*firewall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &firewall{IPTables: t, path: path, family: family, nft: bytes.Contains(version, []byte("nf_tables"))}, nil
+	return &firewall{IPTables: t, path: path, family: family, nft: now == kindNFT}, nil
+}
+
+// findIptables finds a command, and which kind it is.
+func findIptables(name string) (path, kind string, err error) {
+	if path, err = exec.LookPath(name); err != nil {
+		return "", "", fmt.Errorf("%s %w", name, errNoIptables)
+	}
+	version, err := exec.Command(path, "--version").Output()
+	if err != nil {
+		return "", "", fmt.Errorf("%s --version: %w", path, err)
+	}
+	if bytes.Contains(version, []byte("nf_tables")) {
+		return path, kindNFT, nil
+	}
+	return path, kindLegacy, nil
+}
+
+// ownName is the command by the name that says its kind, if it has one: what the other
+// leads to may be another command a moment later.
+func ownName(path, name string) string {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return path
+	}
+	own := filepath.Join(filepath.Dir(real), name)
+	if also, err := filepath.EvalSymlinks(own); err != nil || also != real {
+		return path
+	}
+	return own
 }
 
 // reachable tells whether the table can be listed without creating it. The old
@@ -73,11 +123,7 @@ func (f *firewall) inUse(table string) (bool, error) {
 // them that hold something.
 func (f *firewall) used() (there, filled []string, err error) {
 	if !f.nft {
-		names, err := os.ReadFile("/proc/thread-self/net/" + strings.TrimSuffix(commandOf(f.family), "tables") + "_tables_names")
-		if err != nil { // the module is not loaded
-			return nil, nil, nil
-		}
-		there = strings.Fields(string(names))
+		there = legacyTables(f.family)
 		return there, there, nil
 	}
 	save, err := f.save()
@@ -87,6 +133,18 @@ func (f *firewall) used() (there, filled []string, err error) {
 	there, filled = parseSave(save)
 	return there, filled, nil
 }
+
+// legacyTables lists the tables of iptables-legacy that the kernel has in the thread's
+// namespace; none where the module is not loaded.
+func legacyTables(family int) []string {
+	names, err := os.ReadFile("/proc/thread-self/net/" + strings.TrimSuffix(commandOf(family), "tables") + "_tables_names")
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(names))
+}
+
+func legacyHolds(family int) bool { return len(legacyTables(family)) > 0 }
 
 // save is what iptables-save prints, of the tables that are there: with -t it would
 // print one whether it is there or not.
@@ -256,7 +314,7 @@ func oneLine(err error) error {
 func chainStep(f *firewall, table, chain string, rules [][]string) step {
 	return step{
 		what:  fmt.Sprintf("IPv%d chain %s in table %s", f.family, chain, table),
-		undo:  []entry{{Do: undoChain, Family: f.family, Table: table, Chain: chain}},
+		undo:  []entry{{Do: undoChain, Family: f.family, Kind: f.kind(), Table: table, Chain: chain}},
 		do:    func() error { return f.fill(table, chain, rules) },
 		rules: len(rules),
 	}
@@ -267,7 +325,7 @@ func chainStep(f *firewall, table, chain string, rules [][]string) step {
 func jumpStep(f *firewall, table, chain string, rule []string) step {
 	return step{
 		what: fmt.Sprintf("IPv%d rule in %s/%s: %s", f.family, table, chain, strings.Join(rule, " ")),
-		undo: []entry{{Do: undoJump, Family: f.family, Table: table, Chain: chain, Rule: rule}},
+		undo: []entry{{Do: undoJump, Family: f.family, Kind: f.kind(), Table: table, Chain: chain, Rule: rule}},
 		do:   func() error { return oneLine(f.Insert(table, chain, 1, rule...)) },
 	}
 }
@@ -276,7 +334,7 @@ func jumpStep(f *firewall, table, chain string, rule []string) step {
 func tableStep(f *firewall, table string) step {
 	return step{
 		what: fmt.Sprintf("IPv%d table %s", f.family, table),
-		undo: []entry{{Do: undoTable, Family: f.family, Table: table}},
+		undo: []entry{{Do: undoTable, Family: f.family, Kind: f.kind(), Table: table}},
 		do:   func() error { return nil },
 	}
 }

@@ -63,17 +63,14 @@ func (b *builder) noted() []step {
 
 // noteAgain notes what a step changes that is taken while the host runs.
 func (h *Host) noteAgain(s step) error {
-	fw, err := openFirewall(4)
-	if err != nil {
-		return err
-	}
-	chain := h.names.chain(formerPart)
+	fw, chain := h.walls[0], h.names.chain(formerPart)
 	for _, e := range s.undo {
 		rule, ok := formerNote(e)
 		if !ok {
 			continue
 		}
 		made := chainStep(fw, formerTable, chain, [][]string{rule})
+		var err error
 		if !h.journal.holds(made.undo[0]) {
 			err = h.take(made)
 		} else {
@@ -89,15 +86,27 @@ func (h *Host) noteAgain(s step) error {
 // formerValues is what undoes the changed settings, the newest first, as the
 // chain says.
 func formerValues(u *undoer, n names) ([]entry, error) {
-	fw, err := u.firewall(4)
-	if err != nil || fw == nil {
+	walls, err := u.firewalls(4)
+	if err != nil {
 		return nil, err
 	}
-	chains, err := fw.chains(formerTable)
+	var found []entry
+	for _, fw := range walls {
+		former, err := fw.formerValues(n)
+		found = append(found, former...)
+		if err != nil {
+			return found, err
+		}
+	}
+	return found, nil
+}
+
+func (f *firewall) formerValues(n names) ([]entry, error) {
+	chains, err := f.chains(formerTable)
 	if err != nil || !slices.Contains(chains, n.chain(formerPart)) {
 		return nil, err
 	}
-	lines, err := fw.List(formerTable, n.chain(formerPart))
+	lines, err := f.List(formerTable, n.chain(formerPart))
 	if err != nil {
 		return nil, oneLine(err)
 	}

@@ -186,7 +186,9 @@ func (j *journal) rewind(u *undoer) (done []string, err error) {
 		what, err := u.undo(j.entries[i])
 		if err != nil {
 			failed = append([]entry{j.entries[i]}, failed...)
-			errs = append(errs, err)
+			if same := func(o error) bool { return o.Error() == err.Error() }; !slices.ContainsFunc(errs, same) {
+				errs = append(errs, err)
+			}
 		} else if what != "" {
 			done = append(done, what)
 		}

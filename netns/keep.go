@@ -250,17 +250,12 @@ func (k *keeper) refusals(now time.Time) {
 	if device == "" {
 		return
 	}
-	found, err := droppers(hook, device)
-	if err != nil {
-		return
-	}
+	found := refusers(k.host.walls, hook, device)
 	was := k.refusing
 	k.refusing, k.doubtful = map[baseChain]time.Time{}, false
 	for _, chain := range found {
 		since, known := was[chain]
 		switch {
-		case chain.ofIptables():
-			continue
 		case !known:
 			since = now
 		case !since.IsZero() && now.Sub(since) >= keepDoubt:

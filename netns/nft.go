@@ -37,6 +37,16 @@ func number(value []byte) (n uint32, ok bool) {
 	return binary.BigEndian.Uint32(value), true
 }
 
+// nftHolds tells whether iptables-nft has a chain of ours, or of another hawser, in a
+// family.
+func nftHolds(family int) bool {
+	answers, err := askTables(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
+	return err == nil && slices.ContainsFunc(answers, func(m []byte) bool {
+		return len(m) >= nl.SizeofNfgenmsg && int(m[0]) == netlinkFamily(family) &&
+			bytes.HasPrefix(attributes(m[nl.SizeofNfgenmsg:])[unix.NFTA_CHAIN_NAME], []byte(chainPrefix))
+	})
+}
+
 // rulesetGeneration changes whenever somebody changes rules of nf_tables; it is 0 where
 // it is not known, or where rules are kept elsewhere.
 func rulesetGeneration(walls []*firewall) uint32 {

@@ -30,14 +30,7 @@ func (h *Host) PauseTaking(on bool) error {
 // when the host is closed, so there is nothing to undo.
 func (h *Host) pause(on bool) error {
 	var errs []error
-	for _, family := range []int{4, 6} {
-		if family == 6 && !ipv6Usable() {
-			continue
-		}
-		fw, err := openFirewall(family)
-		if err != nil {
-			return err
-		}
+	for _, fw := range h.walls {
 		for _, part := range []string{"TAKE", "MARK"} {
 			chain := h.names.chain(part)
 			there, err := fw.ChainExists("mangle", chain)

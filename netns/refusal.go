@@ -18,7 +18,8 @@ const (
 	familyInet  = 1
 )
 
-// baseChain is a chain of nf_tables that packets meet at a hook.
+// baseChain is a chain that packets meet at a hook. Its family is nf_tables', or the command
+// of iptables-legacy.
 type baseChain struct{ family, table, name string }
 
 func (c baseChain) String() string { return c.family + " " + c.table + " " + c.name }
@@ -79,6 +80,9 @@ func refusesRest(family uint8, chain baseChain) bool {
 		case "counter", "log":
 		case "reject":
 			refuses = true
+		case "target": // iptables' own
+			name := attributes(expr[unix.NFTA_EXPR_DATA])[unix.NFTA_TARGET_NAME]
+			refuses = string(bytes.TrimRight(name, "\x00")) == "REJECT"
 		case "immediate":
 			verdict := attributes(attributes(attributes(expr[unix.NFTA_EXPR_DATA])[unix.NFTA_IMMEDIATE_DATA])[unix.NFTA_DATA_VERDICT])
 			code, ok := number(verdict[unix.NFTA_VERDICT_CODE])
@@ -129,18 +133,66 @@ func refusal(p Plan) (hook uint32, device, what string) {
 	return hookForward, hubHost, "goes to " + hubHost + " or comes from it"
 }
 
-// filters looks for rules of others that iptables does not know: what hawser's chains
-// accept in front of the host's own rules is dropped by these all the same.
-func (c *checker) filters(p Plan) {
-	hook, device, what := refusal(p)
-	found, err := droppers(hook, device)
-	if err != nil {
-		return // a kernel without nf_tables has none
-	}
-	for _, chain := range found {
-		if !chain.ofIptables() {
-			c.warn("see that its rules accept what "+what+" (nft list chain "+chain.String()+"); for firewalld docs/operations.md has the commands",
-				"the chain %v of nf_tables drops what its rules do not accept, whatever iptables accepts", chain)
+// refusers are the chains of others that may drop what hawser's own accept, which are in
+// walls: those of iptables of the same kind come after hawser's.
+func refusers(walls []*firewall, hook uint32, device string) (found []baseChain) {
+	chains, _ := droppers(hook, device) // a kernel without nf_tables has none
+	for _, c := range chains {
+		if !c.ofIptables() || len(walls) > 0 && !walls[0].nft {
+			found = append(found, c)
 		}
+	}
+	for _, fw := range walls {
+		name := map[uint32]string{hookInput: "INPUT", hookForward: "FORWARD"}[hook]
+		if fw.nft && legacyRefuses(fw.family, name, device) {
+			found = append(found, baseChain{commandOf(fw.family) + "-" + kindLegacy, "filter", name})
+		}
+	}
+	return found
+}
+
+// legacyRefuses tells the same of a chain of iptables-legacy.
+func legacyRefuses(family int, chain, device string) bool {
+	if !slices.Contains(legacyTables(family), "filter") {
+		return false
+	}
+	fw, err := openFirewall(family, kindLegacy)
+	if err != nil {
+		return false
+	}
+	save, err := fw.save()
+	if err != nil || device != "" && strings.Contains(save, " "+device+" ") {
+		return false
+	}
+	_, filter, _ := strings.Cut(save, "*filter\n")
+	filter, _, _ = strings.Cut(filter, "COMMIT")
+	refuses := strings.Contains(filter, ":"+chain+" DROP ")
+	for line := range strings.Lines(filter) {
+		if rule, ok := strings.CutPrefix(line, "-A "+chain+" "); ok && !refuses {
+			refuses = strings.HasPrefix(rule, "-j DROP") || strings.HasPrefix(rule, "-j REJECT")
+		}
+	}
+	return refuses
+}
+
+// filters looks for rules of others that hawser's iptables does not know: what hawser's
+// chains accept in front of the host's own rules is dropped by these all the same.
+func (c *checker) filters(p Plan) {
+	var walls []*firewall
+	for _, family := range spoken() {
+		fw, err := openFirewall(family, "")
+		if err != nil {
+			return // said already
+		}
+		walls = append(walls, fw)
+	}
+	hook, device, what := refusal(p)
+	for _, chain := range refusers(walls, hook, device) {
+		look, of := "nft list chain "+chain.String(), "nf_tables"
+		if command, ok := strings.CutSuffix(chain.family, "-"+kindLegacy); ok {
+			look, of = chain.family+" -S "+chain.name, "iptables-"+kindLegacy+", which "+command+" does not show,"
+		}
+		c.warn("see that its rules accept what "+what+" ("+look+"); for firewalld docs/operations.md has the commands",
+			"the chain %v of %s drops what its rules do not accept, whatever iptables accepts", chain, of)
 	}
 }

@@ -1,9 +1,6 @@
 package netns
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // step is one change of the host. What undoes it is known before it is made.
 type step struct {
@@ -38,10 +35,7 @@ func (h *Host) steps(u *undoer) ([]step, error) {
 			h.log.Warn("IPv6 is off on this host: only IPv4 is steered")
 			continue
 		}
-		fw, err := u.firewall(family)
-		if err == nil && fw == nil {
-			err = fmt.Errorf("%s %w", commandOf(family), errNoIptables)
-		}
+		fw, err := u.firewall(family, "")
 		if err != nil {
 			return nil, err
 		}

@@ -95,6 +95,14 @@ func restoreSysctl(e entry) (bool, error) {
 	return err == nil, err
 }
 
+// spoken are the address families that the host has.
+func spoken() []int {
+	if ipv6Usable() {
+		return []int{4, 6}
+	}
+	return []int{4}
+}
+
 // ipv6Usable tells whether the host speaks IPv6 at all.
 func ipv6Usable() bool {
 	v, err := readSysctl("net/ipv6/conf/all/disable_ipv6")

@@ -202,15 +202,14 @@ func addLocalRoute(family int) error {
 // there is none. Where it is, the tagged ip rules and routes are that one's.
 func otherOwner(u *undoer, n names) (string, error) {
 	for _, family := range []int{4, 6} {
-		fw, err := u.firewall(family)
+		walls, err := u.firewalls(family)
 		if err != nil {
 			return "", err
 		}
-		if fw == nil {
-			continue
-		}
-		if chain, err := fw.foreignChain("mangle", n); err != nil || chain != "" {
-			return chain, err
+		for _, fw := range walls {
+			if chain, err := fw.foreignChain("mangle", n); err != nil || chain != "" {
+				return chain, err
+			}
 		}
 	}
 	return "", nil

@@ -70,7 +70,7 @@ func tryTransparent(family int) error {
 }
 
 func tryTaking(p Plan, family int) error {
-	fw, err := openFirewall(family)
+	fw, err := openFirewall(family, "")
 	if err != nil {
 		return err
 	}

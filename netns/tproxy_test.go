@@ -454,17 +454,20 @@ func TestPauseTwice(t *testing.T) {
 	if !ipv6Usable() {
 		t.Skip("needs two address families")
 	}
+	ip6tables, err := exec.LookPath("ip6tables")
+	must(t, err)
+	dir := t.TempDir()
+	broken := filepath.Join(dir, "broken")
+	script := fmt.Sprintf("#!/bin/sh\n[ -e %q ] && exit 3\nexec %q \"$@\"\n", broken, ip6tables)
+	must(t, os.WriteFile(filepath.Join(dir, "ip6tables"), []byte(script), 0o755))
+	must(t, os.Symlink(ip6tables+"-save", filepath.Join(dir, "ip6tables-save")))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	h := w.install(w.planOf(InterceptTPROXY))
 	before := w.snapshot()
-	path := os.Getenv("PATH")
-	iptables, err := exec.LookPath("iptables")
-	must(t, err)
-	alone := t.TempDir() // without ip6tables
-	must(t, os.Symlink(iptables, filepath.Join(alone, "iptables")))
 	for range 3 {
-		t.Setenv("PATH", alone)
+		must(t, os.WriteFile(broken, nil, 0o600))
 		err := h.PauseTaking(true)
-		t.Setenv("PATH", path)
+		must(t, os.Remove(broken))
 		if err == nil {
 			t.Fatal("paused without ip6tables")
 		}
