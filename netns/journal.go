@@ -18,7 +18,8 @@ import (
 // journal is the list of undo entries of one virtual host, kept in
 // RunDir/NAMESPACE.undo: a header line, then one JSON object per line. Its
 // owner holds a lock (flock) on the file, which the kernel drops when the owner
-// dies; so a journal that can be locked belongs to nobody alive.
+// dies, and the commands that it runs with it; so a journal that can be locked belongs to
+// nobody alive.
 type journal struct {
 	file    *os.File
 	path    string
@@ -66,7 +67,7 @@ func openJournal(runDir, space string, create bool) (*journal, error) {
 		if err != nil {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err := lockJournal(f); err != nil {
 			owned, err := lockedError(f, space, err)
 			f.Close()
 			if owned || time.Now().After(giveUp) {
@@ -86,6 +87,17 @@ func openJournal(runDir, space string, create bool) (*journal, error) {
 		}
 		return j, nil
 	}
+}
+
+// lockJournal makes f this process's. The iptables commands that it runs share the lock: one
+// that outlives its killed agent, as it waits for another's rules, changes the host before
+// somebody can look what there is to undo, and not after.
+func lockJournal(f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
+	}
+	_, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0) // they inherit it
+	return err
 }
 
 func sameFile(f *os.File, path string) bool {
@@ -276,7 +288,7 @@ func (j *journal) rewrite() (err error) {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+	if err = lockJournal(f); err == nil {
 		if _, err = f.Write(data); err == nil {
 			err = os.Rename(j.next(), j.path)
 		}

@@ -79,6 +79,38 @@ func startOwner(t *testing.T, p Plan) *exec.Cmd {
 	return nil
 }
 
+// TestCommandOutlivesItsOwner: what an agent was doing when it was killed is done before
+// anybody undoes it.
+func TestCommandOutlivesItsOwner(t *testing.T) {
+	w := newWorld(t)
+	w.useAllTables()
+	before, dir := w.snapshot(), t.TempDir()
+	begun := filepath.Join(dir, "begun") // until it is removed, be it with the directory
+	path, err := exec.LookPath("iptables-restore")
+	must(t, err)
+	script := fmt.Sprintf("#!/bin/sh\ntouch %q\nwhile [ -e %q ]; do sleep 0.01; done\nexec %q \"$@\"\n", begun, begun, path)
+	must(t, os.WriteFile(filepath.Join(dir, "iptables-restore"), []byte(script), 0o755))
+	for _, name := range []string{"iptables", "iptables-save"} {
+		path, err := exec.LookPath(name)
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nexec "+path+" \"$@\"\n"), 0o755))
+	}
+	text, err := json.Marshal(w.plan)
+	must(t, err)
+	child := exec.Command(os.Args[0], "-test.run=^TestKilledOwner$")
+	child.Env = append(os.Environ(), childPlan+"="+string(text), "PATH="+dir+":"+os.Getenv("PATH"))
+	must(t, child.Start())
+	eventually(t, "the first chain", func() bool { _, err := os.Stat(begun); return err == nil })
+	must(t, child.Process.Kill())
+	_ = child.Wait()
+	if _, err := Cleanup(w.plan.Namespace, w.plan.RunDir); err == nil || !strings.Contains(err.Error(), "in use by a process that holds") {
+		t.Errorf("Cleanup beside its command: %v", err)
+	}
+	must(t, os.Remove(begun))
+	eventually(t, "the command's end", func() bool { _, err = Cleanup(w.plan.Namespace, w.plan.RunDir); return err == nil })
+	w.unchanged(before, "after Cleanup")
+}
+
 func TestJournalOfAnotherBootOrNamespace(t *testing.T) {
 	w := newWorld(t)
 	pid := os.Getpid()
