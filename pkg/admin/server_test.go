@@ -10,11 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func sample() Status {
@@ -169,6 +172,30 @@ func TestRemoveStale(t *testing.T) {
 	}
 	if removed, err := RemoveStale(filepath.Join(path, "no", "such")); removed || err != nil {
 		t.Errorf("no directory: %v, %v", removed, err)
+	}
+}
+
+// TestNotTheAgentsUser: who may not ask an agent is told so, and not to stop another one.
+func TestNotTheAgentsUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: becomes another user")
+	}
+	s := Server{Path: filepath.Join(t.TempDir(), "agent.sock")}
+	start(t, &s)
+	for dir := filepath.Dir(s.Path); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if _, err := unix.SetfsuidRetUid(65534); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SetfsuidRetUid(0)
+	_, err := RemoveStale(s.Path)
+	if !errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrRunning) || !strings.HasSuffix(err.Error(), "run as root or as the agent's user") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -104,6 +104,9 @@ func removeStale(path string) (removed bool, err error) {
 		conn.Close()
 		return false, fmt.Errorf("%w: it answers on %s: stop it first, or set another path in control", ErrRunning, path)
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return false, dialError(path, err)
+	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		// Its queue may be full: somebody is there, though not answering.
 		return false, fmt.Errorf("%w: %s is in use: stop it first, or set another path in control: %w", ErrRunning, path, err)
