@@ -18,7 +18,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,8 +73,21 @@ func Main[C Configuration](role Role[C], more ...Verbs) int {
 	// with this by SIGABRT. The private key would be in the core file.
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	debug.SetTraceback("crash")
-	p := &program[C]{role: role, more: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, exit: os.Exit, daemon: !terminal()}
+	_ = os.Setenv("PATH", searched(os.Getenv("PATH")))
+	p := &program[C]{role: role, more: more, in: os.Stdin, out: os.Stdout, err: &unread{file: os.Stderr}, exit: os.Exit, daemon: !terminal()}
 	return p.execute(context.Background(), os.Args[1:])
+}
+
+// searched is where commands such as iptables are looked for: cron, and su from a user,
+// leave out the directories that they are in.
+func searched(path string) string {
+	dirs := filepath.SplitList(path)
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return strings.Join(dirs, string(filepath.ListSeparator))
 }
 
 // program is one invocation.
@@ -103,12 +118,17 @@ func (p *program[C]) socket() string     { return "/run/hawser/" + p.role.Name +
 
 // execute runs the verb that args name.
 func (p *program[C]) execute(ctx context.Context, args []string) int {
+	out := &checked{w: p.out}
+	p.out = out
 	root := p.command()
 	root.SetArgs(args)
 	root.SetIn(p.in)
 	root.SetOut(p.out)
 	root.SetErr(p.err)
 	err := root.ExecuteContext(ctx)
+	if out.err != nil {
+		err = fail(out.err) // who asks gets an answer, or is told that there is none
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -117,6 +137,20 @@ func (p *program[C]) execute(ctx context.Context, args []string) int {
 		return exitFailure
 	}
 	return exitUsage
+}
+
+// checked remembers that something could not be written.
+type checked struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checked) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if c.err == nil {
+		c.err = err
+	}
+	return n, err
 }
 
 // oneLine joins the lines of errors that were joined, and of cobra's.
@@ -143,6 +177,7 @@ func (p *program[C]) command() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.DisableSuggestions = true
+	root.SetHelpCommand(helpCommand(root))
 	root.SetFlagErrorFunc(tryHelp)
 	for _, verb := range []*cobra.Command{
 		p.runCommand(), p.checkCommand(), p.genkeyCommand(), p.pubkeyCommand(),
@@ -155,6 +190,21 @@ func (p *program[C]) command() *cobra.Command {
 		root.AddCommand(m.command(streams{p.in, p.out, p.err, p.exit, p.daemon}))
 	}
 	return root
+}
+
+// helpCommand is cobra's, but that it complains of verbs that there are not as others do.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{Use: "help [verb]", Short: "Help about a verb", RunE: func(_ *cobra.Command, args []string) error {
+		verb, rest, err := root.Find(args)
+		if err == nil {
+			err = noArgs(verb, rest)
+		}
+		if err != nil {
+			return err
+		}
+		verb.InitDefaultHelpFlag()
+		return fail(verb.Help())
+	}}
 }
 
 // noArgs refuses words that belong to no verb and no flag, and flags without a value: a

@@ -132,6 +132,8 @@ func TestBadCommandLines(t *testing.T) {
 		"fly":                            `unknown command "fly" for "hawser-edge": try hawser-edge --help`,
 		"run --speed 9":                  "unknown flag: --speed: try hawser-edge run --help",
 		"-help":                          "unknown shorthand flag: 'e' in -elp: try hawser-edge --help",
+		"help fly":                       `unknown command "fly" for "hawser-edge": try hawser-edge --help`,
+		"help run now":                   `unknown command "now" for "hawser-edge run": try hawser-edge run --help`,
 		"run now":                        `unknown command "now" for "hawser-edge run": try hawser-edge run --help`,
 		"run -c":                         "flag needs an argument: 'c' in -c: try hawser-edge run --help",
 		"run -c CONFIG --log-level loud": `--log-level: "loud" is not one of debug, info, warn, error`,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"syscall"
@@ -17,7 +18,7 @@ type journal struct{ w io.Writer }
 // inJournal tells whether w is the stream that systemd has connected to its journal, which
 // it names in JOURNAL_STREAM: children and a shell's redirections inherit the variable.
 func inJournal(w io.Writer, stream string) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(interface{ Stat() (fs.FileInfo, error) })
 	if !ok || stream == "" {
 		return false
 	}

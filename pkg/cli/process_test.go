@@ -34,8 +34,14 @@ var programs = map[string]func(context.Context, *config.Edge, identity.Key, *slo
 		<-ctx.Done()
 		return nil
 	},
+	"path": func(context.Context, *config.Edge, identity.Key, *slog.Logger) error {
+		return errors.New(os.Getenv("PATH"))
+	},
 	"tidy": func(ctx context.Context, cfg *config.Edge, _ identity.Key, log *slog.Logger) error {
 		log.Info("edge runs")
+		if err := os.WriteFile(cfg.Control+".begun", nil, 0o600); err != nil {
+			return err
+		}
 		<-ctx.Done()
 		log.Info("edge stops")
 		return os.WriteFile(cfg.Control+".clean", nil, 0o600)
@@ -106,3 +112,46 @@ func TestEndsInOrderWithoutReader(t *testing.T) {
 		t.Errorf("it has not cleaned up: %v", err)
 	}
 }
+
+// TestPathOfCron: iptables is found although PATH lacks where it is, as that of cron does.
+func TestPathOfCron(t *testing.T) {
+	for path, want := range map[string]string{
+		"/usr/bin:/bin":           "/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+		"/usr/sbin:/opt/iptables": "/usr/sbin:/opt/iptables:/usr/local/sbin:/sbin",
+		"":                        "/usr/local/sbin:/usr/sbin:/sbin",
+	} {
+		b := newBench(t)
+		cmd, log := b.prepare("path")
+		cmd.Env = append(cmd.Env, "PATH="+path)
+		b.begin(cmd)
+		text, err := io.ReadAll(log)
+		if _ = cmd.Wait(); err != nil || string(text) != "hawser-edge: "+want+"\n" {
+			t.Errorf("PATH=%s became %q, %v; want %s", path, text, err, want)
+		}
+	}
+}
+
+// TestNobodyTakesTheAnswer: a verb whose answer cannot be written has failed, whatever it
+// has done.
+func TestNobodyTakesTheAnswer(t *testing.T) {
+	b := newBench(t)
+	b.role.Cleanup = func(string) ([]string, error) { return []string{"rule 100"}, nil }
+	for _, args := range [][]string{
+		{"cleanup", "-c", "CONFIG"}, {"version"}, {"genkey"}, {"pubkey", "-i", "DIR/edge.key"}, {"check", "-c", "CONFIG"},
+		{"check", "--json", "-c", "CONFIG"}, {"--help"}, {"help", "run"}, {"run", "--help"},
+	} {
+		p := &program[*config.Edge]{role: b.role, out: full{}, err: &b.err, exit: b.exit}
+		b.err = lockedBuffer{}
+		for i, a := range args {
+			args[i] = strings.ReplaceAll(strings.ReplaceAll(a, "CONFIG", b.path("edge.yaml")), "DIR", b.dir)
+		}
+		if code := p.execute(t.Context(), args); code != exitFailure || b.err.String() != "hawser-edge: no space left on device\n" {
+			t.Errorf("%q: exit code %d, %q", args, code, b.err.String())
+		}
+	}
+}
+
+// full is /dev/full.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -54,10 +56,22 @@ func (p *program[C]) logger(level string) (*slog.Logger, error) {
 	if !ok {
 		return nil, fmt.Errorf("--log-level: %q is not one of debug, info, warn, error", level)
 	}
-	if inJournal(p.err, os.Getenv("JOURNAL_STREAM")) {
-		return slog.New(slog.NewTextHandler(journal{p.err}, &slog.HandlerOptions{Level: l, ReplaceAttr: timeless})), nil
+	handler := func(w io.Writer) slog.Handler {
+		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})
 	}
-	return slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: l})), nil
+	if inJournal(p.err, os.Getenv("JOURNAL_STREAM")) {
+		handler = func(w io.Writer) slog.Handler {
+			return slog.NewTextHandler(journal{w}, &slog.HandlerOptions{Level: l, ReplaceAttr: timeless})
+		}
+	}
+	if u, ok := p.err.(*unread); ok {
+		u.note = func(lines int) []byte {
+			var b bytes.Buffer
+			slog.New(handler(&b)).Warn("lines of the log are lost: nobody has read them in time", "lines", lines)
+			return b.Bytes()
+		}
+	}
+	return slog.New(handler(p.err)), nil
 }
 
 // signals returns a context that the first signal ends. A second one,
