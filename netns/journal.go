@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -64,6 +65,9 @@ func openJournal(runDir, space string, create bool) (*journal, error) {
 		if errors.Is(err, os.ErrNotExist) && !create {
 			return nil, nil
 		}
+		if err == nil {
+			err = regular(f)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
@@ -87,6 +91,25 @@ func openJournal(runDir, space string, create bool) (*journal, error) {
 		}
 		return j, nil
 	}
+}
+
+// journalMost is more than any journal has, in bytes.
+const journalMost = 16 << 20
+
+// regular closes what cannot be a journal, and would be read without end.
+func regular(f *os.File) error {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = &fs.PathError{Op: "open", Path: f.Name(), Err: errors.New("is no file")}
+	case info.Size() > journalMost:
+		err = &fs.PathError{Op: "read", Path: f.Name(), Err: fmt.Errorf("has %d bytes, which no journal has", info.Size())}
+	}
+	if err != nil {
+		f.Close()
+	}
+	return err
 }
 
 // lockJournal makes f this process's. The iptables commands that it runs share the lock: one

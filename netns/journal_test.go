@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,6 +151,23 @@ func TestJournalPathUnusable(t *testing.T) {
 	must(t, os.WriteFile(file, nil, 0o600))
 	if _, err := openJournal(filepath.Join(file, "dir"), "x", true); err == nil || !strings.HasPrefix(err.Error(), "journal: ") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestJournalIsNone: what would be read without end is an error.
+func TestJournalIsNone(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"is no file":           func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"which no journal has": func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40)) },
+		"x.undo: is no file":   func(path string) error { return os.Symlink("/dev/zero", path) },
+	} {
+		dir := t.TempDir()
+		must(t, put(journalPath(dir, "x")))
+		for _, create := range []bool{true, false} {
+			if _, err := openJournal(dir, "x", create); err == nil || !strings.Contains(err.Error(), name) || !errors.As(err, new(*fs.PathError)) {
+				t.Errorf("%s: error %v", name, err)
+			}
+		}
 	}
 }
 

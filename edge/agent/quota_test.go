@@ -161,3 +161,17 @@ func TestStateIsNoFile(t *testing.T) {
 		t.Errorf("no link has a quota: %+v", found)
 	}
 }
+
+// TestHugeStateFile: what cannot be a state file takes no memory, and is put aside.
+func TestHugeStateFile(t *testing.T) {
+	f := stateFile{filepath.Join(t.TempDir(), "state")}
+	if err := os.WriteFile(f.path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(f.path, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.load(); err == nil || !strings.Contains(err.Error(), "is put aside as "+f.path+".bad: it has more than 1048576 bytes") {
+		t.Errorf("error %v", err)
+	}
+}

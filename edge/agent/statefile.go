@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -51,7 +52,7 @@ func (f stateFile) writable() error {
 // load returns what was stored; a missing file holds nothing. One that cannot be
 // read is put aside, its name ending in .bad.
 func (f stateFile) load() (map[string]quota.State, error) {
-	data, err := os.ReadFile(f.path)
+	data, err := readAtMost(f.path, stateMost)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -67,6 +68,22 @@ func (f stateFile) load() (map[string]quota.State, error) {
 		return nil, fmt.Errorf("%s is put aside as %s: %w", f.path, bad, err)
 	}
 	return s.Quotas, nil
+}
+
+// stateMost is more than a file of any number of links has, in bytes.
+const stateMost = 1 << 20
+
+func readAtMost(path string, most int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("it has more than %d bytes", most)
+	}
+	return data, err
 }
 
 // store replaces the file, and makes its directory.
