@@ -27,9 +27,9 @@ func bind(path string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, socketError(err)
 	}
-	unlock, err := lock(dir)
+	unlock, err := lock(path)
 	if err != nil {
-		return nil, err
+		return nil, socketError(err)
 	}
 	defer unlock()
 	if _, err := removeStale(path); err != nil {
@@ -60,29 +60,37 @@ func setMode(_, _ string, conn syscall.RawConn) error {
 	return errors.Join(err, failed)
 }
 
-// lock keeps two starting agents from both finding the other's socket stale.
-// It locks the directory itself, so nothing is left behind.
-func lock(dir string) (unlock func(), err error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, socketError(err)
+// lock keeps two starting agents from both finding the other's socket stale. It locks a file
+// that only the agent's own user can open, and removes it at the end: whoever can open one,
+// or the directory, could keep agents from starting.
+func lock(path string) (unlock func(), err error) {
+	path += ".lock"
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, socketMode)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		locked, err := f.Stat()
+		if now, gone := os.Lstat(path); err == nil && gone == nil && os.SameFile(locked, now) {
+			return func() { _ = os.Remove(path); f.Close() }, nil
+		}
+		f.Close() // removed by who had the lock before
 	}
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("control socket: lock %s: %w", dir, err)
-	}
-	return func() { d.Close() }, nil
 }
 
 // RemoveStale removes the socket file that a crashed agent left. It reports
 // whether there was one, and ErrRunning when an agent still answers on it.
 func RemoveStale(path string) (removed bool, err error) {
-	unlock, err := lock(filepath.Dir(path))
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
+	unlock, err := lock(path)
 	if err != nil {
-		return false, err
+		return false, dialError(path, err)
 	}
 	defer unlock()
 	return removeStale(path)
