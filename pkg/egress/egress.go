@@ -111,10 +111,11 @@ func (l *Limiter) End(edge string, server netip.AddrPort, code stream.Code, now 
 	}
 }
 
-// remember keeps a refusal, longer than the last one.
+// remember keeps a refusal, longer than the last one. While that is remembered nobody asks:
+// what is refused then was under way together with it, and is the same refusal.
 func (l *Limiter) remember(server netip.AddrPort, code stream.Code, now time.Time) {
 	r, known := l.refused[server]
-	if l.limits.Memory <= 0 || !known && len(l.refused) >= most {
+	if l.limits.Memory <= 0 || !known && len(l.refused) >= most || known && now.Before(r.until) {
 		return
 	}
 	if !known {
