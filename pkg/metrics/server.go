@@ -17,12 +17,17 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"hawser/pkg/admin"
 )
 
 // patience is how long a client may take for its request and reply.
 const patience = 10 * time.Second
+
+// most is how many connections there are at once. The next waits: who can reach the port
+// could else take memory and descriptors that links and connections of clients need.
+const most = 32
 
 // Server serves metrics. Its fields are set before Listen and not changed
 // after.
@@ -75,7 +80,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var stopping sync.WaitGroup
 	stopping.Add(1)
 	go s.stop(ctx, &stopping, server)
-	err := server.Serve(s.listener)
+	err := server.Serve(netutil.LimitListener(s.listener, most))
 	cancel()
 	stopping.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
