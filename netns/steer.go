@@ -160,10 +160,14 @@ func (b *builder) clientRules(family int, chain string) [][]string {
 	return append(rules, b.wanted(chain)...)
 }
 
-// localRules are for TCP that the host sends. Untracked packets cannot be told
-// from answers of the host's own servers, so they are never steered.
+// localRules are for TCP that the host sends. Its answers to clients leave by the same
+// chain and are not steered, though their connection may have been found wanted: by TPROXY
+// it is a steered one, and another may have been led to the host by a rule that came later
+// (REDIRECT, DNAT). Untracked packets cannot be told from answers of the host's own servers,
+// so they are never steered.
 func (b *builder) localRules(family int) [][]string {
 	rules := [][]string{
+		words("-m conntrack --ctdir REPLY -j RETURN"),
 		words("-o lo -j RETURN"),
 		words("-m conntrack --ctstate UNTRACKED -j RETURN"),
 	}

@@ -118,7 +118,7 @@ func (b *builder) taking() error {
 		b.add(chainStep(fw, "mangle", b.names.chain("PRE"), b.clientRules(fw.family, "TAKE")))
 		if b.plan.Local {
 			b.add(chainStep(fw, "mangle", b.names.chain("MARK"), markRules(loopMark)),
-				chainStep(fw, "mangle", b.names.chain("OUT"), b.ownRules(fw.family)))
+				chainStep(fw, "mangle", b.names.chain("OUT"), b.localRules(fw.family)))
 		}
 	}
 	for _, fw := range b.families {
@@ -142,12 +142,6 @@ func (b *builder) takeFromClients(fw *firewall) {
 func (b *builder) takeFromHost(fw *firewall) {
 	b.add(jumpStep(fw, "mangle", "PREROUTING", b.jump("-i lo -p tcp -m mark --mark "+maskedMark(loopMark), b.names.chain("TAKE"))),
 		jumpStep(fw, "mangle", "OUTPUT", b.jump("-p tcp", b.names.chain("OUT"))))
-}
-
-// ownRules are localRules on a host whose answers to clients leave by the same
-// chain: these belong to a steered connection, too, and are not to be steered.
-func (b *builder) ownRules(family int) [][]string {
-	return append([][]string{words("-m conntrack --ctdir REPLY -j RETURN")}, b.localRules(family)...)
 }
 
 // takeRules are markRules for sockets: the mark routes to them, and TPROXY
