@@ -21,19 +21,18 @@ func (b *builder) masquerade(family int) []string {
 
 // keepAddresses lets the stack see the clients' own addresses on hosts that
 // translate whatever clients send, and gives the stack's own connections the
-// address of the host. A host without a nat table gets one only for the latter.
+// address of the host. A host without a nat table gets one only for the latter: then it
+// may come to translate later on as well.
 func (b *builder) keepAddresses() error {
 	for _, fw := range b.families {
-		var rules [][]string
-		if slices.Contains(b.used[fw.family], "nat") {
-			rules = append(rules, words("-o "+hubHost+" -j ACCEPT"))
+		if !b.plan.Direct && !slices.Contains(b.used[fw.family], "nat") {
+			continue
 		}
+		rules := [][]string{words("-o " + hubHost + " -j ACCEPT")}
 		if b.plan.Direct {
 			rules = append(rules, b.masquerade(fw.family))
 		}
-		if len(rules) > 0 {
-			b.addressRules(fw, rules...)
-		}
+		b.addressRules(fw, rules...)
 	}
 	return nil
 }

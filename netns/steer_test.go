@@ -196,15 +196,34 @@ func TestOtherBitsOfTheMark(t *testing.T) {
 func TestAddressesAreKept(t *testing.T) {
 	w := newWorld(t)
 	w.useAllTables()
-	w.run("iptables -t nat -A POSTROUTING -s 198.18.0.0/16 -j MASQUERADE", "ip6tables -t nat -A POSTROUTING -s fd00::/16 -j MASQUERADE")
+	w.translateClients()
+	h := w.install(w.plan)
+	w.addressesAreKept(newEchoStack(t, h, 1, FanoutSource, true))
+}
+
+// TestAddressesAreKeptLater: the same for a host that comes to translate while hawser runs,
+// where there is a chain for it anyway.
+func TestAddressesAreKeptLater(t *testing.T) {
+	w := newWorld(t)
+	w.plan.Direct = true
 	h := w.install(w.plan)
 	stack := newEchoStack(t, h, 1, FanoutSource, true)
+	w.translateClients()
+	w.addressesAreKept(stack)
+}
+
+func (w *world) translateClients() {
+	w.run("iptables -t nat -A POSTROUTING -s 198.18.0.0/16 -j MASQUERADE", "ip6tables -t nat -A POSTROUTING -s fd00::/16 -j MASQUERADE")
+}
+
+func (w *world) addressesAreKept(stack *echoStack) {
+	w.t.Helper()
 	for _, e := range families {
 		w.asks("client", w.client, bound{}, at(e.server, 80), "stack")
 	}
 	for _, a := range stack.arrivals() {
 		if s, ok := parseSegment(a.frame); ok && s.src.Addr().String() != clientAddr4 && s.src.Addr().String() != clientAddr6 {
-			t.Errorf("the stack sees %v", s.src)
+			w.t.Errorf("the stack sees %v", s.src)
 		}
 	}
 }
