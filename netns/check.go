@@ -90,7 +90,14 @@ func (c *checker) interfaces(p Plan) {
 
 func (c *checker) device(kind, field, name string) {
 	l, err := namedLink(name)
+	if err == nil {
+		err = partError(l)
+	}
 	switch {
+	case errors.As(err, new(partOf)) && kind == "uplink":
+		c.warn("ip link shows the whole as master", "%s: interface %s: %v", field, name, err)
+	case errors.As(err, new(partOf)):
+		c.fail("ip link shows the whole as master", "%s: interface %s: %v", field, name, err)
 	case errors.As(err, new(otherName)):
 		c.fail("see ip link: it shows such a name as altname", "%s: interface %s: %v", field, name, err)
 	case errors.As(err, &netlink.LinkNotFoundError{}) && kind == "uplink":

@@ -149,6 +149,9 @@ func (b *builder) forwardRules(family int) [][]string {
 		rules = append(rules, words("-o "+hubHost+" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"))
 	}
 	rules = append(rules, words("-o "+hubHost+" -j DROP"))
+	if len(b.guarded[family]) > 0 && filtersBridged(family) {
+		rules = append(rules, words(passBridged))
+	}
 	for _, device := range b.guarded[family] {
 		if device == everything {
 			rules = append(rules, words("-j DROP"))
@@ -157,6 +160,17 @@ func (b *builder) forwardRules(family int) [][]string {
 		rules = append(rules, words("-i "+device+" -j DROP"))
 	}
 	return rules
+}
+
+// passBridged leaves frames that a bridge passes from port to port to the host's own rules.
+// Where br_netfilter has iptables see them, they seem to be forwarded from the bridge. Its
+// match has the kernel load br_netfilter, so it is not used where that is not at work.
+const passBridged = "-m physdev --physdev-is-bridged -j RETURN"
+
+// filtersBridged tells whether bridged frames pass through iptables.
+func filtersBridged(family int) bool {
+	on, err := readSysctl("net/bridge/bridge-nf-call-" + commandOf(family))
+	return err == nil && on == "1"
 }
 
 // directRules are for connections that the edge's stack makes. By the uplinks

@@ -45,6 +45,7 @@ type Host struct {
 	closed  bool
 	devices map[string]int   // index of each interface when its settings were made
 	guarded map[int][]string // per family, the interfaces that forward only because of us
+	bridged map[int]bool     // per family, the guards spare bridged frames
 	paused  bool             // PauseTaking is in force
 }
 
@@ -75,7 +76,7 @@ func install(p Plan, log *slog.Logger, v variant) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open this thread's network namespace: %w", err)
 	}
-	h := &Host{plan: p, names: namesOf(p.Role, p.Namespace), log: log, variant: v, home: home, space: nsh.None()}
+	h := &Host{plan: p, names: namesOf(p.Role, p.Namespace), log: log, variant: v, home: home, space: nsh.None(), bridged: map[int]bool{}}
 	if err := inside(home, h.install); err != nil {
 		h.closeHandles()
 		return nil, err
@@ -209,7 +210,11 @@ func (h *Host) closeHandles() {
 // are taken by somebody else. An uplink may be plugged in later.
 func checkPlace(p Plan) error {
 	for _, name := range p.Clients {
-		if _, err := namedLink(name); err != nil {
+		l, err := namedLink(name)
+		if err == nil {
+			err = partError(l)
+		}
+		if err != nil {
 			return fmt.Errorf("steer.interfaces: interface %s: %w", name, plainLinkError(err))
 		}
 	}
@@ -246,6 +251,26 @@ type otherName string
 
 func (n otherName) Error() string {
 	return fmt.Sprintf("that is another name of %s: write %s in its place", string(n), string(n))
+}
+
+// partOf is the error of an interface that is a part of this bridge or bond: what comes in
+// by it comes in by that for everything above, so that again no rule finds it.
+type partOf string
+
+func (p partOf) Error() string {
+	return fmt.Sprintf("that is a part of %s: write %s in its place", string(p), string(p))
+}
+
+func partError(l netlink.Link) error {
+	master := l.Attrs().MasterIndex
+	if master == 0 {
+		return nil
+	}
+	whole, err := netlink.LinkByIndex(master)
+	if err != nil || !slices.Contains([]string{"bridge", "bond", "team"}, whole.Type()) { // a VRF is none
+		return nil
+	}
+	return partOf(whole.Attrs().Name)
 }
 
 func plainLinkError(err error) error {

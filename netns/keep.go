@@ -66,7 +66,7 @@ func (k *keeper) look(now time.Time) {
 		done, err = k.hub()
 		more, failed := k.rules()
 		done = append(done, more...)
-		err = errors.Join(err, failed, k.host.unguard(), k.forwarding())
+		err = errors.Join(err, failed, k.host.unguard(), k.host.spareBridged(), k.forwarding())
 		more, failed = k.sysctls()
 		done = append(done, more...)
 		return errors.Join(err, failed)

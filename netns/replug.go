@@ -109,6 +109,11 @@ const guardedMost = 256
 
 // guard keeps such an interface from forwarding anything else.
 func (h *Host) guard(fw *firewall, device string) error {
+	if filtersBridged(fw.family) {
+		if err := fw.AppendUnique("filter", h.names.chain("FWD"), words(passBridged)...); err != nil {
+			return oneLine(err)
+		}
+	}
 	return oneLine(fw.AppendUnique("filter", h.names.chain("FWD"), words("-i "+device+" -j DROP")...))
 }
 
@@ -120,18 +125,43 @@ func (h *Host) unguard() error {
 		if len(guarded) == 0 || slices.Contains(guarded, everything) || !forwardsAll(fw.family) {
 			continue
 		}
-		b := &builder{host: h, plan: h.plan, names: h.names}
-		s := chainStep(fw, "filter", h.names.chain("FWD"), b.forwardRules(fw.family))
-		if err := s.do(); err != nil {
+		if err := h.forwardBy(fw, nil); err != nil {
 			return err
-		}
-		for i := range h.kept {
-			if reflect.DeepEqual(h.kept[i].undo, s.undo) {
-				h.kept[i] = s
-			}
 		}
 		delete(h.guarded, fw.family)
 		h.log.Info("the host has begun to forward by itself: nothing is kept from that any more", "family", fmt.Sprintf("IPv%d", fw.family))
+	}
+	return nil
+}
+
+// forwardBy makes the chain of forwardRules anew.
+func (h *Host) forwardBy(fw *firewall, guarded map[int][]string) error {
+	b := &builder{host: h, plan: h.plan, names: h.names, guarded: guarded}
+	s := chainStep(fw, "filter", h.names.chain("FWD"), b.forwardRules(fw.family))
+	if err := s.do(); err != nil {
+		return err
+	}
+	for i := range h.kept {
+		if reflect.DeepEqual(h.kept[i].undo, s.undo) {
+			h.kept[i] = s
+		}
+	}
+	return nil
+}
+
+// spareBridged has the guards pass bridged frames by where iptables has come to see them, as
+// when something has the kernel load br_netfilter. The caller holds mu.
+func (h *Host) spareBridged() error {
+	for _, fw := range h.walls {
+		was := h.bridged[fw.family]
+		h.bridged[fw.family] = filtersBridged(fw.family)
+		if was || !h.bridged[fw.family] || len(h.guarded[fw.family]) == 0 {
+			continue
+		}
+		if err := h.forwardBy(fw, h.guarded); err != nil {
+			h.bridged[fw.family] = false // again at the next look
+			return err
+		}
 	}
 	return nil
 }
