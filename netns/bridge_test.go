@@ -71,7 +71,11 @@ func TestPortOfABridge(t *testing.T) {
 			must(t, h.Close())
 		}
 	}
-	if !slices.ContainsFunc(Check(w.plan), func(f Finding) bool { return f.Level == LevelFail && strings.Contains(f.What, want) }) {
-		t.Error("check does not tell")
+	w.run("ip link set wan0 master br0")
+	findings := Check(w.plan)
+	for _, want := range []Finding{{Level: LevelFail, What: want}, {Level: LevelWarn, What: "wan0: that is a part of br0"}} {
+		if !slices.ContainsFunc(findings, func(f Finding) bool { return f.Level == want.Level && strings.Contains(f.What, want.What) }) {
+			t.Errorf("check does not tell that %s", want.What)
+		}
 	}
 }
