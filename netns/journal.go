@@ -48,6 +48,10 @@ const (
 	lockPause    = 10 * time.Millisecond
 )
 
+// journalMode lets root alone open a journal: whoever can read a file can lock it, and with
+// it keep agents from starting, and cleanup from undoing anything.
+const journalMode = 0o600
+
 // openJournal locks the journal and reads what an earlier owner left in it.
 // Without create a missing journal gives nil. An owner that runs is an error at
 // once, anybody else's lock after lockPatience.
@@ -61,7 +65,7 @@ func openJournal(runDir, space string, create bool) (*journal, error) {
 		flags |= os.O_CREATE
 	}
 	for giveUp := time.Now().Add(lockPatience); ; {
-		f, err := os.OpenFile(path, flags, 0o644)
+		f, err := os.OpenFile(path, flags, journalMode)
 		if errors.Is(err, os.ErrNotExist) && !create {
 			return nil, nil
 		}
@@ -307,7 +311,7 @@ func (j *journal) rewrite() (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(j.next(), os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(j.next(), os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_TRUNC, journalMode)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}

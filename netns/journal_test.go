@@ -261,6 +261,23 @@ func TestJournalForgets(t *testing.T) {
 	}
 }
 
+// TestJournalIsNobodyElses: no other user can open a journal, new or written anew, and lock it.
+func TestJournalIsNobodyElses(t *testing.T) {
+	j, err := openJournal(t.TempDir(), "x", true)
+	must(t, err)
+	defer j.file.Close()
+	must(t, j.begin(RoleEdge))
+	must(t, j.record(entry{Do: undoSpace, Name: "a"}))
+	for _, when := range []string{"new", "written anew"} {
+		info, err := os.Stat(j.path)
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v", when, info.Mode())
+		}
+		must(t, j.forget(func(e entry) bool { return e.Name == "a" }))
+	}
+}
+
 // TestJournalIsLookedAt: check holds the journal of a dead owner for a moment, a
 // start in that moment waits for it; one that is held for good is an error.
 func TestJournalIsLookedAt(t *testing.T) {
