@@ -11,8 +11,8 @@ import (
 
 const (
 	// orphanStuck is for how long a party must have taken nothing to be reset where too
-	// much waits for such.
-	orphanStuck = 2 * time.Second
+	// much waits for such: a phone may hear nothing for some seconds.
+	orphanStuck = 10 * time.Second
 	// orphanTimes is how many times as much as that may wait for all together.
 	orphanTimes = 8
 	// orphanPause is how long at least after the parties were looked at they are again.
