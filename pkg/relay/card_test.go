@@ -103,6 +103,40 @@ func TestRejectWithVoidBlock(t *testing.T) {
 	}
 }
 
+// cut is a party that has reset its connection: what it said before can be read.
+type cut struct{ well }
+
+func (c *cut) Read(p []byte) (int, error) {
+	if n, _ := c.well.Read(p); n > 0 {
+		return n, nil
+	}
+	return 0, party.ErrReset
+}
+func (c *cut) Writev([][]byte) (int, error) { return 0, party.ErrReset }
+
+// The last words are in the card, and that they are the last is known, when writing finds
+// the reset, too: they are sent all the same, and the reset after them.
+func TestLastWordsInTheCard(t *testing.T) {
+	b, g := newGated(t, 4, 2)
+	b.f.conn = &cut{well{block: []byte("413 too large")}}
+	b.say(stream.Event{Kind: stream.EventData, Seg: newSealer(t).record(0, []byte("more"))})
+	b.f.note(party.Readable)
+	b.say(stream.Event{Kind: stream.EventCredit, Limit: 1 << 16})
+	if len(g.in) != 2 || b.f.up.m.end != endSeen {
+		t.Fatalf("%d blocks in the card, %+v", len(g.in), b.f.up.m)
+	}
+	g.pass()
+	b.turn()
+	if b.f.state == over || !b.f.severed {
+		t.Fatal("the flow is over before its last words are sent")
+	}
+	g.pass()
+	b.turn()
+	if b.tun.records != 1 || b.f.state != over {
+		t.Errorf("%d records were sent, the flow is %v", b.tun.records, b.f.state)
+	}
+}
+
 // Three flows want a card with one place. The one that is woken for it dies
 // first: the next one gets it.
 func TestWokenFlowDies(t *testing.T) {

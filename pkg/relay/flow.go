@@ -124,12 +124,15 @@ func (w *Worker) latch(f *flow) bool {
 // sever stops writing to a broken party. What it said before is still there to be read:
 // a server that answers before it has read all, and closes, resets the connection by that.
 func (w *Worker) sever(f *flow) {
-	if f.up.m.end != endNone {
+	switch f.up.m.end {
+	case endNone:
+		f.hung, f.severed = true, true
+		f.up.m.SourceReady()
+	case endSeen: // blocks of it may still be in the card, or wait for the session
+		f.up.broken, f.severed = true, true
+	default:
 		w.abort(f, stream.CodeAbort)
-		return
 	}
-	f.hung, f.severed = true, true
-	f.up.m.SourceReady()
 }
 
 // probe ends the flow of a broken party where reading would not find out:
