@@ -185,7 +185,7 @@ func (w *whereabouts) find(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err = err; len(found) > 0 {
-		w.addrs, w.err = inTurn(found), nil
+		w.addrs, w.err = names.InTurn(found, true), nil
 	}
 }
 
@@ -280,27 +280,4 @@ func (w *whereabouts) trouble() error {
 		return noAddress{fmt.Errorf("cloud: %s has only IPv6 addresses, and the uplink %s is for IPv4: give the name an IPv4 address, or the uplink and links[].gateway an IPv6 one", w.host, w.device), false}
 	}
 	return noAddress{fmt.Errorf("cloud: %s has only IPv4 addresses, and the uplink %s is for IPv6, where no NAT64 was found: %w", w.host, w.device, w.nat64.trouble()), true}
-}
-
-// inTurn mixes both IP versions, IPv6 first (RFC 8305 section 4).
-func inTurn(addrs []netip.Addr) []netip.Addr {
-	var by [2][]netip.Addr
-	for _, a := range addrs {
-		if a = a.Unmap(); !slices.Contains(by[0], a) && !slices.Contains(by[1], a) {
-			i := 0
-			if a.Is4() {
-				i = 1
-			}
-			by[i] = append(by[i], a)
-		}
-	}
-	var mixed []netip.Addr
-	for i := range max(len(by[0]), len(by[1])) {
-		for _, of := range by {
-			if i < len(of) {
-				mixed = append(mixed, of[i])
-			}
-		}
-	}
-	return mixed
 }

@@ -85,21 +85,29 @@ func echo(t *testing.T) config.Endpoint {
 	return config.Endpoint{Addr: at.Addr(), Port: at.Port()}
 }
 
+// named are both sides of a relay whose gateway is named so, with a service that echoes, and
+// their keys.
+func named(t *testing.T, host string) (far *config.CloudRelay, near *config.EdgeRelay, client, gateway identity.Key) {
+	client, gateway = testKey(t, "c"), testKey(t, "g")
+	listen, at := loopback(t), loopback(t)
+	far = &config.CloudRelay{
+		Box: testBox(t, "far"), Listen: listen,
+		Services: []config.Service{{Name: "echo", To: echo(t)}},
+		Clients:  []config.RelayClient{{Name: "bus", Key: client.Public(), Services: []string{"echo"}}},
+	}
+	near = &config.EdgeRelay{
+		Box:     testBox(t, "near"),
+		Gateway: config.Gateway{Address: config.Endpoint{Host: host, Port: listen.Port}, Key: gateway.Public()},
+		Forward: []config.Forward{{Listen: at, Service: "echo"}},
+	}
+	return far, near, client, gateway
+}
+
 // TestGatewayByName: flows go where the gateway's name was found.
 func TestGatewayByName(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	clientKey, gatewayKey := testKey(t, "c"), testKey(t, "g")
-	listen, at := loopback(t), loopback(t)
-	far := &config.CloudRelay{
-		Box: testBox(t, "far"), Listen: listen,
-		Services: []config.Service{{Name: "echo", To: echo(t)}},
-		Clients:  []config.RelayClient{{Name: "bus", Key: clientKey.Public(), Services: []string{"echo"}}},
-	}
-	near := &config.EdgeRelay{
-		Box:     testBox(t, "near"),
-		Gateway: config.Gateway{Address: config.Endpoint{Host: "localhost", Port: listen.Port}, Key: gatewayKey.Public()},
-		Forward: []config.Forward{{Listen: at, Service: "echo"}},
-	}
+	far, near, clientKey, gatewayKey := named(t, "localhost")
+	at := near.Forward[0].Listen
 	during(t, func(ctx context.Context) error { return RunFar(ctx, far, gatewayKey, log) })
 	during(t, func(ctx context.Context) error { return RunNear(ctx, near, clientKey, log) })
 	var err error
@@ -118,18 +126,8 @@ func TestGatewayByName(t *testing.T) {
 // as names are found where that is dead, by check, too, also behind an address of its that is.
 func TestGatewayFoundElsewhere(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	clientKey, gatewayKey := testKey(t, "c"), testKey(t, "g")
-	listen, at := loopback(t), loopback(t)
-	far := &config.CloudRelay{
-		Box: testBox(t, "far"), Listen: listen,
-		Services: []config.Service{{Name: "echo", To: echo(t)}},
-		Clients:  []config.RelayClient{{Name: "bus", Key: clientKey.Public(), Services: []string{"echo"}}},
-	}
-	near := &config.EdgeRelay{
-		Box:     testBox(t, "near"),
-		Gateway: config.Gateway{Address: config.Endpoint{Host: "gateway.invalid", Port: listen.Port}, Key: gatewayKey.Public()},
-		Forward: []config.Forward{{Listen: at, Service: "echo"}},
-	}
+	far, near, clientKey, gatewayKey := named(t, "gateway.invalid")
+	at := near.Forward[0].Listen
 	look := func(_ context.Context, network, host string) ([]netip.Addr, error) {
 		if network != "ip" || host != "gateway.invalid" {
 			return nil, errors.New("no such host")

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
+	"hawser/pkg/names"
 	"hawser/pkg/sock"
 )
 
@@ -33,7 +33,8 @@ func (d *Dialer) reach(ctx context.Context) (net.Conn, error) {
 	})
 }
 
-// addresses are the gateway's, by turns of either IP version.
+// addresses are the gateway's, by turns of either IP version, that of the resolver's first
+// choice ahead.
 func (d *Dialer) addresses(ctx context.Context) ([]netip.AddrPort, error) {
 	if at, err := netip.ParseAddrPort(d.o.Remote); err == nil {
 		return []netip.AddrPort{at}, nil
@@ -54,26 +55,10 @@ func (d *Dialer) addresses(ctx context.Context) ([]netip.AddrPort, error) {
 		return nil, fmt.Errorf("cannot find the address of %s: %w", host, err)
 	}
 	var at []netip.AddrPort
-	for _, a := range found {
-		at = append(at, netip.AddrPortFrom(a.Unmap(), uint16(port)))
+	for _, a := range names.InTurn(found, found[0].Unmap().Is6()) {
+		at = append(at, netip.AddrPortFrom(a, uint16(port)))
 	}
-	return inTurn(at), nil
-}
-
-// inTurn mixes IPv4 and IPv6, and begins with what comes first.
-func inTurn(at []netip.AddrPort) (out []netip.AddrPort) {
-	same := slices.Clone(at)
-	same = slices.DeleteFunc(same, func(a netip.AddrPort) bool { return a.Addr().Is4() != at[0].Addr().Is4() })
-	other := slices.DeleteFunc(slices.Clone(at), func(a netip.AddrPort) bool { return a.Addr().Is4() == at[0].Addr().Is4() })
-	for i := range at {
-		if i < len(same) {
-			out = append(out, same[i])
-		}
-		if i < len(other) {
-			out = append(out, other[i])
-		}
-	}
-	return out
+	return at, nil
 }
 
 // first dials addresses one after the other, each when the one before has failed or has had
