@@ -77,18 +77,22 @@ func TestFaultGates(t *testing.T) {
 	}
 }
 
-// TestPingGates: what counts is what the pair adds to the direct path.
+// TestPingGates: what counts is what hawser adds to the direct path; peers are not judged.
 func TestPingGates(t *testing.T) {
-	row := func(us ...float64) []*pingRow { return []*pingRow{{Way: "way", Us: us}} }
+	row := func(name string, peer bool, us ...float64) *pingRow {
+		return &pingRow{Way: name, Peer: peer, Us: [][]float64{us}}
+	}
 	for _, c := range []struct {
 		p50, p99 float64
 		missed   int
 	}{{190, 1089, 0}, {191, 1089, 1}, {190, 1091, 1}, {500, 5000, 2}} {
-		var r report
-		r.pingRows(row(c.p50, c.p50, c.p99), row(40, 40, 90))
+		r := pingReport([]*pingRow{row("way", false, c.p50, c.p50, c.p99), row("peer", true, 9000, 9000, 9000), row(nothingBetween, false, 40, 40, 90)})
 		if r.missed() != c.missed || len(r.Gates) != 2 {
 			t.Errorf("p50 %v and p99 %v us beside 40 and 90: %v", c.p50, c.p99, r.Gates)
 		}
+	}
+	if r := pingReport([]*pingRow{row("way", false, 500)}); len(r.Gates) != 0 {
+		t.Errorf("without a direct row: %v", r.Gates)
 	}
 }
 

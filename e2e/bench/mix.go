@@ -119,8 +119,8 @@ func (b *bench) mixLoads(a *arena) (loads []mixLoad) {
 	loads = append(loads, mixLoad{"ping-pong, 1000", func() (float64, error) {
 		time.Sleep(mixRest)
 		n := 0
-		for end := time.Now().Add(b.mixTime()); time.Now().Before(end); n += pings {
-			if _, err := a.ping(way{}); err != nil {
+		for end := time.Now().Add(b.mixTime()); time.Now().Before(end); n += mixPings {
+			if _, err := a.pingN(way{}, mixPings); err != nil {
 				return 0, err
 			}
 		}

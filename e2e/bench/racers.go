@@ -31,8 +31,10 @@ var racers = []racer{
 	{name: "stunnel pair", peer: true, start: tlsPair("stunnel", stunnelFile)},
 	{name: "haproxy TLS pair", peer: true, start: tlsPair("haproxy", haproxyFile, "-db", "-f")},
 	{name: "shadowsocks-libev pair", peer: true, start: shadowsocks},
-	{name: "direct, nothing between", start: nothing},
+	{name: nothingBetween, start: nothing},
 }
+
+const nothingBetween = "direct, nothing between"
 
 // arena is a world in which the racers take turns.
 type arena struct {
@@ -43,11 +45,14 @@ type arena struct {
 }
 
 // bulkPort is the port of a racer's bulk loads at the origin; churnBeside it
-// is that of its short connections. Each has ports of its own: a TIME_WAIT that
+// is that of its short connections, echoBeside that of its ping-pong. Each has ports of its own: a TIME_WAIT that
 // one leaves in the edge's kernel must not meet the next one's SYN.
 func bulkPort(racer int) uint16 { return uint16(1000 + 10*racer) }
 
-const churnBeside = 1
+const (
+	churnBeside = 1
+	echoBeside  = 2
+)
 
 // openArena lays a lab of one bare uplink with the origin's servers.
 func openArena() (*arena, error) {
@@ -101,7 +106,7 @@ const relayed = 9000
 // edge's LAN address to the cloud, and there to the origin.
 func (a *arena) forwards() (near, far []forward) {
 	edge, cloud, origin := a.Address("edge", lab.IPv4), a.Address("cloud", lab.IPv4), a.Address("origin", lab.IPv4)
-	for name, port := range map[string]uint16{"bulk": a.port, "churn": a.port + churnBeside} {
+	for name, port := range map[string]uint16{"bulk": a.port, "churn": a.port + churnBeside, "echo": a.port + echoBeside} {
 		middle := netip.AddrPortFrom(cloud, relayed+port)
 		near = append(near, forward{name, netip.AddrPortFrom(edge, port), middle})
 		far = append(far, forward{name, middle, netip.AddrPortFrom(origin, port)})

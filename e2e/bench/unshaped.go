@@ -11,13 +11,14 @@ import (
 	"hawser/e2e/pair"
 )
 
-// Times of one unshaped reading, and of ping-pong.
+// Times of one unshaped reading.
 const (
 	unshapedFirst  = 300 * ms
 	unshapedSteady = 1200 * ms
-	pings          = 1500
-	pingSize       = 64
 )
+
+// mixPings is how many round trips are timed without a look at the clock.
+const mixPings = 1500
 
 // bareLines are two plain veth pairs.
 func bareLines() []lab.Uplink {
@@ -77,33 +78,23 @@ type unshapedRow struct {
 	Runs []window `json:"runs"`
 }
 
-// pingRow is the round trips of one way.
-type pingRow struct {
-	Way string    `json:"way"`
-	Us  []float64 `json:"us"`
-}
-
 // unshaped measures what the machine can do when no uplink holds it back.
 func (b *bench) unshaped() (*report, error) {
 	var rows []*unshapedRow
-	var pingRows []*pingRow
 	for _, h := range hosts {
-		more, ping, err := b.unshapedOn(h)
+		more, err := b.unshapedOn(h)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", h.name, err)
 		}
-		rows, pingRows = append(rows, more...), append(pingRows, ping...)
+		rows = append(rows, more...)
 	}
 	r := &report{
 		Title: "unshaped: veth only, clients, both agents, servers and the kernel on all cores together",
 		Head:  []string{"way", "payload", "flows", "direction", "Gbit/s", "CPU-s/GB edge", "cloud", "both", "clients and servers"},
-		Raw:   map[string]any{"bulk": rows, "ping": pingRows},
+		Raw:   rows,
 	}
 	for _, row := range rows {
 		r.unshapedRow(row)
-	}
-	for _, p := range pingRows {
-		r.Notes = append(r.Notes, fmt.Sprintf("ping-pong of %d bytes, %s: p50 %.0f us, p99 %.0f us", pingSize, p.Way, quantile(p.Us, 0.5), quantile(p.Us, 0.99)))
 	}
 	r.Notes = append(r.Notes, "a veth sends inline: a sender's CPU seconds hold the kernel's forwarding and the receiver's interrupts")
 	return r, nil
@@ -121,10 +112,10 @@ func (r *report) unshapedRow(row *unshapedRow) {
 
 // unshapedOn measures one kind of host and, in the same world and in turn, the
 // direct path.
-func (b *bench) unshapedOn(h host) ([]*unshapedRow, []*pingRow, error) {
+func (b *bench) unshapedOn(h host) ([]*unshapedRow, error) {
 	w, err := open(bareLines(), pair.Options{Intercept: h.intercept, Egress: h.egress})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var rows []*unshapedRow
 	for _, t := range h.trials() {
@@ -134,29 +125,13 @@ func (b *bench) unshapedOn(h host) ([]*unshapedRow, []*pingRow, error) {
 		for _, row := range rows {
 			var m measured
 			if m, err = b.bulk(w, row.way, row.request, row.Flows, phases{unshapedFirst, unshapedSteady}); err != nil {
-				return nil, nil, errors.Join(fmt.Errorf("%+v: %w", row.trial, err), w.close())
+				return nil, errors.Join(fmt.Errorf("%+v: %w", row.trial, err), w.close())
 			}
 			row.Runs = append(row.Runs, m.Steady)
 		}
 	}
-	ping, err := w.pingBoth(h.name)
-	return rows, ping, errors.Join(err, w.close())
+	return rows, w.close()
 }
-
-// pingBoth plays ping-pong through the tunnel and directly.
-func (w *world) pingBoth(name string) ([]*pingRow, error) {
-	rows := []*pingRow{{Way: name}, {Way: "direct, beside it"}}
-	for i, v := range []way{{}, {direct: true}} {
-		us, err := w.ping(v)
-		if err != nil {
-			return nil, fmt.Errorf("ping-pong, %s: %w", rows[i].Way, err)
-		}
-		rows[i].Us = us
-	}
-	return rows, nil
-}
-
-func (w *world) ping(v way) ([]float64, error) { return w.pingN(v, pings) }
 
 // pingN times n round trips, in microseconds.
 func (w *world) pingN(v way, n int) ([]float64, error) {

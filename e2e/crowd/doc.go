@@ -7,7 +7,9 @@
 // only once bytes have crossed it in both directions. Then it rests, or reads
 // at a rate of its own from a server that sends as fast as it may.
 //
-// The package starts no goroutines: Clients.Open, Clients.Read and Server.Serve
-// run in their callers'. Sockets belong to the network namespace of the thread
+// Echoer and Ping play ping-pong over one connection, each in a thread that waits in the kernel.
+//
+// The package starts no goroutines: Clients.Open, Clients.Read, Server.Serve, Echoer.Serve
+// and Ping run in their callers'. Sockets belong to the network namespace of the thread
 // that calls Open and Listen.
 package crowd

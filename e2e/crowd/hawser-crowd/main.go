@@ -5,12 +5,15 @@
 //	hawser-crowd serve -at ADDRESS:PORT[,...] [-flood BYTES] [-buffer BYTES]
 //	hawser-crowd hold -to ADDRESS:PORT[,...] -conns N [-rate BYTES] [-buffer BYTES]
 //	hawser-crowd push -to ADDRESS:PORT[,...] -from PREFIX -conns N [-buffer BYTES]
+//	hawser-crowd echo -at ADDRESS:PORT
+//	hawser-crowd ping -to ADDRESS:PORT -n N -size BYTES
 //
 // They work until standard input ends. They print "listening" or "open". With a
 // rate, hold begins to read at the first line of its input, and prints how many
 // bytes were read and how many connections ended. push sends as much as it is let,
 // and prints at the end how many connections were begun, accepted and ended, and
-// how many bytes were acknowledged, in all and at most on one.
+// how many bytes were acknowledged, in all and at most on one. ping sends a message after the
+// other to an echo, and prints how many nanoseconds each took until it was back.
 package main
 
 import (
@@ -42,15 +45,11 @@ func run(args []string) error {
 	if _, err := sock.RaiseFileLimit(files); err != nil {
 		return err
 	}
-	switch {
-	case len(args) > 0 && args[0] == "serve":
-		return serve(args[1:])
-	case len(args) > 0 && args[0] == "hold":
-		return hold(args[1:])
-	case len(args) > 0 && args[0] == "push":
-		return push(args[1:])
+	verbs := map[string]func([]string) error{"serve": serve, "hold": hold, "push": push, "echo": echo, "ping": ping}
+	if len(args) > 0 && verbs[args[0]] != nil {
+		return verbs[args[0]](args[1:])
 	}
-	return fmt.Errorf("want serve, hold or push")
+	return fmt.Errorf("want serve, hold, push, echo or ping")
 }
 
 // addresses is a list flag.
@@ -135,6 +134,48 @@ func push(args []string) error {
 	}
 	fmt.Println("pushed", r.Begun, r.Connected, r.Ended, r.Acked, r.Most)
 	return nil
+}
+
+func echo(args []string) error {
+	var at netip.AddrPort
+	f := flag.NewFlagSet("echo", flag.ExitOnError)
+	f.Func("at", "address to listen on", parsed(&at))
+	_ = f.Parse(args) // ExitOnError
+	e, err := crowd.NewEchoer(at)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	fmt.Println("listening")
+	go untilEOF(e.Stop)
+	return e.Serve()
+}
+
+func ping(args []string) error {
+	var to netip.AddrPort
+	f := flag.NewFlagSet("ping", flag.ExitOnError)
+	f.Func("to", "server that echoes", parsed(&to))
+	n := f.Int("n", 1000, "messages")
+	size := f.Int("size", 64, "bytes in each")
+	_ = f.Parse(args) // ExitOnError
+	took, err := crowd.Ping(to, *n, *size)
+	if err != nil {
+		return err
+	}
+	fmt.Print("pinged")
+	for _, d := range took {
+		fmt.Print(" ", d.Nanoseconds())
+	}
+	fmt.Println()
+	return nil
+}
+
+// parsed returns what takes a flag's address.
+func parsed(a *netip.AddrPort) func(string) error {
+	return func(s string) (err error) {
+		*a, err = netip.ParseAddrPort(s)
+		return err
+	}
 }
 
 // untilEOF waits for the end of standard input: the parent has ended, or says
