@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // listTries is how often a list is asked for that others change meanwhile: each try takes
@@ -37,6 +38,22 @@ func listRules(family int) ([]netlink.Rule, error) {
 	return whole(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
 }
 
+// listRoutes lists the routes of filter's table, and of its protocol if it has one. The kernel
+// leaves out the others: a router that speaks BGP has a million, which take seconds to read.
 func listRoutes(family int, filter *netlink.Route, mask uint64) ([]netlink.Route, error) {
-	return whole(func() ([]netlink.Route, error) { return netlink.RouteListFiltered(family, filter, mask) })
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	if err := h.SetStrictCheck(true); err != nil {
+		return nil, err
+	}
+	return whole(func() ([]netlink.Route, error) {
+		found, err := h.RouteListFiltered(family, filter, mask)
+		if errors.Is(err, unix.ENOENT) {
+			return nil, nil // there is no such table yet
+		}
+		return found, err
+	})
 }

@@ -3,8 +3,10 @@ package netns
 import (
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 )
@@ -26,6 +28,48 @@ func TestListsWhileOthersWork(t *testing.T) {
 		})
 		if n != c.tries || !errors.Is(err, c.end) || !slices.Equal(got, []int{n}) {
 			t.Errorf("%+v: %d tries, found %v, %v", c, n, got, err)
+		}
+	}
+}
+
+// TestListsOneTable: who looks for routes of ours reads no others, of which a router that
+// speaks BGP has a million; a table that is not there has none.
+func TestListsOneTable(t *testing.T) {
+	w := newWorld(t)
+	h := w.install(w.plan)
+	others := 0
+	for i := range 4_000 {
+		to := &net.IPNet{IP: net.IPv4(10, 200, byte(i>>8), byte(i)), Mask: net.CIDRMask(32, 32)}
+		must(t, netlink.RouteAdd(&netlink.Route{Dst: to, Gw: net.ParseIP("198.18.3.1")}))
+		others++
+	}
+	timed := func(list func()) time.Duration {
+		best := time.Hour
+		for range 5 {
+			began := time.Now()
+			list()
+			best = min(best, time.Since(began))
+		}
+		return best
+	}
+	all := timed(func() {
+		if n, err := netlink.RouteList(nil, netlink.FAMILY_V4); err != nil || len(n) < others {
+			t.Fatalf("%d routes: %v", len(n), err)
+		}
+	})
+	ours := timed(func() {
+		for _, s := range h.kept {
+			if e := s.undo[0]; e.Do == undoRoutes && !hasRoute(e) {
+				t.Fatalf("table %d, IPv%d: no route", e.Number, e.Family)
+			}
+		}
+	})
+	if ours > all/4 {
+		t.Errorf("to look for our routes takes %v, to list %d others %v", ours, others, all)
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		if got, err := listRoutes(family, &netlink.Route{Table: 12345}, netlink.RT_FILTER_TABLE); len(got) > 0 || err != nil {
+			t.Errorf("a table that is not there: %v, %v", got, err)
 		}
 	}
 }

@@ -144,7 +144,11 @@ func (h *Host) reportRoute(r netlink.Route, tell func(UplinkEvent)) {
 		return
 	}
 	for i, l := range h.plan.Links {
-		if leavesBy(r, h.indexOf(l.Interface)) && (leadsTo(r, l) || translates(r, l) && !h.stateOf(i).Four) {
+		leads := leadsTo(r, l)
+		if !leads && !translates(r, l) || !leavesBy(r, h.indexOf(l.Interface)) {
+			continue
+		}
+		if leads || !h.stateOf(i).Four {
 			h.tell(UplinkEvent{Link: i, Rerouted: true}, tell)
 		}
 	}
