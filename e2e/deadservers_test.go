@@ -20,6 +20,7 @@ import (
 // answer leaves half of the places to others.
 // `make bench-crowd CROWD="-only dead"` does it with 20,000.
 func TestDeadServers(t *testing.T) {
+	t.Parallel()
 	const clients, pending, flight, flights = 1500, 400, 8192, 200_000
 	r := start(t, fast(), pair.Options{
 		Limits:   "{pending: 400, first_flight: 8KiB, first_flights: 200000}",

@@ -14,6 +14,7 @@ import (
 // spliced: the server sees another address, every byte arrives both ways, the
 // session knows nothing of them, and status counts them. Others use the tunnel.
 func TestDirect(t *testing.T) {
+	t.Parallel()
 	r := start(t, fast(), pair.Options{Policies: `[{name: around, ports: [81], action: direct}]`})
 	r.serveEcho(80)
 	r.serveEcho(81)

@@ -17,6 +17,7 @@ import (
 // than it may, has no more attempts under way, and leaves one that has refused
 // alone for a while. What is not asked is counted, and its client reset.
 func TestEgressLimits(t *testing.T) {
+	t.Parallel()
 	const serverRate, edgeRate, serverOpen, burst = 10, 15, 4, 2
 	r := start(t, fast(), pair.Options{Connects: "{edge_rate: 15, server_rate: 10, edge_open: 100, server_open: 4, refusal_seconds: 20}"})
 	r.serve(80, func(c *net.TCPConn) {

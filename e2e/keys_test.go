@@ -14,6 +14,7 @@ import (
 // TestWrongKeys: an edge that expects another cloud, and a cloud that expects
 // another edge, never connect, and both ends say why in one line.
 func TestWrongKeys(t *testing.T) {
+	t.Parallel()
 	other, err := identity.Generate(rand.Reader)
 	if err != nil {
 		t.Fatal(err)

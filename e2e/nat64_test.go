@@ -28,6 +28,7 @@ import (
 // the name server makes no IPv6 address. Beside it is an uplink with IPv4, which is cut in the
 // middle of a download; the rest comes by the translator, in full packets.
 func TestNAT64(t *testing.T) {
+	t.Parallel()
 	lab.NeedTools(t, "tayga", "ip", "unshare", "mount")
 	for _, c := range []struct {
 		transport, prefix string
@@ -38,6 +39,7 @@ func TestNAT64(t *testing.T) {
 		{"quic", "fd64:0:0:344::/64", "fd20:2::2", "cloud.test"},
 	} {
 		t.Run(c.transport, func(t *testing.T) {
+			t.Parallel()
 			// A name server on the uplink, and nobody's beside it.
 			file := filepath.Join(t.TempDir(), "resolv.conf")
 			if err := os.WriteFile(file, []byte("nameserver fd20:2::2\n"), 0o644); err != nil {

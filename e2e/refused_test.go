@@ -16,6 +16,7 @@ import (
 // TestRefused: a port where nobody listens, and destinations that the cloud
 // forbids, reset the client's connection at once.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	for _, egress := range []string{"hub", "socket"} {
 		t.Run(egress, func(t *testing.T) { refused(t, pair.Options{Egress: egress}) })
 	}
@@ -43,8 +44,12 @@ func refused(t *testing.T, o pair.Options) {
 // TestUnreachable: a host that does not answer resets the client's connection
 // when the cloud has waited as long as it is told to, and not before.
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	for _, egress := range []string{"hub", "socket"} {
-		t.Run(egress, func(t *testing.T) { unreachable(t, pair.Options{Egress: egress}) })
+		t.Run(egress, func(t *testing.T) {
+			t.Parallel()
+			unreachable(t, pair.Options{Egress: egress})
+		})
 	}
 }
 
@@ -71,8 +76,10 @@ func unreachable(t *testing.T, o pair.Options) {
 // so that it goes on by IPv4, and not accepted and then reset; where it does the second
 // connection is accepted at once.
 func TestNoIPv6(t *testing.T) {
+	t.Parallel()
 	for _, egress := range []string{"hub", "socket"} {
 		t.Run(egress, func(t *testing.T) {
+			t.Parallel()
 			r := start(t, fast(), pair.Options{Egress: egress})
 			if _, err := r.Exec("cloud", "ip", "-6", "route", "add", "unreachable", "2a01:77::/32"); err != nil {
 				t.Fatal(err)

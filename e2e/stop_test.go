@@ -77,6 +77,7 @@ func untilEnd(c *net.TCPConn) error {
 // once and leaves a clean host; the other one lives on, and the pair works
 // again after a restart.
 func TestStopWithOpenFlows(t *testing.T) {
+	t.Parallel()
 	for _, role := range []string{"edge", "cloud"} {
 		t.Run(role, func(t *testing.T) { stopWithOpenFlows(t, role, pair.Options{}) })
 	}
@@ -98,6 +99,7 @@ func stopWithOpenFlows(t *testing.T, role string, o pair.Options) {
 // TestKill: after kill -9 of an agent a new start cleans up, flows of before
 // are reset on both sides, and new flows work.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	for _, role := range []string{"edge", "cloud"} {
 		t.Run(role, func(t *testing.T) { kill(t, role, pair.Options{}) })
 	}

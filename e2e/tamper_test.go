@@ -22,6 +22,7 @@ const meddlerPort = 7449
 // it passes, at random places in both directions, again and again. Each flip
 // ends that link with a counted error; downloads and uploads arrive whole.
 func TestTampering(t *testing.T) {
+	t.Parallel()
 	r := prepare(t, twins(), pair.Options{Transport: "tcp"})
 	m := newMeddler(pair.Port)
 	m.serve(r)

@@ -75,6 +75,7 @@ func TestTproxyLocal(t *testing.T) { local(t, tproxy(t, pair.Options{Local: true
 // nothing; a killed one leaves resets on both sides, too, and either a new
 // start or cleanup removes the rest.
 func TestTproxyStop(t *testing.T) {
+	t.Parallel()
 	t.Run("stop", func(t *testing.T) { stopWithOpenFlows(t, "edge", tproxy(t, pair.Options{})) })
 	t.Run("kill", func(t *testing.T) { kill(t, "edge", tproxy(t, pair.Options{})) })
 	t.Run("kill and cleanup", func(t *testing.T) { killThenCleanup(t, tproxy(t, pair.Options{})) })
