@@ -99,6 +99,9 @@ func (f *flow) addr(a [16]byte, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(addr, port)
 }
 
+// stamped says that timestamps of ours are put into what the server sends.
+func (f *flow) stamped() bool { return f.has(clientStamps) && !f.has(serverStamps) }
+
 // finSeen and finAcked are bits of ends.
 func finSeen(s side) uint8  { return 1 << s }
 func finAcked(s side) uint8 { return 4 << s }

@@ -130,6 +130,9 @@ func (t *Table) tellTooBig(f *flow, from side, q *quote) {
 	add32(quoted[q.start+offSeq:], shift)
 	setSize(b, len(b))
 	message := b[start:]
+	if from == server && f.stamped() {
+		shrink(message, q.v4())
+	}
 	message[2], message[3] = 0, 0
 	total := sum(message)
 	if !q.v4() {
@@ -138,4 +141,20 @@ func (t *Table) tellTooBig(f *flow, from side, q *quote) {
 	binary.BigEndian.PutUint16(message[2:], ^total)
 	t.scratch = b
 	t.cfg.Emit(b)
+}
+
+// shrink makes room for the timestamps that are put into what a server sends: with
+// packets as long as a router takes, ours would be too long for it again and again.
+// A router that does not say how long they may be (RFC 1191 section 5) is not mended.
+func shrink(message []byte, v4 bool) {
+	const at4, at6 = 6, 4 // of the path's MTU
+	if v4 {
+		if mtu := binary.BigEndian.Uint16(message[at4:]); mtu > stampsSpace {
+			binary.BigEndian.PutUint16(message[at4:], mtu-stampsSpace)
+		}
+		return
+	}
+	if mtu := binary.BigEndian.Uint32(message[at6:]); mtu > stampsSpace {
+		binary.BigEndian.PutUint32(message[at6:], mtu-stampsSpace)
+	}
 }

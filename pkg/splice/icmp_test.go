@@ -85,6 +85,36 @@ func TestTooBigForClient(t *testing.T) {
 	})
 }
 
+// TestTooBigWithStamps: a server without timestamps is told to leave room for those that
+// its packets are given, or they would be too big for ever.
+func TestTooBigWithStamps(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		u.answers.Stamps = false
+		w := spliced(t, u)
+		w.forward(w.fromServer(0, u.srv+1, u.iss+1, "hello"))
+		w.icmpAbout(tcp{src: w.s, dst: w.c, seq: u.isn + 1}, icmpUnreachable, icmpTooBig)
+		w.forward(w.fromClient(0, u.iss+1, u.isn+1, "hello"))
+		w.icmpAbout(tcp{src: w.hub, dst: w.s, seq: u.iss + 1}, icmpUnreachable, icmpTooBig)
+		if len(w.raw) != 2 {
+			t.Fatalf("%d errors passed on", len(w.raw))
+		}
+		for i, want := range []uint16{1300 - stampsSpace, 1300} {
+			p := packetOf(w.raw[i])
+			message := p.Header[p.Start:]
+			if got := binary.BigEndian.Uint16(message[6:]); got != want {
+				t.Errorf("end %d is told %d bytes, want %d", 1-i, got, want)
+			}
+			sum := checksum.Checksum(message, 0)
+			if u.six {
+				sum = checksum.Combine(sum, pseudoSum(p.Header, protoIP6I, len(message)))
+			}
+			if sum != 0xffff {
+				t.Error("the checksum is wrong")
+			}
+		}
+	})
+}
+
 // TestForeignError: errors about other packets are not for the table.
 func TestForeignError(t *testing.T) {
 	w := spliced(t, modern())

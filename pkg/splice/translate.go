@@ -12,7 +12,7 @@ func (t *Table) translate(f *flow, from side, s *segment, p *Packet) Verdict {
 		setDestination(out, f.client().Addr())
 	}
 	out = append(out, s.tcp...)
-	if from == server && f.has(clientStamps) && !f.has(serverStamps) && s.flags&flagRST == 0 {
+	if from == server && f.stamped() && s.flags&flagRST == 0 {
 		out = insertStamps(out, p.Start, t.ownStamp(f), f.stamp[client])
 	}
 	tcp := out[p.Start:]
