@@ -77,7 +77,7 @@ func (t *Table) begin(c, s netip.AddrPort, iss, isn uint32, offered, told Option
 		t.count.Greedy++
 		return nil
 	}
-	_, f := t.add(c, s)
+	f := t.add(c, s)
 	if f == nil {
 		if t.cfg.Door != nil {
 			t.cfg.Door.Refused(c.Addr().As16())

@@ -37,6 +37,7 @@ const (
 	chunk     = 256  // flows that are allocated at a time
 	firstPort = 1024 // lowest port towards servers
 	portTries = 64
+	roomLooks = 64 // slots that are looked at for one that can be given away
 	none      = -1
 	// grace is how late a deadline may be met: looking at all flows costs time.
 	grace = 100 * time.Millisecond
@@ -73,6 +74,7 @@ type Table struct {
 
 	flows   []*[chunk]flow
 	unused  int32   // first free slot, by nextHere
+	hand    int32   // the slot that makeRoom has looked at last
 	used    int     // flows
 	shunted int     // of them those that the shunt carries
 	here    []int32 // chains by the client's ends
@@ -178,36 +180,51 @@ func (t *Table) byServer(k key) int32 {
 
 // add puts a flow into the table and gives it a port. It returns nil when there
 // is no room.
-func (t *Table) add(c, s netip.AddrPort) (int32, *flow) {
-	if t.used >= t.cfg.Limit {
-		return none, nil
+func (t *Table) add(c, s netip.AddrPort) *flow {
+	if t.used >= t.cfg.Limit && !t.makeRoom() {
+		return nil
+	}
+	fresh := flow{clientAddr: c.Addr().As16(), serverAddr: s.Addr().As16(), clientPort: c.Port(), serverPort: s.Port(), place: none}
+	if s.Addr().Is6() {
+		fresh.bits = isIPv6
+	}
+	if !t.choosePort(&fresh) {
+		return nil
 	}
 	if t.unused == none {
 		t.extend()
 	}
 	i := t.unused
 	f := t.at(i)
-	rest := f.nextHere
-	*f = flow{clientAddr: c.Addr().As16(), serverAddr: s.Addr().As16(), clientPort: c.Port(), serverPort: s.Port(), place: none}
-	if s.Addr().Is6() {
-		f.bits = isIPv6
-	}
-	if !t.choosePort(f) {
-		*f = flow{nextHere: rest}
-		return none, nil
-	}
-	t.unused = rest
+	t.unused, *f = f.nextHere, fresh
 	t.used++
 	if t.used > len(t.here) {
 		t.reindex(2 * len(t.here)) // does not see the new flow, which has no state yet
 	}
 	t.link(i)
-	return i, f
+	return f
+}
+
+// makeRoom forgets a flow that has ended before its time: a client that begins and ends
+// a thousand a second, of which no bound of the door knows, would else keep all others
+// out. Each call looks at a few flows more, in turn.
+func (t *Table) makeRoom() bool {
+	all := int32(len(t.flows) * chunk)
+	for range roomLooks {
+		t.hand = (t.hand + 1) % all
+		if t.at(t.hand).state == ended {
+			t.drop(t.hand)
+			return true
+		}
+	}
+	return false
 }
 
 // choosePort takes a port that no flow to the same server has, some random
-// steps from the last (RFC 6056 section 3.3.5).
+// steps from the last (RFC 6056 section 3.3.5), or else that of one that has ended,
+// which is forgotten.
 func (t *Table) choosePort(f *flow) bool {
+	over := int32(none)
 	n := uint32(t.cfg.Workers)
 	count := (65536 - firstPort) / n
 	base := firstPort + (uint32(t.cfg.Worker)+n-firstPort%n)%n
@@ -220,11 +237,20 @@ func (t *Table) choosePort(f *flow) bool {
 			continue
 		}
 		f.hubPort = uint16(port)
-		if t.byServer(t.hubKey(f)) == none {
+		i := t.byServer(t.hubKey(f))
+		if i == none {
 			return true
 		}
+		if over == none && t.at(i).state == ended {
+			over = i
+		}
 	}
-	return false
+	if over == none {
+		return false
+	}
+	f.hubPort = t.at(over).hubPort
+	t.drop(over)
+	return true
 }
 
 // extend allocates more slots.

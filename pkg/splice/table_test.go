@@ -120,6 +120,68 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// openAndEnd makes a flow whose ends close it at once, and returns its port.
+func (w *world) openAndEnd(table *Table, c Client) (port uint16, ok bool) {
+	w.table, w.c, w.s = table, c.Addr, c.Server
+	if !table.Open(w.now, c) {
+		return 0, false
+	}
+	w.took()
+	w.swallow(tcp{src: w.s, dst: w.hub, flags: flagSYN | flagACK, seq: 900, ack: c.ISS + 1, window: 32000, opts: full(7).appendTo(nil)})
+	w.took()
+	w.forward(w.fromClient(flagFIN, c.ISS+1, c.Ours+1, ""))
+	w.forward(w.fromServer(flagFIN, 901, c.ISS+2, ""))
+	w.forward(w.fromClient(0, c.ISS+2, c.Ours+2, ""))
+	return w.hub.Port(), true
+}
+
+// TestEndedMakeRoom: flows that have ended leave their places and ports to new ones when
+// no others are left; those that are open keep theirs.
+func TestEndedMakeRoom(t *testing.T) {
+	for name, c := range map[string]struct {
+		cfg  Config
+		room int
+	}{
+		"places": {Config{Limit: 2 * chunk}, 2 * chunk},
+		"ports":  {Config{Workers: 1000}, (65536 - firstPort) / 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, false)
+			table := w.tableWith(c.cfg)
+			if !table.Open(w.now, clientNumber(0)) {
+				t.Fatal("no room for the first")
+			}
+			kept := w.one().src.Port()
+			for i := range 3 * c.room {
+				port, ok := w.openAndEnd(table, clientNumber(5*(i+1)))
+				if !ok {
+					t.Fatalf("no room for client %d of %d, one after the other", i+1, c.room)
+				}
+				if port == kept {
+					t.Fatalf("client %d has the port of a flow that stands", i+1)
+				}
+			}
+			if n := table.Flows(); n != c.room {
+				t.Errorf("%d flows, want %d", n, c.room)
+			}
+			for i := range 10 * c.room { // who ask again and again, until nobody else has ended
+				table.Open(w.now, clientNumber(5*(3*c.room+i+1)))
+			}
+			w.took()
+			if table.Flows() != c.room || table.byClient(keyOf(clientNumber(0).Addr, clientNumber(0).Server)) == none {
+				t.Errorf("%d flows, the first of them is gone", table.Flows())
+			}
+			for i := range table.flows {
+				for _, f := range table.flows[i] {
+					if f.state == ended {
+						t.Fatal("one that has ended has a place that others asked for")
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestFamilies: without an address of its own family nothing is spliced.
 func TestFamilies(t *testing.T) {
 	w := newWorld(t, true)
