@@ -76,7 +76,7 @@ type flow struct {
 	ours   int8      // the shift that the client was told
 	tries  uint8     // SYNs sent to the server, or SYN-ACKs sent to the client again; of an open flow probes without an answer
 	ends   uint8     // bits by side: FIN seen (1, 2), and acknowledged (4, 8)
-	mss    [2]uint16 // the most that the end takes per segment, as announced
+	mss    [2]uint16 // the most that the end takes per segment, as announced; less where its way takes less (shrink)
 	stamp  [2]uint32 // the end's last timestamp, as it sent it
 	told   uint32    // the last timestamp that the client was sent
 

@@ -102,11 +102,12 @@ type world struct {
 	c, s   netip.AddrPort
 	hub    netip.AddrPort // the server's peer, once the table has called
 	random uint32
+	mtu    uint16  // of routers' errors
 	door   *ledger // of the last table
 }
 
 func newWorld(t testing.TB, six bool) *world {
-	w := &world{TB: t, now: time.Hour, c: client4, s: server4}
+	w := &world{TB: t, now: time.Hour, c: client4, s: server4, mtu: 1300}
 	if six {
 		w.c, w.s = client6, server6
 	}

@@ -16,6 +16,13 @@ const (
 	icmp6TooBig     = 2
 )
 
+// The least path MTU that ends believe, in bytes: Linux's net.ipv4.route.min_pmtu, and
+// RFC 8200 section 5.
+const (
+	leastMTU4 = 552
+	leastMTU6 = 1280
+)
+
 // quote is what an ICMP error says about a packet that was sent.
 type quote struct {
 	message  []byte // ICMP header
@@ -131,7 +138,7 @@ func (t *Table) tellTooBig(f *flow, from side, q *quote) {
 	setSize(b, len(b))
 	message := b[start:]
 	if from == server && f.stamped() {
-		shrink(message, q.v4())
+		f.shrink(message, q.v4())
 	}
 	message[2], message[3] = 0, 0
 	total := sum(message)
@@ -143,18 +150,24 @@ func (t *Table) tellTooBig(f *flow, from side, q *quote) {
 	t.cfg.Emit(b)
 }
 
-// shrink makes room for the timestamps that are put into what a server sends: with
-// packets as long as a router takes, ours would be too long for it again and again.
-// A router that does not say how long they may be (RFC 1191 section 5) is not mended.
-func shrink(message []byte, v4 bool) {
+// shrink sees to a router's word about what a server has sent that has been given
+// timestamps: with packets as long as the router takes, ours would be too long for it again
+// and again. The server is told to leave room for them. As it may not send as little
+// (leastMTU), what is longer yet is cut here (divide). A router that does not say how
+// long packets may be (RFC 1191 section 5) is not mended.
+func (f *flow) shrink(message []byte, v4 bool) {
 	const at4, at6 = 6, 4 // of the path's MTU
+	mtu, least, headers := binary.BigEndian.Uint32(message[at6:]), uint32(leastMTU6), uint32(ip6Len+tcpMin)
 	if v4 {
-		if mtu := binary.BigEndian.Uint16(message[at4:]); mtu > stampsSpace {
-			binary.BigEndian.PutUint16(message[at4:], mtu-stampsSpace)
-		}
+		mtu, least, headers = uint32(binary.BigEndian.Uint16(message[at4:])), leastMTU4, ip4Len+tcpMin
+	}
+	if mtu == 0 {
 		return
 	}
-	if mtu := binary.BigEndian.Uint32(message[at6:]); mtu > stampsSpace {
-		binary.BigEndian.PutUint32(message[at6:], mtu-stampsSpace)
+	f.mss[client] = min(f.mss[client], uint16(min(max(mtu, least), maxPacket)-headers))
+	if told := max(mtu, least+stampsSpace) - stampsSpace; told < mtu && v4 {
+		binary.BigEndian.PutUint16(message[at4:], uint16(told))
+	} else if told < mtu {
+		binary.BigEndian.PutUint32(message[at6:], told)
 	}
 }

@@ -26,7 +26,7 @@ func (w *world) icmpAbout(s tcp, kind, code byte) {
 	}
 	b := appendIP(nil, router, s.src.Addr(), proto)
 	at := len(b)
-	b = append(b, kind, code, 0xbe, 0xef, 0, 0, 5, 0x14) // a checksum, which the kernel has seen to
+	b = append(b, kind, code, 0xbe, 0xef, 0, 0, byte(w.mtu>>8), byte(w.mtu)) // a checksum, which the kernel has seen to
 	b = append(b, quoted[:len(quoted)-tcpMin+icmpQuote]...)
 	setSize(b, len(b))
 	p := &Packet{Header: b, Start: at, Size: len(b)}
@@ -86,33 +86,58 @@ func TestTooBigForClient(t *testing.T) {
 }
 
 // TestTooBigWithStamps: a server without timestamps is told to leave room for those that
-// its packets are given, or they would be too big for ever.
+// its packets are given, or they would be too big for ever. Where it may not send as little
+// as that, they are cut.
 func TestTooBigWithStamps(t *testing.T) {
 	both(t, func(t *testing.T, u setup) {
 		u.answers.Stamps = false
 		w := spliced(t, u)
-		w.forward(w.fromServer(0, u.srv+1, u.iss+1, "hello"))
-		w.icmpAbout(tcp{src: w.s, dst: w.c, seq: u.isn + 1}, icmpUnreachable, icmpTooBig)
+		least, headers := uint16(552), 20+20
+		if u.six {
+			least, headers = 1280, 40+20
+		}
+		seq := u.srv + 1
+		for _, c := range []struct{ mtu, told, takes uint16 }{
+			{1300, 1288, 1300}, {1400, 1388, 1300}, {least + 12, least, least + 12}, {least + 5, least, least + 5},
+			{least, least, least}, {0, 0, least}, {100, 100, least},
+		} {
+			w.mtu, w.raw = c.mtu, nil
+			w.forward(w.fromServer(0, seq, u.iss+1, "hello"))
+			w.icmpAbout(tcp{src: w.s, dst: w.c, seq: u.isn + seq - u.srv}, icmpUnreachable, icmpTooBig)
+			w.expectMTU(u.six, c.told)
+			payload := int(c.told) - headers // without options
+			if c.told < least {
+				payload = int(least) - headers
+			}
+			v, p := w.handle(w.fromServer(0, seq, u.iss+1, string(make([]byte, payload))))
+			segment := int(c.takes) - headers - stampsSpace
+			if cut := payload > segment; v != Forward || cut != (p.Segment == segment) || cut != p.Partial {
+				t.Errorf("a router takes %d bytes: verdict %d, segments of %d bytes, want them of %d: %v", c.mtu, v, p.Segment, segment, cut)
+			}
+			seq += uint32(payload)
+		}
+		w.mtu, w.raw = 1300, nil
 		w.forward(w.fromClient(0, u.iss+1, u.isn+1, "hello"))
 		w.icmpAbout(tcp{src: w.hub, dst: w.s, seq: u.iss + 1}, icmpUnreachable, icmpTooBig)
-		if len(w.raw) != 2 {
-			t.Fatalf("%d errors passed on", len(w.raw))
-		}
-		for i, want := range []uint16{1300 - stampsSpace, 1300} {
-			p := packetOf(w.raw[i])
-			message := p.Header[p.Start:]
-			if got := binary.BigEndian.Uint16(message[6:]); got != want {
-				t.Errorf("end %d is told %d bytes, want %d", 1-i, got, want)
-			}
-			sum := checksum.Checksum(message, 0)
-			if u.six {
-				sum = checksum.Combine(sum, pseudoSum(p.Header, protoIP6I, len(message)))
-			}
-			if sum != 0xffff {
-				t.Error("the checksum is wrong")
-			}
-		}
+		w.expectMTU(u.six, 1300) // what the client sends does not grow
 	})
+}
+
+// expectMTU expects one error to have been passed on that says an MTU.
+func (w *world) expectMTU(six bool, want uint16) {
+	w.Helper()
+	if len(w.raw) != 1 {
+		w.Fatalf("a router takes %d bytes: %d errors passed on", w.mtu, len(w.raw))
+	}
+	p := packetOf(w.raw[0])
+	message := p.Header[p.Start:]
+	sum := checksum.Checksum(message, 0)
+	if six {
+		sum = checksum.Combine(sum, pseudoSum(p.Header, protoIP6I, len(message)))
+	}
+	if got := binary.BigEndian.Uint16(message[6:]); got != want || sum != 0xffff {
+		w.Errorf("a router takes %d bytes: the end is told %d, want %d; checksum %x", w.mtu, got, want, sum)
+	}
 }
 
 // TestForeignError: errors about other packets are not for the table.
