@@ -186,7 +186,7 @@ func (p *tcpPipe) readv(bufs [][]byte, try bool) (int, error) {
 // read is one attempt; false asks to be called again when there is something
 // to read.
 func (p *tcpPipe) read(fd uintptr) bool {
-	for {
+	for look := (park.Look{}); ; {
 		n, err := p.inVec.Readv(int(fd), p.in)
 		switch err {
 		case nil:
@@ -197,7 +197,7 @@ func (p *tcpPipe) read(fd uintptr) bool {
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
-			if p.try || p.parks || !park.Contended() {
+			if p.try || p.parks || !look.Again() {
 				return p.try
 			}
 		default:
@@ -249,7 +249,7 @@ func (p *tcpPipe) tryWrite(fd uintptr) {
 
 // write is one attempt; false asks to be called again when there is room.
 func (p *tcpPipe) write(fd uintptr) bool {
-	for {
+	for look := (park.Look{}); ; {
 		n, err := p.outVec.Writev(int(fd), p.out)
 		switch err {
 		case nil:
@@ -257,7 +257,7 @@ func (p *tcpPipe) write(fd uintptr) bool {
 			return true
 		case unix.EINTR:
 		case unix.EAGAIN:
-			if !park.Contended() {
+			if !look.Again() {
 				return false
 			}
 		default:

@@ -162,12 +162,12 @@ func (p *Poller) collect() error {
 // It does not park while the processors are busy, see package park. Wake needs
 // none of this.
 func (p *Poller) poll(uintptr) bool {
-	for {
+	for look := (park.Look{}); ; {
 		p.err = p.collect()
 		if p.got > 0 || p.err != nil || p.woken.Load() {
 			return true
 		}
-		if p.none || !p.contended() {
+		if p.none || !p.contended(&look) {
 			return false
 		}
 	}
@@ -181,13 +181,13 @@ func (p *Poller) Contention() (contended, calm uint64) {
 
 // contended says whether to look again before parking: others had much to do
 // and there is time left to wait.
-func (p *Poller) contended() bool {
+func (p *Poller) contended(look *park.Look) bool {
 	if !park.Contended() {
 		p.calm.Add(1)
 		return false
 	}
 	p.contention.Add(1)
-	return p.armed.IsZero() || time.Now().Before(p.armed)
+	return look.Patient() && (p.armed.IsZero() || time.Now().Before(p.armed))
 }
 
 // sleep parks until there are events, Wake is called or the time is over. turn may

@@ -143,12 +143,12 @@ func (r *receiver) stop() { r.stopped.Store(true) }
 //
 // It does not park while the processors are busy, see package park.
 func (r *receiver) poll(fd uintptr) bool {
-	for {
+	for look := (park.Look{}); ; {
 		r.got, r.errno = recvmmsg(fd, r.msgs[:])
 		if r.errno != unix.EAGAIN {
 			return true
 		}
-		if r.stopped.Load() || !park.Contended() {
+		if r.stopped.Load() || !look.Again() {
 			return false
 		}
 	}
