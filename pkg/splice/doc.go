@@ -22,8 +22,8 @@
 // follow keep the flow. FINs and resets with numbers that the other end does not
 // take pass, for it to judge, and count for nothing.
 //
-// ended: late segments are still translated for a minute, and a SYN on the
-// same addresses and ports begins anew.
+// ended: late segments are still translated for a minute, or until a new flow has no
+// other place or port, and a SYN on the same addresses and ports begins anew.
 //
 // # Translation
 //
