@@ -167,15 +167,9 @@ func (s *Shield) Attach() error {
 			continue
 		}
 		there[dev.Index] = true
-		if s.links[dev.Index] != nil {
-			continue
+		if s.links[dev.Index] == nil {
+			errs = append(errs, s.attach(dev))
 		}
-		l, err := link.AttachTCX(link.TCXOptions{Interface: dev.Index, Program: s.objects.Shield, Attach: ebpf.AttachTCXIngress})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("shield: attach to %s (tcx needs Linux 6.6): %w", name, err))
-			continue
-		}
-		s.links[dev.Index] = l
 	}
 	for index, l := range s.links {
 		if !there[index] { // the interface has gone, and with it what was attached
@@ -184,6 +178,20 @@ func (s *Shield) Attach() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// attach puts the program on an interface; on one that has gone since it was looked up
+// it is on none, which is no failure: its like may come again.
+func (s *Shield) attach(dev *net.Interface) error {
+	l, err := link.AttachTCX(link.TCXOptions{Interface: dev.Index, Program: s.objects.Shield, Attach: ebpf.AttachTCXIngress})
+	switch {
+	case errors.Is(err, syscall.ENODEV):
+		return nil
+	case err != nil:
+		return fmt.Errorf("shield: attach to %s (tcx needs Linux 6.6): %w", dev.Name, err)
+	}
+	s.links[dev.Index] = l
+	return nil
 }
 
 // Attached is on how many interfaces the program is.
