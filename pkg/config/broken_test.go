@@ -50,6 +50,8 @@ func TestBrokenEdge(t *testing.T) {
 		{"transport: quic", "lanes: 9", `edge.yaml:9: links[1].lanes: "9" is not a number from 1 to 8`},
 		{"transport: quic", "trial_seconds: 4", `edge.yaml:9: links[1].trial_seconds: "4" is not a number from 5 to 86400`},
 		{"    transport: quic", "    transport: quic\n    trial_seconds: 60", `edge.yaml:10: links[1].trial_seconds: only automatic links try their other transport: set transport: auto, or leave trial_seconds out`},
+		{"namespace:", "state: /etc/hawser/../hawser/edge.key\nnamespace:", `edge.yaml:15: state: /etc/hawser/edge.key is what identity names: give it a file of its own, such as /var/lib/hawser/edge.state`},
+		{"namespace:", "state: /run/h\nhints: /run/h\nnamespace:", `edge.yaml:15: state: /run/h is what hints names: give it a file of its own, such as /var/lib/hawser/edge.state`},
 		{"transport: quic", "quota_day: 3", `edge.yaml:9: links[1].quota_day: stands without a quota: give quota too, such as 50GB`},
 		{"transport: quic", "quota: 5kB", `edge.yaml:9: links[1].quota: "5kB" is too little: give at least 1 MB per month`},
 		{"transport: quic", "transport: sctp", `edge.yaml:9: links[1].transport: "sctp" is not one of auto, tcp, quic`},
@@ -194,6 +196,7 @@ func TestValidFiles(t *testing.T) {
 	for what, text := range map[string]string{
 		"as it is":        validCloud,
 		"marked as UTF-8": "\ufeff" + validCloud,
+		"of a version":    "%YAML 1.2\n---\n" + validCloud,
 		"with CR LF":      strings.ReplaceAll(validCloud, "\n", "\r\n"),
 		"other address":   strings.Replace(validCloud, `":7443"`, "\"192.0.2.1:7443\"\nmetrics: \"127.0.0.1:7443\"", 1),
 	} {

@@ -305,6 +305,7 @@ func TestLimits(t *testing.T) {
 	for name, c := range map[string]struct{ data, want string }{
 		"size":     {strings.Repeat("#", MaxFile+1), "f:1: the file has 262145 bytes: at most 262144 are read"},
 		"binary":   {"links: \x00\xff", "f:1: not a text file: configuration is YAML in UTF-8"},
+		"Latin-1":  {"# a\r\n\nname: caf\xe9\n", "f:3: not a text file: configuration is YAML in UTF-8"},
 		"brackets": {"links: " + strings.Repeat("[", 40), "f:1: not a configuration: lists or brackets are nested 40 deep"},
 		"dashes":   {strings.Repeat("- ", 40), "f:1: not a configuration: lists or brackets are nested 40 deep"},
 	} {

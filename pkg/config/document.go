@@ -55,8 +55,8 @@ func (d *document) parse(data []byte) (root ast.Node, err error) {
 		}
 	}()
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors mark UTF-8 so
-	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
-		return nil, d.errorAt(1, "not a text file: configuration is YAML in UTF-8")
+	if at := foreign(data); at > 0 {
+		return nil, d.errorAt(at, "not a text file: configuration is YAML in UTF-8")
 	}
 	if n := deepest(data); n > maxDepth {
 		return nil, d.errorAt(1, "not a configuration: lists or brackets are nested %d deep", n)
@@ -66,8 +66,8 @@ func (d *document) parse(data []byte) (root ast.Node, err error) {
 		return nil, d.syntaxError(err, data)
 	}
 	for _, doc := range file.Docs {
-		if doc.Body == nil {
-			continue
+		if _, directive := doc.Body.(*ast.DirectiveNode); doc.Body == nil || directive {
+			continue // such as %YAML 1.2, which the parser takes for a document of its own
 		}
 		if root != nil {
 			return nil, d.errorAt(line(doc.Body), "a second YAML document starts here: keep one per file")
@@ -78,6 +78,17 @@ func (d *document) parse(data []byte) (root ast.Node, err error) {
 		return nil, d.errorAt(1, "the file is empty: start from the example in configs/")
 	}
 	return root, nil
+}
+
+// foreign returns the first line that is no text in UTF-8, counted from 1; 0: all are.
+func foreign(data []byte) int {
+	n := 0
+	for row := range bytes.Lines(data) {
+		if n++; !utf8.Valid(row) || bytes.IndexByte(row, 0) >= 0 {
+			return n
+		}
+	}
+	return 0
 }
 
 // maxDepth bounds the nesting that a line can open. The schema needs 3; the

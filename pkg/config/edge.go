@@ -1,6 +1,9 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"path"
+)
 
 // ParseEdge reads the bytes of an edge.yaml. The name stands in errors, which
 // are one line each; the first mistake found is returned.
@@ -82,6 +85,9 @@ func (e *Edge) fill(d *document) error {
 	if e.State == "" {
 		e.State = DefaultState
 	}
+	if err := e.checkState(d); err != nil {
+		return err
+	}
 	if !d.has("cloud.key") {
 		return d.fail("cloud.key", "missing: paste what `hawser-cloud pubkey` prints on the cloud")
 	}
@@ -128,6 +134,19 @@ func (b *Box) fill(role string) {
 func (b *Box) apart(d *document, path string, at Endpoint) error {
 	if d.has("metrics") && b.Metrics.meets(at) {
 		return d.fail("metrics", "%s is what %s takes: give it another port", b.Metrics, path)
+	}
+	return nil
+}
+
+// checkState refuses a file that is something else already: what is no state in it would be
+// put aside, the private key too, and its place taken.
+func (e *Edge) checkState(d *document) error {
+	for _, other := range []struct{ is, path string }{
+		{"what identity names", e.Identity}, {"what control names", e.Control}, {"what hints names", e.Hints}, {"this file", path.Clean(d.name)},
+	} {
+		if e.State == other.path {
+			return d.fail("state", "%s is %s: give it a file of its own, such as %s", e.State, other.is, DefaultState)
+		}
 	}
 	return nil
 }

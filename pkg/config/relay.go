@@ -210,6 +210,9 @@ func (c *CloudRelay) checkClient(d *document, i int) error {
 		}
 	}
 	if len(client.Services) == 0 {
+		if d.has(path + ".services") { // who has struck the last one out did not mean all
+			return d.fail(path+".services", "names none: list the services that this client may use, or leave the key out for all")
+		}
 		for _, s := range c.Services {
 			client.Services = append(client.Services, s.Name)
 		}

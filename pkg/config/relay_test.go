@@ -74,6 +74,7 @@ func TestBrokenRelays(t *testing.T) {
 		{cloud, `"127.0.0.1:9477"`, `":444"`, "metrics: :444 is what listen takes: give it another port"},
 		{cloud, "name: mqtt", "name: web", `services[1].name: "web" is already the name`},
 		{cloud, "services: [mqtt]", "services: [ftp]", `clients[0].services[0]: "ftp" is none of this file's services`},
+		{cloud, "services: [mqtt]", "services: []", "clients[0].services: names none: list the services that this client may use, or leave the key out for all"},
 		{cloud, keyB, keyA, "clients[1].key: is already the key of clients[0]"},
 		{cloud, "name: shop-4", "name: shop-3", `clients[1].name: "shop-3" is already the name of clients[0]`},
 		{cloud, `, to: "10.0.0.5:80"`, "", "services[0].to: missing"},
