@@ -110,6 +110,8 @@ func TestHintTail(t *testing.T) {
 	later := time.Now().Add(time.Second)
 	_ = os.Chtimes(path, later, later)
 	expect("as long as before", "e;", now.Add(time.Minute))
+	write(os.O_TRUNC, "longer\n")
+	expect("longer than before", "longer;", now.Add(time.Minute))
 	_ = os.Remove(path)
 	write(0, "e\nf\n")
 	expect("another file", "e;f;", now.Add(time.Minute))

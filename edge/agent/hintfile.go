@@ -51,6 +51,7 @@ type hintTail struct {
 	file   *os.File  // nil: none
 	mod    time.Time // of file, when it was last read
 	offset int64     // of what was not read
+	last   byte      // before offset
 }
 
 // Bounds of what is read at once, and of one line.
@@ -101,22 +102,38 @@ func (t *hintTail) follow(now fs.FileInfo) (fresh bool, err error) {
 		t.offset = 0
 		return true, err
 	}
-	if now.Size() < t.offset || now.Size() == t.offset && !now.ModTime().Equal(t.mod) {
+	if now.Size() < t.offset || now.Size() == t.offset && !now.ModTime().Equal(t.mod) || now.Size() > t.offset && t.another() {
 		t.offset = 0 // written anew
 		return true, nil
 	}
 	return false, nil
 }
 
+// another reports that what was read last is not there any more: a shell's > writes into the
+// same file, and what it writes may be longer than what stood there.
+func (t *hintTail) another() bool {
+	if t.offset == 0 {
+		return false
+	}
+	var last [1]byte
+	_, err := t.file.ReadAt(last[:], t.offset-1)
+	return err != nil || last[0] != t.last
+}
+
 // next reads what is new, at most hintMost, and returns its complete lines.
 func (t *hintTail) next() (lines [][]byte, err error) {
 	text, err := io.ReadAll(io.NewSectionReader(t.file, t.offset, hintMost))
 	end := bytes.LastIndexByte(text, '\n') + 1
-	if end == 0 && len(text) > hintLine {
-		t.offset += int64(len(text))
+	endless := end == 0 && len(text) > hintLine
+	if endless {
+		end = len(text)
+	}
+	if end > 0 {
+		t.offset, t.last = t.offset+int64(end), text[end-1]
+	}
+	if endless {
 		return nil, fmt.Errorf("a line of more than %d bytes", hintLine)
 	}
-	t.offset += int64(end)
 	for line := range bytes.Lines(text[:end]) {
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			lines = append(lines, line)
