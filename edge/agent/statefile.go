@@ -9,8 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
+	"hawser/pkg/admin"
 	"hawser/pkg/config"
 	"hawser/pkg/quota"
 )
@@ -36,17 +35,10 @@ func (f stateFile) check() error {
 
 // writable says why the file could not be written.
 func (f stateFile) writable() error {
-	dir := filepath.Dir(f.path)
-	for {
-		err := unix.Access(dir+"/.", unix.W_OK)
-		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
-			if err != nil {
-				err = fmt.Errorf("state: %s cannot be written in %s: %w: what links with a quota carry is forgotten at every start", f.path, dir, err)
-			}
-			return err
-		}
-		dir = filepath.Dir(dir) // run makes what is missing
+	if dir, err := admin.Makeable(f.path); err != nil {
+		return fmt.Errorf("state: %s cannot be written in %s: %w: what links with a quota carry is forgotten at every start", f.path, dir, err)
 	}
+	return nil
 }
 
 // load returns what was stored; a missing file holds nothing. One that cannot be

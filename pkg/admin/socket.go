@@ -47,9 +47,20 @@ func bind(path string) (*net.UnixListener, error) {
 
 func socketError(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("control socket: %w: run as root", err)
+		return fmt.Errorf("control socket: %w: run as root, or set another path in control", err)
 	}
 	return fmt.Errorf("control socket: %w", err)
+}
+
+// Makeable returns why this process could not make a file at path, where it would make the
+// directories that are missing, and the directory that keeps it from that.
+func Makeable(path string) (dir string, err error) {
+	for dir = filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		err = unix.Access(dir+"/.", unix.W_OK|unix.X_OK)
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			return dir, err
+		}
+	}
 }
 
 // setMode sets the mode before the socket has a name (unix(7): the file takes

@@ -78,6 +78,9 @@ func (p *program[C]) socketFinding(ctx context.Context, path string) (_ admin.Fi
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
+		if dir, err := admin.Makeable(path); err != nil {
+			return failed(fmt.Errorf("control socket: %s cannot be made in %s: %w", path, dir, err), "run as root, or set another path in control"), false
+		}
 		return passed("control socket %s is free", path), false
 	case err != nil:
 		return failed(fmt.Errorf("control socket: %w", err), "set another path in control"), false

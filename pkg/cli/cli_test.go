@@ -165,6 +165,11 @@ func TestRunRefusesBadFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantLine(b.do("run", "-c", "CONFIG"), exitUsage, "no private key in DIR/edge.key: make one with `genkey -o DIR/edge.key`: file does not exist")
+
+	if err := syscall.Mkfifo(b.path("pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.wantLine(b.do("run", "-c", "DIR/pipe"), exitUsage, "DIR/pipe:1: the file is empty: start from the example in configs/")
 }
 
 func TestRun(t *testing.T) {

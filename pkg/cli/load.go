@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"hawser/pkg/config"
 	"hawser/pkg/identity"
 	"hawser/pkg/keyfile"
@@ -14,7 +16,9 @@ import (
 
 // load reads the configuration file.
 func (p *program[C]) load(path string) (cfg C, err error) {
-	f, err := os.Open(path)
+	// Without O_NONBLOCK a named pipe in the file's place would hang the start, and after a
+	// reload the stop.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return cfg, fmt.Errorf("no configuration in %s: copy configs/%s.yaml there, or name another with -c: %w", path, p.role.Name, fs.ErrNotExist)
 	}
