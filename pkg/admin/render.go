@@ -162,39 +162,54 @@ func (p *printer) links(links []Link) {
 	}
 	_ = t.Flush()
 	for _, l := range links {
-		if l.NAT64 != "" {
-			p.line("    %s: reaches IPv4 by NAT64, prefix %s", orDash(l.Name), clean(l.NAT64))
-		}
-		if l.InFlight+l.Losses+l.Reconnects > 0 {
-			p.line("    %s: %s in flight, losses %d, reconnects %d", orDash(l.Name), unit.Bytes(l.InFlight), l.Losses, l.Reconnects)
-		}
-		if l.Shunned > 0 {
-			p.line("    %s: %d records changed on its way, unused for %s if another is up", orDash(l.Name), l.Forged, age(seconds(l.Shunned)))
-		}
-		for _, n := range l.Lanes {
-			p.line("    %s: lane %d %s%s, round trip %s, %s up, %s down, losses %d, reconnects %d", orDash(l.Name), n.Number, clean(n.State), p.since(n.Since),
-				millis(n.RTT), unit.Bytes(n.BytesUp), unit.Bytes(n.BytesDown), n.Losses, n.Reconnects)
-		}
-		if d := l.Device; d != nil {
-			p.line("    %s: interface %s carried %s up, %s down; errors %d, %d; drops %d, %d", orDash(l.Name), orDash(l.Interface),
-				unit.Bytes(d.BytesUp), unit.Bytes(d.BytesDown), d.ErrorsUp, d.ErrorsDown, d.DropsUp, d.DropsDown)
-		}
-		if q := l.Quota; q != nil {
-			p.line("    %s: quota %s: %s of %s used, %s allowed by now, until %s", orDash(l.Name), clean(q.State),
-				unit.Bytes(q.Used), unit.Bytes(q.Bytes), unit.Bytes(q.Allowed), q.Ends.Format(time.DateOnly))
-		}
-		if l.Transport == "tcp" && l.Congestion != "" && l.Congestion != "bbr" {
-			p.line("    %s: sends by %s, as the kernel has no BBR: slow where packets are lost", orDash(l.Name), clean(l.Congestion))
-		}
-		if l.Choice != "" {
-			p.line("    %s: transport %s", orDash(l.Name), clean(l.Choice))
-		}
-		if l.Hint != "" || l.Tier != "" && l.Tier != "primary" {
-			p.line("    %s: tier %s, hint %s", orDash(l.Name), orDash(l.Tier), orDash(l.Hint))
-		}
-		if l.LastError != "" {
-			p.line("    %s: last error: %s", orDash(l.Name), clean(l.LastError))
-		}
+		p.way(l)
+		p.cost(l)
+	}
+}
+
+// note writes a line about a link.
+func (p *printer) note(l Link, format string, args ...any) {
+	p.line("    %s: %s", orDash(l.Name), fmt.Sprintf(format, args...))
+}
+
+// way writes what is special about how a link's bytes go.
+func (p *printer) way(l Link) {
+	if l.NAT64 != "" {
+		p.note(l, "reaches IPv4 by NAT64, prefix %s", clean(l.NAT64))
+	}
+	if l.InFlight+l.Losses+l.Reconnects > 0 {
+		p.note(l, "%s in flight, losses %d, reconnects %d", unit.Bytes(l.InFlight), l.Losses, l.Reconnects)
+	}
+	if l.Shunned > 0 {
+		p.note(l, "%d records changed on its way, unused for %s if another is up", l.Forged, age(seconds(l.Shunned)))
+	}
+	for _, n := range l.Lanes {
+		p.note(l, "lane %d %s%s, round trip %s, %s up, %s down, losses %d, reconnects %d", n.Number, clean(n.State), p.since(n.Since),
+			millis(n.RTT), unit.Bytes(n.BytesUp), unit.Bytes(n.BytesDown), n.Losses, n.Reconnects)
+	}
+	if d := l.Device; d != nil {
+		p.note(l, "interface %s carried %s up, %s down; errors %d, %d; drops %d, %d", orDash(l.Interface),
+			unit.Bytes(d.BytesUp), unit.Bytes(d.BytesDown), d.ErrorsUp, d.ErrorsDown, d.DropsUp, d.DropsDown)
+	}
+}
+
+// cost writes what decides how a link is used, and why it is not.
+func (p *printer) cost(l Link) {
+	if q := l.Quota; q != nil {
+		p.note(l, "quota %s: %s of %s used, %s allowed by now, until %s", clean(q.State),
+			unit.Bytes(q.Used), unit.Bytes(q.Bytes), unit.Bytes(q.Allowed), q.Ends.Format(time.DateOnly))
+	}
+	if l.Transport == "tcp" && l.Congestion != "" && l.Congestion != "bbr" {
+		p.note(l, "sends by %s, as the kernel has no BBR: slow where packets are lost", clean(l.Congestion))
+	}
+	if l.Choice != "" {
+		p.note(l, "transport %s", clean(l.Choice))
+	}
+	if l.Hint != "" || l.Tier != "" && l.Tier != "primary" {
+		p.note(l, "tier %s, hint %s", orDash(l.Tier), orDash(l.Hint))
+	}
+	if l.LastError != "" {
+		p.note(l, "last error: %s", clean(l.LastError))
 	}
 }
 
