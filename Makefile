@@ -118,7 +118,7 @@ install: build ## programs, examples, licences and systemd units, below PREFIX
 	GO=$(GO) scripts/licenses.sh $(DESTDIR)$(PREFIX)/share/doc/hawser/licenses
 	install -d -m 755 $(DESTDIR)/etc/hawser $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for unit in hawser-edge hawser-cloud hawser-edge-relay hawser-cloud-relay; do \
-		sed 's|/usr/local/bin|$(PREFIX)/bin|' configs/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; \
+		sed 's|/usr/local/bin|$(PREFIX)/bin|' configs/$$unit.service | install -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; \
 	done
 
 uninstall: ## what install has put there, but what is in /etc/hawser and /var/lib/hawser
