@@ -136,7 +136,9 @@ func (p *printer) session(s Session) {
 		return
 	}
 	p.line("  flows: %d open, %d opened, %d refused, %d reset", s.Flows.Open, s.Flows.Opened, s.Flows.Refused, s.Flows.Reset)
-	p.line("  rate: %s up, %s down", up, down)
+	if slices.ContainsFunc(s.Links, measured) {
+		p.line("  rate: %s up, %s down", up, down)
+	}
 	p.counters(s.Counters)
 	if len(s.Links) == 0 {
 		p.line("  links: none")
@@ -155,17 +157,23 @@ func (p *printer) links(links []Link) {
 		fmt.Fprintf(t, "    %s\t%s%s\t%s\t%s\t%s\n", orDash(l.Name), clean(l.State), p.since(l.Since), orDash(l.Transport), orDash(l.Interface), orDash(l.Remote))
 	}
 	_ = t.Flush() // writes to memory only
-	fmt.Fprintln(t, "    NAME\tRTT\tMIN\tUP\tDOWN\tTOTAL UP\tTOTAL DOWN")
-	for _, l := range links {
-		fmt.Fprintf(t, "    %s\t%s\t%s\t%s\t%s\t%s\t%s\n", orDash(l.Name), millis(l.RTT), millis(l.MinRTT),
-			unit.BitRate(l.RateUp), unit.BitRate(l.RateDown), unit.Bytes(l.BytesUp), unit.Bytes(l.BytesDown))
+	if slices.ContainsFunc(links, measured) {
+		fmt.Fprintln(t, "    NAME\tRTT\tMIN\tUP\tDOWN\tTOTAL UP\tTOTAL DOWN")
+		for _, l := range links {
+			fmt.Fprintf(t, "    %s\t%s\t%s\t%s\t%s\t%s\t%s\n", orDash(l.Name), millis(l.RTT), millis(l.MinRTT),
+				unit.BitRate(l.RateUp), unit.BitRate(l.RateDown), unit.Bytes(l.BytesUp), unit.Bytes(l.BytesDown))
+		}
+		_ = t.Flush()
 	}
-	_ = t.Flush()
 	for _, l := range links {
 		p.way(l)
 		p.cost(l)
 	}
 }
+
+// measured tells that there are figures of a link: none of one that never stood, nor of the
+// stand-alone relay's, whose bytes go by connections of their own.
+func measured(l Link) bool { return l.RTT > 0 || l.BytesUp+l.BytesDown > 0 }
 
 // note writes a line about a link.
 func (p *printer) note(l Link, format string, args ...any) {

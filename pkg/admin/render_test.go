@@ -45,6 +45,23 @@ func TestRenderConflict(t *testing.T) {
 	}
 }
 
+// TestRenderWithoutFigures: zeros of what nobody measures would be read as what was carried.
+func TestRenderWithoutFigures(t *testing.T) {
+	var b strings.Builder
+	relay := Session{Peer: "203.0.113.10:7444", State: "up", Flows: Flows{Opened: 7}, Links: []Link{{Name: "gateway", State: "up", Transport: "tcp", Remote: "203.0.113.10:7444"}}}
+	if err := Render(&b, Status{Role: "edge", Sessions: []Session{relay}}); err != nil {
+		t.Fatal(err)
+	}
+	const want = `  flows: 0 open, 7 opened, 0 refused, 0 reset
+  links:
+    NAME     STATE  TRANSPORT  INTERFACE  REMOTE
+    gateway  up     tcp        -          203.0.113.10:7444
+`
+	if !strings.HasSuffix(b.String(), want) {
+		t.Errorf("got:\n%s\nwant at the end:\n%s", b.String(), want)
+	}
+}
+
 // TestRenderFits: the lines about links fit a terminal, with figures as wide as they get.
 func TestRenderFits(t *testing.T) {
 	var b strings.Builder
