@@ -98,6 +98,7 @@ func TestJudge(t *testing.T) {
 		{"nothing answers", plain, []trialRun{failed(link.TCP, link.ErrSilent), failed(link.QUIC, link.ErrSilent)}, false, []admin.Level{admin.LevelWarn}, "run goes on trying"},
 		{"run makes the route", routed, []trialRun{failed(link.TCP, link.ErrSilent)}, false, []admin.Level{admin.LevelOK}, "cannot be tried yet"},
 		{"mute gateway", routed, []trialRun{failed(link.TCP, link.ErrSilent)}, true, []admin.Level{admin.LevelWarn}, "correct links[0].gateway"},
+		{"mute gateway where the host has another", routed, []trialRun{works}, true, []admin.Level{admin.LevelWarn}, "correct links[0].gateway: run goes by it alone"},
 		{"no interface", plain, []trialRun{failed(link.TCP, syscall.ENODEV)}, false, nil, ""},
 	} {
 		a := &agent{cfg: &config.Edge{Links: []config.Link{{Name: "lte", Interface: "none", Gateway: c.route.Gateway}}}}

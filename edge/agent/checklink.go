@@ -128,7 +128,12 @@ func (a *agent) judge(i int, r netns.LinkRoute, tried []trialRun, mute bool) (fi
 	remedy := func(err error) string {
 		return advice(err, i, l, func(neighbour netip.Addr) bool { return netns.Mute(r, neighbour) })
 	}
-	if works := slices.IndexFunc(tried, trialRun.works); works >= 0 {
+	works := slices.IndexFunc(tried, trialRun.works)
+	if works >= 0 && mute { // the host has another way there, by which run's links do not go
+		return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("link %s: the cloud at %s answers, but not by the link's gateway %s, which does not answer on %s", r.Name, l.Cloud, r.Gateway, r.Interface),
+			Remedy: fmt.Sprintf("correct links[%d].gateway: run goes by it alone", i)}}
+	}
+	if works >= 0 {
 		findings = append(findings, admin.Finding{Level: admin.LevelOK, What: fmt.Sprintf(
 			"link %s: the cloud at %s answers and accepts this edge (%s)", r.Name, l.Cloud, tried[works])})
 		for _, t := range tried {
