@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -21,6 +23,7 @@ func Check(ctx context.Context, cfg *config.Edge, id identity.Key) []admin.Findi
 	findings = append(findings, box.CheckMetrics(cfg.Settings())...)
 	findings = append(findings, box.CheckMemory(cfg.Settings())...)
 	findings = append(findings, checkState(cfg)...)
+	findings = append(findings, checkHints(cfg)...)
 	if slices.ContainsFunc(cfg.Links, func(l config.Link) bool { return l.Transport != config.TransportQUIC }) {
 		findings = append(findings, box.CheckCongestion()...)
 	}
@@ -45,6 +48,15 @@ func checkState(cfg *config.Edge) []admin.Finding {
 		return []admin.Finding{{Level: admin.LevelWarn, What: err.Error(), Remedy: "set another path in state, or make that one writable"}}
 	}
 	return nil
+}
+
+// checkHints looks at what stands in the place of the file of hints; it need not exist.
+func checkHints(cfg *config.Edge) []admin.Finding {
+	info, err := os.Stat(cfg.Hints)
+	if err != nil || info.Mode().IsRegular() {
+		return nil
+	}
+	return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("hints: %s is %v", cfg.Hints, errNoHints), Remedy: "set another path in hints"}}
 }
 
 // Cleanup removes what a crashed run left on the host.

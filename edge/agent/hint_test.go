@@ -127,6 +127,16 @@ func TestHintTail(t *testing.T) {
 	expect("after it", "g;", now)
 }
 
+// TestCheckHints: what is no file is found before anything was written to it for nothing.
+func TestCheckHints(t *testing.T) {
+	dir := t.TempDir()
+	for path, want := range map[string]int{"": 0, dir + "/none": 0, dir: 1, "/dev/null": 1} {
+		if found := checkHints(&config.Edge{Hints: path}); len(found) != want {
+			t.Errorf("%q: %+v", path, found)
+		}
+	}
+}
+
 // TestHintFile: what stands in the file reaches the link, and the watch ends
 // with its context.
 func TestHintFile(t *testing.T) {

@@ -43,6 +43,9 @@ func (a *agent) watchHints(ctx context.Context) error {
 	}
 }
 
+// errNoHints is what is wrong with a directory, a device or a pipe in the place of the file.
+var errNoHints = errors.New("not a file: give a file that programs append to or replace")
+
 // hintTail reads the lines that are added to a file, or those of the file that
 // has taken its place. It keeps the file open, so that no other one can have its
 // inode.
@@ -73,7 +76,7 @@ func (t *hintTail) read(now time.Time) (lines [][]byte, at time.Time, err error)
 	}
 	if !st.Mode().IsRegular() {
 		t.close()
-		return nil, now, errors.New("not a file: give a file that programs append to or replace")
+		return nil, now, errNoHints
 	}
 	fresh, err := t.follow(st)
 	if err != nil {
