@@ -78,7 +78,7 @@ func TestBrokenEdge(t *testing.T) {
 		{`metrics: "127.0.0.1:9477"`, `metrics: [::1]:9477`, `edge.yaml:21: not valid YAML: what begins with a bracket needs quotes: write "[address]:port"`},
 		{`    cloud: "203.0.113.10:7443"`, `    cloud: "[2001:db8::1]:7443"`, `edge.yaml:7: links[1].gateway: 192.0.2.1 and the link's cloud [2001:db8::1]:7443 are not of one IP version`},
 		{`    cloud: "203.0.113.10:7443"`, `    cloud: ":7443"`, `edge.yaml:8: links[1].cloud: ":7443" names no host: write host:port, such as 203.0.113.10:7443`},
-		{`    cloud: "203.0.113.10:7443"`, `    cloud: 0.0.0.0:7443`, `edge.yaml:8: links[1].cloud: "0.0.0.0:7443" is no address to connect to: give the cloud's address`},
+		{`    cloud: "203.0.113.10:7443"`, `    cloud: 0.0.0.0:7443`, `edge.yaml:8: links[1].cloud: "0.0.0.0:7443" is no address to connect to: give the other end's`},
 		{"gateway: 192.0.2.1", "gateway: 192.0.2", `edge.yaml:7: links[1].gateway: "192.0.2" is not an IP address such as 192.0.2.1`},
 		{"gateway: 192.0.2.1", "gateway: fe80::1%wwan0", `edge.yaml:7: links[1].gateway: "fe80::1%wwan0": leave out %wwan0: the link's interface is known`},
 		{"gateway: 192.0.2.1", "gateway: 127.0.0.1", `edge.yaml:7: links[1].gateway: "127.0.0.1" is no gateway: give the address of the next router on this link`},

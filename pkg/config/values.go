@@ -72,30 +72,35 @@ func (r PortRange) String() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// parseRemote reads where a link connects to.
+// parseRemote reads where a link, a client or a gateway connects to.
 func parseRemote(s string) (Endpoint, error) {
 	e, err := parseEndpoint(s, "host:port")
 	switch {
 	case err != nil:
 		return Endpoint{}, err
 	case e.Host == "":
-		return Endpoint{}, fmt.Errorf("%s names no host: write host:port, such as 203.0.113.10:%d", shown(s), DefaultPort)
+		return Endpoint{}, fmt.Errorf("%s names no host: write host:port, such as 203.0.113.10:%d", shown(s), e.Port)
 	case e.Addr.IsValid() && (e.Addr.IsUnspecified() || e.Addr.IsMulticast()):
-		return Endpoint{}, fmt.Errorf("%s is no address to connect to: give the cloud's address", shown(s))
+		return Endpoint{}, fmt.Errorf("%s is no address to connect to: give the other end's", shown(s))
 	}
 	return e, nil
 }
 
-// parseListen reads where the cloud listens.
+// parseListen reads where a cloud, a gateway or its client listens.
 func parseListen(s string) (Endpoint, error) {
-	e, err := parseEndpoint(s, fmt.Sprintf("\":%d\" for every address, or addr:port", DefaultPort))
+	port, err := parsePort(s[strings.LastIndexByte(s, ':')+1:])
+	if err != nil {
+		port = DefaultPort
+	}
+	form := fmt.Sprintf("\":%d\" for every address, or addr:port", port)
+	e, err := parseEndpoint(s, form)
 	switch {
 	case err != nil:
 		return Endpoint{}, err
 	case e.Host != "" && !e.Addr.IsValid():
-		return Endpoint{}, fmt.Errorf("%s is not an address of this host: write \":%d\" for every address, or addr:port", shown(s), DefaultPort)
+		return Endpoint{}, fmt.Errorf("%s is not an address of this host: write %s", shown(s), form)
 	case e.Addr.IsMulticast():
-		return Endpoint{}, fmt.Errorf("%s is a multicast address: write \":%d\" for every address, or addr:port", shown(s), DefaultPort)
+		return Endpoint{}, fmt.Errorf("%s is a multicast address: write %s", shown(s), form)
 	}
 	return e, nil
 }
