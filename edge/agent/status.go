@@ -18,17 +18,24 @@ func (a *agent) status() admin.Status {
 	s.Key = a.id.String()
 	s.FailOpen = a.failOpen
 	s.Detour = a.detour()
-	session := admin.Session{State: "down"}
-	if t, since := a.tunnels.current(); t != nil {
-		if st, ok := t.Status(); ok {
-			session = box.Session(st, true)
-			session.Since, session.Protocol = box.Since(session, since), a.tunnels.protocol()
-		}
-	}
+	session := a.tunnels.describe()
 	session.Key = identity.EncodePublic(a.cfg.Cloud.Key)
 	session.Links = a.links(session.Links)
 	s.Sessions = []admin.Session{session}
 	return s
+}
+
+// describe is what there is to say of the session without the configuration. Its cloud keeps
+// its name between two sessions: to Prometheus another one is another session.
+func (t *tunnels) describe() admin.Session {
+	if s, since := t.current(); s != nil {
+		if st, ok := s.Status(); ok {
+			session := box.Session(st, true)
+			session.Since, session.Protocol = box.Since(session, since), t.protocol()
+			return session
+		}
+	}
+	return admin.Session{Peer: t.called(), State: "down"}
 }
 
 // links lists all configured links, also those that never connected.

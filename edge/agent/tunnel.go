@@ -37,6 +37,7 @@ type tunnels struct {
 
 	mu      sync.Mutex
 	term    *term
+	peer    string                  // what the last session's cloud calls itself
 	cancel  context.CancelCauseFunc // of the running session
 	stopped bool                    // run ends: there are no more sessions
 	wg      sync.WaitGroup
@@ -99,9 +100,9 @@ func (t *tunnels) join(tm *term, w wire.Welcome) *tunnel.Session {
 	}
 	if tm.session == nil {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		tm.since, tm.version = time.Now(), w.Version
+		tm.since, tm.version, t.peer = time.Now(), w.Version, peerName(w)
 		tm.session = tunnel.New(tunnel.Config{
-			Peer: peerName(w), Edge: true, Secret: w.Secret[:], Sink: t.sink,
+			Peer: t.peer, Edge: true, Secret: w.Secret[:], Sink: t.sink,
 			Budget: t.budget, Silent: t.silent, Mute: t.mute, Log: t.log, Kinds: t.kinds,
 		})
 		t.cancel = cancel
@@ -161,6 +162,13 @@ func (t *tunnels) protocol() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return int(t.term.version)
+}
+
+// called is what the last session's cloud calls itself, "" before there was one.
+func (t *tunnels) called() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.peer
 }
 
 // all yields every lane of every uplink.

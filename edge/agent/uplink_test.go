@@ -252,6 +252,20 @@ func TestOtherKeys(t *testing.T) {
 	}
 }
 
+// TestCloudKeepsItsName: metrics of a session that has ended are those of the one before.
+func TestCloudKeepsItsName(t *testing.T) {
+	r := newRig(t, 0)
+	if s := r.tunnels.describe(); s.Peer != "" || s.State != "down" {
+		t.Errorf("before the first session: %+v", s)
+	}
+	r.tunnels.join(r.tunnels.term, wire.Welcome{Name: "vm"})
+	r.tunnels.retire(r.tunnels.term)
+	r.tunnels.wg.Wait()
+	if s := r.tunnels.describe(); s.Peer != "vm" || s.State != "down" {
+		t.Errorf("after a session: %+v", s)
+	}
+}
+
 // TestSilentLinkIsRaced: a link that falls silent gets another connection,
 // unless it speaks again within the grace.
 func TestSilentLinkIsRaced(t *testing.T) {
