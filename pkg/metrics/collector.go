@@ -16,6 +16,7 @@ var (
 	memKept   = desc("memory_kept_bytes", "Payload of flows kept until the peers have delivered it.")
 	memPeak   = desc("memory_peak_bytes", "The most payload of flows held so far.")
 	memBudget = desc("memory_budget_bytes", "What payload of flows may take now.")
+	detour    = desc("detour", "1 while new connections go around the tunnel, as it is down.")
 	counted   = desc("events_total", "What the agent has counted, by the names of status.", "what")
 	present   = desc("present", "What there is now, of status' counters that also fall, by their names.", "what")
 
@@ -41,6 +42,7 @@ var (
 	linkBytes  = desc("link_bytes_total", "What the link has carried; up is from edge to cloud.", "peer", "link", "direction")
 	linkFlight = desc("link_in_flight_bytes", "Sent over the link and not acknowledged.", "peer", "link")
 	linkLosses = desc("link_losses_total", "Times that the link fell silent under way.", "peer", "link")
+	linkForged = desc("link_forged_total", "Records of the link that were changed on their way.", "peer", "link")
 	linkLost   = desc("link_packets_lost_total", "Packets sent from this end that the transport took for lost.", "peer", "link")
 	linkTier   = desc("link_tier", "Always 1; the label says what the link costs to use.", "peer", "link", "tier")
 	devBytes   = desc("interface_bytes_total", "What the kernel has counted on the link's interface, of all programs.", "peer", "link", "interface", "direction")
@@ -73,6 +75,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	e.gauge(memKept, float64(s.Memory.Kept))
 	e.gauge(memPeak, float64(s.Memory.Peak))
 	e.gauge(memBudget, float64(s.Memory.Budget))
+	if s.Intercept != "" { // an edge with uplinks
+		e.gauge(detour, truth(s.Detour))
+	}
 	for what, n := range s.Counters {
 		if falls(what) {
 			e.gauge(present, float64(n), what)
@@ -136,6 +141,7 @@ func (e emitter) link(peer string, l *admin.Link) {
 	e.counter(linkBytes, l.BytesDown, peer, l.Name, "down")
 	e.gauge(linkFlight, float64(l.InFlight), peer, l.Name)
 	e.counter(linkLosses, l.Losses, peer, l.Name)
+	e.counter(linkForged, l.Forged, peer, l.Name)
 	e.counter(linkLost, l.PacketsLost, peer, l.Name)
 	e.counter(linkAgain, l.Reconnects, peer, l.Name)
 	lanes := map[string]float64{}

@@ -15,7 +15,7 @@ import (
 
 func sample() admin.Status {
 	return admin.Status{
-		Role: "edge", Name: "train-7", Version: "1.2.3", Uptime: 12.5, Intercept: "hub",
+		Role: "edge", Name: "train-7", Version: "1.2.3", Uptime: 12.5, Intercept: "hub", Detour: true,
 		Card:     admin.Card{Kind: "inline"},
 		Memory:   admin.Memory{Used: 1, Peak: 2, Budget: 3},
 		Counters: map[string]uint64{"flows_started": 7, "goroutines": 51, "splice_open": 52, "splice_kernel_open": 53, "splice_opened": 54},
@@ -27,7 +27,7 @@ func sample() admin.Status {
 			Counters: map[string]uint64{"forged": 5},
 			Links: []admin.Link{{
 				Name: "lte", State: "suspect", Transport: "tcp", RTT: 51.5, MinRTT: 50, RateUp: 8, RateDown: 9,
-				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, PacketsLost: 15, Reconnects: 14, Tier: "standby", Lanes: []admin.Lane{{State: "up"}, {State: "down"}, {State: "up"}}, Quota: &admin.Quota{Bytes: 21, Used: 22, Allowed: 23},
+				BytesUp: 10, BytesDown: 11, InFlight: 12, Losses: 13, PacketsLost: 15, Reconnects: 14, Forged: 16, Tier: "standby", Lanes: []admin.Lane{{State: "up"}, {State: "down"}, {State: "up"}}, Quota: &admin.Quota{Bytes: 21, Used: 22, Allowed: 23},
 				Interface: "wwan0", Device: &admin.Device{BytesUp: 31, BytesDown: 32, ErrorsDown: 33, DropsUp: 34, PacketsDown: 35},
 			}},
 		}, {Key: "c2Vjb25k\xff", State: "down"}},
@@ -63,7 +63,7 @@ func TestLinksOfOneName(t *testing.T) {
 func TestDocumentBecomesMetrics(t *testing.T) {
 	got := scrape(t, sample)
 	for _, want := range []string{
-		"hawser_uptime_seconds 12.5",
+		"hawser_uptime_seconds 12.5", "hawser_detour 1", `hawser_link_forged_total{link="lte",peer="vm"} 16`,
 		`hawser_build_info{card="inline",intercept="hub",name="train-7",role="edge",version="1.2.3"} 1`,
 		"hawser_memory_used_bytes 1", "hawser_memory_peak_bytes 2", "hawser_memory_budget_bytes 3",
 		`hawser_events_total{what="flows_started"} 7`, `hawser_events_total{what="splice_opened"} 54`,
