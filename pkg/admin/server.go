@@ -173,8 +173,9 @@ func (s *Server) answer(ctx context.Context, line []byte) (any, error) {
 	return nil, fmt.Errorf("unknown command %q: known are %s", name, strings.Join(append([]string{"status"}, known...), ", "))
 }
 
-// maxArgs bounds the words after the command's name.
-const maxArgs = 16
+// maxArgs bounds the words after the command's name: a hint is JSON, which some programs
+// write with blanks between all its parts.
+const maxArgs = 32
 
 // parseRequest splits a request line into the command's name and its
 // arguments. Words are printable ASCII, separated by blanks.

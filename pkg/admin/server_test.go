@@ -106,6 +106,10 @@ func TestCommands(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(words, []string{"a", "b"}) {
 		t.Errorf("echo: %q, %v", words, err)
 	}
+	hint := `{ "link": "lte", "usable": true, "rate_up_kbit": 1, "rate_down_kbit": 2, "signal_dbm": -90, "position": [ 1.5, 2.5 ], "valid_s": 5 }`
+	if _, err := Call(t.Context(), s.Path, "echo "+hint); err != nil {
+		t.Errorf("a hint with blanks wherever JSON has them: %v", err)
+	}
 	for request, want := range map[string]string{
 		"fail":                    "says: two lines",
 		"bad":                     "says: json: unsupported type: chan int",
@@ -114,7 +118,7 @@ func TestCommands(t *testing.T) {
 		"status all":              "says: status takes no arguments",
 		"reboot now":              `says: unknown command "reboot": known are status, bad, echo, fail, mute`,
 		"st\x00atus":              "says: a request is one line of printable ASCII",
-		strings.Repeat("x ", 40):  "says: a request has at most 16 arguments",
+		strings.Repeat("x ", 40):  "says: a request has at most 32 arguments",
 		strings.Repeat("x", 40):   "says: a command's name has at most 32 characters",
 		strings.Repeat("x", 5000): "says: a request is one line of at most 4096 bytes",
 	} {
