@@ -15,8 +15,11 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"hawser/netns"
 	"hawser/pkg/admin"
@@ -28,6 +31,7 @@ import (
 	"hawser/pkg/metrics"
 	"hawser/pkg/resume"
 	"hawser/pkg/tunnel"
+	"hawser/pkg/wire"
 )
 
 // agent is a running cloud.
@@ -101,8 +105,13 @@ func (a *agent) listen(ctx context.Context) error {
 
 // hostName is what edges call this cloud.
 func hostName() string {
-	name, err := os.Hostname()
-	if err != nil || len(name) > 64 {
+	name, _ := os.Hostname()
+	return spoken(name)
+}
+
+// spoken is a host's name, if a welcome may bear it: the kernel takes any bytes.
+func spoken(name string) string {
+	if name == "" || len(name) > wire.MaxName || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return "cloud"
 	}
 	return name
