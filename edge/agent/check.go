@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"hawser/netns"
@@ -23,7 +24,7 @@ func Check(ctx context.Context, cfg *config.Edge, id identity.Key) []admin.Findi
 	findings = append(findings, box.CheckMetrics(cfg.Settings())...)
 	findings = append(findings, box.CheckMemory(cfg.Settings())...)
 	findings = append(findings, checkState(cfg)...)
-	findings = append(findings, checkHints(cfg)...)
+	findings = append(append(findings, checkHints(cfg)...), checkTransparent(cfg)...)
 	if slices.ContainsFunc(cfg.Links, func(l config.Link) bool { return l.Transport != config.TransportQUIC }) {
 		findings = append(findings, box.CheckCongestion()...)
 	}
@@ -58,6 +59,38 @@ func checkHints(cfg *config.Edge) []admin.Finding {
 	}
 	return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("hints: %s is %v", cfg.Hints, errNoHints), Remedy: "set another path in hints"}}
 }
+
+// checkTransparent names what only a hub does, of an edge that takes connections by TPROXY:
+// who sends connections around the tunnel there has them in it.
+func checkTransparent(cfg *config.Edge) []admin.Finding {
+	if cfg.Steer.Intercept != config.InterceptTPROXY {
+		return nil
+	}
+	var idle []string
+	if cfg.Handshake != config.HandshakeAuto {
+		idle = append(idle, "handshake")
+	}
+	for i, p := range cfg.Policies {
+		if p.Action == config.ActionDirect {
+			idle = append(idle, fmt.Sprintf("policies[%d].action", i))
+		}
+		if p.Handshake != config.HandshakeAuto {
+			idle = append(idle, fmt.Sprintf("policies[%d].handshake", i))
+		}
+	}
+	if len(idle) == 0 {
+		return nil
+	}
+	what := strings.Join(idle[:min(len(idle), idleMost)], ", ")
+	if n := len(idle) - idleMost; n > 0 {
+		what += fmt.Sprintf(" and %d more", n)
+	}
+	return []admin.Finding{{Level: admin.LevelWarn, What: "without effect by steer.intercept tproxy: " + what,
+		Remedy: "set steer.intercept: hub, or leave them out; steer.exclude and steer.ports say what is not steered by either"}}
+}
+
+// idleMost is how many keys one line names.
+const idleMost = 4
 
 // Cleanup removes what a crashed run left on the host.
 func Cleanup(namespace string) ([]string, error) { return netns.Cleanup(namespace, "") }
