@@ -85,6 +85,7 @@ type Estimator struct {
 	short     short    // works otherwise
 	sure      sure     // for a window that follows the round trip
 	ebb       ebb      // the link delivers less than is in flight for it
+	tried     bool     // the connection has been given enough for its samples to tell what the link carries
 }
 
 // Ack takes in one sample.
@@ -99,6 +100,7 @@ func (e *Estimator) Ack(now time.Time, s Sample) {
 	enough := !s.AppLimited || s.Delivered >= evidence
 	queued := enough && e.queues(s.RTT)
 	limited := s.AppLimited && !queued
+	e.tried = e.tried || s.Delivered > 0 && !limited
 	if s.Round {
 		e.rounds++
 		e.growing = e.bw > growth*e.roundBW
@@ -384,10 +386,16 @@ func slackOf(rate float64, fast time.Duration) time.Duration {
 }
 
 // Renew prepares for a new connection on the same uplink: the path may have
-// changed, so the rates are believed by half and the start is made again.
+// changed, so the rates are believed by half and the start is made again. After a
+// connection that has measured none they are no older than they were, and not halved once
+// more: an uplink that connects again and again, or at rest, would seem to carry nothing.
 func (e *Estimator) Renew() {
 	e.unrest.renew()
-	*e = Estimator{Omit: e.Omit, unrest: e.unrest, lull: e.lull.renewed(), minRTT: e.minRTT, minRTTAt: e.minRTTAt, srtt: e.srtt, rttvar: e.rttvar, rate: e.rate / 2, bw: e.bw / 2}
+	believed := 1.0
+	if e.tried {
+		believed = 0.5
+	}
+	*e = Estimator{Omit: e.Omit, unrest: e.unrest, lull: e.lull.renewed(), minRTT: e.minRTT, minRTTAt: e.minRTTAt, srtt: e.srtt, rttvar: e.rttvar, rate: believed * e.rate, bw: believed * e.bw}
 }
 
 // MinRTT is the smallest round trip of the last ten seconds.

@@ -267,3 +267,33 @@ func TestEstimatorIgnoresLateProbes(t *testing.T) {
 		t.Errorf("rate %.0f, pace %.0f, cap %d", p.e.Rate(), p.e.Pace(), p.e.Cap())
 	}
 }
+
+// TestEstimatorRenewsWhatIsOld: another connection halves what the one before has measured,
+// and not what that has halved itself and never measured: an uplink that connects a dozen times
+// in a row, or at rest, would be passed over for one that carries a quarter.
+func TestEstimatorRenewsWhatIsOld(t *testing.T) {
+	p := newPath()
+	measure := func() {
+		for range 30 {
+			p.deliver(50_000, 20*ms, 20*ms, false) // 20 Mbit/s
+		}
+	}
+	for range 2 {
+		measure()
+		for range 12 {
+			p.e.Renew()
+			p.deliver(100, 100*ms, 20*ms, true) // a probe
+			if rate := p.e.Rate(); !within(rate, 1.25e6, 0.01) {
+				t.Fatalf("rate %.0f after a new connection, wanted half of 2.5 MB/s", rate)
+			}
+			if bw := p.e.Cap(); bw < startCap || p.e.full {
+				t.Fatalf("cap %d, full %v: the start is not made again", bw, p.e.full)
+			}
+		}
+	}
+	p.e.Renew()
+	p.deliver(50_000, 80*ms, 20*ms, false) // what it carries now
+	if p.e.Renew(); p.e.Rate() > 0.63e6 {
+		t.Errorf("rate %.0f after a connection that has measured less", p.e.Rate())
+	}
+}
