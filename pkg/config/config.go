@@ -36,6 +36,14 @@ const (
 	MaxLanes = 8
 )
 
+// MinKeepAlive, DefaultKeepAlive and MaxKeepAlive are seconds for which a connection to a
+// gateway carries nothing before it is probed.
+const (
+	MinKeepAlive     = 30
+	DefaultKeepAlive = 90
+	MaxKeepAlive     = 7200
+)
+
 // MinTrial, DefaultTrial and MaxTrial are seconds between trials of a link's other
 // transport. A trial takes up to nine.
 const (

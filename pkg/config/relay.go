@@ -23,6 +23,10 @@ type EdgeRelay struct {
 type Gateway struct {
 	Address Endpoint
 	Key     [32]byte // Ed25519 public key
+	// KeepAlive is after how many seconds of rest a connection is probed, MinKeepAlive to
+	// MaxKeepAlive: sooner than what tracks connections on the way forgets it. 0 in a value
+	// that no file has filled in: as towards servers.
+	KeepAlive int
 }
 
 // Forward is a local address and the gateway's service behind it.
@@ -97,6 +101,8 @@ func (e *EdgeRelay) schema() setter {
 		"gateway": object(fields{
 			"address": parsed(&e.Gateway.Address, parseRemote),
 			"key":     parsed(&e.Gateway.Key, parseKey),
+
+			"keep_alive_seconds": parsed(&e.Gateway.KeepAlive, ranged(MinKeepAlive, MaxKeepAlive, "")),
 		}),
 		"forward": sequence(&e.Forward, func(f *Forward) setter {
 			return object(fields{"listen": parsed(&f.Listen, parseListen), "service": parsed(&f.Service, ParseName)})
@@ -126,6 +132,9 @@ func (b *Box) fillRelay(role string) {
 
 func (e *EdgeRelay) fill(d *document) error {
 	e.Box.fillRelay("edge")
+	if e.Gateway.KeepAlive == 0 {
+		e.Gateway.KeepAlive = DefaultKeepAlive
+	}
 	switch {
 	case !d.has("gateway.address"):
 		return d.fail("gateway.address", "missing: give the gateway's address, such as \"203.0.113.10:%d\"", DefaultRelayPort)

@@ -34,7 +34,7 @@ func TestRelayFixtures(t *testing.T) {
 	}
 	wantEdge := &EdgeRelay{
 		Box:     relayBox("edge"),
-		Gateway: Gateway{Address: endpoint(t, "cloud.example.net:7444"), Key: ascending(0)},
+		Gateway: Gateway{Address: endpoint(t, "cloud.example.net:7444"), Key: ascending(0), KeepAlive: 45},
 		Forward: []Forward{{endpoint(t, "127.0.0.1:8080"), "web"}, {endpoint(t, ":1883"), "mqtt"}},
 	}
 	if !reflect.DeepEqual(edge, wantEdge) {
@@ -65,6 +65,7 @@ func TestBrokenRelays(t *testing.T) {
 	for _, c := range []struct{ file, old, new, want string }{
 		{edge, "gateway:", "gatewy:", `"gatewy": unknown key`},
 		{edge, `, key: "` + keyA + `"`, "", "gateway.key: missing: paste what `hawser-cloud pubkey` prints"},
+		{edge, "keep_alive_seconds: 45", "keep_alive_seconds: 20", `gateway.keep_alive_seconds: "20" is not a number from 30 to 7200`},
 		{edge, ", service: mqtt", "", "forward[1].service: missing"},
 		{edge, `":1883"`, `"127.0.0.1:8080"`, "forward[1].listen: 127.0.0.1:8080 is already that of forward[0]: give each its own"},
 		{edge, `":1883"`, `"[::ffff:127.0.0.1]:8080"`, "forward[1].listen: 127.0.0.1:8080 is already that of forward[0]"},

@@ -97,7 +97,7 @@ func named(t *testing.T, host string) (far *config.CloudRelay, near *config.Edge
 	}
 	near = &config.EdgeRelay{
 		Box:     testBox(t, "near"),
-		Gateway: config.Gateway{Address: config.Endpoint{Host: host, Port: listen.Port}, Key: gateway.Public()},
+		Gateway: config.Gateway{Address: config.Endpoint{Host: host, Port: listen.Port}, Key: gateway.Public(), KeepAlive: 45},
 		Forward: []config.Forward{{Listen: at, Service: "echo"}},
 	}
 	return far, near, client, gateway

@@ -63,6 +63,9 @@ func runNear(ctx context.Context, cfg *config.EdgeRelay, id identity.Key, log *s
 
 // open opens one worker's listeners, one per forward.
 func (n *near) open(port *sealed.Port, p *sock.Poller, r *relay.Worker) (open []*sock.Listener, err error) {
+	if after := n.conf.Gateway.KeepAlive; after > 0 {
+		p.Idle = time.Duration(after) * time.Second
+	}
 	for i, at := range n.listen {
 		service := n.conf.Forward[i].Service
 		l, err := sock.Listen(p, at, func(c *sock.Conn) { n.take(c, service, port.Worker(), r) })

@@ -20,13 +20,18 @@ import (
 // DialTimeout bounds the time that a server may take to answer, unless its poller says otherwise.
 const DialTimeout = 10 * time.Second
 
-// Probes of a silent party: after keepIdle seconds, then keepCount times every
-// keepInterval seconds.
+// Probes of a silent party: one that has connected after keepIdle seconds, then keepCount
+// times every keepInterval seconds.
 const (
 	keepIdle     = 600
 	keepInterval = 25
 	keepCount    = 24
 )
+
+// DialIdle is keepIdle of connections that are dialled, unless their poller says otherwise. On
+// the way to a server firewalls, NATs and balancers of public clouds forget after 350 s or 10 min, and
+// a client's own probes end at the relay. It is given up as late as others are.
+const DialIdle = 300 * time.Second
 
 // Conn is a TCP connection of the kernel's. See party.Conn for its methods;
 // only the goroutine of its Poller may call them. Watch functions are called
@@ -102,7 +107,8 @@ func (c *Conn) start(mark uint32, device string) error {
 			return fmt.Errorf("bind to device %s: %w", device, err)
 		}
 	}
-	if err := tune(c.fd); err != nil {
+	idle := int(c.poller.Idle.Seconds())
+	if err := tune(c.fd, idle, keepCount+max(0, keepIdle-idle)/keepInterval); err != nil {
 		return err
 	}
 	if err := nonblock.Connect(c.fd, c.remote); err != nil && err != unix.EINPROGRESS {
@@ -112,17 +118,17 @@ func (c *Conn) start(mark uint32, device string) error {
 }
 
 // tune sets what all connections need: no waiting for full segments, probes of
-// a party that may have vanished, urgent bytes in their place among the others (RFC 6093
+// a party that may have vanished, after idle seconds, urgent bytes in their place among the others (RFC 6093
 // section 4; else they are lost: telnet's Ctrl-C, the ABOR of FTP), and a reset when the socket goes without
 // Close: a party must not take the end of a killed process for the end of the
 // data. Connections inherit all of it from their listener.
-func tune(fd int) error {
+func tune(fd, idle, count int) error {
 	err := setOptions(fd, []option{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, idle},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, count},
 		{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
 	})
 	if err != nil {

@@ -88,7 +88,7 @@ func (l *Listener) start(addr netip.AddrPort, extra []option) error {
 	if err := setOptions(l.fd, options); err != nil {
 		return err
 	}
-	if err := tune(l.fd); err != nil {
+	if err := tune(l.fd, keepIdle, keepCount); err != nil {
 		return err
 	}
 	if err := unix.Bind(l.fd, sockaddr(addr)); err != nil {

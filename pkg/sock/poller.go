@@ -57,6 +57,9 @@ type Poller struct {
 	// Patience is how long a server may take to answer, and what is expected to come;
 	// DialTimeout unless it is set before the first dial.
 	Patience time.Duration
+	// Idle is after how much silence a connection that is dialled later is probed; DialIdle
+	// unless it is set.
+	Idle time.Duration
 	// Unaccepted, if set before the first Wait, is told why a listener cannot accept what
 	// waits for it, ten times a second at most: the machine is out of descriptors or memory.
 	Unaccepted func(error)
@@ -89,7 +92,7 @@ func NewPoller() (*Poller, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("sock: set epoll instance non-blocking: %w", err)
 	}
-	p := &Poller{epoll: epoll, watched: make(map[int32]watched), Patience: DialTimeout, file: os.NewFile(uintptr(epoll), "epoll")}
+	p := &Poller{epoll: epoll, watched: make(map[int32]watched), Patience: DialTimeout, Idle: DialIdle, file: os.NewFile(uintptr(epoll), "epoll")}
 	if err := p.file.SetReadDeadline(time.Time{}); err != nil {
 		p.file.Close()
 		return nil, fmt.Errorf("sock: the netpoller takes no epoll instance: %w", err)

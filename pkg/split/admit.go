@@ -351,7 +351,7 @@ func (k *keeper) establish(w *ward, ep tcpip.Endpoint, err tcpip.Error) {
 		c.fail()
 		return
 	}
-	k.stack.keepAlive(ep)
+	k.stack.keepAlive(ep, k.stack.opts.KeepAlive)
 	k.stack.count.accepted.Add(1)
 	room := k.stack.growth.furnish(ep, k.stack.opts.Buffer, false, noPart)
 	k.mu.Lock()

@@ -100,7 +100,7 @@ func (c *Conn) connect(number uint32) tcpip.Error {
 	c.adopt(ep, c.stack.growth.furnish(ep, c.stack.opts.Buffer, true, number))
 	// Connections to different servers may share a local port.
 	ep.SocketOptions().SetReuseAddress(true)
-	c.stack.keepAlive(ep)
+	c.stack.keepAlive(ep, c.stack.opts.KeepAlive/2) // on the way there are more that forget
 	if err := ep.Bind(tcpip.FullAddress{NIC: nic, Addr: address(local.Addr()), Port: local.Port()}); err != nil {
 		c.strip()
 		ep.Close()

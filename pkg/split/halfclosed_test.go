@@ -3,9 +3,12 @@ package split
 import (
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
@@ -46,4 +49,33 @@ func probedAfter(t *testing.T, c *Conn) time.Duration {
 		t.Fatal(err)
 	}
 	return time.Duration(idle)
+}
+
+// TestServersAreProbedSooner: on the way to a server balancers and NATs forget what rests for
+// 350 s; who is silent is given up as late as a client.
+func TestServersAreProbedSooner(t *testing.T) {
+	l := newLab(t, true)
+	l.route(l.host, netlink.Route{Type: unix.RTN_BLACKHOLE}, "198.18.77.0/24", "", "")
+	s, _, client := accepted(t, l, l.options(0, 1))
+	server, err := s.Dial(netip.MustParseAddrPort("198.18.77.1:9"), "")
+	must(t, err)
+	most := func(c *Conn) time.Duration {
+		var every tcpip.KeepaliveIntervalOption
+		if err := c.ep.GetSockOpt(&every); err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.ep.GetSockOptInt(tcpip.KeepaliveCountOption)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return probedAfter(t, c) + time.Duration(n)*time.Duration(every)
+	}
+	if idle := probedAfter(t, server); idle < 5*time.Minute || idle > 350*time.Second {
+		t.Errorf("a server is probed after %v", idle)
+	}
+	if c, s := most(client.conn), most(server); c != 20*time.Minute || s != c {
+		t.Errorf("a client is given up after %v, a server after %v", c, s)
+	}
+	client.conn.Abort()
+	server.Abort()
 }

@@ -40,9 +40,9 @@ type Options struct {
 	Congestion string
 	// DialTimeout bounds the time a server may take to answer; 10 s.
 	DialTimeout time.Duration
-	// KeepAlive is the idle time after which a silent party is probed; it is
-	// given up after four probes a quarter of that apart. 10 min; negative
-	// turns probes off.
+	// KeepAlive is the idle time after which a silent client is probed, then every
+	// quarter of it, and a server after half of it; either is given up after twice as
+	// long. 10 min; negative turns probes off.
 	KeepAlive time.Duration
 	// Buffer is what a connection may hold per direction before its size has
 	// been tuned, MaxBuffer what it may grow to; bytes, 128 KB and 4 MB. The

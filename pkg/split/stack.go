@@ -359,23 +359,23 @@ func (s *Stack) meet(r *tcp.ForwarderRequest) {
 	}
 	s.trimmer.prune(ep)
 	c.adopt(ep, s.growth.furnish(ep, s.opts.Buffer, false, noPart))
-	s.keepAlive(ep)
+	s.keepAlive(ep, s.opts.KeepAlive)
 	s.count.accepted.Add(1)
 	s.accept(c)
 }
 
-// keepAlive turns on probes, so that a party that vanished silently does not
-// hold its connection for ever.
-func (s *Stack) keepAlive(ep tcpip.Endpoint) {
+// keepAlive turns on probes after so much silence, so that a party that vanished silently
+// does not hold its connection for ever.
+func (s *Stack) keepAlive(ep tcpip.Endpoint, after time.Duration) {
 	if s.opts.KeepAlive < 0 {
 		return
 	}
-	idle := tcpip.KeepaliveIdleOption(s.opts.KeepAlive)
-	interval := tcpip.KeepaliveIntervalOption(s.opts.KeepAlive / 4)
+	most := s.opts.KeepAlive
+	idle, interval := tcpip.KeepaliveIdleOption(after), tcpip.KeepaliveIntervalOption(most/4)
 	// None of these can fail: the options exist and the values are in range.
 	_ = ep.SetSockOpt(&idle)
 	_ = ep.SetSockOpt(&interval)
-	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, 4)
+	_ = ep.SetSockOptInt(tcpip.KeepaliveCountOption, 4+int(4*(most-after)/most))
 	ep.SocketOptions().SetKeepAlive(true)
 }
 
