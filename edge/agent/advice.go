@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -34,7 +33,7 @@ func peerKey(raw [][]byte) ([32]byte, error) {
 // foreign tells whether who has answered is no hawser-cloud: most often that passes, as a
 // traveller who has not yet paid has everything answered by the portal.
 func foreign(err error) bool {
-	return errors.Is(err, errForeign) || errors.As(err, new(tls.RecordHeaderError))
+	return errors.Is(err, errForeign) || link.Other(err)
 }
 
 // advice says what to do about links[i] that cannot connect, or "" where that shows by

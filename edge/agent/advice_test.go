@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -52,6 +53,7 @@ func TestAdvice(t *testing.T) {
 		{"UDP is blocked", fault(link.QUIC, link.ErrSilent), config.Link{Transport: config.TransportQUIC}, netip.Addr{}, "by UDP at the cloud's firewall, or set links[1].transport to auto"},
 		{"TCP is blocked", fault(link.TCP, link.ErrSilent), config.Link{Transport: config.TransportTCP}, netip.Addr{}, "by TCP at the cloud's firewall, or set links[1].transport to auto"},
 		{"another program", fault(link.TCP, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), config.Link{}, netip.Addr{}, "is no hawser-cloud: log in"},
+		{"a web server", fault(link.TCP, &net.OpError{Op: "remote error", Err: errors.New("tls: no application protocol")}), config.Link{}, netip.Addr{}, "is no hawser-cloud: log in"},
 		{"a portal's certificate", fault(link.TCP, fmt.Errorf("%w: %w", link.ErrPeerKey, errForeign)), config.Link{Interface: "wlan0"}, netip.Addr{}, "log in where wlan0 is behind a portal, or correct links[1].cloud"},
 		{"something else", fault(link.TCP, errors.New("odd")), config.Link{}, netip.Addr{}, ""},
 	} {

@@ -83,7 +83,7 @@ func (r *attempts) ended(a attempt) {
 // failed slows down when the cloud answers and turns us away.
 func (r *attempts) failed(err error) {
 	var refusal *link.Refusal
-	if errors.As(err, &refusal) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, link.ErrPeerKey) || errors.Is(err, link.ErrVersion) || link.Unheard(err) {
+	if errors.As(err, &refusal) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, link.ErrPeerKey) || errors.Is(err, link.ErrVersion) || link.Unheard(err) || foreign(err) {
 		r.interval = min(r.interval*5/4, raceMost)
 	}
 }

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -17,7 +19,7 @@ import (
 )
 
 // TestTurnedAway: a cloud that ends connections before it has said a word, as it does while
-// too many handshakes are under way, is asked less and less often, as one that refuses; a
+// too many handshakes are under way, is asked less and less often, as one that refuses, and what is no cloud; a
 // path on which nothing is heard is not.
 func TestTurnedAway(t *testing.T) {
 	fault := func(step string, err error) error {
@@ -30,6 +32,9 @@ func TestTurnedAway(t *testing.T) {
 		{fault(link.StepTLS, link.ErrPeerClosed), true},
 		{errors.Join(fault(link.StepTLS, syscall.ECONNRESET), fault(link.StepTLS, link.ErrSilent)), true},
 		{fault(link.StepConnect, syscall.ECONNREFUSED), true},
+		{fault(link.StepTLS, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), true},
+		{fault(link.StepTLS, &net.OpError{Op: "remote error", Err: errors.New("tls: no application protocol")}), true},
+		{fault(link.StepTLS, &net.OpError{Op: "local error", Err: errors.New("tls: bad record MAC")}), false},
 		{fault(link.StepConnect, syscall.ECONNRESET), false},
 		{fault(link.StepTLS, link.ErrSilent), false},
 		{fault(link.StepHello, link.ErrPeerClosed), false},

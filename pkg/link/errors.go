@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -110,6 +111,19 @@ func (e *StepError) Unwrap() error { return e.Err }
 func Unheard(err error) bool {
 	var step *StepError
 	return errors.As(err, &step) && step.Step == StepTLS && (errors.Is(err, ErrPeerClosed) || errors.Is(err, syscall.ECONNRESET))
+}
+
+// otherError is that who answers by QUIC is no cloud.
+type otherError string
+
+func (e otherError) Error() string { return string(e) }
+
+// Other says that who has answered is another program than a cloud: it does not speak TLS, or
+// has ended TLS for another reason than our key, as a web server does that knows no hawser.
+func Other(err error) bool {
+	var op *net.OpError
+	var quic otherError
+	return errors.As(err, new(tls.RecordHeaderError)) || errors.As(err, &quic) || errors.As(err, &op) && op.Op == "remote error"
 }
 
 // attemptsError joins the failures of several transports in one line.

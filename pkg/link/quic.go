@@ -300,10 +300,7 @@ func (q *quicGovernor) OnRetransmissionTimeout(bool) {}
 // quicError says in plain words why a QUIC connection failed. All of the
 // library's errors match net.ErrClosed, whoever closed.
 func quicError(err error) error {
-	var idle *quic.IdleTimeoutError
-	var slow *quic.HandshakeTimeoutError
 	var app *quic.ApplicationError
-	var reset *quic.StatelessResetError
 	var fault *quic.TransportError
 	switch {
 	case err == nil, err == io.EOF:
@@ -316,14 +313,16 @@ func quicError(err error) error {
 		return errors.New("the peer could not authenticate a record")
 	case errors.As(err, &app):
 		return fmt.Errorf("the peer ended the connection with code %d", app.ErrorCode)
-	case errors.As(err, &idle):
+	case errors.As(err, new(*quic.IdleTimeoutError)):
 		return fmt.Errorf("peer silent for %v: %w", userTimeout, os.ErrDeadlineExceeded)
-	case errors.As(err, &slow):
+	case errors.As(err, new(*quic.HandshakeTimeoutError)):
 		return os.ErrDeadlineExceeded
-	case errors.As(err, &reset):
+	case errors.As(err, new(*quic.StatelessResetError)):
 		return errors.New("the peer does not know this connection any more")
 	case errors.As(err, &fault) && errors.Is(err, ErrPeerKey):
 		return fmt.Errorf("%w (%v)", ErrPeerKey, fault)
+	case errors.As(err, new(*quic.VersionNegotiationError)), errors.As(err, &fault) && fault.Remote && fault.ErrorCode.IsCryptoError():
+		return otherError(err.Error())
 	case errors.As(err, &fault):
 		return errors.New(fault.Error())
 	}
