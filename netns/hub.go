@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
@@ -214,9 +215,18 @@ func (k *keeper) hub() (done []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", hubHost, plainLinkError(err))
 	}
+	// The stack's frames go to the address that hub0 was made with. It forgets its neighbours
+	// when it gets another one.
+	mac := h.names.hostMAC()
+	if !bytes.Equal(hub.Attrs().HardwareAddr, mac) && hub.Attrs().ParentIndex == h.hub.Index {
+		if err := netlink.LinkSetHardwareAddr(hub, mac); err != nil {
+			return nil, fmt.Errorf("interface %s: %w", hubHost, err)
+		}
+		done = append(done, fmt.Sprintf("hardware address %s of %s", mac, hubHost))
+	}
 	if hub.Attrs().RawFlags&unix.IFF_UP == 0 {
 		if err := netlink.LinkSetUp(hub); err != nil {
-			return nil, fmt.Errorf("interface %s: %w", hubHost, err)
+			return done, fmt.Errorf("interface %s: %w", hubHost, err)
 		}
 		done = append(done, "interface "+hubHost+" up")
 	}

@@ -147,6 +147,7 @@ func TestHubIsPutBack(t *testing.T) {
 			for _, command := range []string{
 				"sysctl -qw net.ipv6.conf.hub0.disable_ipv6=1 && sysctl -qw net.ipv6.conf.hub0.disable_ipv6=0",
 				"ip address flush dev hub0 && ip link set hub0 down",
+				"ip link set hub0 address 02:00:00:00:00:09",
 			} {
 				w.run(command)
 				said := look()
@@ -226,7 +227,8 @@ func (w *world) watch(h *Host) (end func()) {
 
 // TestInterfaceMadeAnew: who configures the clients' bridge anew, or plugs a modem in
 // again, has an interface whose settings are those of a new one. By one that was not there
-// before servers answer, too, but nothing else is forwarded unless the host does so itself.
+// before servers answer, too, but nothing else is forwarded unless the host does so itself,
+// also not when it gets another name.
 func TestInterfaceMadeAnew(t *testing.T) {
 	w := newWorld(t)
 	p := w.plan
@@ -258,7 +260,12 @@ func TestInterfaceMadeAnew(t *testing.T) {
 	w.run("ip link del lan0", "ip link del wan1")
 	w.wire("lan0", "c0", w.client, 1, 1)
 	w.wire("wan1", "s1", w.server, 3, 2)
-	w.wire("new0", "n0", w.other, 5, 1)
+	w.wire("usb0", "n0", w.other, 5, 1)
+	eventually(t, "usb0 forwarding", func() bool { return on("usb0") })
+	w.run("ip link set usb0 down", "ip link set usb0 name new0", "ip link set new0 up") // as udev does
+	eventually(t, "a guard by the new name", func() bool {
+		return strings.Contains(output(t, "ip6tables -S "+h.names.chain("FWD")), "-i new0 -j DROP") || !sysctlExists(confPath(6, "all", "force_forwarding"))
+	})
 	for _, device := range []string{"lan0", "wan1", "new0"} {
 		eventually(t, device+" forwarding", func() bool { return on(device) })
 	}

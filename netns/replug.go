@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"reflect"
 	"slices"
 
@@ -15,8 +16,7 @@ import (
 func (h *Host) plugged(device string) bool {
 	l, err := netlink.LinkByName(device)
 	if err != nil {
-		delete(h.devices, device)
-		return false
+		return false // renamed sees to what it was
 	}
 	index := l.Attrs().Index
 	if h.devices == nil {
@@ -33,7 +33,7 @@ func (h *Host) plugged(device string) bool {
 // does not forward no steered connection gets through.
 func (h *Host) replugged(device string) error {
 	names, err := h.settled()
-	errs := []error{err}
+	errs := []error{err, h.renamed()}
 	for _, name := range names {
 		if device != "" && device != name || !h.plugged(name) {
 			continue
@@ -43,6 +43,37 @@ func (h *Host) replugged(device string) error {
 		}
 		if h.plan.forwards(name) {
 			errs = append(errs, h.forwardAgain(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// renamed takes back what was set on interfaces that have another name by now, as udev gives
+// one to a modem a moment after it was plugged in: no guard names them, and what undoes their
+// settings would not find them. By the new name they may get these anew. It also forgets
+// interfaces that are gone.
+func (h *Host) renamed() error {
+	links, err := listLinks()
+	if err != nil {
+		return err
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	var errs []error
+	for was, index := range h.devices {
+		now := names[index]
+		if now == was {
+			continue
+		}
+		delete(h.devices, was)
+		for _, e := range h.journal.entries {
+			if now != "" && e.Do == undoSysctl && path.Base(path.Dir(e.Path)) == was {
+				e.Path = path.Join(path.Dir(path.Dir(e.Path)), now, path.Base(e.Path))
+				_, err := restoreSysctl(e)
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)
