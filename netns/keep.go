@@ -174,8 +174,13 @@ func (k *keeper) forwarding() error {
 	var errs []error
 	switches := []string{confPath(4, hubHost, "forwarding"), confPath(6, hubHost, "force_forwarding")}
 	for i, family := range []int{4, 6} {
+		forwards, err := forwardsAll(family)
+		if err != nil { // for want of descriptors: that is no end
+			errs = append(errs, err)
+			continue
+		}
 		was := k.forwards[i]
-		if k.forwards[i] = forwardsAll(family); !was || k.forwards[i] {
+		if k.forwards[i] = forwards; !was || forwards {
 			continue
 		}
 		names, err := k.host.settled()

@@ -3,12 +3,15 @@ package netns
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // damage is what others do to a host without a thought of hawser, by kind of plan. Who
@@ -308,5 +311,20 @@ func TestInterfaceMadeAnew(t *testing.T) {
 		if got := output(t, list+h.names.chain("FWD")); strings.Count(got, "-i new0 -j DROP") != 1 || strings.Count(got, "-i lan0 -j DROP") != 1 {
 			t.Errorf("the guards, once more:\n%s", got)
 		}
+	}
+}
+
+// TestForwardingCannotBeTold: who has no descriptor left to read a setting with says nothing
+// of the host, and changes nothing.
+func TestForwardingCannotBeTold(t *testing.T) {
+	var log bytes.Buffer
+	k := keeper{host: &Host{plan: Plan{Role: RoleEdge}, log: slog.New(slog.NewTextHandler(&log, nil))}, forwards: [2]bool{true, true}}
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}))
+	err := k.forwarding()
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	if !errors.Is(err, unix.EMFILE) || !k.forwards[0] || !k.forwards[1] || log.Len() > 0 {
+		t.Errorf("error %v, the host forwards %v, the log says %q", err, k.forwards, &log)
 	}
 }

@@ -153,7 +153,10 @@ func (h *Host) guard(fw *firewall, device string) error {
 func (h *Host) unguard() error {
 	for _, fw := range h.walls {
 		guarded := h.guarded[fw.family]
-		if len(guarded) == 0 || slices.Contains(guarded, everything) || !forwardsAll(fw.family) {
+		if len(guarded) == 0 || slices.Contains(guarded, everything) {
+			continue
+		}
+		if forwards, err := forwardsAll(fw.family); err != nil || !forwards {
 			continue
 		}
 		if err := h.forwardBy(fw, nil); err != nil {
@@ -198,14 +201,20 @@ func (h *Host) spareBridged() error {
 }
 
 // forwardsAll tells whether the host forwards by all interfaces, which it does not because
-// of us where single ones can be told to.
-func forwardsAll(family int) bool {
+// of us where single ones can be told to. An error says that this cannot be told.
+func forwardsAll(family int) (bool, error) {
 	paths := []string{"net/ipv4/ip_forward"}
 	if family == 6 {
 		paths = []string{confPath(6, "all", "forwarding"), confPath(6, "all", "force_forwarding")}
 	}
-	return slices.ContainsFunc(paths, func(path string) bool {
+	for _, path := range paths {
 		on, err := readSysctl(path)
-		return err == nil && on == "1"
-	})
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false, err
+		}
+		if on == "1" {
+			return true, nil
+		}
+	}
+	return false, nil
 }
