@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,15 +18,16 @@ func shareSpaces() error {
 	if err := os.MkdirAll(namespaceDir, 0o755); err != nil {
 		return err
 	}
+	share := func() error { return unix.Mount("", namespaceDir, "none", unix.MS_SHARED|unix.MS_REC, "") }
+	if err := share(); err != unix.EINVAL {
+		return err
+	}
 	dir, err := os.Open(namespaceDir)
 	if err != nil {
 		return err
 	}
 	defer dir.Close() // and with it the lock
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
-		return err
-	}
-	share := func() error { return unix.Mount("", namespaceDir, "none", unix.MS_SHARED|unix.MS_REC, "") }
+	lockSpaces(dir)
 	if err := share(); err != unix.EINVAL {
 		return err
 	}
@@ -33,6 +35,19 @@ func shareSpaces() error {
 		return err
 	}
 	return share()
+}
+
+// spacesPatience is far more than who makes the mount takes. Any user can lock the directory
+// for as long as he likes, and would keep agents from starting.
+const spacesPatience = 500 * time.Millisecond
+
+// lockSpaces waits for who makes the mount.
+func lockSpaces(dir *os.File) {
+	for end := time.Now().Add(spacesPatience); time.Now().Before(end); time.Sleep(lockPause) {
+		if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) != unix.EWOULDBLOCK {
+			return
+		}
+	}
 }
 
 // createSpace makes the named namespace as `ip netns add` does. The alias is

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,15 +28,39 @@ func TestFirstNamespace(t *testing.T) {
 	}
 }
 
+// lockedByAnother makes the directory of namespaces, and locks it as any user can.
+func lockedByAnother() (*os.File, error) {
+	if err := os.Mkdir(namespaceDir, 0o755); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(namespaceDir)
+	if err != nil {
+		return nil, err
+	}
+	return dir, unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+}
+
 // firstNamespace has the mounts to itself.
 func firstNamespace(t *testing.T) {
 	if err := unix.Mount("none", "/run", "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	const ours, others = "hawsertest-first", "hawsertest-second"
-	if err := createSpace(ours); err != nil {
+	lock, err := lockedByAnother()
+	if err != nil {
 		t.Fatal(err)
 	}
+	const ours, others = "hawsertest-first", "hawsertest-second"
+	made := make(chan error, 1)
+	go func() { made <- createSpace(ours) }()
+	select {
+	case err := <-made:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(patient):
+		t.Fatal("a namespace waits for who has locked the directory")
+	}
+	lock.Close() // ip waits
 	path := filepath.Join(namespaceDir, ours)
 	if !spaceMounted(path) {
 		t.Fatal("no namespace has the name")
