@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -99,6 +100,7 @@ func TestJudge(t *testing.T) {
 		{"a portal", plain, []trialRun{failed(link.TCP, fmt.Errorf("%w: %w", link.ErrPeerKey, errForeign)), failed(link.QUIC, link.ErrSilent)}, false, []admin.Level{admin.LevelWarn}, "run goes on trying"},
 		{"nothing answers", plain, []trialRun{failed(link.TCP, link.ErrSilent), failed(link.QUIC, link.ErrSilent)}, false, []admin.Level{admin.LevelWarn}, "run goes on trying"},
 		{"run makes the route", routed, []trialRun{failed(link.TCP, link.ErrSilent)}, false, []admin.Level{admin.LevelOK}, "cannot be tried yet"},
+		{"the cloud hangs up", routed, []trialRun{{transport: link.TCP, err: &link.StepError{Link: "lte", Transport: link.TCP, Step: link.StepHello, Err: io.EOF}}}, false, []admin.Level{admin.LevelWarn}, " the cloud's log may say more; run goes on trying"},
 		{"mute gateway", routed, []trialRun{failed(link.TCP, link.ErrSilent)}, true, []admin.Level{admin.LevelWarn}, "correct links[0].gateway"},
 		{"mute gateway where the host has another", routed, []trialRun{works}, true, []admin.Level{admin.LevelWarn}, "correct links[0].gateway: run goes by it alone"},
 		{"no interface", plain, []trialRun{failed(link.TCP, syscall.ENODEV)}, false, nil, ""},

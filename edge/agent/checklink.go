@@ -158,13 +158,28 @@ func (a *agent) judge(i int, r netns.LinkRoute, tried []trialRun, mute bool) (fi
 	case mute:
 		return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("link %s: its gateway %s does not answer on %s", r.Name, r.Gateway, r.Interface),
 			Remedy: fmt.Sprintf("correct links[%d].gateway; run goes on trying", i)}}
-	case r.Gateway.IsValid() && !errors.Is(err, syscall.ECONNREFUSED) && !netns.Leads(r):
+	case r.Gateway.IsValid() && !errors.Is(err, syscall.ECONNREFUSED) && !slices.ContainsFunc(tried, trialRun.answered) && !netns.Leads(r):
 		return []admin.Finding{{Level: admin.LevelOK, What: fmt.Sprintf("link %s: cannot be tried yet, run sets the route by its gateway %s", r.Name, r.Gateway)}}
 	}
-	return []admin.Finding{{Level: admin.LevelWarn, What: err.Error(), Remedy: remedy(err) + "; run goes on trying"}}
+	how := "run goes on trying"
+	if r := remedy(err); r != "" {
+		how = r + "; " + how
+	} else if slices.ContainsFunc(tried, trialRun.answered) {
+		how = "the cloud's log may say more; " + how
+	}
+	return []admin.Finding{{Level: admin.LevelWarn, What: err.Error(), Remedy: how}}
 }
 
 func (t trialRun) works() bool { return t.err == nil }
+
+// answered tells of an attempt that has failed whether somebody was there.
+func (t trialRun) answered() bool {
+	var step *link.StepError
+	if !errors.As(t.err, &step) {
+		return false
+	}
+	return step.Step == link.StepHello || step.Step == link.StepWelcome || step.Step == link.StepTLS && t.transport == link.TCP
+}
 
 // String says how an attempt went that has succeeded.
 func (t trialRun) String() string {
