@@ -33,6 +33,7 @@ type keeper struct {
 	generation uint32                  // of nf_tables when the tables were listed last; 0: not known
 	next       time.Time               // when they may be listed again
 	missed     []int                   // routing tables that had no route of ours at the last look
+	gone       map[string]bool         // interfaces of clients that were not there at the last look
 	forwards   [2]bool                 // the host forwarded by itself at the last look, IPv4 and IPv6
 	mended     time.Time               // when chains were put back last
 	fights     int64                   // as many times as that took is the pause until the next look
@@ -63,6 +64,7 @@ func (h *Host) keep(ctx context.Context) {
 func (k *keeper) look(now time.Time) {
 	var done []string
 	err := k.host.atHome(func() (err error) {
+		k.clients()
 		done, err = k.hub()
 		more, failed := k.rules()
 		done = append(done, more...)
@@ -126,6 +128,26 @@ func (k *keeper) say(now time.Time, done []string) {
 	}
 	k.host.log.Warn("put back what another program had removed from the host", "what", strings.Join(k.unsaid, "; "))
 	k.said, k.unsaid = now, nil
+}
+
+// clients says which of the clients' interfaces have gone, and which are back: what comes in
+// by another name goes around the tunnel, and nothing else tells why.
+func (k *keeper) clients() {
+	for _, name := range k.host.plan.Clients {
+		_, err := namedLink(name)
+		gone := errors.As(err, &netlink.LinkNotFoundError{}) || errors.As(err, new(otherName))
+		if gone == k.gone[name] || err != nil && !gone {
+			continue
+		}
+		if k.gone == nil {
+			k.gone = map[string]bool{}
+		}
+		if k.gone[name] = gone; gone {
+			k.host.log.Warn("an interface of steer.interfaces is gone: clients are not steered there until it is back", "interface", name)
+		} else {
+			k.host.log.Info("an interface of steer.interfaces is back", "interface", name)
+		}
+	}
 }
 
 // rules sees to the policy rules and routes. The caller holds the host's mutex.

@@ -328,3 +328,23 @@ func TestForwardingCannotBeTold(t *testing.T) {
 		t.Errorf("error %v, the host forwards %v, the log says %q", err, k.forwards, &log)
 	}
 }
+
+// TestClientsInterfaceIsGone: that is said once, and when it is back.
+func TestClientsInterfaceIsGone(t *testing.T) {
+	var log bytes.Buffer
+	k := keeper{host: &Host{plan: Plan{Clients: []string{"lo", "gone0"}}, log: slog.New(slog.NewTextHandler(&log, nil))}}
+	for range 2 {
+		k.clients()
+	}
+	if said := log.String(); strings.Count(said, "is gone") != 1 || !strings.Contains(said, "interface=gone0") || strings.Contains(said, "interfaces is back") {
+		t.Errorf("the log says %q", said)
+	}
+	k.gone["lo"] = true
+	log.Reset()
+	for range 2 {
+		k.clients()
+	}
+	if said := log.String(); strings.Count(said, "interfaces is back") != 1 || !strings.Contains(said, "interface=lo") {
+		t.Errorf("when it is back the log says %q", said)
+	}
+}
