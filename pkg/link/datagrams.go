@@ -2,7 +2,10 @@ package link
 
 import (
 	"net"
+	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -20,8 +23,9 @@ type datagrams struct {
 	raw  syscall.RawConn
 	isV6 bool // addresses are sockaddr_in6
 
-	mu       sync.Mutex // one sends at a time
-	out      outgoing   // guarded by mu
+	apart    atomic.Bool // what follows is to be sent packet by packet
+	mu       sync.Mutex  // one sends at a time
+	out      outgoing    // guarded by mu
 	sendOnce func(fd uintptr) bool
 
 	in       arrivals    // the reader's
@@ -59,10 +63,22 @@ func newDatagrams(udp *net.UDPConn) (*datagrams, error) {
 
 // WriteMsgUDP sends one datagram, or several of one size with UDP_SEGMENT in oob.
 func (d *datagrams) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error) {
+	if len(oob) > 0 && d.apart.Load() && segmented(oob) {
+		d.apart.Store(false)                                 // once is enough:
+		return 0, 0, os.NewSyscallError("sendmsg", unix.EIO) // the library gives batches up
+	}
 	if d.write(b, oob, to) {
 		return len(b), len(oob), nil
 	}
 	return d.UDPConn.WriteMsgUDP(b, oob, to) // tells what is wrong in the words the library knows
+}
+
+// segmented tells whether control messages have UDP_SEGMENT among them.
+func segmented(oob []byte) bool {
+	all, _ := unix.ParseSocketControlMessage(oob)
+	return slices.ContainsFunc(all, func(m unix.SocketControlMessage) bool {
+		return m.Header.Level == unix.IPPROTO_UDP && m.Header.Type == unix.UDP_SEGMENT
+	})
 }
 
 func (d *datagrams) write(b, oob []byte, to *net.UDPAddr) bool {
@@ -124,5 +140,15 @@ func (d *datagrams) send(fd uintptr) bool {
 		if d.out.errno != unix.EINTR {
 			return d.out.errno != unix.EAGAIN
 		}
+	}
+}
+
+// unbatch has the edge's socket send what follows packet by packet.
+func (s *quicSocket) unbatch() {
+	if s == nil {
+		return
+	}
+	if d, ok := s.udp.(*datagrams); ok {
+		d.apart.Store(true)
 	}
 }

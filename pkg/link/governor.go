@@ -30,6 +30,9 @@ type governor struct {
 	now        time.Duration // newest that was told
 	open       bool          // an acknowledgement is being taken in
 
+	spoilt  spoilt
+	unbatch func() // has packets sent one by one; nil: nobody does. Set before the first packet
+
 	ackedBefore uint64 // bytes, by those in whose place it has come
 
 	measured uint64        // times that volleys have told a rate, as the controller counts
@@ -71,6 +74,7 @@ func (g *governor) succeed(before *governor) {
 	g.lostPackets.Store(before.lostPackets.Load())
 	g.volleys.Store(before.volleys.Load())
 	g.arrived.Store(before.arrived.Load())
+	g.spoilt = spoilt{lost: before.lostPackets.Load(), arrived: before.arrived.Load()}
 	g.whole.Store(before.whole.Load())
 	g.ackedBefore = before.ackedBytes.Load()
 	g.ackedBytes.Store(g.ackedBefore)
@@ -195,6 +199,9 @@ func (g *governor) settle(now, rtt time.Duration, inFlight int) {
 	g.delivery.Store(int64(rate))
 	g.limited.Store(limited)
 	g.ackedBytes.Store(g.ackedBefore + uint64(g.controller.Delivered()))
+	if g.spoilt.look(g.lostPackets.Load(), g.arrived.Load()) && g.unbatch != nil {
+		g.unbatch()
+	}
 }
 
 func (g *governor) resize(packet int) {

@@ -167,6 +167,7 @@ func (p *quicPipe) govern(rtt time.Duration) {
 		g.inVolleys.Store(before.inVolleys.Load())
 		g.succeed(before)
 	}
+	g.unbatch = p.own.unbatch
 	p.control.Store(g)
 	p.conn.SetCongestionControl(&quicGovernor{g: g})
 }
