@@ -20,8 +20,12 @@ func (e *Estimator) addRTT(now time.Time, s Sample) {
 	case e.minRTT == 0 || rtt <= e.minRTT:
 		e.measured(now, rtt)
 	case e.drainTo.IsZero() && (now.Sub(e.minRTTAt) > minRTTWindow || e.isFar(now)):
-		if e.full && e.isFar(now) && e.follower.Window() == 0 {
+		switch {
+		case !e.full || !e.isFar(now):
+		case e.follower.Window() == 0:
 			e.believed = e.minRTT // a start follows if the path is longer
+		default:
+			e.nearer = e.minRTT
 		}
 		e.drain(now, rtt)
 	case !e.drainTo.IsZero():
@@ -42,8 +46,14 @@ func (e *Estimator) drain(now time.Time, rtt time.Duration) {
 }
 
 // measured takes in the least round trip, and goes on with the start if that was
-// interrupted to measure it and the path has turned out to be longer.
+// interrupted to measure it and the path has turned out to be longer. Where a follower is at
+// work, which makes no start, the transport is told all the same, if it is twice as long: by its
+// own, shorter round trip its window would hold the rate down, and the lower rate the window.
 func (e *Estimator) measured(now time.Time, rtt time.Duration) {
+	if e.nearer > 0 && rtt > 2*e.nearer {
+		e.longer = rtt
+	}
+	e.nearer = 0
 	e.minRTT, e.minRTTAt, e.drainTo = rtt, now, time.Time{}
 	if e.believed > 0 {
 		e.full = rtt <= e.believed+max(longerMin, e.believed/8)

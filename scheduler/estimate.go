@@ -73,6 +73,7 @@ type Estimator struct {
 	rounds    int           // round trips seen
 	doubted   bool          // a queue has shown in the start
 	believed  time.Duration // the least round trip until then, while it is measured anew
+	nearer    time.Duration // the same, while the link is followed
 	path      time.Duration // the transport's smoothed round trip
 	dueAt     time.Time     // when the queue was last drained for the transport's sake
 	far       int           // round trips in a row that it was far above the least

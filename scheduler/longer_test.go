@@ -41,3 +41,20 @@ func TestLonger(t *testing.T) {
 		}
 	}
 }
+
+// TestLongerFollowed: the transport of a link that is followed is told of a path that has become
+// longer, too, though no start is made; not of one that is only somewhat longer, as after a queue.
+func TestLongerFollowed(t *testing.T) {
+	for _, c := range []struct{ rtt, want time.Duration }{{200 * ms, 200 * ms}, {35 * ms, 0}} {
+		now := time.Unix(1000, 0)
+		e := Estimator{full: true, far: farRounds, minRTT: 20 * ms, minRTTAt: now, srtt: c.rtt, follower: Follower{window: 100_000}}
+		now = now.Add(farEvery + time.Second)
+		for range 10 {
+			e.addRTT(now, Sample{RTT: c.rtt, Path: c.rtt})
+			now = now.Add(c.rtt)
+		}
+		if got := e.Longer(); got != c.want || !e.full || e.minRTT != c.rtt {
+			t.Errorf("%v: told of %v, want %v; least %v, full %v", c.rtt, got, c.want, e.minRTT, e.full)
+		}
+	}
+}
