@@ -162,16 +162,21 @@ func TestStuck(t *testing.T) {
 	for _, c := range []struct {
 		name                      string
 		age, late, stuck, silence time.Duration
-		told, want                bool
+		told                      Told
+		want                      bool
 	}{
-		{"late, but the flow goes on", 400 * ms, 200 * ms, 100 * ms, 2 * ms, true, false},
-		{"the same on a link that is silent", 400 * ms, 200 * ms, 100 * ms, 95 * ms, true, true},
-		{"a link that is silent, and the flow goes on", 400 * ms, 200 * ms, 80 * ms, 95 * ms, true, false},
-		{"late, and the flow stands", 400 * ms, 200 * ms, 150 * ms, 2 * ms, true, true},
-		{"predicted to take seconds", 260 * ms, 3 * time.Second, 200 * ms, 2 * ms, true, true},
-		{"the same behind a gap", 260 * ms, 3 * time.Second, 200 * ms, 2 * ms, false, false},
-		{"late behind a gap", 260 * ms, 200 * ms, 20 * ms, 2 * ms, false, true},
-		{"not late yet", 190 * ms, 200 * ms, 190 * ms, 2 * ms, true, false},
+		{"late, but the flow goes on", 400 * ms, 200 * ms, 100 * ms, 2 * ms, Whole, false},
+		{"the same on a link that is silent", 400 * ms, 200 * ms, 100 * ms, 95 * ms, Whole, true},
+		{"a link that is silent, and the flow goes on", 400 * ms, 200 * ms, 80 * ms, 95 * ms, Whole, false},
+		{"late, and the flow stands", 400 * ms, 200 * ms, 150 * ms, 2 * ms, Whole, true},
+		{"predicted to take seconds", 260 * ms, 3 * time.Second, 200 * ms, 2 * ms, Whole, true},
+		{"the same, and nothing is told", 260 * ms, 3 * time.Second, 200 * ms, 2 * ms, Nothing, false},
+		{"late, and nothing is told", 260 * ms, 200 * ms, 20 * ms, 2 * ms, Nothing, true},
+		{"predicted to take seconds, behind a gap", 260 * ms, 3 * time.Second, 200 * ms, 2 * ms, Gap, false},
+		{"late behind a gap that is filled", 260 * ms, 200 * ms, 20 * ms, 2 * ms, Gap, false},
+		{"late behind a gap, and the flow stands", 260 * ms, 200 * ms, 90 * ms, 2 * ms, Gap, true},
+		{"late behind a gap, on a link that is silent", 260 * ms, 200 * ms, 20 * ms, 50 * ms, Gap, true},
+		{"not late yet", 190 * ms, 200 * ms, 190 * ms, 2 * ms, Whole, false},
 	} {
 		if got := Stuck(c.age, c.late, c.stuck, c.silence, c.told); got != c.want {
 			t.Errorf("%s: %v", c.name, got)

@@ -28,7 +28,7 @@ const (
 	wrongBy     = 350 * time.Millisecond // that a prediction was wrong by: so may be the rate
 	mendSilence = 10 * time.Millisecond  // beyond it the path may be dead
 	stuckMin    = 150 * time.Millisecond // that a flow's head has not moved for, before bulk goes twice on a link that delivers
-	stuckQuiet  = 90 * time.Millisecond  // the same where nothing has come for as long
+	stuckQuiet  = 90 * time.Millisecond  // the same where nothing has come for as long, or behind a gap
 	stuckLong   = 250 * time.Millisecond // after that what was predicted says no more
 )
 
@@ -51,16 +51,29 @@ func Late(pred, rttvar time.Duration) time.Duration {
 	return min(max(pred+max(4*rttvar, lateSlack), lateMin), max(lateMax, pred+lateMin))
 }
 
-// Stuck tells whether bulk of an age is overdue, where its flow's head has not moved for
-// so long. late is what Late says; told: the transport tells what has come, and of no gap.
-// Where it delivers, and the head moves, nothing is gained: most copies were of what came
-// soon after by itself. And where the head has not, a chunk that was predicted to take
+// Told is what a transport tells of bulk that is late.
+type Told uint8
+
+// What it tells.
+const (
+	Nothing Told = iota // or it is not bulk that is late
+	Whole               // what has come, and of no gap
+	Gap                 // of a gap, which it is about to fill
+)
+
+// Stuck tells whether a chunk of an age is overdue, where its flow's head has not moved for
+// so long. late is what Late says. Where the transport delivers bulk, and the head moves,
+// nothing is gained: most copies were of what came soon after by itself, behind a gap, too,
+// that is being filled. And where the head has not, a chunk that was predicted to take
 // seconds, on a line that has nearly died, is late all the same.
-func Stuck(age, late, stuck, silence time.Duration, told bool) bool {
-	if !told {
-		return age >= late
+func Stuck(age, late, stuck, silence time.Duration, told Told) bool {
+	switch told {
+	case Whole:
+		return age >= min(late, stuckLong) && (stuck >= stuckMin || min(stuck, silence) >= stuckQuiet)
+	case Gap:
+		return age >= late && (stuck >= stuckQuiet || silence >= silentMin)
 	}
-	return age >= min(late, stuckLong) && (stuck >= stuckMin || min(stuck, silence) >= stuckQuiet)
+	return age >= late
 }
 
 // Mending is how much longer than predicted a chunk may take because its transport

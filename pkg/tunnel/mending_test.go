@@ -32,7 +32,7 @@ func TestCopiesOnATrain(t *testing.T) {
 	v.beside = true
 	o := g.run(v, 1, 3)
 	t.Logf("%.1f Mbit/s, longest stalls %.0f ms, extra %.2f %%", o.goodput, o.stall, o.extra)
-	if mean(o.extra) > 3 || mean(o.goodput) < 2.6 {
-		t.Errorf("%.2f %% were received twice, wanted at most 3; %.1f Mbit/s, wanted 2.6", mean(o.extra), mean(o.goodput))
+	if mean(o.extra) > 2.75 || mean(o.goodput) < 2.6 {
+		t.Errorf("%.2f %% were received twice, wanted at most 2.75; %.1f Mbit/s, wanted 2.6", mean(o.extra), mean(o.goodput))
 	}
 }
