@@ -86,6 +86,7 @@ type Estimator struct {
 	short     short    // works otherwise
 	sure      sure     // for a window that follows the round trip
 	ebb       ebb      // the link delivers less than is in flight for it
+	delivered uint64   // bytes, by the last look at the transport
 	tried     bool     // the connection has been given enough for its samples to tell what the link carries
 }
 
@@ -318,6 +319,10 @@ func (e *Estimator) See(path time.Duration) { e.path = path }
 
 // Look takes in a look at a transport that tells what has arrived.
 func (e *Estimator) Look(now time.Time, v View) {
+	// Segments that have come beyond a gap are counted by TCP as if all were full, and by their
+	// bytes once it is filled: the sum may fall.
+	e.delivered = max(e.delivered, v.Delivered)
+	v.Delivered = e.delivered
 	e.tremble.look(now, v.RTT, e.minRTT)
 	if e.tremble.depth > 0 && e.endedTooSoon(now, v.RTT) {
 		e.resumed, e.full, e.urge = true, false, true // that was no queue

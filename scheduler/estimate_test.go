@@ -297,3 +297,30 @@ func TestEstimatorRenewsWhatIsOld(t *testing.T) {
 		t.Errorf("rate %.0f after a connection that has measured less", p.e.Rate())
 	}
 }
+
+// TestEstimatorLooksAtWhatFalls: what a transport says to have delivered may fall by a part of a
+// segment. That is no news, and no 18 exabytes.
+func TestEstimatorLooksAtWhatFalls(t *testing.T) {
+	p := newPath()
+	for range 30 {
+		p.deliver(50_000, 20*ms, 20*ms, false)
+	}
+	look := func(delivered uint64) {
+		p.now = p.now.Add(20 * ms)
+		p.e.Look(p.now, View{RTT: 20 * ms, Delivered: delivered, InFlight: 50_000, Flying: 50_000})
+	}
+	look(100_000)
+	look(200_000)
+	moved := p.now
+	for _, delivered := range []uint64{199_000, 200_000, 199_500} {
+		look(delivered)
+		for what, at := range map[string]time.Time{"lull": p.e.lull.moved, "unrest": p.e.unrest.moved, "bunch": p.e.bunch.moved, "ebb": p.e.ebb.moved} {
+			if !at.Equal(moved) {
+				t.Errorf("%s takes %d after 200000 bytes for something that has come", what, delivered)
+			}
+		}
+	}
+	if look(300_000); !p.e.lull.moved.Equal(p.now) || !p.e.unrest.moved.Equal(p.now) {
+		t.Error("what has come was not seen")
+	}
+}
