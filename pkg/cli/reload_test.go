@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,9 @@ import (
 // same does nothing to the running agent, another one has it start anew; the old one ends in
 // order first.
 func TestHangup(t *testing.T) {
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP) // else who is run by nohup has children that hear none, either
+	defer signal.Stop(heard)
 	b := newBench(t)
 	cmd, log := b.prepare("tidy")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // which leaves the terminal
