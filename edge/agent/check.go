@@ -24,7 +24,8 @@ func Check(ctx context.Context, cfg *config.Edge, id identity.Key) []admin.Findi
 	findings = append(findings, box.CheckMetrics(cfg.Settings())...)
 	findings = append(findings, box.CheckMemory(cfg.Settings())...)
 	findings = append(findings, checkState(cfg)...)
-	findings = append(append(findings, checkHints(cfg)...), checkTransparent(cfg)...)
+	findings = append(findings, checkHints(cfg)...)
+	findings = append(findings, checkTransparent(cfg)...)
 	if slices.ContainsFunc(cfg.Links, func(l config.Link) bool { return l.Transport != config.TransportQUIC }) {
 		findings = append(findings, box.CheckCongestion()...)
 	}
