@@ -33,7 +33,6 @@ const (
 type mmsghdr struct {
 	msg unix.Msghdr
 	len uint32 // bytes received
-	_   [4]byte
 }
 
 // arrivals are datagrams that were received and not handed over yet.

@@ -12,7 +12,6 @@ import (
 type mmsghdr struct {
 	msg unix.Msghdr
 	len uint32 // bytes received or sent
-	_   [4]byte
 }
 
 // point makes m describe iovs. The caller keeps iovs alive and in place for as

@@ -163,8 +163,8 @@ const NoWindow = 1<<32 - 1
 // first, in bytes; what does not fit says NoWindow.
 func AppendAccepted(b []byte, flow uint64, window int) []byte {
 	w := uint32(NoWindow)
-	if window >= 0 && window < NoWindow {
-		w = uint32(window)
+	if window >= 0 {
+		w = uint32(min(uint64(window), NoWindow)) // as an int may have 32 bits
 	}
 	return be.AppendUint32(be.AppendUint64(append(b, byte(KindAccepted)), flow), w)
 }
