@@ -56,6 +56,7 @@ func (l *Listener) handle(ctx context.Context, in incoming) {
 	ctx, cancel := context.WithTimeout(ctx, l.options.Timeout)
 	defer cancel()
 	a := &arrival{l: l, at: StepError{Transport: in.transport(), Remote: in.remote(), Step: StepTLS}}
+	begin := time.Now()
 	var err error
 	if a.s, err = in.secure(ctx, &l.options); err == nil {
 		err = a.greet(ctx)
@@ -64,7 +65,9 @@ func (l *Listener) handle(ctx context.Context, in incoming) {
 		l.options.Counters.Crowded.Add(1)
 		return
 	}
-	l.tally(&a.at, err)
+	if !l.outrun.left(a.at.Remote.Addr(), begin, err) {
+		l.tally(&a.at, err)
+	}
 }
 
 // tally counts how a handshake ended and tells of a failure.
@@ -114,6 +117,9 @@ func (a *arrival) talk(ctx context.Context) (*Conn, Admission, error) {
 		return a.admitBeside(ctx)
 	}
 	admission, version, err := a.decide()
+	if err == nil || errors.Is(err, ErrNoSession) {
+		a.l.outrun.answered(a.at.Remote.Addr(), time.Now(), a.l.options.Timeout+outrunMost)
+	}
 	if err != nil {
 		refusal := refusalOf(err, a.s.peer)
 		a.refuse(ctx, refusal)
