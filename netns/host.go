@@ -43,10 +43,11 @@ type Host struct {
 	mu      sync.Mutex // guards the following
 	journal *journal
 	closed  bool
-	devices map[string]int   // index of each interface when its settings were made
-	guarded map[int][]string // per family, the interfaces that forward only because of us
-	bridged map[int]bool     // per family, the guards spare bridged frames
-	paused  bool             // PauseTaking is in force
+	devices map[string]int    // index of each interface when its settings were made
+	guarded map[int][]string  // per family, the interfaces that forward only because of us
+	bridged map[int]bool      // per family, the guards spare bridged frames
+	said    map[string]string // what was logged last of what is wrong with an uplink or interface
+	paused  bool              // PauseTaking is in force
 }
 
 // Install puts the plan in place in the calling thread's network namespace.

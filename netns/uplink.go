@@ -139,9 +139,12 @@ func (h *Host) routeUplink(l LinkRoute, table int) error {
 		return plainLinkError(err)
 	}
 	if device.Attrs().RawFlags&unix.IFF_UP == 0 {
-		h.log.Warn("uplink is down: its route follows when it is up", "link", l.Name, "interface", l.Interface)
+		if h.news("down "+l.Name, "it is") {
+			h.log.Warn("uplink is down: its route follows when it is up", "link", l.Name, "interface", l.Interface)
+		}
 		return nil
 	}
+	h.news("down "+l.Name, "")
 	route := defaultRoute(device, l.Gateway, table)
 	if !onSubnet(device, l.Gateway) {
 		route.Flags = int(netlink.FLAG_ONLINK)
@@ -287,17 +290,39 @@ func (h *Host) refresh(device string) {
 	if h.closed {
 		return
 	}
-	if err := inside(h.home, func() error { return errors.Join(h.replugged(device), h.separateAgain()) }); err != nil {
+	if err := inside(h.home, func() error { return errors.Join(h.replugged(device), h.separateAgain()) }); h.newsOf("settings "+device, err) {
 		h.log.Warn("interface lacks settings now", "interface", device, "error", err)
 	}
 	for i, l := range h.plan.Links {
 		if device != "" && device != l.Interface {
 			continue
 		}
-		if err := inside(h.home, func() error { return h.renew(l, uplinkTable(i)) }); err != nil {
+		if err := inside(h.home, func() error { return h.renew(l, uplinkTable(i)) }); h.newsOf("route "+l.Name, err) {
 			h.log.Warn("uplink has no route now", "link", l.Name, "interface", l.Interface, "error", err)
 		}
 	}
+}
+
+// news reports whether what is wrong with something, "" for nothing, is not what was said of it
+// last: an address of any interface that is renewed has all uplinks looked at again.
+func (h *Host) news(of, wrong string) bool {
+	if wrong == "" {
+		delete(h.said, of)
+		return false
+	}
+	if h.said == nil {
+		h.said = map[string]string{}
+	}
+	was := h.said[of]
+	h.said[of] = wrong
+	return wrong != was
+}
+
+func (h *Host) newsOf(of string, err error) bool {
+	if err == nil {
+		return h.news(of, "")
+	}
+	return h.news(of, err.Error())
 }
 
 // renew repeats what uplinks did. Rules that are there already stay; those for
@@ -344,7 +369,7 @@ func (h *Host) retire() {
 			}
 			return h.dropPolicies(uplinkTable(i), policies)
 		})
-		if err != nil {
+		if h.newsOf("rule "+l.Name, err) {
 			h.log.Warn("rule for a former address stays", "link", l.Name, "interface", l.Interface, "error", err)
 		}
 	}

@@ -1,7 +1,9 @@
 package netns
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -124,6 +126,39 @@ func TestWatch(t *testing.T) {
 
 // TestRoutesOfOthers: a link is told of routes that leave by its own interface, and not
 // of those of another uplink, which may come and go every few seconds.
+// TestUplinkTroubleIsToldOnce: DHCP and router advertisements renew addresses all the time, each
+// of which has all uplinks looked at again.
+func TestUplinkTroubleIsToldOnce(t *testing.T) {
+	w := newWorld(t)
+	w.plan.Links = w.plan.Links[:2]
+	var log bytes.Buffer
+	h, err := Install(w.plan, slog.New(slog.NewTextHandler(&log, nil)))
+	must(t, err)
+	defer h.Close()
+	gateway := func(addr string) func() {
+		return func() { h.plan.Links[1].Gateway = netip.MustParseAddr(addr) }
+	}
+	for _, trouble := range []struct {
+		says         string
+		begins, ends func()
+	}{
+		{"uplink is down", func() { w.run("ip link set wan1 down") }, func() { w.run("ip link set wan1 up") }},
+		{"uplink has no route now", gateway("224.0.0.1"), gateway("198.18.3.1")},
+	} {
+		for times := 1; times <= 2; times++ {
+			trouble.begins()
+			for range 3 {
+				h.refresh("")
+			}
+			if said := strings.Count(log.String(), trouble.says); said != times {
+				t.Errorf("%s is said %d times, the %d. time that it is so:\n%s", trouble.says, said, times, &log)
+			}
+			trouble.ends()
+			h.refresh("")
+		}
+	}
+}
+
 func TestRoutesOfOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: enters a network namespace")

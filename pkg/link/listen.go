@@ -56,8 +56,9 @@ type ListenOptions struct {
 
 	Counters *Counters       // nil for counters of its own
 	Windows  *resume.Windows // what TCP connections begin with; nil: with what the kernel gives them
-	// Failed is told of each handshake that failed, refusals included, but for those that
-	// an edge has left for another one; nil ignores them. Strangers can make it called at will: limit what is logged.
+	// Failed is told of each handshake that failed, refusals included, but for those that an
+	// edge has left; nil ignores them. Strangers can make it called at will: limit what is
+	// logged.
 	Failed func(*StepError)
 	// Unaccepted is told why TCP connections wait and none can be accepted, ten times a
 	// second at most: the machine is out of descriptors or memory. Nil ignores it.
