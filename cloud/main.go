@@ -12,10 +12,12 @@ import (
 )
 
 func main() {
+	var cloud agent.Cloud
 	os.Exit(cli.Main(cli.Role[*config.Cloud]{
 		Name:    "cloud",
 		Parse:   config.ParseCloud,
-		Run:     agent.Run,
+		Run:     cloud.Run,
+		Take:    cloud.Take,
 		Check:   agent.Check,
 		Cleanup: agent.Cleanup,
 	}, cli.Relay(cli.Role[*config.CloudRelay]{

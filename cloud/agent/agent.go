@@ -2,7 +2,7 @@
 // listener with the edges' sessions and the control socket, and starts and
 // stops them in the right order.
 //
-// Goroutines: Run owns one each for the workers (box.Workers.Run), the
+// Goroutines: Cloud.Run owns one each for the workers (box.Workers.Run), the
 // listener (link.Listener.Run), the host's routes (netns.Host.Watch), the
 // control socket (admin.Server.Run) and metrics (metrics.Server.Run); the sessions own theirs (see sessions).
 // Run returns after all have ended.
@@ -53,19 +53,21 @@ type agent struct {
 	metrics  *metrics.Server
 }
 
-// Run works until ctx ends (then it returns nil) or something fails for good.
-// Whatever it changed on the host is undone when it returns.
-func Run(ctx context.Context, cfg *config.Cloud, id identity.Key, log *slog.Logger) error {
+func newAgent(cfg *config.Cloud, id identity.Key, log *slog.Logger) *agent {
 	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), memory: box.Memory(cfg.Settings(), log)}
 	a.budget = tunnel.NewBudget(box.Payload(a.memory, 0))
 	a.sessions = newSessions(cfg, a.budget, log)
 	a.control = &admin.Server{Path: cfg.Control, Source: a.status}
 	a.metrics = box.Metrics(cfg.Settings(), a.status)
+	return a
+}
+
+func (a *agent) run(ctx context.Context) error {
 	// Everything that can fail without touching the host comes first.
-	if err := box.TryCard(cfg.Card); err != nil {
+	if err := box.TryCard(a.cfg.Card); err != nil {
 		return err
 	}
-	a.windows = box.Windows(log)
+	a.windows = box.Windows(a.log)
 	defer a.windows.Close()
 	if err := a.listen(ctx); err != nil {
 		return err

@@ -37,7 +37,7 @@ func (a *afterwards) Admit(r link.Request) (link.Admission, error) {
 func TestLinkAfterStop(t *testing.T) {
 	edge, cloud := someKey(t), someKey(t)
 	s := testSessions()
-	s.cfg.Edges = []config.Client{{Name: "train", Key: edge.Public()}}
+	s.edges = []config.Client{{Name: "train", Key: edge.Public()}}
 	late := &afterwards{s, make(chan error, 1)}
 	certificate, _ := cloud.Certificate(time.Now())
 	l, err := link.Listen(t.Context(), link.ListenOptions{

@@ -18,6 +18,7 @@ import (
 	"hawser/pkg/stream"
 	"hawser/pkg/tunnel"
 	"hawser/pkg/wire"
+	"hawser/scheduler"
 )
 
 // sessions keeps one session per edge and decides which connection joins
@@ -26,7 +27,7 @@ import (
 // Goroutines, all ended when stop returns: per session runSession, per link
 // connection serve.
 type sessions struct {
-	cfg    *config.Cloud
+	kinds  scheduler.Kinds
 	log    *slog.Logger
 	budget *tunnel.Budget
 	sink   stream.Sink
@@ -34,7 +35,8 @@ type sessions struct {
 	ended  func(stream.Tunnel) // told of sessions that have ended
 	quiet  *quiet.Log
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the following
+	edges   []config.Client
 	byEdge  map[[32]byte]*held
 	left    map[[32]byte]time.Time // when an edge's last session has ended
 	rivals  map[[32]byte]*rivals   // of the edges that have had a session
@@ -61,11 +63,13 @@ var (
 )
 
 func newSessions(cfg *config.Cloud, budget *tunnel.Budget, log *slog.Logger) *sessions {
-	return &sessions{cfg: cfg, log: log, budget: budget, byEdge: map[[32]byte]*held{}, left: map[[32]byte]time.Time{}, rivals: map[[32]byte]*rivals{}, quiet: quiet.New(log)}
+	return &sessions{kinds: box.Kinds(cfg.Scheduler), edges: cfg.Edges, log: log, budget: budget, byEdge: map[[32]byte]*held{}, left: map[[32]byte]time.Time{}, rivals: map[[32]byte]*rivals{}, quiet: quiet.New(log)}
 }
 
 // Admit implements link.Admitter.
 func (s *sessions) Admit(r link.Request) (link.Admission, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	edge, ok := s.find(r.Key)
 	if !ok {
 		return link.Admission{}, fmt.Errorf("%w: no entry of edges has its key %s", link.ErrUnknownEdge, link.KeyText(r.Key))
@@ -73,8 +77,6 @@ func (s *sessions) Admit(r link.Request) (link.Admission, error) {
 	if n := wire.LaneOf(int(r.Hello.Link)); n >= wire.MaxLanes {
 		return link.Admission{}, &link.Refusal{Status: wire.StatusBadLink, Text: fmt.Sprintf("lane %d of a link, which may have %d", n+1, wire.MaxLanes)}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.stopped {
 		return link.Admission{}, &link.Refusal{Status: wire.StatusStopping}
 	}
@@ -110,8 +112,9 @@ func (s *sessions) rival(h *held, r link.Request) *link.Refusal {
 	return s.rivals[r.Key].refuse(time.Since(h.since), h.from, r.Remote)
 }
 
+// find returns an edge's entry. The caller holds mu.
 func (s *sessions) find(key [32]byte) (config.Client, bool) {
-	for _, e := range s.cfg.Edges {
+	for _, e := range s.edges {
 		if e.Key == key {
 			return e, true
 		}
@@ -131,7 +134,7 @@ func (s *sessions) begin(edge config.Client, id [16]byte, from netip.AddrPort) (
 	}
 	h.session = tunnel.New(tunnel.Config{
 		Peer: edge.Name, Secret: h.secret[:], Sink: s.sink, Budget: s.budget, Places: s.places, Silent: h.here.hush, Log: s.log,
-		Kinds: box.Kinds(s.cfg.Scheduler), Total: float64(edge.Limit) / 8, Terms: box.Override(edge.Policies),
+		Kinds: s.kinds, Total: float64(edge.Limit) / 8, Terms: box.Override(edge.Policies),
 	})
 	s.byEdge[edge.Key] = h
 	s.wg.Go(func() { s.runSession(ctx, h) })
@@ -171,6 +174,13 @@ func (s *sessions) attach(h *held, c *link.Conn) {
 			ID: int(info.Index), Name: info.Link, Transport: string(info.Transport), Congestion: info.Congestion, Remote: info.Remote.String(), Version: info.Version,
 		}, box.Carrier(c))
 	})
+}
+
+// served are the edges that are configured.
+func (s *sessions) served() []config.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.edges
 }
 
 // stop ends all sessions and returns when they have ended.

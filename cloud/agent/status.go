@@ -18,7 +18,7 @@ func (a *agent) status() admin.Status {
 // is down, so that it is missed.
 func (s *sessions) status() []admin.Session {
 	out := []admin.Session{}
-	for _, e := range s.cfg.Edges {
+	for _, e := range s.served() {
 		h, left, conflict := s.of(e.Key)
 		session := admin.Session{Peer: e.Name, State: "down", Since: left, Links: []admin.Link{}}
 		if h != nil {

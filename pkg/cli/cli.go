@@ -45,7 +45,7 @@ type Configuration interface {
 	Peers() [][32]byte // public keys of the other ends
 }
 
-// Role is what differs between the two binaries. All fields are needed.
+// Role is what differs between the two binaries. All fields are needed, but for Take.
 type Role[C Configuration] struct {
 	Name string // "edge" or "cloud"; names binary, files and socket
 
@@ -55,6 +55,10 @@ type Role[C Configuration] struct {
 	// Run is the agent. It returns nil after ctx has ended and all that it
 	// put on the host is gone, or the reason why it cannot go on.
 	Run func(ctx context.Context, cfg C, id identity.Key, log *slog.Logger) error
+
+	// Take has the agent that runs go on by another configuration of the same identity, if
+	// it can, and reports whether it does. Nil: it never can.
+	Take func(next C) bool
 
 	// Check looks for what would make Run fail and changes nothing. The
 	// identity is zero when the key cannot be read, which the command line

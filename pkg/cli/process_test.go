@@ -22,10 +22,13 @@ const asProgram = "HAWSER_CLI_TEST_RUN"
 
 func TestMain(m *testing.M) {
 	if run, ok := programs[os.Getenv(asProgram)]; ok {
-		os.Exit(Main(Role[*config.Edge]{Name: "edge", Parse: config.ParseEdge, Run: run}))
+		os.Exit(Main(Role[*config.Edge]{Name: "edge", Parse: config.ParseEdge, Run: run, Take: takesMost}))
 	}
 	os.Exit(m.Run())
 }
+
+// takesMost is Take of an agent that takes over all but memory.
+func takesMost(next *config.Edge) bool { return next.Memory == 512<<20 }
 
 // programs are agents that end in ways of their own.
 var programs = map[string]func(context.Context, *config.Edge, identity.Key, *slog.Logger) error{

@@ -51,8 +51,9 @@ func (p *program[C]) serve(ctx context.Context, now *settings[C], other func(con
 	return next, err
 }
 
-// other waits for a hangup that finds another configuration, and returns that; nil when
-// ctx ends. A wrong file never ends the agent, and one that says the same no connection.
+// other waits for a hangup that finds another configuration, which the agent cannot take over
+// while it runs, and returns that; nil when ctx ends. A wrong file never ends the agent, and
+// one that says the same no connection.
 func (p *program[C]) other(ctx context.Context, path string, now *settings[C], hup <-chan os.Signal, log *slog.Logger) *settings[C] {
 	for {
 		select {
@@ -66,6 +67,9 @@ func (p *program[C]) other(ctx context.Context, path string, now *settings[C], h
 			log.Error("the configuration is wrong: the agent goes on with the former one", "error", oneLine(err))
 		case reflect.DeepEqual(next, now):
 			log.Info("the configuration is as it was: the agent goes on", "file", path)
+		case p.role.Take != nil && next.key == now.key && p.role.Take(next.cfg):
+			now = next
+			log.Info("the configuration has changed: the agent goes on by the new one", "file", path)
 		default:
 			log.Info("the configuration has changed: the agent starts anew", "file", path)
 			return next

@@ -12,8 +12,8 @@ import (
 )
 
 // TestHangup: without a terminal SIGHUP has the configuration read again. A wrong one or the
-// same does nothing to the running agent, another one has it start anew; the old one ends in
-// order first.
+// same does nothing to the running agent. Another one it takes over if it can, else it starts
+// anew; the old one ends in order first.
 func TestHangup(t *testing.T) {
 	heard := make(chan os.Signal, 1)
 	signal.Notify(heard, syscall.SIGHUP) // else who is run by nohup has children that hear none, either
@@ -56,6 +56,11 @@ func TestHangup(t *testing.T) {
 	hangup()
 	want("the agent goes on with the former one")
 	write(string(good) + "# a comment\n")
+	hangup()
+	want("is as it was: the agent goes on")
+	write(string(good) + "name: other\n")
+	hangup()
+	want("goes on by the new one")
 	hangup()
 	want("is as it was: the agent goes on")
 	write(string(good) + "memory: 256MiB\n")
