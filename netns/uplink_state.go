@@ -98,6 +98,13 @@ func Versions(l LinkRoute) (four, six bool) {
 	return s.Four, s.Six
 }
 
+// Bare tells whether a link's interface could send and has no address that the link may use,
+// as one that DHCP has not answered. It asks the thread's network namespace.
+func Bare(l LinkRoute) bool {
+	s := uplinkState(l)
+	return s.Why == "" && len(s.Addrs) == 0 && len(s.Beside) == 0
+}
+
 // leadsTo tells whether a route is one that packets to the link's cloud may take.
 func leadsTo(r netlink.Route, l LinkRoute) bool {
 	if ones := prefixLen(r.Dst); ones == 0 && (l.Named || r.Dst == nil) {

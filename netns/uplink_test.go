@@ -205,6 +205,9 @@ func TestLeavesBy(t *testing.T) {
 		if s := uplinkState(l); s.Four != is4 || s.Six != is6 || !slices.Equal(s.Addrs, has) || !slices.Equal(s.Beside, beside) {
 			t.Errorf("%s: %+v", when, s)
 		}
+		if bare := Bare(l); bare != (len(has)+len(beside) == 0 && l.Interface != "absent0") {
+			t.Errorf("%s: bare %v", when, bare)
+		}
 		if a, b := Versions(l); a != is4 || b != is6 {
 			t.Errorf("%s: versions %v, %v", when, a, b)
 		}

@@ -29,6 +29,16 @@ func fault(t link.Transport, err error) error {
 	return &link.StepError{Link: "lte", Transport: t, Remote: cloudAddr, Step: link.StepConnect, Err: err}
 }
 
+// known is what the kernel knows in a test: of one address that nobody answers for it, and
+// whether the interface has none.
+type known struct {
+	silent    netip.Addr
+	noAddress bool
+}
+
+func (k known) mute(a netip.Addr) bool { return a == k.silent }
+func (k known) bare() bool             { return k.noAddress }
+
 // TestAdvice: each cause has its own remedy, which names the field or the party.
 func TestAdvice(t *testing.T) {
 	gateway := netip.MustParseAddr("192.0.2.1")
@@ -51,6 +61,10 @@ func TestAdvice(t *testing.T) {
 		{"gateway answers", silent, config.Link{Gateway: gateway}, netip.Addr{}, "its port in by TCP and UDP"},
 		{"no route, IPv6", fault(link.TCP, syscall.ENETUNREACH), config.Link{Interface: "wwan0"}, netip.Addr{}, "no route to the cloud by wwan0: set links[1].gateway"},
 		{"no route, IPv4", fault(link.TCP, syscall.EHOSTUNREACH), config.Link{Interface: "wwan0"}, cloudAddr.Addr(), "nobody on wwan0 has that address: set links[1].gateway"},
+		{"no address", fault(link.TCP, syscall.EHOSTUNREACH), config.Link{Interface: "wlan0"}, cloudAddr.Addr(), "wlan0 has no address: see that DHCP or its settings give it one, or, if it borrows another's, that links[1].gateway"},
+		{"no address, with a gateway", silent, config.Link{Interface: "wlan0", Gateway: gateway}, gateway, "wlan0 has no address"},
+		{"no address, with a name", errNowhere, config.Link{Interface: "wlan0"}, netip.Addr{}, "wlan0 has no address"},
+		{"no address of its own", fault(link.TCP, syscall.ECONNREFUSED), config.Link{Interface: "wlan0"}, netip.Addr{}, "no hawser-cloud on it"},
 		{"UDP is blocked", fault(link.QUIC, link.ErrSilent), config.Link{Transport: config.TransportQUIC}, netip.Addr{}, "by UDP at the cloud's firewall, or set links[1].transport to auto"},
 		{"TCP is blocked", fault(link.TCP, link.ErrSilent), config.Link{Transport: config.TransportTCP}, netip.Addr{}, "by TCP at the cloud's firewall, or set links[1].transport to auto"},
 		{"another program", fault(link.TCP, tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), config.Link{}, netip.Addr{}, "is no hawser-cloud: log in"},
@@ -58,7 +72,7 @@ func TestAdvice(t *testing.T) {
 		{"a portal's certificate", fault(link.TCP, fmt.Errorf("%w: %w", link.ErrPeerKey, errForeign)), config.Link{Interface: "wlan0"}, netip.Addr{}, "log in where wlan0 is behind a portal, or correct links[1].cloud"},
 		{"something else", fault(link.TCP, errors.New("odd")), config.Link{}, netip.Addr{}, ""},
 	} {
-		got := advice(c.err, 1, c.link, func(a netip.Addr) bool { return a == c.mute })
+		got := advice(c.err, 1, c.link, known{c.mute, strings.HasPrefix(c.name, "no address")})
 		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
@@ -165,7 +179,7 @@ func TestFailuresInTurn(t *testing.T) {
 		var out strings.Builder
 		u := newUplink(0, "lte", &tunnels{log: slog.New(slog.NewTextHandler(&out, nil))})
 		u.advise = func(err error) string {
-			return advice(err, 0, config.Link{Interface: "wwan0"}, func(netip.Addr) bool { return false })
+			return advice(err, 0, config.Link{Interface: "wwan0"}, known{})
 		}
 		at := func(addr string, err error) {
 			u.failed(t.Context(), attempt{err: &link.StepError{Link: "lte", Remote: netip.MustParseAddrPort(addr), Step: link.StepConnect, Err: err}})

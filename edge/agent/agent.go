@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,7 +128,7 @@ func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error)
 	}
 	u.dial, u.hears = d.Dial, d.Hears
 	u.advise = func(err error) string {
-		return advice(err, i, a.cfg.Links[i], func(neighbour netip.Addr) bool { return netns.Mute(r, neighbour) })
+		return advice(err, i, a.cfg.Links[i], around(r))
 	}
 	if n > 0 {
 		u.log = u.log.With("lane", n+1)

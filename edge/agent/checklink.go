@@ -125,9 +125,7 @@ func unheard(err error) error {
 // judge says what the attempts of link i have shown; mute: its gateway does not answer.
 func (a *agent) judge(i int, r netns.LinkRoute, tried []trialRun, mute bool) (findings []admin.Finding) {
 	l := a.cfg.Links[i]
-	remedy := func(err error) string {
-		return advice(err, i, l, func(neighbour netip.Addr) bool { return netns.Mute(r, neighbour) })
-	}
+	remedy := func(err error) string { return advice(err, i, l, around(r)) }
 	works := slices.IndexFunc(tried, trialRun.works)
 	if works >= 0 && mute { // the host has another way there, by which run's links do not go
 		return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("link %s: the cloud at %s answers, but not by the link's gateway %s, which does not answer on %s", r.Name, l.Cloud, r.Gateway, r.Interface),
@@ -155,6 +153,8 @@ func (a *agent) judge(i int, r netns.LinkRoute, tried []trialRun, mute bool) (fi
 	switch {
 	case errors.Is(err, syscall.ENODEV):
 		return nil // netns.Check has said so
+	case unreached(err) && !errors.Is(err, syscall.ECONNREFUSED) && netns.Bare(r):
+		return []admin.Finding{{Level: admin.LevelWarn, What: err.Error(), Remedy: bare(i, l) + "; run goes on trying"}}
 	case mute:
 		return []admin.Finding{{Level: admin.LevelWarn, What: fmt.Sprintf("link %s: its gateway %s does not answer on %s", r.Name, r.Gateway, r.Interface),
 			Remedy: fmt.Sprintf("correct links[%d].gateway; run goes on trying", i)}}
