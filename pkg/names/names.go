@@ -12,6 +12,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -166,8 +167,23 @@ func (l *look) take(a answer) {
 	l.pending--
 	l.by[a.number] = a.addrs
 	if a.err != nil && l.failed == nil {
-		l.failed = a.err
+		l.failed = portless(a.err)
 	}
+}
+
+// askedFrom is where a question was sent from, in the text of the error.
+var askedFrom = regexp.MustCompile(`\S+->`)
+
+// portless is an error that says the same each time that a name server fails: the system's
+// has the port from which it was asked, and would be news for every log.
+func portless(err error) error {
+	var dns *net.DNSError
+	if !errors.As(err, &dns) || !askedFrom.MatchString(dns.Err) {
+		return err
+	}
+	same := *dns
+	same.Err = askedFrom.ReplaceAllString(dns.Err, "")
+	return &same
 }
 
 // drain ends the questions that are open.

@@ -73,6 +73,21 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// TestSameError: that a name server refuses is told in the same words each time.
+func TestSameError(t *testing.T) {
+	for _, port := range []string{"40001", "40002"} {
+		refused := zone{err: &net.DNSError{Name: "x", Server: "192.0.2.53:53", Err: "read udp 192.0.2.5:" + port + "->192.0.2.53:53: read: connection refused"}}
+		l := look{host: "x", enough: func(a []netip.Addr) bool { return len(a) > 0 }}
+		_, err := l.run(t.Context(), questions([]zone{refused}), nil, nil)
+		if want := "lookup x on 192.0.2.53:53: read udp 192.0.2.53:53: read: connection refused"; err == nil || err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
+		}
+		if dns := new(net.DNSError); !errors.As(err, &dns) {
+			t.Errorf("%T", err)
+		}
+	}
+}
+
 func questions(zones []zone) (out []question) {
 	for _, z := range zones {
 		out = append(out, question{z.ask, "ip"})
