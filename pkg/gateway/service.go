@@ -10,6 +10,7 @@ import (
 
 	"hawser/pkg/config"
 	"hawser/pkg/names"
+	"hawser/pkg/quiet"
 	"hawser/pkg/sealed"
 )
 
@@ -30,7 +31,8 @@ type service struct {
 	server *sealed.Server
 	look   lookup
 	log    *slog.Logger
-	said   string // what was last logged
+	news   quiet.News // of what follow finds
+	lost   bool       // the name was not found at the last look
 }
 
 func newService(i int, s config.Service, look lookup, log *slog.Logger) *service {
@@ -58,15 +60,21 @@ func (s *service) find(ctx context.Context) error {
 	return err
 }
 
-// follow is find, and tells the log what is new.
+// follow is find, and tells the log what is new: not each of several addresses each time that
+// it has its turn, as while none of them answers.
 func (s *service) follow(ctx context.Context) {
 	err := s.find(ctx)
 	at, _ := s.server.Addr()
-	say := fmt.Sprintf("%v %v", at, err)
-	if ctx.Err() != nil || say == s.said {
+	if ctx.Err() != nil {
 		return
 	}
-	s.said = say
+	if s.lost != (err != nil) {
+		s.lost = err != nil
+		s.news.Forget()
+	}
+	if !s.news.Fresh(fmt.Sprintf("%v %v", at, err), time.Now()) {
+		return
+	}
 	switch {
 	case err == nil:
 		s.log.Info("a service has its address", "service", s.Name, "name", s.To.Host, "address", at)

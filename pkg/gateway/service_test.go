@@ -5,8 +5,10 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hawser/pkg/config"
@@ -47,6 +49,46 @@ func TestServiceByName(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestServiceNews: addresses that have their turns make a line each, not one each time; that
+// the name is lost, and found again, is told each time.
+func TestServiceNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		answer := netip.Addr{}
+		s := newService(0, config.Service{Name: "web", To: config.Endpoint{Host: "web.test", Port: 80}}, func(context.Context, string, string) ([]netip.Addr, error) {
+			if !answer.IsValid() {
+				return nil, errors.New("no such host")
+			}
+			return []netip.Addr{answer}, nil
+		}, slog.New(slog.NewTextHandler(&out, nil)))
+		look := func(what netip.Addr) {
+			answer = what
+			s.follow(t.Context())
+			time.Sleep(lookupPause)
+		}
+		said := func(has, keeps int) {
+			t.Helper()
+			a, b := strings.Count(out.String(), "has its address"), strings.Count(out.String(), "keeps its address")
+			if a != has || b != keeps {
+				t.Errorf("%d and %d lines, want %d and %d:\n%s", a, b, has, keeps, &out)
+			}
+		}
+		one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+		for range 300 {
+			look(one)
+			look(other)
+		}
+		said(2, 0)
+		look(netip.Addr{})
+		look(netip.Addr{})
+		said(2, 1)
+		look(other)
+		said(3, 1)
+		look(netip.Addr{})
+		said(3, 2)
+	})
 }
 
 // startNamed runs both sides; behind what it returns is an echo server that
