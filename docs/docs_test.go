@@ -315,11 +315,12 @@ func TestReadmeIsShort(t *testing.T) {
 }
 
 // TestUnitsAllowWhatIsUsed: a unit that narrows the kinds of sockets leaves those
-// that its program opens: card.kind kernel takes AF_ALG in all of them.
+// that its program opens: card.kind kernel takes AF_ALG in all of them, and the interface of a
+// link-local address is asked for by AF_NETLINK.
 func TestUnitsAllowWhatIsUsed(t *testing.T) {
 	for unit, families := range map[string]string{
 		"hawser-edge": "UNIX INET INET6 NETLINK PACKET ALG", "hawser-cloud": "UNIX INET INET6 NETLINK PACKET ALG",
-		"hawser-edge-relay": "UNIX INET INET6 ALG", "hawser-cloud-relay": "UNIX INET INET6 ALG",
+		"hawser-edge-relay": "UNIX INET INET6 NETLINK ALG", "hawser-cloud-relay": "UNIX INET INET6 NETLINK ALG",
 	} {
 		text := read(t, "configs/"+unit+".service")
 		want := "\nRestrictAddressFamilies=AF_" + strings.ReplaceAll(families, " ", " AF_") + "\n"
