@@ -81,7 +81,8 @@ func (b *builder) switches(family int, outer []string) ([]step, error) {
 }
 
 // switchEach turns forwarding on for packets that arrive by the interfaces.
-// Somebody who turns it on for all interfaces later keeps it (guard).
+// Somebody who turns it on for all interfaces later keeps it (guard). Where it is on for all
+// already, one for which it is off is an exception that the host's owner has made.
 func (b *builder) switchEach(family int, outer []string, name, guard string) ([]step, error) {
 	guardWas, err := readSysctl(guard)
 	if err != nil {
@@ -97,6 +98,7 @@ func (b *builder) switchEach(family int, outer []string, name, guard string) ([]
 			s.undo[0].Guard, s.undo[0].GuardWas = guard, guardWas
 			steps = append(steps, s)
 			b.guarded[family] = append(b.guarded[family], device)
+			b.host.excepted[s.undo[0].Path] = guardWas == "1"
 		}
 	}
 	return steps, nil

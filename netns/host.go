@@ -48,6 +48,8 @@ type Host struct {
 	bridged map[int]bool      // per family, the guards spare bridged frames
 	said    map[string]string // what was logged last of what is wrong with an uplink or interface
 	paused  bool              // PauseTaking is in force
+	// Settings of guarded interfaces, and whether the host forwarded when that one did not.
+	excepted map[string]bool
 }
 
 // Install puts the plan in place in the calling thread's network namespace.

@@ -348,3 +348,32 @@ func TestClientsInterfaceIsGone(t *testing.T) {
 		t.Errorf("when it is back the log says %q", said)
 	}
 }
+
+// TestRouterWithAnException: an interface that a router's owner has kept from forwarding
+// forwards what is hawser's, and nothing else, until somebody has the host forward anew,
+// which writes to every interface.
+func TestRouterWithAnException(t *testing.T) {
+	w := newWorld(t, "net/ipv4/ip_forward=1")
+	must(t, writeSysctl(confPath(4, "lan0", "forwarding"), "0"))
+	h := w.install(w.plan)
+	k := keeper{host: h}
+	guards := func(when string, want int) {
+		t.Helper()
+		for range 2 {
+			k.look(time.Now())
+		}
+		if got := output(t, "iptables -S "+h.names.chain("FWD")); strings.Count(got, "-i lan0 -j DROP") != want {
+			t.Errorf("%s: the guards, of which there should be %d:\n%s", when, want, got)
+		}
+		if on, err := readSysctl(confPath(4, "lan0", "forwarding")); err != nil || on != "1" {
+			t.Errorf("%s: lan0's forwarding is %q, %v", when, on, err)
+		}
+	}
+	guards("of a router", 1)
+	must(t, writeSysctl("net/ipv4/ip_forward", "0"))
+	guards("of a host", 1)
+	must(t, writeSysctl("net/ipv4/ip_forward", "1"))
+	guards("of a router anew", 0)
+	must(t, writeSysctl(confPath(4, "lan0", "forwarding"), "0"))
+	guards("with the exception made again", 1)
+}

@@ -149,23 +149,30 @@ func (h *Host) guard(fw *firewall, device string) error {
 }
 
 // unguard takes the guards away where somebody else has the host forward by now, as a VPN
-// or what runs containers does: what they forward is theirs. The caller holds mu.
+// or what runs containers does: what they forward is theirs. Guards of exceptions stay. The
+// caller holds mu.
 func (h *Host) unguard() error {
 	for _, fw := range h.walls {
 		guarded := h.guarded[fw.family]
-		if len(guarded) == 0 || slices.Contains(guarded, everything) {
+		stay := slices.DeleteFunc(slices.Clone(guarded), func(device string) bool { return !h.isException(fw.family, device) })
+		if len(stay) == len(guarded) || slices.Contains(guarded, everything) {
 			continue
 		}
 		if forwards, err := forwardsAll(fw.family); err != nil || !forwards {
 			continue
 		}
-		if err := h.forwardBy(fw, nil); err != nil {
+		if err := h.forwardBy(fw, map[int][]string{fw.family: stay}); err != nil {
 			return err
 		}
-		delete(h.guarded, fw.family)
+		h.guarded[fw.family] = stay
 		h.log.Info("the host has begun to forward by itself: nothing is kept from that any more", "family", fmt.Sprintf("IPv%d", fw.family))
 	}
 	return nil
+}
+
+// isException tells whether an interface was guarded on a host that forwards.
+func (h *Host) isException(family int, device string) bool {
+	return h.excepted[confPath(family, device, map[int]string{4: "forwarding", 6: "force_forwarding"}[family])]
 }
 
 // forwardBy makes the chain of forwardRules anew.

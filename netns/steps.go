@@ -44,7 +44,7 @@ func (h *Host) steps(u *undoer) ([]step, error) {
 		}
 		b.families = append(b.families, fw)
 	}
-	h.walls = b.families
+	h.walls, h.excepted = b.families, map[string]bool{}
 	if err := checkAlone(u, h.names); err != nil {
 		return nil, err
 	}
