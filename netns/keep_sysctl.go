@@ -15,16 +15,21 @@ func (k *keeper) sysctls() (done []string, err error) {
 	h := k.host
 	names, err := h.settled()
 	errs := []error{err}
+	tell := func(what string, err error) {
+		if errs = append(errs, err); err == nil {
+			done = append(done, what)
+		}
+	}
 	for _, name := range names {
 		if slices.ContainsFunc(h.plan.Links, func(l LinkRoute) bool { return l.Interface == name }) {
 			if s, needed, err := looseStep(name); err == nil && needed {
-				errs = append(errs, h.takeAgain(s))
-				done = append(done, s.what)
+				tell(s.what, h.takeAgain(s))
 			}
 		}
 		if h.plan.forwards(name) && ceased(name) {
-			errs = append(errs, h.forwardAgain(name))
-			done = append(done, "forwarding of "+name)
+			if err := h.forwardAgain(name); err != nil || !ceased(name) { // else there are too many
+				tell("forwarding of "+name, err)
+			}
 		}
 	}
 	more, err := h.hubSettings()
@@ -34,8 +39,7 @@ func (k *keeper) sysctls() (done []string, err error) {
 			continue
 		}
 		if now, err := readSysctl(e.Path); err == nil && now == e.Was && now != e.Set {
-			errs = append(errs, writeSysctl(e.Path, e.Set))
-			done = append(done, "sysctl "+e.Path+" = "+e.Set)
+			tell("sysctl "+e.Path+" = "+e.Set, writeSysctl(e.Path, e.Set))
 		}
 	}
 	return done, errors.Join(errs...)
@@ -67,8 +71,10 @@ func (h *Host) hubSettings() (done []string, err error) {
 		done = append(done, loose.what)
 	}
 	if ceased(hubHost) {
-		err = writeSysctl(confPath(4, hubHost, "forwarding"), "1")
+		if err := writeSysctl(confPath(4, hubHost, "forwarding"), "1"); err != nil {
+			return done, err
+		}
 		done = append(done, "forwarding of "+hubHost)
 	}
-	return done, err
+	return done, nil
 }

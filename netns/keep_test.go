@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -376,4 +377,28 @@ func TestRouterWithAnException(t *testing.T) {
 	guards("of a router anew", 0)
 	must(t, writeSysctl(confPath(4, "lan0", "forwarding"), "0"))
 	guards("with the exception made again", 1)
+}
+
+// TestTooManyToForward: an interface beyond those that are guarded gets no forwarding, and
+// the log does not say that it has got it back.
+func TestTooManyToForward(t *testing.T) {
+	w := newWorld(t)
+	p := w.plan
+	p.Direct = true
+	var log bytes.Buffer
+	h, err := Install(p, slog.New(slog.NewTextHandler(&log, nil)))
+	must(t, err)
+	defer func() { must(t, h.Close()) }()
+	for i := range guardedMost {
+		h.guarded[4] = append(h.guarded[4], fmt.Sprintf("no%d", i))
+	}
+	w.run("ip link add more0 type veth peer name more1")
+	k := keeper{host: h}
+	k.look(time.Now())
+	if on, err := readSysctl(confPath(4, "more0", "forwarding")); err != nil || on != "0" {
+		t.Errorf("more0's forwarding is %q, %v", on, err)
+	}
+	if strings.Contains(log.String(), "put back") {
+		t.Errorf("the log says %s", &log)
+	}
 }
