@@ -60,16 +60,30 @@ func (r Resolver) LookThere(ctx context.Context, host string, serves func(netip.
 
 // LookupNetIP is Look by the system's resolver. Where that has not answered within a second,
 // the servers are asked one by one, too, and what comes first counts, alone: a server that
-// comes later in /etc/resolv.conf may know other addresses of a name than the first one.
+// comes later in /etc/resolv.conf may know other addresses of a name than the first one. Of
+// both IP versions each server's answers count together.
 func (r Resolver) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
-	l := look{host: host, enough: func(a []netip.Addr) bool { return len(a) > 0 }}
+	l := look{host: host, enough: some}
 	var each []question
-	for _, q := range r.each() {
-		if network == "ip" || network == q.network {
-			each = append(each, q)
+	for two := range slices.Chunk(r.each(), 2) {
+		if network == "ip" {
+			each = append(each, question{both(two), network})
+		} else {
+			each = append(each, slices.DeleteFunc(two, func(q question) bool { return q.network != network })...)
 		}
 	}
 	return l.run(ctx, []question{{r.ask(), network}}, each, []time.Duration{slow, 2 * time.Second})
+}
+
+func some(a []netip.Addr) bool { return len(a) > 0 }
+
+// both asks a server's questions at the same time. When one is answered the other is waited
+// for for a moment: the host may reach addresses of that IP version only.
+func both(two []question) Ask {
+	return func(ctx context.Context, _, host string) ([]netip.Addr, error) {
+		l := look{host: host, enough: some, wait: second}
+		return l.run(ctx, two, nil, nil)
+	}
 }
 
 // System looks up as this host's programs do, but for servers that do not answer.
@@ -82,7 +96,7 @@ func (r Resolver) ask() Ask {
 	return net.DefaultResolver.LookupNetIP
 }
 
-// each are the questions to single servers.
+// each are the questions to single servers, two by two.
 func (r Resolver) each() (out []question) {
 	for _, server := range r.servers() {
 		for _, dial := range r.Ways {

@@ -2,7 +2,9 @@ package names
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -219,5 +221,76 @@ func TestSystem(t *testing.T) {
 	slowly := Resolver{Ways: []Dial{dial}, system: zone{takes: slow + second/2, err: errors.New("late")}.ask, file: file}
 	if _, err := slowly.LookupNetIP(t.Context(), "ip4", "cloud.example.org"); err == nil || !slices.Equal(slices.Compact(asked), []string{"192.0.2.53:53"}) {
 		t.Errorf("%v, asked %v", err, asked)
+	}
+}
+
+// piped is a name server at the other end of a pipe: it knows an address of each IP version,
+// and tells either after a time; 0: never.
+func piped(four, six time.Duration) Dial {
+	known := map[dnsmessage.Type]struct {
+		takes time.Duration
+		body  dnsmessage.ResourceBody
+	}{
+		dnsmessage.TypeA:    {four, &dnsmessage.AResource{A: [4]byte{192, 0, 2, 1}}},
+		dnsmessage.TypeAAAA: {six, &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr("2001:db8::1").As16()}},
+	}
+	answer := func(conn net.Conn) {
+		defer conn.Close()
+		var size [2]byte
+		var m dnsmessage.Message
+		if _, err := io.ReadFull(conn, size[:]); err != nil {
+			return
+		}
+		b := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(conn, b); err != nil || m.Unpack(b) != nil {
+			return
+		}
+		q := m.Questions[0]
+		k := known[q.Type]
+		if k.takes == 0 {
+			_, _ = conn.Read(size[:]) // until it is given up
+			return
+		}
+		time.Sleep(k.takes)
+		m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
+		m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: dnsmessage.ClassINET}, Body: k.body}}
+		out, _ := m.AppendPack([]byte{0, 0})
+		binary.BigEndian.PutUint16(out, uint16(len(out)-2))
+		_, _ = conn.Write(out)
+	}
+	return func(context.Context, string, string) (net.Conn, error) {
+		here, there := net.Pipe()
+		go answer(there)
+		return here, nil
+	}
+}
+
+// TestSystemIsSlow: who asks servers by itself has a name's addresses of both IP versions, as
+// the system's resolver has, whichever comes first: the host may reach one of them only.
+func TestSystemIsSlow(t *testing.T) {
+	const ms = time.Millisecond
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver 192.0.2.53\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		four, six time.Duration
+		want      []netip.Addr
+		takes     time.Duration // beyond slow
+	}{
+		"IPv6 first":        {20 * ms, 10 * ms, addrs("192.0.2.1", "2001:db8::1"), 20 * ms},
+		"IPv4 first":        {10 * ms, 20 * ms, addrs("192.0.2.1", "2001:db8::1"), 20 * ms},
+		"no answer of IPv6": {10 * ms, 0, addrs("192.0.2.1"), 10*ms + second},
+		"no answer of IPv4": {0, 10 * ms, addrs("2001:db8::1"), 10*ms + second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := Resolver{Ways: []Dial{piped(c.four, c.six)}, system: zone{takes: time.Hour}.ask, file: file}
+			begin := time.Now()
+			got, err := r.LookupNetIP(t.Context(), "ip", "cloud.example.org")
+			if took := time.Since(begin); err != nil || !slices.Equal(got, c.want) || took != slow+c.takes {
+				t.Errorf("%s: %v, %v after %v", name, got, err, took)
+			}
+			time.Sleep(time.Minute) // the net package's goroutines end a little later
+		})
 	}
 }
