@@ -67,14 +67,14 @@ func (b *builder) outerInterfaces() ([]string, error) {
 
 func (b *builder) switches(family int, outer []string) ([]step, error) {
 	if family == 4 {
-		return b.switchEach(4, outer, "forwarding", "net/ipv4/ip_forward")
+		return b.switchEach(4, outer, "net/ipv4/ip_forward")
 	}
 	all := confPath(6, "all", "forwarding")
 	if on, err := readSysctl(all); err != nil || on == "1" {
 		return nil, err // IPv6 looks at this one only
 	}
 	if sysctlExists(confPath(6, "all", "force_forwarding")) && !b.host.variant.noForce {
-		return b.switchEach(6, outer, "force_forwarding", confPath(6, "all", "force_forwarding"))
+		return b.switchEach(6, outer, confPath(6, "all", "force_forwarding"))
 	}
 	b.guarded[6] = []string{everything}
 	return switchAll6()
@@ -83,14 +83,14 @@ func (b *builder) switches(family int, outer []string) ([]step, error) {
 // switchEach turns forwarding on for packets that arrive by the interfaces.
 // Somebody who turns it on for all interfaces later keeps it (guard). Where it is on for all
 // already, one for which it is off is an exception that the host's owner has made.
-func (b *builder) switchEach(family int, outer []string, name, guard string) ([]step, error) {
+func (b *builder) switchEach(family int, outer []string, guard string) ([]step, error) {
 	guardWas, err := readSysctl(guard)
 	if err != nil {
 		return nil, err
 	}
 	var steps []step
 	for _, device := range outer {
-		s, needed, err := sysctlStep(confPath(family, device, name), "1")
+		s, needed, err := sysctlStep(forwardPath(family, device), "1")
 		if err != nil {
 			return nil, err
 		}

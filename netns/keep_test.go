@@ -377,6 +377,10 @@ func TestRouterWithAnException(t *testing.T) {
 	guards("of a router anew", 0)
 	must(t, writeSysctl(confPath(4, "lan0", "forwarding"), "0"))
 	guards("with the exception made again", 1)
+	w.run("ip link del lan0")
+	w.wire("lan0", "c0", w.client, 1, 1) // which has what is the host's default
+	h.refresh("lan0")
+	guards("with the interface made anew", 0)
 }
 
 // TestTooManyToForward: an interface beyond those that are guarded gets no forwarding, and

@@ -38,6 +38,9 @@ func (h *Host) replugged(device string) error {
 		if device != "" && device != name || !h.plugged(name) {
 			continue
 		}
+		for _, family := range []int{4, 6} { // that was the former one
+			delete(h.excepted, forwardPath(family, name))
+		}
 		if slices.ContainsFunc(h.plan.Links, func(l LinkRoute) bool { return l.Interface == name }) {
 			errs = append(errs, h.loosenAgain(name))
 		}
@@ -172,7 +175,15 @@ func (h *Host) unguard() error {
 
 // isException tells whether an interface was guarded on a host that forwards.
 func (h *Host) isException(family int, device string) bool {
-	return h.excepted[confPath(family, device, map[int]string{4: "forwarding", 6: "force_forwarding"}[family])]
+	return h.excepted[forwardPath(family, device)]
+}
+
+// forwardPath is the setting by which a single interface forwards.
+func forwardPath(family int, device string) string {
+	if family == 6 {
+		return confPath(6, device, "force_forwarding")
+	}
+	return confPath(4, device, "forwarding")
 }
 
 // forwardBy makes the chain of forwardRules anew.
