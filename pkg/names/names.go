@@ -4,7 +4,8 @@
 // each for five seconds, and a name has no address before both its IPv4 and its IPv6 one
 // are known.
 //
-// Goroutines: a Look has one for each question; it returns after all have ended.
+// Goroutines: a look-up has one for each question, and one for a server's two that count
+// together; it returns after all have ended.
 package names
 
 import (
