@@ -98,7 +98,9 @@ func (b *builder) switchEach(family int, outer []string, guard string) ([]step, 
 			s.undo[0].Guard, s.undo[0].GuardWas = guard, guardWas
 			steps = append(steps, s)
 			b.guarded[family] = append(b.guarded[family], device)
-			b.host.excepted[s.undo[0].Path] = guardWas == "1"
+			if delete(b.host.excepted, s.undo[0].Path); guardWas == "1" {
+				b.host.excepted[s.undo[0].Path] = true
+			}
 		}
 	}
 	return steps, nil

@@ -48,7 +48,7 @@ type Host struct {
 	bridged map[int]bool      // per family, the guards spare bridged frames
 	said    map[string]string // what was logged last of what is wrong with an uplink or interface
 	paused  bool              // PauseTaking is in force
-	// Settings of guarded interfaces, and whether the host forwarded when that one did not.
+	// excepted are settings of guarded interfaces that did not forward although the host did.
 	excepted map[string]bool
 }
 

@@ -38,9 +38,6 @@ func (h *Host) replugged(device string) error {
 		if device != "" && device != name || !h.plugged(name) {
 			continue
 		}
-		for _, family := range []int{4, 6} { // that was the former one
-			delete(h.excepted, forwardPath(family, name))
-		}
 		if slices.ContainsFunc(h.plan.Links, func(l LinkRoute) bool { return l.Interface == name }) {
 			errs = append(errs, h.loosenAgain(name))
 		}
@@ -71,6 +68,8 @@ func (h *Host) renamed() error {
 			continue
 		}
 		delete(h.devices, was)
+		delete(h.excepted, forwardPath(4, was))
+		delete(h.excepted, forwardPath(6, was))
 		for _, e := range h.journal.entries {
 			if now != "" && e.Do == undoSysctl && path.Base(path.Dir(e.Path)) == was {
 				e.Path = path.Join(path.Dir(path.Dir(e.Path)), now, path.Base(e.Path))
