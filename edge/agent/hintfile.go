@@ -54,7 +54,7 @@ type hintTail struct {
 	file   *os.File  // nil: none
 	mod    time.Time // of file, when it was last read
 	offset int64     // of what was not read
-	last   byte      // before offset
+	last   []byte    // what stands before offset, hintLine of it at most
 }
 
 // Bounds of what is read at once, and of one line.
@@ -118,9 +118,9 @@ func (t *hintTail) another() bool {
 	if t.offset == 0 {
 		return false
 	}
-	var last [1]byte
-	_, err := t.file.ReadAt(last[:], t.offset-1)
-	return err != nil || last[0] != t.last
+	last := make([]byte, len(t.last))
+	_, err := t.file.ReadAt(last, t.offset-int64(len(last)))
+	return err != nil || !bytes.Equal(last, t.last)
 }
 
 // next reads what is new, at most hintMost, and returns its complete lines.
@@ -132,7 +132,11 @@ func (t *hintTail) next() (lines [][]byte, err error) {
 		end = len(text)
 	}
 	if end > 0 {
-		t.offset, t.last = t.offset+int64(end), text[end-1]
+		if t.offset == 0 {
+			t.last = nil
+		}
+		t.offset, t.last = t.offset+int64(end), append(t.last, text[:end]...)
+		t.last = bytes.Clone(t.last[max(len(t.last)-hintLine, 0):])
 	}
 	if endless {
 		return nil, fmt.Errorf("a line of more than %d bytes", hintLine)
