@@ -46,19 +46,27 @@ func (t *Table) sendSYN(f *flow) {
 	window := uint32(f.window[client])
 	if f.scale[client] >= 0 && f.ours >= 0 {
 		o.Scale = f.scale[client]
-		window = min(window<<o.Scale, 0xffff) // a SYN's window is not scaled
+		if f.state != asking { // else it is a SYN's
+			window = min(window<<o.Scale, 0xffff) // a SYN's window is not scaled
+		}
 	}
 	f.tries++
 	t.send(f, server, answer{flags: flagSYN, seq: f.toServer(f.next[client] - 1), window: uint16(window), opts: o.appendTo(t.opts[:0])})
 }
 
-// greet answers a client's SYN. Its numbers are chosen; the window is zero.
+// greet answers a client's SYN. Its numbers are chosen, and the window is zero; or they are
+// the server's, which has answered.
 func (t *Table) greet(f *flow) {
 	o := Options{MSS: t.cfg.MSS, Scale: f.ours, SACK: f.has(clientSACK), Stamps: f.has(clientStamps), Val: f.told, Ecr: f.stamp[client]}
 	if f.has(isIPv6) {
 		o.MSS -= ip6Len - ip4Len
 	}
-	t.send(f, client, answer{flags: flagSYN | flagACK, seq: f.acked[client] - 1, ack: f.next[client], opts: o.appendTo(t.opts[:0])})
+	a := answer{flags: flagSYN | flagACK, seq: f.acked[client] - 1, ack: f.next[client]}
+	if f.state == offered {
+		o.MSS, a.window = min(o.MSS, f.mss[server]), f.window[server]
+	}
+	a.opts = o.appendTo(t.opts[:0])
+	t.send(f, client, a)
 }
 
 // tellClient acknowledges to the client what it has sent, with a window.

@@ -1,7 +1,7 @@
 // Package splice carries TCP connections past the tunnel, packet by packet: the
-// handshake with the client is completed first, with a window of zero, then one
-// of our own is made with the server, and from then on only the numbers in the
-// headers are translated. Nothing is buffered, acknowledged or sent again here:
+// handshakes of both ends are made one in the other, or, where many wait, that with the
+// client is completed first, with a window of zero, and then one of our own is made with
+// the server; from then on only the numbers in the headers are translated. Nothing is buffered, acknowledged or sent again here:
 // the two ends do that with each other. The idea is that of SYN proxies and
 // layer 4 balancers (delayed binding).
 //
@@ -16,6 +16,14 @@
 // SYN-ACK leads to open: we acknowledge it, and a window update lets the client
 // go. A reset, an ICMP error or 15 s without an answer reset the client.
 //
+// asking: in place of both, a SYN was passed on to the server, as in calling, and the client
+// hears nothing (Ask): it is to measure the way to the server, as its congestion control
+// goes by the least round trip. The server's SYN-ACK leads to offered. A reset or an ICMP error
+// reset the client; after 15 s the flow is forgotten, and the client's next SYN begins anew.
+//
+// offered: the server's SYN-ACK was passed on, and is again when the server repeats it and
+// after 1, 2 and 4 s. The client's ACK, passed on, leads to open.
+//
 // open: segments are translated. Both ends' FINs and their acknowledgements are
 // watched: when both are acknowledged the flow is ended. A reset passes and
 // ends the flow soon, unless it proves to be a forged one: other segments that
@@ -28,7 +36,7 @@
 // # Translation
 //
 // Towards the client stands the number that we chose for the server's first
-// byte, towards the server (usually) the client's own: sequence numbers,
+// byte (after asking the server's own), towards the server (usually) the client's own: sequence numbers,
 // acknowledgements, SACK blocks (RFC 2018) and the server's timestamps (RFC
 // 7323) are shifted by constants, modulo 2^32. Windows are the receiver's own;
 // where both sides' scales differ they are converted, rounded down.

@@ -13,6 +13,8 @@ const (
 	free state = iota // the slot holds no flow
 	greeting
 	calling
+	asking
+	offered
 	open
 	ended
 )

@@ -54,7 +54,7 @@ func (t *Table) HandleError(now time.Duration, p *Packet) Verdict {
 	f := t.at(i)
 	t.catchUp(f)
 	switch {
-	case from == client && f.state == calling && q.seq == f.acked[server]-1 && !q.tooBig():
+	case from == client && (f.state == calling || f.state == asking) && q.seq == f.acked[server]-1 && !q.tooBig():
 		t.count.Unreachable++
 		t.resetClient(f)
 		t.drop(i)

@@ -117,12 +117,14 @@ func (f *flow) announced(o Options) uint16 {
 
 // enter is the only place where a flow's state changes.
 func (t *Table) enter(f *flow, to state) {
+	from := f.state
 	f.state = to
 	switch to {
-	case greeting:
+	case greeting, offered:
+		f.tries = 0
 		t.greet(f)
 		t.wake(f, firstRetry)
-	case calling:
+	case calling, asking:
 		f.tries = 0
 		t.sendSYN(f)
 		t.wake(f, firstRetry)
@@ -130,9 +132,11 @@ func (t *Table) enter(f *flow, to state) {
 		t.count.Opened++
 		f.tries = 0
 		t.answerDoor(f)
-		t.shunt(f) // before the ends begin, so that their first segments go the same way
-		t.tellServer(f)
-		t.tellClient(f, f.acked[client], f.windowForSYN())
+		t.shunt(f)           // before the ends begin, so that their first segments go the same way
+		if from != offered { // else the client's ACK goes on, and it knows the window
+			t.tellServer(f)
+			t.tellClient(f, f.acked[client], f.windowForSYN())
+		}
 		t.wake(f, f.idle())
 	case ended:
 		t.count.Closed++
@@ -202,6 +206,10 @@ func (t *Table) fromClient(i int32, s *segment, p *Packet) Verdict {
 		return t.greeted(i, s)
 	case calling:
 		return t.waiting(i, s)
+	case asking:
+		return t.asked(i, s)
+	case offered:
+		return t.accepted(i, s, p)
 	}
 	return t.pass(f, client, s, p)
 }
@@ -213,8 +221,11 @@ func (t *Table) anotherSYN(i int32, s *segment) Verdict {
 	case f.state == ended, f.has(resetSeen), f.state == greeting && !again:
 		t.drop(i)
 		return Foreign // a new connection on the same ports
-	case f.state == greeting:
-		t.greet(f) // our SYN-ACK was lost
+	case f.state == asking && !again, f.state == offered && !again:
+		t.abandon(i)
+		return Foreign // the same
+	case f.state == greeting, f.state == offered:
+		t.greet(f) // the SYN-ACK was lost
 	case f.state == open:
 		// RFC 5961 section 4: one that really has forgotten answers with a reset.
 		t.tellClient(f, f.toClient(f.next[server]), f.windowFor(client, f.window[server]))
@@ -287,9 +298,11 @@ func (t *Table) fromServer(i int32, s *segment, p *Packet) Verdict {
 	switch f.state {
 	case greeting: // we have not called
 		return Took
-	case calling:
+	case calling, asking:
 		t.answered(i, s)
 		return Took
+	case offered:
+		return t.awaited(i, s)
 	}
 	if s.is(flagSYN|flagACK, flagSYN|flagACK) {
 		t.tellServer(f) // our ACK was lost
@@ -315,8 +328,13 @@ func (t *Table) answered(i int32, s *segment) {
 	case s.flags&flagACK != 0 && !mine: // of an earlier connection (RFC 9293 section 3.10.7.3)
 		t.send(f, server, answer{flags: flagRST, seq: s.ack})
 	case s.is(flagSYN|flagACK, flagSYN|flagACK):
+		to := open
+		if f.state == asking {
+			f.take(s)
+			to = offered
+		}
 		t.agree(f, s)
-		t.enter(f, open)
+		t.enter(f, to)
 	}
 }
 
@@ -404,11 +422,11 @@ func (t *Table) Sweep(now time.Duration) {
 func (t *Table) due(i int32) {
 	f := t.at(i)
 	switch {
-	case f.state == calling && f.tries <= retries:
+	case (f.state == calling || f.state == asking) && f.tries <= retries:
 		t.sendSYN(f)
 		t.wake(f, firstRetry<<(f.tries-1))
 		return
-	case f.state == greeting && f.tries < retries:
+	case (f.state == greeting || f.state == offered) && f.tries < retries:
 		// The client's ACK may have been lost, and it has nothing more to say.
 		f.tries++
 		t.greet(f)
@@ -422,8 +440,13 @@ func (t *Table) due(i int32) {
 	case f.state == calling:
 		t.count.TimedOut++
 		t.resetClient(f)
+	case f.state == asking: // the client's next SYN begins anew
+		t.count.TimedOut++
 	case f.state == greeting:
 		t.count.Abandoned++
+	case f.state == offered:
+		t.abandon(i)
+		return
 	case f.state == open && f.has(resetSeen):
 		t.count.Closed++
 	case f.state == open:
@@ -444,7 +467,7 @@ func (t *Table) Reset(now time.Duration) {
 			t.unshunt(f)
 			t.send(f, client, answer{flags: flagRST | flagACK, seq: f.toClient(f.next[server]), ack: f.next[client]})
 			t.send(f, server, answer{flags: flagRST | flagACK, seq: f.toServer(f.next[client]), ack: f.next[server]})
-		case greeting, calling:
+		case greeting, calling, asking, offered:
 			t.resetClient(f)
 		}
 		t.drop(i)

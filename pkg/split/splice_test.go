@@ -403,6 +403,34 @@ func TestSpliceStop(t *testing.T) {
 	})
 }
 
+// TestSpliceAsks: behind the guard a client's SYN is passed on, and answered when the server
+// has answered: a refusal is one.
+func TestSpliceAsks(t *testing.T) {
+	l := newLab(t, true)
+	l.echoes(serverAt(false, 80))
+	l.echoes(serverAt(true, 80))
+	o := l.guarded(guard.Fast, guard.Limits{})
+	o.Direct = func(_, _ netip.AddrPort) bool { return true }
+	s, err := New(o, func(c *Conn) { t.Error("a connection reached netstack"); c.Abort() })
+	must(t, err)
+	l.runUntilEnd(s)
+	for _, v6 := range []bool{false, true} {
+		if _, err := l.dialErr(serverAt(v6, 81)); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("IPv6=%v: nobody listens, and the client is told %v", v6, err)
+		}
+		c := l.dial(serverAt(v6, 80))
+		must(t, exchange(c))
+		must(t, c.CloseWrite())
+		if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("IPv6=%v: %d bytes, %v after the end", v6, n, err)
+		}
+	}
+	if st := s.Stats(); st.Guard.Answers != 0 || st.Spliced.Refused != 2 || st.Spliced.Opened != 2 || st.Spliced.Discarded != 0 {
+		t.Errorf("%+v, %+v", st.Guard, st.Spliced)
+	}
+	waitFor(t, "the door to be left", func() bool { return o.Guard.Gate.Status().Pending == 0 })
+}
+
 // TestSpliceBounds: behind the guard spliced connections count among a client's,
 // pending and open, as those of netstack do.
 func TestSpliceBounds(t *testing.T) {
@@ -415,9 +443,11 @@ func TestSpliceBounds(t *testing.T) {
 	l.runUntilEnd(s)
 	gate := o.Guard.Gate
 	// 198.18.2.9 is on the server's network and answers nothing.
+	var dials sync.WaitGroup
 	for range 6 {
-		l.dial("198.18.2.9:80")
+		dials.Go(func() { _, _ = l.dialErr("198.18.2.9:80") }) // those that find none waiting are not answered
 	}
+	t.Cleanup(dials.Wait)
 	waitFor(t, "the client's bound", func() bool { return s.Stats().Guard.Greedy > 0 })
 	if g := gate.Status(); g.Pending != 3 || s.Stats().SplicedNow != 3 {
 		t.Errorf("%d connections pending, want 3: %+v", s.Stats().SplicedNow, g)

@@ -114,6 +114,22 @@ func (s *splicer) knows(g *segment) bool {
 	return s.table.Handle(s.now(), &p) == splice.Took
 }
 
+// ask passes a SYN on to the server; false leaves it to the guard's cookies, which cost
+// nothing, as where many wait for servers.
+func (s *splicer) ask(g *segment, now time.Time) bool {
+	if s == nil || !s.direct(g.ends()) || s.keeper.opts.Gate.resolve(guard.Auto, false, now) == guard.ZeroWindow {
+		return false
+	}
+	p := splice.Packet{Header: g.ip, Start: g.start, Size: g.end}
+	s.mu.Lock()
+	taken := !s.closed && s.table.Ask(s.now(), &p)
+	s.mu.Unlock()
+	if taken {
+		s.keeper.opts.Gate.floods.count(0, 1, now)
+	}
+	return taken
+}
+
 // adopt takes over a client at the first segment after the SYN, whose cookie
 // the guard has found valid; false leaves it to the guard. For one without a
 // place nothing is done: its probes ask anew. What the segment carries is

@@ -241,6 +241,8 @@ func (l *synLoop) reply(b *synTurn, s *segment, hello guard.Hello) {
 	switch {
 	case known == asked:
 		return // it came again; the answer will, too
+	case known == unknown && l.k.stack.splice.ask(s, b.now):
+		return
 	case known == unknown && mode == guard.Strict:
 		l.k.ask(&ends, hello, s.v6)
 		return
