@@ -51,10 +51,14 @@ func FuzzPackets(f *testing.F) {
 	f.Add(w.fromServer(flagFIN, u.srv+1, u.iss+1, "data").packet(), 20)
 	f.Add([]byte{0x60}, 40)
 	f.Fuzz(func(t *testing.T, b []byte, start int) {
-		for _, w := range []*world{spliced(t, u), closed(t, u)} {
+		asked, _ := ask(t, u)
+		offered, _ := ask(t, u)
+		offered.answers(u)
+		for _, w := range []*world{spliced(t, u), closed(t, u), asked, offered} {
 			w.table.Handle(w.now, &Packet{Header: b, Start: start, Size: len(b)})
 			w.table.HandleError(w.now, &Packet{Header: b, Start: start, Size: len(b)})
 			w.table.Greet(w.now, &Packet{Header: b, Start: start, Size: len(b)}, 1)
+			w.table.Ask(w.now, &Packet{Header: b, Start: start, Size: len(b)})
 		}
 	})
 }
