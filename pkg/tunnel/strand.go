@@ -14,6 +14,7 @@ const (
 	txBatches  = 2         // per connection: one at the transport, one being filled
 	rxBatches  = 4         // per connection: the reader waits when the loop is behind
 	rxRecords  = 32        // records in a received batch
+	rxFrames   = 1 << 10   // frames in it, but for those of its last record
 	txRecords  = 32        // records in a batch to send
 	batchMin   = 16 << 10  // bytes of bodies in a batch to send, at least
 	batchMax   = 256 << 10 // and at most
@@ -121,10 +122,11 @@ func (st *strand) read(s *Session) error {
 	}
 }
 
-// fill receives at least one record and as many as come without waiting.
+// fill receives at least one record and as many as come without waiting. Frames take more
+// memory here than on the link: a byte says PING.
 func (b *rxBatch) fill(c Strand) error {
 	b.recs, b.frames = b.recs[:0], b.frames[:0]
-	for len(b.recs) < rxRecords {
+	for len(b.recs) < rxRecords && len(b.frames) < rxFrames {
 		r, err := c.Receive()
 		if err == nil {
 			err = b.decode(r.Block, r.Body)
@@ -177,6 +179,9 @@ func (b *rxBatch) release() {
 		b.recs[i].body = buffer.Seg{}
 	}
 	b.recs = b.recs[:0]
+	if cap(b.frames) > 2*rxFrames {
+		b.frames = nil // the batch may rest for long
+	}
 }
 
 // batch returns the batch being filled if it has space for a record with a

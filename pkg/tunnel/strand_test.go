@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
@@ -136,5 +137,40 @@ func TestBodyOfOneFrame(t *testing.T) {
 	}
 	if live := buffer.Live() - before; live != 0 {
 		t.Errorf("%d bytes of slabs are left", live)
+	}
+}
+
+// chattyStrand brings records full of frames of a byte, without end.
+type chattyStrand struct{ Strand }
+
+func (chattyStrand) Receive() (wire.Record, error) {
+	return wire.Record{Block: bytes.Repeat([]byte{byte(wire.KindPing)}, wire.MaxBlock)}, nil
+}
+
+func (chattyStrand) Buffered() bool { return true }
+
+// TestChatty: what a peer says in tiny frames takes no memory that it has not sent for more
+// than a record, and nothing stays of it.
+func TestChatty(t *testing.T) {
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	c := newConn(&link{}, simCarrier{})
+	for range 2 * rxBatches {
+		b := <-c.bulk.rx
+		if err := b.fill(chattyStrand{}); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(b.frames); n > rxFrames+wire.MaxBlock {
+			t.Fatalf("%d frames in a batch", n)
+		}
+		b.at = s.now
+		s.receive(b)
+	}
+	for range rxBatches {
+		if b := <-c.bulk.rx; cap(b.frames) > 2*rxFrames {
+			t.Errorf("room for %d frames is kept", cap(b.frames))
+		}
+	}
+	if s.count.Violations != 0 {
+		t.Error("asking often is no violation")
 	}
 }
