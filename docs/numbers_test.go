@@ -105,6 +105,7 @@ func TestNumbers(t *testing.T) {
 		{protocol, "the first 4 KB of a flow's sealed stream, and small chunks (up to 2 KB)", "scheduler/overdue.go", "urgentSmall = 2 << 10"},
 		{protocol, "Flow control windows are 16 MiB for a stream", "pkg/link/quic.go", "quicWindow = 16 << 20"},
 		{protocol, "and 17 MiB for the connection", "pkg/link/quic.go", "quicUrgentWindow = 1 << 20"},
+		{protocol, "begin with 512 KiB and 640 KiB, or, while more than 32", "pkg/link/listen.go", "quicFirst = 512 << 10 quicFirstUrgent = 128 << 10 quicFew = 32"},
 		{protocol, "The idle timeout is 40 seconds", "pkg/link/tcp.go", "userTimeout = 40 * time.Second"},
 		{protocol, "if that is one record with at most 2 KB of body and no PING, up to 1 ms later", "pkg/tunnel/strand.go", "ackSmall = 2 << 10"},
 		{protocol, "if that is one record with at most 2 KB of body and no PING, up to 1 ms later", "pkg/tunnel/strand.go", "ackDelay = time.Millisecond"},

@@ -293,3 +293,20 @@ func rejectsUs(err error) bool {
 	}
 	return quicRejectsUs(err)
 }
+
+// openQUIC opens the socket of one connection, of which q notes what comes.
+func (d *Dialer) openQUIC(ctx context.Context, network string, q *hearing) (*quicSocket, error) {
+	if d.options.packets == nil {
+		s, err := openQUIC(ctx, network, ":0", socket{device: d.options.Interface, mark: d.options.Mark})
+		if err != nil {
+			return nil, err
+		}
+		s.udp.(*datagrams).heard = q.told(d.options.Heard)
+		return s.anonymous(), nil
+	}
+	udp, err := d.options.packets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newQUICSocket(udp).anonymous(), nil
+}

@@ -70,6 +70,24 @@ type ListenOptions struct {
 // lingerTime bounds the wait for an edge to read why it was refused.
 const lingerTime = time.Second
 
+// At a cloud a QUIC stream's window begins with quicFirst bytes, and its connection's with
+// quicFirstUrgent more. They grow as they are read, which those of strangers never are: who
+// has no key must not make a cloud keep 17 MiB each time. Where more than quicFew shake hands
+// they begin with an eighth.
+const (
+	quicFirst       = 512 << 10
+	quicFirstUrgent = 128 << 10
+	quicFew         = 32
+)
+
+// firstWindows are those beside so many handshakes.
+func firstWindows(handshakes int) (stream, conn uint64) {
+	if handshakes > quicFew {
+		return quicFirst / 8, (quicFirst + quicFirstUrgent) / 8
+	}
+	return quicFirst, quicFirst + quicFirstUrgent
+}
+
 // acceptPause is how long accepting rests when the machine is out of file
 // descriptors or memory.
 const acceptPause = 100 * time.Millisecond
@@ -107,7 +125,7 @@ func Listen(ctx context.Context, o ListenOptions) (*Listener, error) {
 	v := &verdict{peerKey: o.PeerKey}
 	config := v.config(o.Certificate)
 	config.VerifyConnection = o.verify
-	if l.quic, err = newQUICListener(udp, config, l.places.Crowded); err != nil {
+	if l.quic, err = newQUICListener(udp, config, l.places); err != nil {
 		_ = l.tcp.Close()
 		return nil, fmt.Errorf("listen: quic %s: %w", o.Address, err)
 	}

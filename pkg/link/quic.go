@@ -18,6 +18,7 @@ import (
 	"github.com/apernet/quic-go/monotime"
 
 	"hawser/pkg/bbr"
+	"hawser/pkg/places"
 )
 
 // This file alone knows the QUIC library.
@@ -380,23 +381,6 @@ func (s *quicSocket) close() {
 	_ = s.udp.Close()
 }
 
-// openQUIC opens the socket of one connection, of which q notes what comes.
-func (d *Dialer) openQUIC(ctx context.Context, network string, q *hearing) (*quicSocket, error) {
-	if d.options.packets == nil {
-		s, err := openQUIC(ctx, network, ":0", socket{device: d.options.Interface, mark: d.options.Mark})
-		if err != nil {
-			return nil, err
-		}
-		s.udp.(*datagrams).heard = q.told(d.options.Heard)
-		return s.anonymous(), nil
-	}
-	udp, err := d.options.packets(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return newQUICSocket(udp).anonymous(), nil
-}
-
 // connectQUIC is connectTCP for QUIC.
 func (d *Dialer) connectQUIC(ctx context.Context, v *verdict) (*secured, string, error) {
 	network := "udp4"
@@ -440,13 +424,19 @@ type quicListener struct {
 	early  *quic.EarlyListener
 }
 
-// newQUICListener takes over s. crowded says whether new addresses have to
+// newQUICListener takes over s. Where handshakes crowd new addresses have to
 // prove first that they are not forged (RFC 9000 section 8.1).
-func newQUICListener(s *quicSocket, config *tls.Config, crowded func() bool) (*quicListener, error) {
-	s.transport.VerifySourceAddress = func(net.Addr) bool { return crowded() }
+func newQUICListener(s *quicSocket, config *tls.Config, handshakes *places.Places) (*quicListener, error) {
+	s.transport.VerifySourceAddress = func(net.Addr) bool { return handshakes.Crowded() }
 	// Early: the connection is seen before its TLS handshake ends, so that a
 	// handshake that fails can be reported and counted.
-	early, err := s.transport.ListenEarly(config, quicConfig())
+	base := quicConfig()
+	base.GetConfigForClient = func(*quic.ClientInfo) (*quic.Config, error) {
+		c := quicConfig()
+		c.InitialStreamReceiveWindow, c.InitialConnectionReceiveWindow = firstWindows(handshakes.Taken())
+		return c, nil
+	}
+	early, err := s.transport.ListenEarly(config, base)
 	if err != nil {
 		s.close()
 		return nil, err
