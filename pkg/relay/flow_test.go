@@ -383,6 +383,37 @@ func TestDialsThatFailAreToldOnce(t *testing.T) {
 	})
 }
 
+// TestForgersAreToldOnce: a peer that seals nothing right does not fill the log.
+func TestForgersAreToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		r := newRig(t, setup{options: func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&out, nil)) }})
+		w := r.workers[1]
+		ev := func(id stream.ID, v stream.Event) {
+			v.From, v.Flow = r.loop.ends[1], id
+			w.Deliver([]stream.Event{v})
+		}
+		const flows = 20
+		for id := range stream.ID(flows) {
+			ev(900+id, stream.Event{Kind: stream.EventOpen, Dst: serverAt, Src: clientAt})
+			server := <-r.dials
+			for range attempts {
+				ev(900+id, stream.Event{Kind: stream.EventData, Seg: bufferOf(0, 0, 0, 0)}) // no record is so short
+				synctest.Wait()
+				ev(900+id, stream.Event{Kind: stream.EventRewind})
+			}
+			server.wait(server.isAborted)
+		}
+		r.stop()
+		if n := w.Status().Resets["protocol"]; n != flows {
+			t.Errorf("%d flows were reset", n)
+		}
+		if n := strings.Count(out.String(), "refused for good"); n != 1 {
+			t.Errorf("%d flows have written %d lines:\n%.500s", flows, n, out.String())
+		}
+	})
+}
+
 // A flow that is opened twice is a broken peer.
 func TestOpenTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -171,7 +171,8 @@ func (w *Worker) reject(f *flow) {
 	w.stats.forged.Add(1)
 	d.tries++
 	if d.tries >= attempts || d.counter == math.MaxUint32 {
-		w.o.Log.Warn("record refused for good", "peer", f.session.tunnel.Tag(), "id", uint64(f.id), "offset", d.consumed)
+		peer := f.session.tunnel.Tag()
+		w.quiet.Warn(peer+" forges", "record refused for good", "peer", peer, "id", uint64(f.id), "offset", d.consumed)
 		w.abort(f, stream.CodeProtocol)
 		return
 	}

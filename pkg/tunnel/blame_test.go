@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -184,4 +185,29 @@ func forgedAgain(t *testing.T, rate float64, seed uint64, every, size int, up bo
 	}
 	t.Logf("seed %d: %v, %d bodies changed, %d and %d connections, %d refused", seed, took, m.bodies.Load(), m.connections.Load(), other.connections.Load(), e.Counts.Forged+cl.Counts.Forged)
 	w.gone()
+}
+
+// TestForgedAreToldOnce: a peer whose flows bring nothing that opens does not fill the log.
+func TestForgedAreToldOnce(t *testing.T) {
+	e := newTenant(t, nil)
+	e.c.link = e.s.findLink(0)
+	forge := func(n int) {
+		for range n {
+			e.open(1)
+			e.frame(wire.Frame{Kind: wire.KindData, Flow: uint64(e.ids), Length: 1}, buffer.Copy([]byte{1}))
+			e.s.obey(&stream.Command{Kind: stream.CmdReject, Flow: e.ids, Bytes: 1})
+		}
+	}
+	forge(100)
+	if n := strings.Count(e.log.String(), "forged"); n != 1 || e.s.count.Forged != 100 {
+		t.Errorf("%d lines tell of %d forged records", n, e.s.count.Forged)
+	}
+	e.s.now = e.s.now.Add(2 * time.Minute)
+	if forge(1); strings.Count(e.log.String(), "forged") != 2 {
+		t.Error("nothing tells that it goes on after a while")
+	}
+	for _, f := range e.s.flows {
+		e.s.dropFlow(f)
+	}
+	e.s.deliver()
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hawser/pkg/buffer"
+	"hawser/pkg/quiet"
 	"hawser/pkg/reassembly"
 	"hawser/pkg/slim"
 	"hawser/pkg/stream"
@@ -108,6 +109,7 @@ type Session struct {
 	events     [][]stream.Event // by worker
 	touched    uint64           // workers that got some, by their number modulo 64
 	lastLink   time.Time        // when a link last lived
+	forgers    quiet.News       // links of which the log says that they bring forged records
 	refusedAt  time.Time        // when the peer could last not authenticate what was sent; zero: never
 	leaving    bool             // the goodbye is being said
 	stopped    error            // why the loop ends
