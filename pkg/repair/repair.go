@@ -56,6 +56,7 @@ type Flow struct {
 	topAt   time.Duration // when what ends there was sent
 	fixes   []fix         // in order, apart
 	spare   []fix         // memory for the next fixes
+	purse   int           // bytes that may be sent again now, see earn
 
 	open      bool   // the sender sees every gap beyond told and repairs it,
 	openUntil uint32 // until this is acknowledged
@@ -109,6 +110,7 @@ func (f *Flow) Sent(now time.Duration, r Range, mss int, stamp uint32) (fresh Ra
 		f.open, f.openUntil = true, r.From
 	}
 	f.high, f.mss = r.To, max(mss, 1)
+	f.earn(r.Len())
 	f.marks = append(f.marks, mark{r.To, stamp, now})
 	f.Line.sentMore(f.segments(r.Len()))
 	return r, true
@@ -179,6 +181,7 @@ func (f *Flow) advance(now time.Duration, ack uint32, more bool) {
 		f.first = 0
 	}
 	if f.una != ack {
+		f.earn(int(ack - f.una))
 		f.una, f.moved, f.stuck, f.probes = ack, now, now, 0
 		f.told = latest(f.told, ack)
 	}
@@ -349,19 +352,23 @@ func (f *Flow) lose(gap Range) {
 // resend calls again for the repairs that are due: by time, or because what was sent
 // later has arrived (RFC 8985 section 6.2).
 func (f *Flow) resend(now time.Duration, again func(Range)) {
-	for i := range f.fixes {
-		x := &f.fixes[i]
-		switch {
-		case x.tries > 0 && f.topAt-x.at > f.settling(): // sent later and there: this was lost
-			x.tries = 1
-		case x.tries > 0 && now-x.at < f.wait(x.tries):
+	for i := 0; i < len(f.fixes); i++ {
+		x := f.fixes[i]
+		lost := x.tries > 0 && f.topAt-x.at > f.settling() // sent later and there
+		if x.tries > 0 && !lost && now-x.at < f.wait(x.tries) {
 			continue
-		default:
+		}
+		if !f.afford(i) {
+			return
+		}
+		if lost {
+			x.tries = 1
+		} else {
 			f.Line.vain(x.tries)
 			x.tries = min(x.tries+1, mostTries)
 		}
-		x.at = now
-		again(x.Range)
+		f.fixes[i].at, f.fixes[i].tries = now, x.tries
+		again(f.fixes[i].Range)
 	}
 }
 
@@ -427,6 +434,9 @@ func (f *Flow) Due() (at time.Duration, ok bool) {
 	}
 	for _, x := range f.fixes {
 		at = min(at, x.at+f.wait(max(x.tries, 1)))
+		if f.purse < f.mss {
+			break // the others wait for what this one brings
+		}
 	}
 	return at, true
 }
