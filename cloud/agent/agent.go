@@ -130,7 +130,7 @@ func (a *agent) install() (err error) {
 	}
 	a.workers, err = box.NewWorkers(box.Options{
 		Role: card.Cloud, Count: a.cfg.Workers, Adapt: true, Memory: a.memory, Budget: a.budget, Host: a.host, Log: a.log,
-		Allow: allows(a.cfg.Egress, hub), Egress: a.cfg.Egress.Limits, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
+		Allow: allows(a.cfg.Egress, hub), Egress: a.cfg.Egress.Limits, Shared: len(a.cfg.Edges) > 1, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	})
 	if err != nil && a.host != nil {
 		err = errors.Join(err, a.host.Close())

@@ -16,10 +16,10 @@ type limiter struct {
 	l  *egress.Limiter
 }
 
-func newLimiter(e config.EgressLimits) *limiter {
+func newLimiter(e config.EgressLimits, shared bool) *limiter {
 	return &limiter{l: egress.New(egress.Limits{
 		EdgeRate: e.EdgeRate, ServerRate: e.ServerRate, EdgeOpen: e.EdgeOpen, ServerOpen: e.ServerOpen,
-		Memory: time.Duration(e.RefusalSeconds) * time.Second,
+		Memory: time.Duration(e.RefusalSeconds) * time.Second, Shared: shared,
 	})}
 }
 

@@ -58,8 +58,9 @@ type Options struct {
 	// Strict are destinations of policies whose handshake is strict. With a hub
 	// at the edge only.
 	Strict []netip.Prefix
-	// Egress bounds connects to servers. Cloud only.
+	// Egress bounds connects to servers, which several edges share or not. Cloud only.
 	Egress config.EgressLimits
+	Shared bool
 	// Direct says that a new client's connection goes around the tunnel. Edge
 	// with a hub only; nil: none does.
 	Direct func(client, server netip.AddrPort) bool
@@ -275,7 +276,7 @@ func (w *Workers) limiter() relay.Egress {
 		return nil
 	}
 	if w.egress == nil {
-		w.egress = newLimiter(w.opts.Egress)
+		w.egress = newLimiter(w.opts.Egress, w.opts.Shared)
 	}
 	return w.egress
 }

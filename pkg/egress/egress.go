@@ -7,6 +7,7 @@
 package egress
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -18,11 +19,15 @@ type Limits struct {
 	EdgeRate, ServerRate int           // connects per second: of an edge, to a server's address
 	EdgeOpen, ServerOpen int           // attempts under way: of an edge, to a server's address
 	Memory               time.Duration // after a first refusal; it doubles with each in a row
+	Shared               bool          // several edges share servers: none has more than its fair part of what a server is asked
 }
 
 const (
 	// burst is how many seconds' worth of connects may come at once.
 	burst = 2
+	// fairPart is how many times what is left of a server one of several edges may have
+	// (package places): alone three quarters, so that another finds some at once.
+	fairPart = 3
 	// longest bounds how long a refusal is remembered, in Limits.Memory.
 	longest = 8
 	// most bounds each of the tables. Beyond it the new is not remembered:
@@ -38,6 +43,7 @@ type Limiter struct {
 	servers map[netip.Addr]*party
 	refused map[netip.AddrPort]refusal
 	swept   time.Time
+	none    part // where edges share nothing
 	Counts  Counts
 }
 
@@ -54,6 +60,14 @@ type party struct {
 	tokens float64
 	at     time.Time // of tokens
 	open   int
+	by     map[string]*part // a server's, by edge, where edges share it
+}
+
+// part is what an edge has of a server.
+type part struct {
+	took float64 // lately: what is burst seconds old counts 1/e
+	at   time.Time
+	open int
 }
 
 // refusal is what a server has said.
@@ -77,21 +91,44 @@ func (l *Limiter) Ask(edge string, server netip.AddrPort, now time.Time) stream.
 		return r.code
 	}
 	e, s := account(l.edges, edge, l.limits.EdgeRate, now), account(l.servers, server.Addr(), l.limits.ServerRate, now)
+	own := l.part(s, edge, now)
 	switch {
-	case over(e.open, l.limits.EdgeOpen) || over(s.open, l.limits.ServerOpen):
+	case over(e.open, l.limits.EdgeOpen) || over(s.open, l.limits.ServerOpen) ||
+		l.limits.ServerOpen > 0 && own.open > fairPart*(l.limits.ServerOpen-s.open):
 		l.Counts.Open++
 	case l.limits.EdgeRate > 0 && e.tokens < 1:
 		l.Counts.Edge++
-	case l.limits.ServerRate > 0 && s.tokens < 1:
+	case l.limits.ServerRate > 0 && (s.tokens < 1 || own.took > fairPart*s.tokens):
 		l.Counts.Server++
 	default:
 		e.tokens--
 		s.tokens--
 		e.open++
 		s.open++
+		own.took++
+		own.open++
 		return stream.CodeNone
 	}
 	return stream.CodeResources
+}
+
+// part returns what an edge has of a server, brought up to now.
+func (l *Limiter) part(s *party, edge string, now time.Time) *part {
+	if !l.limits.Shared {
+		l.none = part{}
+		return &l.none
+	}
+	p := s.by[edge]
+	if p == nil {
+		if s.by == nil {
+			s.by = map[string]*part{}
+		}
+		p = &part{}
+		s.by[edge] = p
+	}
+	p.took *= math.Exp(-now.Sub(p.at).Seconds() / burst)
+	p.at = now
+	return p
 }
 
 // End notes how an attempt ended: CodeNone when the server is connected.
@@ -102,6 +139,9 @@ func (l *Limiter) End(edge string, server netip.AddrPort, code stream.Code, now 
 	}
 	if s := l.servers[server.Addr()]; s != nil && s.open > 0 {
 		s.open--
+		if p := s.by[edge]; p != nil && p.open > 0 {
+			p.open--
+		}
 	}
 	switch code {
 	case stream.CodeNone:
@@ -141,6 +181,11 @@ func (l *Limiter) sweep(now time.Time) {
 	for k, p := range l.servers {
 		if p.open == 0 && now.Sub(p.at) > burst*time.Second {
 			delete(l.servers, k)
+		}
+		for edge, own := range p.by {
+			if own.open == 0 && now.Sub(own.at) > longest*burst*time.Second {
+				delete(p.by, edge)
+			}
 		}
 	}
 	for k, r := range l.refused {
