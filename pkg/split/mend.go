@@ -72,7 +72,8 @@ type mender struct {
 
 	mu     sync.Mutex
 	flows  map[guard.Ends]*mended
-	debt   int // of all flows
+	debt   int                   // of all flows
+	parts  map[[16]byte]mendPart // by client
 	spare  []*mended
 	timer  *time.Timer
 	tickAt time.Duration // when timer fires; 0: it does not
@@ -189,7 +190,7 @@ func (m *mender) make(ends *guard.Ends, now time.Duration) *mended {
 	if !ok || m.closed {
 		return nil
 	}
-	if len(m.flows) >= mendFlows {
+	if !m.room(&ends.Client) {
 		return nil
 	}
 	m.mu.Unlock()
@@ -205,6 +206,7 @@ func (m *mender) make(ends *guard.Ends, now time.Duration) *mended {
 	f.shift = shift
 	f.flow.Begin(line)
 	m.flows[*ends] = f
+	m.has(&ends.Client, 1, 0)
 	m.live.Store(int32(len(m.flows)))
 	return f
 }
@@ -273,12 +275,12 @@ func (m *mender) acknowledged(ends *guard.Ends, f *mended, s *segment, tcp heade
 		m.peers.note(&ends.Client, now)
 	}
 	edge := ack + uint32(tcp.WindowSize())<<f.shift
-	v := f.flow.Ack(now, ack, edge, blocks, min(mendCredit, f.debt+mendBudget-m.debt), func(r repair.Range) { m.build(f, r) })
+	v := f.flow.Ack(now, ack, edge, blocks, m.credit(ends, f), func(r repair.Range) { m.build(f, r) })
 	if v.Pass {
 		return pass
 	}
 	f.release(f.flow.Acked())
-	m.account(f)
+	m.account(ends, f)
 	if f.flow.Idle() {
 		m.peers.learn(&ends.Client, f.flow.Line)
 		m.forget(ends, f)
@@ -326,10 +328,12 @@ func (f *mended) tell(v repair.Verdict, tcp header.TCP, blocks, pure bool) actio
 	return pass
 }
 
-// account keeps the sum of all debts. The caller holds mu.
-func (m *mender) account(f *mended) {
-	m.debt += f.flow.Debt() - f.debt
-	f.debt = f.flow.Debt()
+// account keeps the sums of debts. The caller holds mu.
+func (m *mender) account(ends *guard.Ends, f *mended) {
+	more := f.flow.Debt() - f.debt
+	m.debt += more
+	f.debt += more
+	m.has(&ends.Client, 0, more)
 }
 
 // release gives back what is acknowledged.
@@ -356,6 +360,7 @@ func (m *mender) forget(ends *guard.Ends, f *mended) {
 		f.pieces[i].pkt.DecRef()
 	}
 	m.debt -= f.debt
+	m.has(&ends.Client, -1, -f.debt)
 	delete(m.flows, *ends)
 	m.live.Store(int32(len(m.flows)))
 	clear(f.pieces)
