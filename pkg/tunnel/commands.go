@@ -37,6 +37,9 @@ func (s *Session) obey(c *stream.Command) {
 		s.addCtrl(func(b []byte) []byte { return wire.AppendAccepted(b, uint64(f.id), c.Bytes) })
 	case stream.CmdSend:
 		s.cfg.Budget.keepMore(c.Seg.Len())
+		if f.send.held > 0 {
+			c.Seg = s.crumbs.keep(c.Seg)
+		}
 		f.send.add(f, c.Seg)
 		s.order.Activate(&f.node, s.now)
 		s.recount(f)
@@ -186,6 +189,9 @@ func (s *Session) dropFlow(f *flow) {
 	s.recount(f)
 	delete(s.flows, f.id)
 	s.flows = slim.Map(s.flows, &s.peak)
+	if len(s.flows) == 0 {
+		s.crumbs.drop()
+	}
 }
 
 func (s *Session) countReset(code stream.Code) {

@@ -246,6 +246,9 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 		seg.Release()
 		return s.giveUp(fl)
 	}
+	if before > 0 {
+		seg = s.crumbs.keep(seg)
+	}
 	if err := fl.recv.Insert(&s.tables, f.Offset, seg, f.Flags&wire.FlagFin != 0, max(fl.credit.limit, InitialCredit)); err != nil {
 		return fmt.Errorf("flow %d: %w", id, err)
 	}

@@ -105,6 +105,7 @@ type Session struct {
 	tables     reassembly.Tables
 	vias       [][]via  // emptied, for other flows
 	ctrls      [][]byte // emptied, for other records
+	crumbs     crumbs
 	tellAt     time.Time
 	events     [][]stream.Event // by worker
 	touched    uint64           // workers that got some, by their number modulo 64
