@@ -7,6 +7,7 @@ package reassembly
 
 import (
 	"errors"
+	"slices"
 
 	"hawser/pkg/buffer"
 )
@@ -61,6 +62,7 @@ type Stream struct {
 	next   uint64  // offset that leaves next
 	chunks []chunk // from first on: sorted, disjoint, all at or beyond next; nil: none
 	first  int     // those before have left: so many in a row leave that they are not moved up one by one
+	far    *pages  // what follows those, where there are many; nil: nothing
 	held   int     // bytes in chunks
 	fin    uint64  // end of the stream plus one; 0 = unknown
 	dups   uint64  // bytes dropped because they were here already
@@ -84,7 +86,7 @@ func (s *Stream) Insert(t *Tables, off uint64, seg buffer.Seg, fin bool, limit u
 
 func (s *Stream) setFin(end uint64) bool {
 	if s.fin == 0 {
-		if n := len(s.chunks); end < s.next || n > 0 && s.chunks[n-1].end() > end {
+		if end < s.next || s.last() > end {
 			return false
 		}
 		s.fin = end + 1
@@ -97,16 +99,17 @@ func (s *Stream) store(t *Tables, off uint64, seg buffer.Seg) {
 	if off < s.next {
 		off, seg = s.trim(off, seg, s.next-off)
 	}
-	i := s.search(off)
+	at := s.search(off)
 	for seg.Len() > 0 {
-		if i < len(s.chunks) && s.chunks[i].off <= off { // overlap at the front
-			off, seg = s.trim(off, seg, s.chunks[i].end()-off)
-			i++
+		here, more := s.look(&at)
+		if more && here.off <= off { // overlap at the front
+			off, seg = s.trim(off, seg, here.end()-off)
+			at.i++
 			continue
 		}
 		n := seg.Len()
-		if i < len(s.chunks) {
-			n = int(min(uint64(n), s.chunks[i].off-off))
+		if more {
+			n = int(min(uint64(n), here.off-off))
 		}
 		head, tail := seg, buffer.Seg{}
 		if n < seg.Len() {
@@ -115,29 +118,43 @@ func (s *Stream) store(t *Tables, off uint64, seg buffer.Seg) {
 		if s.chunks == nil {
 			s.chunks = t.take()
 		}
-		i = s.place(i, chunk{off, head}) + 1
+		at = s.place(at, chunk{off, head})
+		at.i++
 		s.held += n
 		off, seg = off+uint64(n), tail
 	}
 	seg.Release()
 }
 
-// place puts c before the chunk at i and returns where it is then.
-func (s *Stream) place(i int, c chunk) int {
+// place puts c before the chunk at a place and returns where it is then.
+func (s *Stream) place(at place, c chunk) place {
+	if at.page > 0 {
+		return s.far.place(at, c)
+	}
+	i := at.i
 	if i == s.first && i > 0 {
 		s.first--
 		s.chunks[s.first] = c
-		return s.first
+		return place{0, s.first}
 	}
 	if len(s.chunks) == cap(s.chunks) && s.first > len(s.chunks)/2 {
 		n := copy(s.chunks, s.chunks[s.first:])
 		clear(s.chunks[n:])
 		s.chunks, s.first, i = s.chunks[:n], 0, i-s.first
 	}
-	s.chunks = append(s.chunks, chunk{})
-	copy(s.chunks[i+1:], s.chunks[i:])
-	s.chunks[i] = c
-	return i
+	s.chunks = slices.Insert(s.chunks, i, c)
+	if len(s.chunks)-s.first <= pageMost {
+		return place{0, i}
+	}
+	if s.far == nil {
+		s.far = &pages{}
+	}
+	from := s.first + cutAt(i-s.first, len(s.chunks)-s.first)
+	s.chunks = s.far.split(0, s.chunks, from)
+	if i >= from {
+		return place{1, i - from}
+	}
+	return place{0, i}
 }
 
 // trim drops the first n bytes of seg as duplicates.
@@ -153,21 +170,43 @@ func (s *Stream) trim(off uint64, seg buffer.Seg, n uint64) (uint64, buffer.Seg)
 	return off + n, tail
 }
 
-// search returns the first chunk that ends beyond off. New data mostly comes
+// search returns the place of the first chunk that ends beyond off. New data mostly comes
 // last or first, so both ends are tried before the middle.
-func (s *Stream) search(off uint64) int {
-	lo, hi := s.first, len(s.chunks)
+func (s *Stream) search(off uint64) place {
+	hi := len(s.chunks)
 	if hi == 0 || s.chunks[hi-1].end() <= off {
-		return hi
-	}
-	for lo < hi {
-		if mid := (lo + hi) / 2; s.chunks[mid].end() > off {
-			hi = mid
-		} else {
-			lo = mid + 1
+		if s.far == nil {
+			return place{0, hi}
 		}
+		return s.far.search(off)
 	}
-	return lo
+	return place{0, searchIn(s.chunks, s.first, off)}
+}
+
+// look returns the chunk at a place, which may be behind the last one of a page; false: there
+// is none.
+func (s *Stream) look(at *place) (chunk, bool) {
+	if at.page == 0 {
+		if at.i < len(s.chunks) {
+			return s.chunks[at.i], true
+		}
+		if s.far == nil {
+			return chunk{}, false
+		}
+		*at = place{1, 0}
+	}
+	return s.far.look(at)
+}
+
+// last is the end of the last chunk, 0 without any.
+func (s *Stream) last() uint64 {
+	switch n := len(s.chunks); {
+	case s.far != nil:
+		return s.far.last()
+	case n > 0:
+		return s.chunks[n-1].end()
+	}
+	return 0
 }
 
 // Next returns the next bytes in order and hands them over, or false.
@@ -183,6 +222,9 @@ func (s *Stream) Next(t *Tables) (buffer.Seg, bool) {
 	if s.first == len(s.chunks) {
 		t.put(s.chunks[:0])
 		s.chunks, s.first = nil, 0
+		if s.far != nil && !s.far.pop(&s.chunks) {
+			s.far = nil
+		}
 	}
 	return c.seg, true
 }
@@ -199,7 +241,10 @@ func (s *Stream) Drop() {
 	for i := range s.chunks {
 		s.chunks[i].seg.Release()
 	}
-	s.chunks, s.first, s.held = nil, 0, 0
+	if s.far != nil {
+		s.far.drop()
+	}
+	s.chunks, s.first, s.far, s.held = nil, 0, nil, 0
 }
 
 // Offset is the offset of the next byte that leaves.
