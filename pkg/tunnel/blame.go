@@ -60,11 +60,21 @@ type share struct {
 	bytes int
 }
 
+// blameMost is how many notes are looked at to find out who brought a record: it comes in a
+// few chunks, unless its sender wants that to take long.
+const blameMost = 256
+
 // blame returns which links brought the bytes [from, to): of those that came twice the first
 // copy counts, as the second was dropped.
 func (f *flow) blame(from, to uint64) (out []share) {
-	left := []via{{from: from, to: to}}
+	left, looked := []via{{from: from, to: to}}, 0
 	for _, v := range f.via {
+		if v.to <= from || to <= v.from {
+			continue
+		}
+		if looked++; looked > blameMost {
+			break
+		}
 		var rest []via
 		bytes := 0
 		for _, r := range left {

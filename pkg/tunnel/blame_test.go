@@ -211,3 +211,20 @@ func TestForgedAreToldOnce(t *testing.T) {
 	}
 	e.s.deliver()
 }
+
+// TestBlameOfCrumbs: to find out who has brought a record that came byte by byte by two links,
+// in any order, takes a moment.
+func TestBlameOfCrumbs(t *testing.T) {
+	conns := []*conn{{link: &link{}}, {link: &link{}}}
+	f := &flow{}
+	for i, off := range rand.New(rand.NewPCG(1, 1)).Perm(InitialCredit) {
+		f.note(conns[i%2], uint64(off), uint64(off+1))
+	}
+	begin := time.Now()
+	if got := f.blame(0, InitialCredit); len(got) != 2 || got[0].bytes == 0 || got[1].bytes == 0 {
+		t.Errorf("who has brought it: %v", got)
+	}
+	if took := time.Since(begin); took > time.Second { // it takes a thousandth
+		t.Errorf("it took %v", took)
+	}
+}
