@@ -128,6 +128,9 @@ func (s *Session) reject(f *flow, n int) {
 // sendAnew sends everything from an offset on once more, which the receiver could not
 // authenticate.
 func (s *Session) sendAnew(f *flow, from uint64) {
+	if f.send.standsAnew(from) {
+		return
+	}
 	s.refusedAt = s.now
 	for _, l := range s.links {
 		s.suspect(l)

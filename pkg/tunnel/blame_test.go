@@ -228,3 +228,34 @@ func TestBlameOfCrumbs(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+// TestResendAgain: who asks for the same again before anything of it has left, and so a
+// hundred times with each record, has the queue looked through once.
+func TestResendAgain(t *testing.T) {
+	e := newTenant(t, nil)
+	e.open(1)
+	for range 10 {
+		e.s.obey(&stream.Command{Kind: stream.CmdSend, Flow: 1, Seg: buffer.Copy(make([]byte, 1000))})
+	}
+	q := &e.s.flows[1].send
+	for p := q.ready(); p != nil; p = q.ready() {
+		q.take(p, 1000)
+	}
+	resend := func(from uint64) {
+		for range 100 {
+			e.frame(wire.Frame{Kind: wire.KindResend, Flow: 1, Offset: from}, noSeg)
+		}
+	}
+	if resend(3000); q.tail.turn != 1 || len(q.resend) != 7 || q.ready().off != 3000 {
+		t.Errorf("the last piece was put in line %d times, %d stand there", q.tail.turn, len(q.resend))
+	}
+	if resend(1000); q.tail.turn != 2 || len(q.resend) != 9 || q.ready().off != 1000 {
+		t.Errorf("from further back: %d times, %d stand there", q.tail.turn, len(q.resend))
+	}
+	q.take(q.ready(), 1000)
+	if resend(1000); q.tail.turn != 3 || q.ready().off != 1000 {
+		t.Errorf("when some was sent: %d times, next is %d", q.tail.turn, q.ready().off)
+	}
+	e.s.dropFlow(e.s.flows[1])
+	e.s.deliver()
+}

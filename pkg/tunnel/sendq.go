@@ -89,6 +89,8 @@ type sendQueue struct {
 	base, end  uint64 // offsets: consumed by the peer, given by the worker
 	next       uint64 // offset of the first unsent byte
 	held       int    // bytes kept
+	anewFrom   uint64 // see standsAnew
+	anew       bool   // nothing was sent since resendFrom
 	fin        bool   // the worker closed the stream
 	finSeen    bool   // the peer consumed the end
 }
@@ -151,6 +153,7 @@ func (q *sendQueue) left() int { return int(q.end - q.next) }
 
 // take marks p as sent, cutting it to n bytes first when it is longer.
 func (q *sendQueue) take(p *piece, n int) {
+	q.anew = false
 	if n < p.seg.Len() {
 		q.cut(p, n)
 	}
@@ -260,9 +263,14 @@ func (p *piece) drop() {
 	p.seg, p.state, p.again = buffer.Seg{}, gone, false
 }
 
+// standsAnew reports whether all of that stands in line since resendFrom: to ask for it again
+// changes nothing.
+func (q *sendQueue) standsAnew(off uint64) bool { return q.anew && q.anewFrom <= off }
+
 // resendFrom puts everything sent at or beyond off back in line: the receiver
 // has thrown it away (RESEND, PROTOCOL.md section 5.3).
 func (q *sendQueue) resendFrom(off uint64) {
+	q.anew, q.anewFrom = true, off
 	for p := q.head; p != nil && p.state != unsent; p = p.next {
 		if p.end() > off || p.fin {
 			p.state = sent
