@@ -61,9 +61,9 @@ func (t *Tables) put(table []chunk) {
 type Stream struct {
 	next   uint64  // offset that leaves next
 	chunks []chunk // from first on: sorted, disjoint, all at or beyond next; nil: none
-	first  int     // those before have left: so many in a row leave that they are not moved up one by one
+	first  int32   // those before have left: so many in a row leave that they are not moved up one by one
+	held   uint32  // bytes in chunks
 	far    *pages  // what follows those, where there are many; nil: nothing
-	held   int     // bytes in chunks
 	fin    uint64  // end of the stream plus one; 0 = unknown
 	dups   uint64  // bytes dropped because they were here already
 }
@@ -120,7 +120,7 @@ func (s *Stream) store(t *Tables, off uint64, seg buffer.Seg) {
 		}
 		at = s.place(at, chunk{off, head})
 		at.i++
-		s.held += n
+		s.held += uint32(n)
 		off, seg = off+uint64(n), tail
 	}
 	seg.Release()
@@ -131,25 +131,25 @@ func (s *Stream) place(at place, c chunk) place {
 	if at.page > 0 {
 		return s.far.place(at, c)
 	}
-	i := at.i
-	if i == s.first && i > 0 {
+	i, first := at.i, int(s.first)
+	if i == first && i > 0 {
 		s.first--
 		s.chunks[s.first] = c
-		return place{0, s.first}
+		return place{0, first - 1}
 	}
-	if len(s.chunks) == cap(s.chunks) && s.first > len(s.chunks)/2 {
-		n := copy(s.chunks, s.chunks[s.first:])
+	if len(s.chunks) == cap(s.chunks) && first > len(s.chunks)/2 {
+		n := copy(s.chunks, s.chunks[first:])
 		clear(s.chunks[n:])
-		s.chunks, s.first, i = s.chunks[:n], 0, i-s.first
+		s.chunks, s.first, i, first = s.chunks[:n], 0, i-first, 0
 	}
 	s.chunks = slices.Insert(s.chunks, i, c)
-	if len(s.chunks)-s.first <= pageMost {
+	if len(s.chunks)-first <= pageMost {
 		return place{0, i}
 	}
 	if s.far == nil {
 		s.far = &pages{}
 	}
-	from := s.first + cutAt(i-s.first, len(s.chunks)-s.first)
+	from := first + cutAt(i-first, len(s.chunks)-first)
 	s.chunks = s.far.split(0, s.chunks, from)
 	if i >= from {
 		return place{1, i - from}
@@ -180,7 +180,7 @@ func (s *Stream) search(off uint64) place {
 		}
 		return s.far.search(off)
 	}
-	return place{0, searchIn(s.chunks, s.first, off)}
+	return place{0, searchIn(s.chunks, int(s.first), off)}
 }
 
 // look returns the chunk at a place, which may be behind the last one of a page; false: there
@@ -218,8 +218,8 @@ func (s *Stream) Next(t *Tables) (buffer.Seg, bool) {
 	s.chunks[s.first] = chunk{}
 	s.first++
 	s.next = c.end()
-	s.held -= c.seg.Len()
-	if s.first == len(s.chunks) {
+	s.held -= uint32(c.seg.Len())
+	if int(s.first) == len(s.chunks) {
 		t.put(s.chunks[:0])
 		s.chunks, s.first = nil, 0
 		if s.far != nil && !s.far.pop(&s.chunks) {
@@ -254,7 +254,7 @@ func (s *Stream) Offset() uint64 { return s.next }
 func (s *Stream) Ended() bool { return s.fin != 0 && s.next == s.fin-1 }
 
 // Held is the number of bytes that wait for a gap to close.
-func (s *Stream) Held() int { return s.held }
+func (s *Stream) Held() int { return int(s.held) }
 
 // Duplicates is the number of bytes that came more than once.
 func (s *Stream) Duplicates() uint64 { return s.dups }

@@ -89,8 +89,7 @@ type sendQueue struct {
 	base, end  uint64 // offsets: consumed by the peer, given by the worker
 	next       uint64 // offset of the first unsent byte
 	held       int    // bytes kept
-	anewFrom   uint64 // see standsAnew
-	anew       bool   // nothing was sent since resendFrom
+	anew       bool   // see standsAnew
 	fin        bool   // the worker closed the stream
 	finSeen    bool   // the peer consumed the end
 }
@@ -263,14 +262,15 @@ func (p *piece) drop() {
 	p.seg, p.state, p.again = buffer.Seg{}, gone, false
 }
 
-// standsAnew reports whether all of that stands in line since resendFrom: to ask for it again
-// changes nothing.
-func (q *sendQueue) standsAnew(off uint64) bool { return q.anew && q.anewFrom <= off }
+// standsAnew reports whether all of that stands in line since resendFrom, and nothing of it has
+// left: to ask for it again changes nothing.
+func (q *sendQueue) standsAnew(off uint64) bool {
+	return q.anew && len(q.resend) > 0 && q.resend[0].off <= off
+}
 
 // resendFrom puts everything sent at or beyond off back in line: the receiver
 // has thrown it away (RESEND, PROTOCOL.md section 5.3).
 func (q *sendQueue) resendFrom(off uint64) {
-	q.anew, q.anewFrom = true, off
 	for p := q.head; p != nil && p.state != unsent; p = p.next {
 		if p.end() > off || p.fin {
 			p.state = sent
@@ -281,6 +281,7 @@ func (q *sendQueue) resendFrom(off uint64) {
 			q.enqueue(p)
 		}
 	}
+	q.anew = len(q.resend) > 0 && q.resend[0].end() > off // all from there on is in line, and nothing before it
 }
 
 // clear drops everything.
