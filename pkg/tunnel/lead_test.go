@@ -33,6 +33,9 @@ func TestLead(t *testing.T) {
 // TestBurst: a line that delivers in bunches, as a train's do, is not paced by its mean
 // rate; others are.
 func TestBurst(t *testing.T) {
+	if raceDetector {
+		t.Skip("runs on one goroutine, and takes long with the race detector: make unit runs it without")
+	}
 	for _, k := range []struct {
 		terrain string
 		want    bool

@@ -94,6 +94,9 @@ func TestGoodput(t *testing.T) {
 	} {
 		for _, up := range []bool{false, true} {
 			t.Run(c.name+map[bool]string{false: "/down", true: "/up"}[up], func(t *testing.T) {
+				if raceDetector && c.name != "unequal" {
+					t.Skip("one pair of lines shows races as well as four: make unit runs the others without the race detector")
+				}
 				run(t, func(t *testing.T) {
 					w := newWorld(t, c.a, c.b)
 					defer w.close()
