@@ -23,8 +23,8 @@ type state map[string]bool
 var foreign = regexp.MustCompile(`^hawsertest\d+-`)
 
 // Leaks lists what is there now and was not when New was done (in the nodes edge,
-// cloud and clients) or began (in the root namespace): named namespaces that are
-// neither nodes nor another lab's nor another test's, interfaces, policy rules, routes and iptables rules.
+// cloud and clients) or began (in the root namespace): namespaces that have this lab's name
+// and are no nodes, or an agent's own, interfaces, policy rules, routes and iptables rules.
 // Each line begins with the node or "host". Empty means clean. Changes that others make
 // to the root namespace meanwhile are listed too. It works until Close, and after
 // Close for the root namespace alone.
@@ -65,14 +65,15 @@ func (l *Lab) watched() []*node {
 }
 
 // expected tells whether a line of the host's state is a node's own namespace while
-// the lab lives, or part of another lab or test.
+// the lab lives, or one that no program of this lab has made: they get names that begin
+// with the lab's, and an agent that is told none takes one that begins with ours.
 func (l *Lab) expected(line string) bool {
 	name, ok := strings.CutPrefix(line, "namespace ")
 	if !ok {
 		return false
 	}
 	if !strings.HasPrefix(name, l.id+"-") {
-		return labName.MatchString(name) || foreign.MatchString(name)
+		return !strings.HasPrefix(name, "hawser") || foreign.MatchString(name)
 	}
 	return slices.ContainsFunc(l.watchedAndEmulator(), func(n *node) bool { return n.full == name })
 }
