@@ -194,6 +194,7 @@ func TestGuardRefuses(t *testing.T) {
 // TestModesEcho: many connections at once, in every mode, with the server
 // there at once and after a while; nothing stays behind.
 func TestModesEcho(t *testing.T) {
+	const flows = 100
 	for _, mode := range []guard.Mode{guard.Fast, guard.ZeroWindow, guard.Strict, guard.Auto} {
 		t.Run(mode.String(), func(t *testing.T) {
 			l := newLab(t, true)
@@ -213,7 +214,7 @@ func TestModesEcho(t *testing.T) {
 			})
 			data := random(100 << 10)
 			var wg sync.WaitGroup
-			for i := range 200 {
+			for i := range flows {
 				wg.Go(func() {
 					c, err := l.dialErr(anywhere(i%2 == 0, 1+i))
 					if err == nil {
@@ -226,7 +227,7 @@ func TestModesEcho(t *testing.T) {
 			}
 			wg.Wait()
 			st := s.Stats()
-			if st.Accepted != 200 || st.Guard.Misjoined != 0 {
+			if st.Accepted != flows || st.Guard.Misjoined != 0 {
 				t.Errorf("accepted %d: %+v", st.Accepted, st.Guard)
 			}
 			t.Logf("%+v", st)

@@ -49,6 +49,7 @@ func roundTrip(c *net.TCPConn, data []byte) error {
 }
 
 func TestEcho(t *testing.T) {
+	const size = 16 << 20
 	for _, tc := range []struct {
 		name     string
 		v6, gso  bool
@@ -74,11 +75,11 @@ func TestEcho(t *testing.T) {
 				p.echo(c, nil)
 			})
 			c := l.dial(want)
-			err := roundTrip(c, random(50<<20))
+			err := roundTrip(c, random(size))
 			st := s.Stats()
 			t.Logf("%+v", st)
 			must(t, err)
-			if st.BytesIn < 50<<20 || st.BytesOut < 50<<20 || st.Accepted != 1 {
+			if st.BytesIn < size || st.BytesOut < size || st.Accepted != 1 {
 				t.Error("the bytes did not pass the stack")
 			}
 			if st.BytesIn < tc.perFrame*st.FramesIn {
