@@ -16,7 +16,10 @@ import (
 
 // TestClientAbort: a client that resets its connection in mid-transfer has it
 // reset at the server too, and nothing of it stays.
-func TestClientAbort(t *testing.T) { clientAbort(t, pair.Options{}) }
+func TestClientAbort(t *testing.T) {
+	t.Parallel()
+	clientAbort(t, pair.Options{})
+}
 
 func clientAbort(t *testing.T, o pair.Options) {
 	r := start(t, twins(), o)
@@ -44,7 +47,10 @@ func clientAbort(t *testing.T, o pair.Options) {
 }
 
 // TestServerAbort is the mirror.
-func TestServerAbort(t *testing.T) { serverAbort(t, pair.Options{}) }
+func TestServerAbort(t *testing.T) {
+	t.Parallel()
+	serverAbort(t, pair.Options{})
+}
 
 func serverAbort(t *testing.T, o pair.Options) {
 	r := start(t, twins(), o)
@@ -64,7 +70,10 @@ func serverAbort(t *testing.T, o pair.Options) {
 // end first, as it does without us. So a client that uploads hears why the server takes no
 // more: that answers, closes with bytes unread, and resets the connection by that. Urgent
 // bytes have their place among the others.
-func TestLastWords(t *testing.T) { lastWords(t, pair.Options{}) }
+func TestLastWords(t *testing.T) {
+	t.Parallel()
+	lastWords(t, pair.Options{})
+}
 
 func lastWords(t *testing.T, o pair.Options) {
 	const answer = "HTTP/1.1 413 Content Too Large\r\n\r\n"

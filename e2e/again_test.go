@@ -18,10 +18,14 @@ import (
 
 // TestSamePortAgain: a client that comes again from the same port at once, while the
 // edge may still have the connection before in TIME-WAIT, is served (RFC 6191).
-func TestSamePortAgain(t *testing.T) { samePortAgain(t, pair.Options{}) }
+func TestSamePortAgain(t *testing.T) {
+	t.Parallel()
+	samePortAgain(t, pair.Options{})
+}
 
 // TestTproxySamePortAgain is the same without hubs.
 func TestTproxySamePortAgain(t *testing.T) {
+	t.Parallel()
 	samePortAgain(t, pair.Options{Intercept: "tproxy", Egress: "socket"})
 }
 

@@ -13,6 +13,7 @@ import (
 // TestBothUplinksDown: with both uplinks silently dead for 20 s open flows
 // lose no byte, in either direction, and go on soon after.
 func TestBothUplinksDown(t *testing.T) {
+	t.Parallel()
 	r := start(t, twins(), pair.Options{})
 	const size = 60_000_000
 	up := make(chan gauge, 1)

@@ -23,6 +23,7 @@ const (
 // TestDeviceEvents takes the interface of one uplink down and up, and its
 // address away, while a download runs over both.
 func TestDeviceEvents(t *testing.T) {
+	t.Parallel()
 	r := start(t, twins(), pair.Options{})
 	device, addr := r.Interface("lte"), r.EdgeAddress("lte", lab.IPv4).String()
 	other := addr[:strings.LastIndex(addr, ".")+1] + "77"

@@ -3,8 +3,9 @@
 // special behaviour run inside the test process, on sockets that were made in
 // the lab's namespaces.
 //
-// Tests that measure run one after the other. Those that call t.Parallel mostly wait, or
-// compare bytes, and run beside each other after them.
+// Tests that measure rates and round trips run one after the other. Those that call
+// t.Parallel mostly wait, or compare bytes, or hold stalls to bounds that are many times what
+// is usual, and run beside each other after them.
 //
 // The tests need root and the programs that scripts/setup.sh installs; without
 // them they skip with the reason.

@@ -12,10 +12,14 @@ import (
 )
 
 // TestHalfClose: each side may end its direction first and go on receiving.
-func TestHalfClose(t *testing.T) { halfClose(t, pair.Options{}) }
+func TestHalfClose(t *testing.T) {
+	t.Parallel()
+	halfClose(t, pair.Options{})
+}
 
 func halfClose(t *testing.T, o pair.Options) {
 	r := start(t, fast(), o)
+	heard := make(chan string, 2)
 	r.serve(80, func(c *net.TCPConn) { // answers only after the client's end
 		defer c.Close()
 		p, err := io.ReadAll(c)
@@ -56,5 +60,3 @@ func halfClose(t *testing.T, o pair.Options) {
 	})
 	r.quiet()
 }
-
-var heard = make(chan string, 2)

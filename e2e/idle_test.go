@@ -22,6 +22,7 @@ import (
 // sockets reached; by hubs it is an eighth to a sixth, of which Go's notes of its pages are
 // a third and code that had not run at the start a fifth.
 func TestIdleFlowsAreSmall(t *testing.T) {
+	t.Parallel()
 	const flows = 5000
 	for _, c := range []struct {
 		intercept, egress string

@@ -68,6 +68,7 @@ func fastOpen(d *net.Dialer) {
 // TestKinds: neither clients nor servers have to change, whatever their TCP does. Each
 // kind fetches objects, sends one, and talks to a server that speaks first.
 func TestKinds(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]pair.Options{
 		"hub": {}, "zero window": {Handshake: "zero-window"}, "tproxy": {Intercept: "tproxy", Egress: "socket"},
 	} {

@@ -16,6 +16,7 @@ import (
 // TestManyConnections opens 200 connections at once; each asks for a stream of
 // its own size and checks it.
 func TestManyConnections(t *testing.T) {
+	t.Parallel()
 	r := start(t, twins(), pair.Options{})
 	r.serve(80, sendNoise)
 	var wg sync.WaitGroup

@@ -14,6 +14,7 @@ import (
 // TestQuotaSpent: an uplink whose quota is spent is used last by both ends, and
 // still is after the edge was killed and started anew.
 func TestQuotaSpent(t *testing.T) {
+	t.Parallel()
 	const size = 10_000_000
 	r := start(t, twins(), pair.Options{Links: map[string]string{"lte": "quota: 2MB"}})
 	r.serve(80, func(c *net.TCPConn) {

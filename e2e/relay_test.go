@@ -107,6 +107,7 @@ func (r *relayRig) counter(side, name string) uint64 {
 // TestRelay moves bytes each way and both ways at once, many connections side
 // by side, and passes on half-closes, resets and a server's refusal.
 func TestRelay(t *testing.T) {
+	t.Parallel()
 	r := startRelay(t, 80, 81, 82, 83, 84, 85, 86)
 	t.Run("transfers", r.transfers)
 	t.Run("many", r.many)

@@ -15,6 +15,7 @@ import (
 // carries what it should through the programs, down and up, and uses the uplinks as its
 // name says.
 func TestSchedulers(t *testing.T) {
+	t.Parallel()
 	const size = 8_000_000
 	for _, c := range []struct {
 		scheduler   string

@@ -22,6 +22,7 @@ const maxIdle = 20_000
 // primary one lives, takes over within a moment of its silent death, in both
 // directions, and is left when it is back.
 func TestStandbyTakesOver(t *testing.T) {
+	t.Parallel()
 	r := start(t, twins(), pair.Options{Links: map[string]string{"lte": "tier: standby"}})
 	r.serve(80, func(c *net.TCPConn) {
 		defer c.Close()

@@ -36,6 +36,7 @@ func needTPROXY(t *testing.T) {
 // TestTproxyTransfers is TestTransfers by transparent sockets, with two workers
 // and a kernel socket at the other end, too.
 func TestTproxyTransfers(t *testing.T) {
+	t.Parallel()
 	for _, egress := range []string{"hub", "socket"} {
 		t.Run(egress, func(t *testing.T) {
 			r := transfers(t, twins(), tproxy(t, pair.Options{Egress: egress, Workers: 2}), 20_000_000)
@@ -57,15 +58,27 @@ func (r *rig) noHub() {
 	}
 }
 
-func TestTproxyHalfClose(t *testing.T) { halfClose(t, tproxy(t, pair.Options{})) }
+func TestTproxyHalfClose(t *testing.T) {
+	t.Parallel()
+	halfClose(t, tproxy(t, pair.Options{}))
+}
 
 func TestTproxyRefused(t *testing.T) { refused(t, tproxy(t, pair.Options{})) }
 
-func TestTproxyClientAbort(t *testing.T) { clientAbort(t, tproxy(t, pair.Options{})) }
+func TestTproxyClientAbort(t *testing.T) {
+	t.Parallel()
+	clientAbort(t, tproxy(t, pair.Options{}))
+}
 
-func TestTproxyServerAbort(t *testing.T) { serverAbort(t, tproxy(t, pair.Options{})) }
+func TestTproxyServerAbort(t *testing.T) {
+	t.Parallel()
+	serverAbort(t, tproxy(t, pair.Options{}))
+}
 
-func TestTproxyLastWords(t *testing.T) { lastWords(t, tproxy(t, pair.Options{})) }
+func TestTproxyLastWords(t *testing.T) {
+	t.Parallel()
+	lastWords(t, tproxy(t, pair.Options{}))
+}
 
 func TestTproxyUnaffected(t *testing.T) { unaffected(t, tproxy(t, pair.Options{})) }
 
