@@ -10,6 +10,7 @@ import (
 // TestBridgedFramesPass: clients at two ports of a bridge speak to each other past the host,
 // also where br_netfilter has iptables see their frames, or comes to do so.
 func TestBridgedFramesPass(t *testing.T) {
+	t.Parallel()
 	for _, k := range kinds {
 		for _, when := range []string{"before", "meanwhile"} {
 			t.Run(k.name+"/"+when, func(t *testing.T) { bridgedFramesPass(t, newWorld(t, k.sysctls...), k.variant, when == "before") })

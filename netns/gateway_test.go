@@ -9,6 +9,7 @@ import (
 // TestMute: a gateway that is there answers, one that is not is mute, and nothing is
 // said of one that nobody has looked for.
 func TestMute(t *testing.T) {
+	t.Parallel()
 	newWorld(t)
 	ask := func(l LinkRoute) bool {
 		ctx, cancel := context.WithTimeout(context.Background(), patient)

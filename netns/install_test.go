@@ -29,6 +29,7 @@ var kinds = []struct {
 }
 
 func TestCloseLeavesTheHostAsItWas(t *testing.T) {
+	t.Parallel()
 	for _, k := range kinds {
 		for _, role := range planKinds {
 			t.Run(k.name+"/"+role, func(t *testing.T) {
@@ -61,6 +62,7 @@ var builtins = map[string][]string{
 // TestUnusedTablesAreLeftEmpty: tables that came with us have no chain afterwards, and
 // so no hook, however the run ends.
 func TestUnusedTablesAreLeftEmpty(t *testing.T) {
+	t.Parallel()
 	crashed := func(t *testing.T, p Plan) {
 		partial(t, p, 1000, true, nil)
 		must(t, os.Remove(journalPath(p.RunDir, p.Namespace)))
@@ -208,6 +210,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 }
 
 func TestCleanupWithoutJournal(t *testing.T) {
+	t.Parallel()
 	for _, role := range planKinds {
 		t.Run(role, func(t *testing.T) {
 			w := newWorld(t, "net/ipv4/conf/default/rp_filter=1") // the uplinks' is changed
@@ -246,6 +249,7 @@ func TestCleanupWithoutJournal(t *testing.T) {
 }
 
 func TestFailingStepRollsBack(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken on purpose")
 	for _, role := range planKinds {
 		t.Run(role, func(t *testing.T) {
@@ -294,6 +298,7 @@ func TestOwnerIsAlive(t *testing.T) {
 }
 
 func TestPlaceIsTaken(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name, setup, undo, want string
 		change                  func(*Plan)
@@ -337,6 +342,7 @@ func TestPlaceIsTaken(t *testing.T) {
 // TestOtherHawserIsLeftAlone: cleaning up after one namespace on a host where
 // another one runs must not hurt it.
 func TestOtherHawserIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	for _, kind := range planKinds {
 		t.Run(kind, func(t *testing.T) {
 			w := newWorld(t)

@@ -28,6 +28,7 @@ func at(addr string, port int) string { return net.JoinHostPort(addr, fmt.Sprint
 // TestSteering: on every kind of host, with policy DROP, the stack answers in
 // the place of the server, for clients and for the host itself.
 func TestSteering(t *testing.T) {
+	t.Parallel()
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			w := newWorld(t, k.sysctls...)
@@ -123,6 +124,7 @@ func (w *world) openConnections() map[string]net.Conn {
 // TestHostDoesNotBecomeARouter: a host that forwarded nothing forwards only to
 // the hub.
 func TestHostDoesNotBecomeARouter(t *testing.T) {
+	t.Parallel()
 	for _, k := range kinds {
 		if k.name == "router" {
 			continue

@@ -115,6 +115,7 @@ func (s *echoSockets) last() *net.TCPConn {
 // TestTransparentSteering: on every kind of host, behind strict rules, the
 // sockets answer in the place of the server, and see who wanted what.
 func TestTransparentSteering(t *testing.T) {
+	t.Parallel()
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			w := newWorld(t, k.sysctls...)
@@ -204,6 +205,7 @@ func TestTransparentLeavesTheRestAlone(t *testing.T) {
 // TestTransparentIsNoRouter: a host that forwarded nothing still does not, and
 // nobody reaches the sockets past the rules.
 func TestTransparentIsNoRouter(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.serve(w.server, "server", 80)
 	s := newEchoSockets(w)

@@ -30,6 +30,7 @@ func (w *world) strictServer() {
 
 // TestLinksLeaveByTheirUplink: main's default route is wan0 throughout.
 func TestLinksLeaveByTheirUplink(t *testing.T) {
+	t.Parallel()
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			w := newWorld(t, k.sysctls...)

@@ -26,7 +26,8 @@ import (
 //	client --lan0-- host --wan0-- server
 //	 other --oth0--      --wan1--
 //
-// The test's goroutine is bound to a thread in the host's namespace.
+// The test's goroutine is bound to a thread in the host's namespace, so that worlds may
+// stand beside each other.
 type world struct {
 	t                     *testing.T
 	client, server, other nsh.NsHandle
@@ -62,7 +63,7 @@ func newWorld(t *testing.T, hostSysctls ...string) *world {
 	w.space() // becomes the host
 	w.plan = Plan{
 		Role:      RoleEdge,
-		Namespace: fmt.Sprintf("hawsertest%d-%d", os.Getpid(), worldNumber.Add(1)),
+		Namespace: fmt.Sprintf("hawsertest%d-%03d", os.Getpid(), worldNumber.Add(1)), // none begins another
 		Clients:   []string{"lan0"},
 		Local:     true,
 		Exclude:   []netip.Prefix{netip.MustParsePrefix("198.18.100.2/32"), netip.MustParsePrefix("fd00:64::2/128")},
