@@ -77,7 +77,7 @@ simulations:
 steps: ## netns: a crash at every single step, 5 minutes
 	HAWSER_EVERY_STEP=1 $(GO) test ./netns -count=1 -timeout 20m -run 'TestCrashAtEveryStep|TestFailingStep'
 
-e2e: ## tests of the programs in the lab, one after the other
+e2e: ## tests of the programs in the lab
 	HAWSER_BIN=$(CURDIR)/bin $(GO) test -vet=off ./e2e/... -count=1 -timeout 25m -p 1
 
 fuzz: ## each fuzz target for FUZZTIME
