@@ -197,6 +197,7 @@ func TestModesEcho(t *testing.T) {
 	const flows = 100
 	for _, mode := range []guard.Mode{guard.Fast, guard.ZeroWindow, guard.Strict, guard.Auto} {
 		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel() // each waits for seconds until its flows are forgotten
 			l := newLab(t, true)
 			p := newPump(t)
 			n := 0
