@@ -13,6 +13,7 @@ import (
 
 func main() {
 	var cloud agent.Cloud
+	var gate gateway.Far
 	os.Exit(cli.Main(cli.Role[*config.Cloud]{
 		Name:    "cloud",
 		Parse:   config.ParseCloud,
@@ -23,7 +24,8 @@ func main() {
 	}, cli.Relay(cli.Role[*config.CloudRelay]{
 		Name:  "cloud-relay",
 		Parse: config.ParseCloudRelay,
-		Run:   gateway.RunFar,
+		Run:   gate.Run,
+		Take:  gate.Take,
 		Check: gateway.CheckFar,
 	})))
 }

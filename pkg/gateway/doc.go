@@ -1,6 +1,6 @@
 // Package gateway is the stand-alone relay: the relay core between kernel
 // sockets. Near is its client side (hawser-edge relay), which takes plain
-// connections and carries each over a sealed one; Far is the gateway
+// connections and carries each over a sealed one (RunNear); Far is the gateway
 // (hawser-cloud relay), which takes sealed connections and dials servers.
 //
 // Goroutines: each side's Run owns one each for the workers (box.Workers.Run),

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hawser/pkg/admin"
@@ -18,23 +19,26 @@ import (
 	"hawser/pkg/sock"
 )
 
+// Far is the gateway, one run at a time.
+type Far struct{ running atomic.Pointer[far] }
+
 // far is a running gateway.
 type far struct {
 	side
-	conf     *config.CloudRelay
+	conf     atomic.Pointer[config.CloudRelay] // of which take replaces the clients
 	listen   netip.AddrPort
 	services []*service
 	gate     *sealed.Gate
 }
 
-// RunFar is the gateway. It works until ctx ends (then it returns nil) or
-// something fails for good.
-func RunFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *slog.Logger) error {
-	return runFar(ctx, cfg, id, log, names.System().LookupNetIP)
+// Run works until ctx ends (then it returns nil) or something fails for good.
+func (r *Far) Run(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *slog.Logger) error {
+	return r.run(ctx, cfg, id, log, names.System().LookupNetIP)
 }
 
-func runFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *slog.Logger, look lookup) error {
-	f := &far{side: side{role: card.Cloud, cfg: &cfg.Box, id: id, log: log, started: time.Now()}, conf: cfg, listen: local(cfg.Listen)}
+func (r *Far) run(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *slog.Logger, look lookup) error {
+	f := &far{side: side{role: card.Cloud, cfg: &cfg.Box, id: id, log: log, started: time.Now()}, listen: local(cfg.Listen)}
+	f.conf.Store(cfg)
 	for i, s := range cfg.Services {
 		f.services = append(f.services, newService(i, s, look, log))
 	}
@@ -54,9 +58,11 @@ func runFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *s
 		f.release()
 		return err
 	}
-	f.gate = sealed.NewGate(sealed.GateOptions{Certificate: certificate, Clients: f.clients(), Ports: f.ports, Counters: &f.counters, Log: log, Most: f.workers.MostFlows()})
+	f.gate = sealed.NewGate(sealed.GateOptions{Certificate: certificate, Clients: f.clients(cfg.Clients), Ports: f.ports, Counters: &f.counters, Log: log, Most: f.workers.MostFlows()})
 	log.Info("relay runs", "listen", f.listen, "services", len(cfg.Services), "workers", f.workers.Count(), "key", id.String())
-	err = f.run(ctx, func(ctx context.Context) error {
+	r.running.Store(f)
+	defer r.running.Store(nil)
+	err = f.side.run(ctx, func(ctx context.Context) error {
 		f.names(func(s *service) { s.keep(ctx) })
 		return nil
 	})
@@ -65,13 +71,13 @@ func runFar(ctx context.Context, cfg *config.CloudRelay, id identity.Key, log *s
 }
 
 // clients says who may reach which server.
-func (f *far) clients() map[[32]byte]sealed.Client {
+func (f *far) clients(from []config.RelayClient) map[[32]byte]sealed.Client {
 	servers := map[string]*sealed.Server{}
 	for _, s := range f.services {
 		servers[s.Name] = s.server
 	}
 	clients := map[[32]byte]sealed.Client{}
-	for _, c := range f.conf.Clients {
+	for _, c := range from {
 		one := sealed.Client{Name: c.Name, Services: c.Services}
 		for _, s := range c.Services {
 			one.Servers = append(one.Servers, servers[s])
@@ -107,7 +113,7 @@ func (f *far) open(port *sealed.Port, p *sock.Poller, _ *relay.Worker) ([]*sock.
 // connections go on.
 func (f *far) status() admin.Status {
 	st := f.describe()
-	for _, c := range f.conf.Clients {
+	for _, c := range f.conf.Load().Clients {
 		now := f.gate.Client(c.Key)
 		s := admin.Session{Peer: c.Name, Key: identity.EncodePublic(c.Key), State: "down", Since: now.Since, Links: []admin.Link{}}
 		if now.Up {
@@ -120,7 +126,7 @@ func (f *far) status() admin.Status {
 	return st
 }
 
-// CheckFar finds out whether RunFar would work. It changes nothing.
+// CheckFar finds out whether Far.Run would work. It changes nothing.
 func CheckFar(ctx context.Context, cfg *config.CloudRelay, _ identity.Key) []admin.Finding {
 	found := checkShared(&cfg.Box)
 	for i, s := range cfg.Services {

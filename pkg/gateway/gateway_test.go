@@ -108,7 +108,7 @@ func TestGatewayByName(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	far, near, clientKey, gatewayKey := named(t, "localhost")
 	at := near.Forward[0].Listen
-	during(t, func(ctx context.Context) error { return RunFar(ctx, far, gatewayKey, log) })
+	during(t, func(ctx context.Context) error { return new(Far).Run(ctx, far, gatewayKey, log) })
 	during(t, func(ctx context.Context) error { return RunNear(ctx, near, clientKey, log) })
 	var err error
 	for end := time.Now().Add(ample); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -134,7 +134,7 @@ func TestGatewayFoundElsewhere(t *testing.T) {
 		}
 		return []netip.Addr{netip.MustParseAddr("127.9.9.9"), netip.MustParseAddr("127.0.0.1")}, nil
 	}
-	during(t, func(ctx context.Context) error { return RunFar(ctx, far, gatewayKey, log) })
+	during(t, func(ctx context.Context) error { return new(Far).Run(ctx, far, gatewayKey, log) })
 	var found []admin.Finding
 	for end := time.Now().Add(ample); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		found = checkNear(t.Context(), near, clientKey, look)
@@ -221,7 +221,7 @@ func TestCheckAsksGateway(t *testing.T) {
 	}
 	expect("nobody listens", clientKey, "connection refused")
 	during(t, func(ctx context.Context) error {
-		return RunFar(ctx, far, gatewayKey, slog.New(slog.DiscardHandler))
+		return new(Far).Run(ctx, far, gatewayKey, slog.New(slog.DiscardHandler))
 	})
 	for end := time.Now().Add(ample); ; time.Sleep(20 * time.Millisecond) {
 		if got := told(clientKey); !strings.Contains(got[0], "refused") || time.Now().After(end) {
@@ -306,7 +306,7 @@ func TestOneRelayPerAddress(t *testing.T) {
 	far := &config.CloudRelay{Box: testBox(t, "far"), Listen: at}
 	soon, cancel = context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if err := RunFar(soon, far, testKey(t, "g"), log); err == nil || !strings.HasPrefix(err.Error(), "listen: ") {
+	if err := new(Far).Run(soon, far, testKey(t, "g"), log); err == nil || !strings.HasPrefix(err.Error(), "listen: ") {
 		t.Errorf("a gateway on the same address: %v", err)
 	}
 }

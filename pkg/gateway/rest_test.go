@@ -20,7 +20,7 @@ func TestRestIsProbed(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	far, near, clientKey, gatewayKey := named(t, "127.0.0.1")
 	at := netip.AddrPortFrom(near.Forward[0].Listen.Addr, near.Forward[0].Listen.Port)
-	during(t, func(ctx context.Context) error { return RunFar(ctx, far, gatewayKey, log) })
+	during(t, func(ctx context.Context) error { return new(Far).Run(ctx, far, gatewayKey, log) })
 	during(t, func(ctx context.Context) error { return RunNear(ctx, near, clientKey, log) })
 	for end := time.Now().Add(ample); says(at, "hello") != nil && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond)

@@ -108,7 +108,7 @@ func startNamed(t *testing.T, look lookup) netip.AddrPort {
 		Gateway: config.Gateway{Address: listen, Key: gatewayKey.Public()},
 		Forward: []config.Forward{{Listen: at, Service: "echo"}},
 	}
-	during(t, func(ctx context.Context) error { return runFar(ctx, far, gatewayKey, log, look) })
+	during(t, func(ctx context.Context) error { return new(Far).run(ctx, far, gatewayKey, log, look) })
 	during(t, func(ctx context.Context) error { return RunNear(ctx, near, clientKey, log) })
 	return netip.AddrPortFrom(at.Addr, at.Port)
 }

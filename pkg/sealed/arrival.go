@@ -151,7 +151,7 @@ func (a *arrival) join() {
 		a.refuse(err.Error())
 		return
 	}
-	if !a.port.parts.room(as.account, a.gate.o.Most, len(a.gate.o.Clients) > 1) {
+	if !a.port.parts.room(as.account, a.gate.o.Most, len(a.gate.served()) > 1) {
 		a.crowded(as)
 		return
 	}

@@ -31,7 +31,7 @@ type Client struct {
 // GateOptions make a Gate. All fields but Most are needed.
 type GateOptions struct {
 	Certificate tls.Certificate
-	Clients     map[[32]byte]Client // by public key
+	Clients     map[[32]byte]Client // by public key; see Serve
 	Ports       []*Port             // of all workers, in their order
 	Counters    *Counters
 	Log         *slog.Logger
@@ -55,14 +55,15 @@ type Gate struct {
 	stop   context.CancelFunc
 	active sync.WaitGroup
 
-	mu     sync.RWMutex
-	table  map[[16]byte]*Association // those that stand
-	visits map[[32]byte]*visits      // by the client's key
+	mu      sync.RWMutex
+	clients map[[32]byte]Client       // by public key; replaced, not changed
+	table   map[[16]byte]*Association // those that stand
+	visits  map[[32]byte]*visits      // by the client's key
 }
 
 // NewGate returns a Gate without associations.
 func NewGate(o GateOptions) *Gate {
-	g := &Gate{o: o, table: map[[16]byte]*Association{}, visits: map[[32]byte]*visits{}, places: places.New(mostAtOnce, mostPerSource), quiet: quiet.New(o.Log)}
+	g := &Gate{o: o, clients: o.Clients, table: map[[16]byte]*Association{}, visits: map[[32]byte]*visits{}, places: places.New(mostAtOnce, mostPerSource), quiet: quiet.New(o.Log)}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -72,6 +73,20 @@ func NewGate(o GateOptions) *Gate {
 func (g *Gate) Close() {
 	g.stop()
 	g.active.Wait()
+}
+
+// Serve replaces the clients that are let in. Associations that stand go on as they are.
+func (g *Gate) Serve(clients map[[32]byte]Client) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.clients = clients
+}
+
+// served are the clients that are let in.
+func (g *Gate) served() map[[32]byte]Client {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.clients
 }
 
 func (g *Gate) find(id [16]byte) *Association {
@@ -222,7 +237,7 @@ func (g *Gate) decide(state tls.ConnectionState, message []byte) (wire.Grant, Cl
 	if err != nil {
 		return refuse(wire.StatusInternal, "no key")
 	}
-	client, known := g.o.Clients[key]
+	client, known := g.served()[key]
 	if !known {
 		return refuse(wire.StatusUnknownEdge, "this client's key %s is not configured at the gateway", identity.EncodePublic(key))
 	}

@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"hawser/pkg/config"
+)
+
+// TestTakeClients: a client that is added is let in, and who is there already notices nothing.
+func TestTakeClients(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	conf, near, clientKey, gatewayKey := named(t, "127.0.0.1")
+	far := new(Far)
+	during(t, func(ctx context.Context) error { return far.Run(ctx, conf, gatewayKey, log) })
+	during(t, func(ctx context.Context) error { return RunNear(ctx, near, clientKey, log) })
+	at := near.Forward[0].Listen
+	reaches(t, netip.AddrPortFrom(at.Addr, at.Port))
+	open, err := net.Dial("tcp", netip.AddrPortFrom(at.Addr, at.Port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	goesOn := func() {
+		t.Helper()
+		_ = open.SetDeadline(time.Now().Add(ample))
+		if _, err := io.WriteString(open, "x"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(open, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goesOn()
+
+	tram := testKey(t, "t")
+	next := *conf
+	next.Clients = append([]config.RelayClient{{Name: "tram", Key: tram.Public(), Services: []string{"echo"}}}, conf.Clients...)
+	if !far.Take(&next) {
+		t.Fatal("a further client is not taken over")
+	}
+	second := *near
+	second.Box, second.Forward = testBox(t, "second"), []config.Forward{{Listen: loopback(t), Service: "echo"}}
+	during(t, func(ctx context.Context) error { return RunNear(ctx, &second, tram, log) })
+	at = second.Forward[0].Listen
+	reaches(t, netip.AddrPortFrom(at.Addr, at.Port))
+	goesOn()
+	if st := far.running.Load().status(); len(st.Sessions) != 2 || st.Sessions[0].Peer != "tram" || st.Sessions[0].State != "up" {
+		t.Errorf("status has %+v", st.Sessions)
+	}
+}
+
+// reaches waits until what is said to a service comes back.
+func reaches(t *testing.T, at netip.AddrPort) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(ample); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err = says(at, "hello"); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+// TestTakesFurtherClientsAlone: all else needs a new start.
+func TestTakesFurtherClientsAlone(t *testing.T) {
+	bus := config.RelayClient{Name: "bus", Key: [32]byte{1}, Services: []string{"a", "b"}}
+	tram := config.RelayClient{Name: "tram", Key: [32]byte{2}, Services: []string{"a"}}
+	less := config.RelayClient{Name: "bus", Key: [32]byte{1}, Services: []string{"a"}}
+	other := config.RelayClient{Name: "bus", Key: [32]byte{3}, Services: []string{"a", "b"}}
+	was := config.CloudRelay{Services: []config.Service{{Name: "a"}, {Name: "b"}}, Clients: []config.RelayClient{bus}}
+	for name, c := range map[string]struct {
+		change func(*config.CloudRelay)
+		want   bool
+	}{
+		"one more":          {func(c *config.CloudRelay) { c.Clients = []config.RelayClient{tram, bus} }, true},
+		"none":              {func(c *config.CloudRelay) { c.Clients = nil }, false},
+		"another one":       {func(c *config.CloudRelay) { c.Clients = []config.RelayClient{tram} }, false},
+		"a service less":    {func(c *config.CloudRelay) { c.Clients = []config.RelayClient{less, tram} }, false},
+		"another key":       {func(c *config.CloudRelay) { c.Clients = []config.RelayClient{other, tram} }, false},
+		"another service":   {func(c *config.CloudRelay) { c.Clients, c.Services = []config.RelayClient{bus, tram}, was.Services[:1] }, false},
+		"another port, too": {func(c *config.CloudRelay) { c.Clients, c.Listen.Port = []config.RelayClient{bus, tram}, 1 }, false},
+	} {
+		next := was
+		c.change(&next)
+		if got := adds(&was, &next); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if new(Far).Take(&was) {
+		t.Error("taken while nothing runs")
+	}
+}
