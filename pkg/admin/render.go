@@ -16,7 +16,7 @@ import (
 // Render writes the status for people: a block for the box, one per session,
 // and in it lines for each link.
 func Render(w io.Writer, s Status) error {
-	p := &printer{now: s.Started.Add(seconds(s.Uptime))}
+	p := &printer{now: s.Started.Add(seconds(s.Uptime)), protocol: s.Protocol}
 	p.box(s)
 	for _, session := range s.Sessions {
 		p.session(session)
@@ -28,8 +28,9 @@ func Render(w io.Writer, s Status) error {
 // printer collects the text. now is the agent's own clock, so that ages come
 // out right although the client's clock may be another's.
 type printer struct {
-	text strings.Builder
-	now  time.Time
+	text     strings.Builder
+	now      time.Time
+	protocol int // the agent's own
 }
 
 func (p *printer) line(format string, args ...any) {
@@ -128,6 +129,9 @@ func (p *printer) session(s Session) {
 	p.line("session: %s", orDash(s.Peer))
 	p.line("  public key: %s", orDash(s.Key))
 	p.line("  state: %s%s", clean(s.State), p.since(s.Since))
+	if s.Protocol != 0 && s.Protocol != p.protocol {
+		p.line("  protocol: %d, this end speaks %d: the other program is older", s.Protocol, p.protocol)
+	}
 	if s.Conflict != "" {
 		p.line("  conflict: %s", clean(s.Conflict))
 	}

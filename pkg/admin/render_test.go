@@ -45,6 +45,22 @@ func TestRenderConflict(t *testing.T) {
 	}
 }
 
+// TestRenderOlderPeer: in the middle of an upgrade one looks for who is behind.
+func TestRenderOlderPeer(t *testing.T) {
+	var b strings.Builder
+	st := Status{Role: "cloud", Protocol: 5, Sessions: []Session{{Peer: "new", State: "up", Protocol: 5}, {Peer: "old", State: "up", Protocol: 4}, {Peer: "gone", State: "down"}}}
+	if err := Render(&b, st); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	if want := "session: old\n  public key: -\n  state: up\n  protocol: 4, this end speaks 5: the other program is older\n"; !strings.Contains(text, want) {
+		t.Errorf("%q is missing:\n%s", want, text)
+	}
+	if n := strings.Count(text, "is older"); n != 1 {
+		t.Errorf("%d are said to be older:\n%s", n, text)
+	}
+}
+
 // TestRenderWithoutFigures: zeros of what nobody measures would be read as what was carried.
 func TestRenderWithoutFigures(t *testing.T) {
 	var b strings.Builder
