@@ -104,7 +104,7 @@ func (l *Lane) open(m *stream.Command) {
 	}
 	c := l.add(m.Flow, s)
 	c.prelude = l.a.appendJoin(make([]byte, 0, 48), uint64(m.Flow), m.Dst.Port())
-	l.port.touch(c)
+	l.port.hold(c)
 	s.Watch(c.ready)
 	c.grant()
 }

@@ -41,6 +41,7 @@ type Port struct {
 	events  []stream.Event // not yet delivered
 	iov     [][]byte
 	dirty   []*conn        // have something to send
+	joins   [2][]*conn     // have but a join to send: since the last look, and since the one before; the client's
 	queues  [][]buffer.Seg // empty, for queue
 
 	spares   []*spare                        // connections for flows to come, the newest last; the client's
@@ -105,6 +106,33 @@ func (p *Port) send() {
 	}
 	p.dirty = p.dirty[:0]
 	p.deliver()
+}
+
+// hold keeps a join until the worker has looked once at what has come meanwhile. A client's
+// request mostly has, and then both go in one segment, which the gateway reads at once.
+func (p *Port) hold(c *conn) {
+	if p.o.Poller.Before == nil {
+		p.o.Poller.Before = p.join
+	}
+	p.joins[0] = append(p.joins[0], c)
+}
+
+// join sends the joins that were held before the last look; beside others the worker does
+// not sleep. The poller calls it.
+func (p *Port) join() {
+	if len(p.joins[0])+len(p.joins[1]) == 0 {
+		return
+	}
+	for i, c := range p.joins[1] {
+		p.joins[1][i] = nil
+		if len(c.prelude) > 0 {
+			c.flush()
+		}
+	}
+	p.deliver()
+	if p.joins[0], p.joins[1] = p.joins[1][:0], p.joins[0]; len(p.joins[1]) > 0 {
+		p.o.Poller.Wake()
+	}
 }
 
 // touch makes sure that send looks at c.

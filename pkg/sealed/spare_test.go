@@ -313,3 +313,37 @@ func TestSpares(t *testing.T) {
 		b.port.spares = nil
 	})
 }
+
+// TestJoinWaits: the join of a flow by a connection at rest waits for one look at what has come
+// meanwhile, without sleep, so that what the client says at once goes with it; it does not
+// wait longer.
+func TestJoinWaits(t *testing.T) {
+	for name, says := range map[string]bool{"says something": true, "says nothing": false} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.lane.a.again = true
+			b.finish(benchFlow)
+			b.lane.Post([]stream.Command{{Kind: stream.CmdOpen, Flow: 6, Dst: Service(0)}})
+			c := b.lane.conns[6]
+			defer b.lane.Post([]stream.Command{{Kind: stream.CmdReset, Flow: 6}})
+			look := func() {
+				if err := b.poller.Wait(time.Hour); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if look(); c.prelude == nil {
+				t.Fatal("sent before one look")
+			}
+			if says {
+				b.lane.Post([]stream.Command{{Kind: stream.CmdSend, Flow: 6, Seg: buffer.Copy(record(9, 9))}})
+				if c.prelude != nil || c.out != nil {
+					t.Error("what the client says is held, too")
+				}
+				return
+			}
+			if err := b.poller.Wait(0); err != nil || c.prelude != nil {
+				t.Errorf("held beyond one look, %v", err)
+			}
+		})
+	}
+}

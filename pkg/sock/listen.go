@@ -150,6 +150,5 @@ func (l *Listener) take(fd int, from netip.AddrPort) {
 		c.release() // the kernel is out of memory
 		return
 	}
-	c.Local()
 	l.accept(c)
 }

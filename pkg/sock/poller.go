@@ -63,6 +63,9 @@ type Poller struct {
 	// Unaccepted, if set before the first Wait, is told why a listener cannot accept what
 	// waits for it, ten times a second at most: the machine is out of descriptors or memory.
 	Unaccepted func(error)
+	// Before, unless it is nil, is called as each Wait begins. If it calls Wake, that one does
+	// not sleep.
+	Before func()
 
 	stuck  []*Listener // that could not accept what waits for them
 	again  time.Time   // when they try once more
@@ -131,6 +134,9 @@ func (p *Poller) Wait(timeout time.Duration) error {
 func (p *Poller) Rest(turn sync.Locker, timeout time.Duration) error { return p.wait(turn, timeout) }
 
 func (p *Poller) wait(turn sync.Locker, timeout time.Duration) error {
+	if p.Before != nil {
+		p.Before()
+	}
 	var err error
 	if timeout == 0 || p.woken.Load() {
 		err = p.collect()
