@@ -125,8 +125,6 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestRoutesOfOthers: a link is told of routes that leave by its own interface, and not
-// of those of another uplink, which may come and go every few seconds.
 // TestUplinkTroubleIsToldOnce: DHCP and router advertisements renew addresses all the time, each
 // of which has all uplinks looked at again.
 func TestUplinkTroubleIsToldOnce(t *testing.T) {
@@ -160,6 +158,8 @@ func TestUplinkTroubleIsToldOnce(t *testing.T) {
 	}
 }
 
+// TestRoutesOfOthers: a link is told of routes that leave by its own interface, and not
+// of those of another uplink, which may come and go every few seconds.
 func TestRoutesOfOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: enters a network namespace")

@@ -200,13 +200,13 @@ func (l *Limiter) sweep(now time.Time) {
 func account[K comparable](table map[K]*party, k K, rate int, now time.Time) *party {
 	p := table[k]
 	if p == nil {
-		p = &party{tokens: float64(burst * rate), at: now}
+		p = &party{tokens: burst * float64(rate), at: now}
 		if len(table) < most {
 			table[k] = p
 		}
 		return p
 	}
-	p.tokens = min(p.tokens+float64(rate)*now.Sub(p.at).Seconds(), float64(burst*rate))
+	p.tokens = min(p.tokens+float64(rate)*now.Sub(p.at).Seconds(), burst*float64(rate))
 	p.at = now
 	return p
 }

@@ -194,7 +194,7 @@ func TestGuardRefuses(t *testing.T) {
 // TestModesEcho: many connections at once, in every mode, with the server
 // there at once and after a while; nothing stays behind.
 func TestModesEcho(t *testing.T) {
-	const flows = 100
+	const flows = 200
 	for _, mode := range []guard.Mode{guard.Fast, guard.ZeroWindow, guard.Strict, guard.Auto} {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel() // each waits for seconds until its flows are forgotten

@@ -49,7 +49,7 @@ func roundTrip(c *net.TCPConn, data []byte) error {
 }
 
 func TestEcho(t *testing.T) {
-	const size = 16 << 20
+	const size = 50 << 20
 	for _, tc := range []struct {
 		name     string
 		v6, gso  bool
