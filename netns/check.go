@@ -299,6 +299,11 @@ func (c *checker) tryHubs(index *int) error {
 		c.fail("load the module veth or use a kernel that has it", "veth interfaces: %v", err)
 		return err
 	}
+	// Before 6.13 sockets of an interface that is down cannot join a fanout group.
+	if err := netlink.LinkSetUp(l); err != nil {
+		c.fail("", "veth interfaces: %s up: %v", hubInner, err)
+		return err
+	}
 	*index = l.Attrs().Index
 	c.ok("kernel: network namespaces and veth interfaces")
 	return nil

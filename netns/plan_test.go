@@ -117,15 +117,39 @@ func TestNamesFitTheKernel(t *testing.T) {
 	}
 }
 
+// TestCheckUpsItsHub: before 6.13 a socket joins a fanout group only if its interface is up,
+// so that check failed where run does not.
+func TestCheckUpsItsHub(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes a network namespace")
+	}
+	err := insideFresh(func() error {
+		var c checker
+		var index int
+		if err := c.tryHubs(&index); err != nil {
+			return err
+		}
+		hub, err := netlink.LinkByIndex(index)
+		if err == nil && hub.Attrs().RawFlags&unix.IFF_UP == 0 {
+			t.Errorf("%s is down while sockets are tried on it", hub.Attrs().Name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	w := newWorld(t)
 	w.useAllTables()
 	before := w.snapshot()
+	before617 := !sysctlExists(confPath(6, "all", "force_forwarding"))
 	for _, p := range []Plan{w.plan, w.cloudPlan()} {
 		text := ""
 		for _, f := range Check(p) {
 			text += string(f.Level) + " " + f.What + "\n"
-			if f.Level != LevelOK {
+			if f.Level != LevelOK && !(before617 && strings.HasPrefix(f.What, "IPv6: this kernel (before 6.17)")) {
 				t.Errorf("%s: %+v", p.Role, f)
 			}
 		}
