@@ -55,4 +55,29 @@
 // right namespace; it ends before the call returns. Watch is the only
 // long-running call: it owns the netlink readers and keep, stops them when its
 // context ends and returns after all have ended.
+//
+// # Files
+//
+// The host's owner and his list of steps:
+//   - host: Install, Host, the variants; plan: what is asked for; names: what is called how
+//   - steps: a step and its undoing; entry: the undoing as written; journal: the file of it
+//   - cleanup: after a crash; former: former values of settings, kept in the kernel, too
+//   - check: would Install work; refusal: rules of others that would drop ours
+//
+// The parts:
+//   - space, inside: the namespace, and how to be in it; hub: the veth pair; capture: packet
+//     sockets on it
+//   - program: classic BPF for them; shield: what the SYN program needs to know
+//   - steer: marking and routing of clients' connections; pause: not for now
+//   - tproxy, tproxy_check: the same without a hub; sockets: TIME_WAIT that is in the way
+//   - forward: forwarding and who may not; egress: masquerading at the cloud
+//   - uplink: routes per link; uplink_state: what the kernel says of an uplink; traffic: its
+//     counters
+//   - gateway: does it answer; segment: two uplinks on one segment
+//
+// Keeping it so:
+//   - keep: puts back what others remove; keep_sysctl: settings; replug: interfaces made anew
+//
+// Tools:
+//   - firewall: iptables; nft: questions to nf_tables; sysctl: /proc/sys; lists: netlink lists
 package netns

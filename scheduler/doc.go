@@ -5,6 +5,37 @@
 //
 // Nothing here sends, locks, reads a clock or starts a goroutine, so that every
 // policy can be tested and compared alone.
+//
+// # Files
+//
+// Connection order, which flow goes next:
+//   - order: what an order is; drr: the default, shares of classes, users and flows
+//   - rates: users' guarantees and limits; bucket: the token bucket; list: its lines
+//   - simple: round robin and strict classes, to compare with
+//
+// Data order, which bytes go twice:
+//   - data: what a data order is; overdue: the default, copies of what is late
+//
+// Path choice, which link takes a chunk:
+//   - doc: what a choice knows and answers; path: makes one; kinds: names of all policies
+//   - earliest: the default, by predicted arrival
+//   - blest, ecf, minrtt, redundant, roundrobin, weighted: others, to compare with
+//   - tier: which links are asked at all: standby ones, forecasts; distrust: who brings forged
+//     bytes
+//
+// What a link carries, and whether it lives:
+//   - estimate: the Estimator, from acknowledgements; sample: one of these; sense: what the
+//     transport knows
+//   - distance: the least round trip, and draining the queue to see it
+//   - follow: the Follower, for rates that change: a window by the transport's round trip
+//   - volley: rates by how far apart packets arrive; short: a transport that should send more
+//   - ebb: less is delivered than sent; sure: a rate that two round trips have shown
+//   - health: the states of a link; lull: silences of a busy link that is well
+//   - transport: TCP or QUIC
+//
+// What a path is like, for the two above:
+//   - unrest: its rate changes; tremble: its round trips swing by themselves; calm: neither
+//   - bunch: it delivers in heaps
 package scheduler
 
 import "time"

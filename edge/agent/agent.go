@@ -6,6 +6,21 @@
 // (tunnels.run), the host's routes (netns.Host.Watch), the control socket
 // (admin.Server.Run), metrics (metrics.Server.Run), the file of hints
 // (watchHints) and quotas (quotas.watch), and returns after all have ended.
+//
+// # Files
+//
+//   - agent: wires all of it; plan: the virtual host; tproxy: the same without a hub
+//   - tunnel: the session; failopen: what clients do while there is none
+//   - check, checklink: `check`; advice: what it says to do; patience: how long it waits
+//   - status: the status document
+//
+// An uplink:
+//   - uplink: keeps it connected; device: its interface; attempts: those of one race
+//   - incumbent: when the old connection speaks again; brief: connections that end at once
+//   - trial: TCP or QUIC, measured; thin: UDP that is policed
+//   - whereabouts: addresses of the cloud's name; translation: NAT64
+//   - quota: what it may carry in a month; statefile: that over a restart
+//   - hint, hintfile: what other programs say of it
 package agent
 
 import (

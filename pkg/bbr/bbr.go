@@ -37,6 +37,16 @@
 // All times are durations since an origin of the caller's choice, volumes are
 // bytes, rates bytes per second. A Controller belongs to one goroutine, reads
 // no clock and starts nothing.
+//
+// # Files
+//
+//   - bbr: the Controller; state: its states; model: rate and round trip; filter: the largest
+//     rate
+//   - sample: delivery rates; control: window and pace; pacer: when to send; loss: what losses
+//     mean
+//   - queue, slump, collapse, volley: departures, above; recall: what a path carried, for the
+//     next connection
+//   - renewal: when a connection should begin anew
 package bbr
 
 import (

@@ -7,4 +7,19 @@
 // (processors.run), and returns after all of them have ended; processors.fired runs
 // on short goroutines of the runtime's, and a late one does nothing.
 // StopFlows ends the workers, their end the card, Run's context the rest.
+//
+// # Files
+//
+//   - workers: makes workers, stacks and card; run: runs and ends them, and brings events to
+//     them
+//   - card: the crypto card; flaws_on, flaws_off: its faults in `make soak`
+//   - carrier: a link connection as the tunnel uses it; lanes: lanes of one uplink as one link
+//     in status
+//   - guard: the handshake guard; flood: the shield against SYN floods
+//   - tproxy: clients without a hub; shunt, windows: BPF programs, where the kernel has them
+//   - egress: the workers' share of the cloud's limits; order: words of the file as policies
+//   - fit: memory that the machine really has; shares: what it is for; ceiling: the
+//     collector's limit; tidy: the janitor
+//   - processors: one processor while that is enough
+//   - status, metrics: the document and its web server; findings: those of `check`
 package box

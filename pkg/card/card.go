@@ -16,6 +16,13 @@
 // context. Measure owns a pool and one goroutine per worker that it imitates,
 // and returns after they have ended. A Channel belongs to one worker; Keyring
 // and Rings may be used from any goroutine.
+//
+// # Files
+//
+//   - card: Job and Channel; record: a sealed record; engine: compresses and seals
+//   - inline, pool, kernel: the kinds; ring: a pool's queue; guard: a card that fails; faulty:
+//     faults for tests
+//   - keyring, rings: keys of sessions; measure: which kind suits
 package card
 
 import (

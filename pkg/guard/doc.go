@@ -16,4 +16,12 @@
 //
 // The package does no I/O, reads no clock and starts no goroutines. Its types
 // are not safe for concurrent use unless they say so.
+//
+// # Files
+//
+//   - cookie: the Jar of SYN cookies; hello: a SYN's options; frame: segments of our own;
+//     alarm: is it a flood
+//   - flow: a client's flow until its server has answered; translate: its numbers
+//   - gate: modes and bounds; server: whom to ask; pace: how many at a time; recent: SYN-ACKs
+//     that may be sent again; six: IPv6
 package guard

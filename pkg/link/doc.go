@@ -32,4 +32,27 @@
 // The QUIC library runs goroutines of its own per socket and connection. They
 // end with Conn.Close at the edge, with Conn.Close and Listener.Close at the
 // cloud.
+//
+// # Files
+//
+//   - dial: attempts of the edge; race: TCP and QUIC against each other; backoff: pauses
+//     between attempts
+//   - handshakes: attempts at the same time; outrun: at the cloud, attempts that the edge has
+//     left for another
+//   - listen: the cloud's sockets; admit: a connection until it is handed over
+//   - handshake: TLS and HELLO; handover: from TLS to records; errors: what can go wrong, in
+//     words
+//   - names: name servers by a link's own interface
+//
+// A connection:
+//   - conn: Conn and its counters; strand: one run of records; record: their form; seal: keys
+//   - beside: the second TCP connection, for what is urgent
+//   - tcp: sockets; congestion: their congestion control; segments: paths that drop full
+//     packets
+//   - resume: what a path carries, for the next connection
+//
+// QUIC:
+//   - quic: the library, behind one file; quicduct: a stream; datagrams, arrivals: its socket
+//   - governor: its congestion control (package bbr); spoilt: batches that get damaged on the
+//     way
 package link

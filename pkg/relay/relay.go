@@ -23,6 +23,14 @@
 // Goroutines: Worker.Run runs in its caller's; it starts one short-lived one
 // (Worker.wake, when ctx ends) and returns after that has ended. All other
 // exported methods may be called from any goroutine.
+//
+// # Files
+//
+//   - relay: interfaces and options; worker: the loop; mailbox: what others leave; rota: whose
+//     turn it is
+//   - flow: a flow's life; machine: the rules; seal, open: do what they say, up and down
+//   - session: a worker's flows of one session; queue, list: containers
+//   - trickle: who reads slowly; status: counters
 package relay
 
 import (

@@ -17,4 +17,16 @@
 // gateway's addresses, which end with it. Gate.handle, one per control
 // connection, is started by Gate.admit and ends with that connection;
 // Gate.Close ends all and waits.
+//
+// # Files
+//
+//   - dialer: the client's association, kept; reach: the gateway's addresses
+//   - gate: the gateway's control connections; arrival: what an accepted connection wants to
+//     be
+//   - handshake: TLS, GRANT; association: keys and joining; account: who has which flows
+//   - lane: the worker's view; port: its poller's; conn: one flow's socket; spare: connections
+//     kept for the next flow
+//   - budget, pace: windows; parts: a port's connections per client; once: each flow joins
+//     once
+//   - server: addresses of a service
 package sealed

@@ -66,4 +66,11 @@
 //
 // The package is pure: now is the time since a moment of the caller's choice.
 // A Table belongs to one goroutine at a time.
+//
+// # Files
+//
+//   - machine, table: the flows; flow: one of them; ask: SYNs passed on; door: how many per
+//     client
+//   - control: segments of our own; translate: numbers; header, ip: their places; icmp: errors
+//   - shunt: what the kernel does
 package splice

@@ -24,6 +24,44 @@
 //
 // Timer functions (clock.fire for netstack's, Conn.expire, keeper.expire, mender.tick) run on short goroutines of the
 // runtime's; those that fire later find an ended connection and do nothing.
+//
+// # Files
+//
+// The stack and the way of a frame:
+//   - stack: makes, runs and ends it; options: its settings; stats: its counters; clock:
+//     netstack's timers
+//   - receive: reads the hub; frame: parses and checks; vnet: virtio headers; train: joins
+//     segments
+//   - filter: what stands before netstack; link: netstack's view of the hub
+//   - transmit: sends to the hub; mmsg: recvmmsg and sendmmsg
+//   - errorin: ICMP errors that netstack must not take at their word; shut: ACKs while a
+//     window is shut
+//
+// Connections:
+//   - conn: the party.Conn of a netstack endpoint; errors: its errors; dial: connections to
+//     servers
+//   - door: handshakes under way, their number and end; porters: goroutines that wait for
+//     handshakes; tuple: both ends' addresses
+//   - offer: the window and segment size that a server answers with
+//
+// Handshake guard (package guard decides):
+//   - synloop: answers SYNs; flood: counts them and shares cookies with the kernel
+//   - gate: bounds and modes, of all workers; admit: a client that has proved its address
+//   - keeper: the guard's flows; early: such a flow as a party.Conn; entry: its handshake with
+//     netstack
+//   - pending: flows whose servers are asked; turns: those that wait to be asked
+//   - unused: connections without a byte; splicer: connections past the tunnel (package
+//     splice)
+//
+// Memory and packets that netstack alone would spend:
+//   - growth: what buffers take in all; parts: each edge's part of it; orphans: closed, not
+//     taken
+//   - trim, tables, inside: memory and settings inside netstack, found by name
+//   - lull: fewer packets for a crowd of slow readers
+//
+// Losses on poor LANs (package repair decides):
+//   - mend: sends again; mendpacket: makes the segments; mendparts: bounds per client;
+//     mendpeers: which clients
 package split
 
 import (

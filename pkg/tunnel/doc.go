@@ -22,4 +22,31 @@
 // blocking. Otherwise the writer of a link is its room signal: a batch comes back when the
 // transport has taken it, and only then may the link take more. So a chunk is
 // bound to a link at the last moment and a link that dies holds little.
+//
+// # Files
+//
+// The loop:
+//   - session: the Session, its API and its loop; mailbox: what others leave; status: what it
+//     tells
+//   - commands: what workers want; receive: what the peer sends; pump: what the links get
+//   - rest: gives memory back; places: how many flows; bounds: other bounds for a peer
+//
+// A flow:
+//   - flow: both streams; sendq: what is to be sent and answered; credit, budget: how much of
+//     that
+//   - backlog: its place in the order; terms: class, weight, rates, and a link's; lefts: what
+//     goes before it
+//   - linger: its end by a reset; idset: numbers that were used; crumbs: bytes that come one
+//     by one
+//
+// A link:
+//   - link: link and connection of it; conn: the carrier and its pace; strand: its reader and
+//     writer
+//   - apart: the urgent connection; eye: what the transport knows; sentlog: what waits for an
+//     answer
+//   - mute: the peer's program hangs; onesided: dead one way; blame: forged records
+//
+// Out of order:
+//   - late: second copies of what is late; aside: by another stream; press: little that must
+//     not wait
 package tunnel
