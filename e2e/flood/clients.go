@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -47,12 +48,13 @@ func (r result) at(percent int) time.Duration {
 // stands; it is reset then, so that it leaves nothing behind.
 func phase(l *lab.Lab, addr netip.AddrPort, length time.Duration) (result, error) {
 	var mu sync.Mutex
+	var broken error // the lab, not a connection
 	r := result{length: length}
 	end := time.Now().Add(length)
 	var wg sync.WaitGroup
 	for range clients {
 		wg.Go(func() {
-			_ = l.Do("client1", func() error {
+			err := l.Do("client1", func() error {
 				for time.Now().Before(end) {
 					began := time.Now()
 					c, err := net.DialTimeout("tcp", addr.String(), 10*time.Second)
@@ -71,8 +73,11 @@ func phase(l *lab.Lab, addr netip.AddrPort, length time.Duration) (result, error
 				}
 				return nil
 			})
+			mu.Lock()
+			broken = errors.Join(broken, err)
+			mu.Unlock()
 		})
 	}
 	wg.Wait()
-	return r, nil
+	return r, broken
 }

@@ -102,7 +102,7 @@ func (t Trial) span(k Kind) (rate float64, err error) {
 	}
 	made := make([]*trier, max(1, t.Workers))
 	for i := range made {
-		u, failed := t.user(k, pool, keys, i)
+		u, failed := t.user(pool, keys, i)
 		if failed != nil {
 			cancel()
 			threads.Wait()
@@ -141,7 +141,7 @@ type trier struct {
 	err     error
 }
 
-func (t Trial) user(k Kind, pool *Pool, keys *Keyring, flow int) (*trier, error) {
+func (t Trial) user(pool *Pool, keys *Keyring, flow int) (*trier, error) {
 	u := &trier{trial: t, keys: keys, flow: flow, rung: make(chan struct{}, 1), from: make([]byte, buffer.Most), to: make([]byte, buffer.Most)}
 	var err error
 	if pool == nil {

@@ -42,9 +42,10 @@ func (t *Table) HandleError(now time.Duration, p *Packet) Verdict {
 	if !ok {
 		return Foreign
 	}
-	from, i := client, int32(none)
+	var from side
+	var i int32
 	if t.isHub(q.src.Addr()) {
-		i = t.byServer(keyOf(q.dst, q.src))
+		from, i = client, t.byServer(keyOf(q.dst, q.src))
 	} else {
 		from, i = server, t.byClient(keyOf(q.dst, q.src))
 	}

@@ -162,9 +162,10 @@ func (t *Table) Handle(now time.Duration, p *Packet) Verdict {
 		return Foreign
 	}
 	src, dst := p.ends()
-	from, i := server, int32(none)
+	var from side
+	var i int32
 	if t.isHub(dst.Addr()) {
-		i = t.byServer(keyOf(src, dst))
+		from, i = server, t.byServer(keyOf(src, dst))
 	} else {
 		from, i = client, t.byClient(keyOf(src, dst))
 	}
