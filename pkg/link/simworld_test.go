@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -140,7 +141,7 @@ func (s simSink) event(ev stream.Event) (out []stream.Command) {
 		case u.size > 0:
 			u.left[1] = u.size
 		case !u.echo:
-			u.left[1] = 1 << 40
+			u.left[1] = min(1<<40, math.MaxInt)
 		}
 	case stream.EventCredit:
 		u.limit[s.side] = ev.Limit

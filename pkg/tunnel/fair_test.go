@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -22,7 +23,7 @@ type crowd struct {
 // fixedPair are two links that are unlike each other.
 var fixedPair = []simlink.Spec{{Rate: 50 * mbit, Delay: 10 * time.Millisecond}, {Rate: 20 * mbit, Delay: 40 * time.Millisecond}}
 
-const endless = 1 << 40
+const endless = min(1<<40, math.MaxInt)
 
 func newCrowd(t *testing.T) *crowd {
 	c := &crowd{w: newWorld(t, fixedPair...), flows: map[int][]*user{}}
