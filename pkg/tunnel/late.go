@@ -31,23 +31,15 @@ func (s *Session) resendLateOn(i int, st *strand) {
 	if st == c.twin {
 		return // what it has is a copy, or has one: a third is too much where lines are late by themselves
 	}
-	rttvar, mending := c.link.est.RTTVar(), time.Duration(0)
-	if st.apart == nil {
-		mending = scheduler.Mending(c.eye.sense, s.now.Sub(c.heard))
-	}
-	if mending > 0 {
-		rttvar = 0 // most of it is losses that were made good
-	}
-	doubted := st == c.bulk && c.link.est.Doubted()
-	ahead, silence, seen, copied := 0, s.now.Sub(c.heard), 0, 0
+	look := s.lateLook(st)
+	ahead, seen, copied := 0, 0, 0
 	for k := 0; k < st.log.n && seen < lateScan; k++ {
 		e := st.log.at(k)
 		ahead += e.size
-		age := s.now.Sub(e.at)
-		if age < lateFloor {
+		if s.now.Sub(e.at) < lateFloor {
 			return // the log is in order of time
 		}
-		p, pred := e.piece, e.pred+mending
+		p := e.piece
 		if p == nil || e.moved || p.state != sent || p.again {
 			if p != nil && e.moved && p.state == sent {
 				copied++
@@ -55,29 +47,18 @@ func (s *Session) resendLateOn(i int, st *strand) {
 			continue // not counted: many such may stand before a chunk that waits for a copy
 		}
 		seen++
-		late, stuck := scheduler.Late(pred, rttvar), p.flow.send.stuck(s.now, age)
-		told := st.told(p)
-		switch doubt := doubted && told != scheduler.Nothing; {
-		case c.shares(p), doubted && copied >= headSize:
-			continue
-		case doubt: // what it owes; answers for what came before it may be on their way by others
-		case !scheduler.Stuck(age, late, stuck, silence, told) || !p.atHead():
+		if c.shares(p) || look.doubted && copied >= headSize {
 			continue
 		}
-		wait := s.views[i].Guess(age, pred)
-		if told != scheduler.Nothing {
-			left := min(ahead, c.unarrived(e))
-			if left <= 0 {
-				continue // only the answer is late
-			}
-			if told == scheduler.Whole {
-				wait = s.views[i].Wait(left, age, pred, silence)
-			}
-			if doubted {
-				wait = max(wait, doubtWait)
-			}
+		t := look.at(e, s.now)
+		if !look.wants(t) {
+			continue
 		}
-		j, by := s.elsewhere(i, st, p, wait, stuck, silence)
+		wait, waits := s.stillTakes(i, t, look, ahead, c.unarrived(e))
+		if !waits {
+			continue
+		}
+		j, by := s.elsewhere(i, st, p, wait, t.stuck, look.silence)
 		if by == nil {
 			continue
 		}
@@ -87,6 +68,70 @@ func (s *Session) resendLateOn(i int, st *strand) {
 		s.copies.Spend(n)
 		s.order.Charge(&p.flow.node, n)
 	}
+}
+
+// lateLook is what holds for all chunks of a strand among which late ones are looked for.
+type lateLook struct {
+	st      *strand
+	silence time.Duration // since the link was last heard
+	mending time.Duration // that losses may take which the transport makes good
+	rttvar  time.Duration
+	doubted bool // the link is likely to be dead
+}
+
+func (s *Session) lateLook(st *strand) lateLook {
+	c := st.conn
+	look := lateLook{st: st, silence: s.now.Sub(c.heard), rttvar: c.link.est.RTTVar(), doubted: st == c.bulk && c.link.est.Doubted()}
+	if st.apart == nil {
+		look.mending = scheduler.Mending(c.eye.sense, look.silence)
+	}
+	if look.mending > 0 {
+		look.rttvar = 0 // most of it is losses that were made good
+	}
+	return look
+}
+
+// tardy is a chunk that was sent a while ago.
+type tardy struct {
+	piece *piece
+	age   time.Duration // since it was sent
+	pred  time.Duration // that it was to take
+	stuck time.Duration // for which it holds up its flow
+	told  scheduler.Told
+}
+
+func (look lateLook) at(e *entry, now time.Time) tardy {
+	age := now.Sub(e.at)
+	return tardy{piece: e.piece, age: age, pred: e.pred + look.mending, stuck: e.piece.flow.send.stuck(now, age), told: look.st.told(e.piece)}
+}
+
+// wants reports whether a chunk should go once more.
+func (look lateLook) wants(t tardy) bool {
+	if look.doubted && t.told != scheduler.Nothing {
+		return true // what the link owes; answers for what came before it may be on their way by others
+	}
+	return scheduler.Stuck(t.age, scheduler.Late(t.pred, look.rttvar), t.stuck, look.silence, t.told) && t.piece.atHead()
+}
+
+// stillTakes is how long a chunk is expected to take from now on by link i, where ahead
+// bytes up to its end had no answer yet and unarrived have not arrived there; false: it has arrived, and
+// only the answer is late.
+func (s *Session) stillTakes(i int, t tardy, look lateLook, ahead, unarrived int) (time.Duration, bool) {
+	if t.told == scheduler.Nothing {
+		return s.views[i].Guess(t.age, t.pred), true
+	}
+	left := min(ahead, unarrived)
+	if left <= 0 {
+		return 0, false
+	}
+	wait := s.views[i].Guess(t.age, t.pred)
+	if t.told == scheduler.Whole {
+		wait = s.views[i].Wait(left, t.age, t.pred, look.silence)
+	}
+	if look.doubted {
+		wait = max(wait, doubtWait)
+	}
+	return wait, true
 }
 
 // elsewhere is where a piece that is late on a strand of link i goes once more: by which
