@@ -338,11 +338,15 @@ func (p *Pair) waitUp(node string, n int, limit time.Duration) error {
 
 // WaitIdle waits until no agent has a flow.
 func (p *Pair) WaitIdle(limit time.Duration) error {
-	deadline := time.Now().Add(limit)
-	for {
+	return waitIdle(limit, p.Status, append([]string{"edge", "cloud"}, slices.Collect(maps.Keys(p.Beside))...))
+}
+
+// waitIdle waits until none of the programs has a flow.
+func waitIdle(limit time.Duration, status func(string) (admin.Status, error), programs []string) error {
+	for deadline := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
 		var open uint64
-		for _, role := range append([]string{"edge", "cloud"}, slices.Collect(maps.Keys(p.Beside))...) {
-			s, err := p.Status(role)
+		for _, program := range programs {
+			s, err := status(program)
 			if err != nil {
 				return err
 			}
@@ -356,7 +360,6 @@ func (p *Pair) WaitIdle(limit time.Duration) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%d flows still open after %v", open, limit)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -125,24 +125,7 @@ func (r *Relay) Status(side string) (admin.Status, error) {
 
 // WaitIdle waits until neither side has a flow.
 func (r *Relay) WaitIdle(limit time.Duration) error {
-	for deadline := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
-		var open uint64
-		for _, side := range []string{"near", "far"} {
-			s, err := r.Status(side)
-			if err != nil {
-				return err
-			}
-			for _, session := range s.Sessions {
-				open += session.Flows.Open
-			}
-		}
-		if open == 0 {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%d flows still open after %v", open, limit)
-		}
-	}
+	return waitIdle(limit, r.Status, []string{"near", "far"})
 }
 
 // Stop stops both sides and reports how they ended.
