@@ -10,7 +10,7 @@ import (
 )
 
 // shareSpaces makes the directory of named namespaces a shared mount of its own, as
-// ip-netns(8) does before its first namespace, and waits for who does so at the moment, as
+// ip-netns(8) does before its first namespace, and waits for whoever does so at the moment, as
 // that does. Were it left to others, their mount would cover a namespace of ours that
 // stands by then, and nobody could take its name away any more. It stays, as that of ip
 // does: others' namespaces may have come into it.
@@ -37,11 +37,11 @@ func shareSpaces() error {
 	return share()
 }
 
-// spacesPatience is far more than who makes the mount takes. Any user can lock the directory
+// spacesPatience is far more than whoever makes the mount takes. Any user can lock the directory
 // for as long as he likes, and would keep agents from starting.
 const spacesPatience = 500 * time.Millisecond
 
-// lockSpaces waits for who makes the mount.
+// lockSpaces waits for whoever makes the mount.
 func lockSpaces(dir *os.File) {
 	for end := time.Now().Add(spacesPatience); time.Now().Before(end); time.Sleep(lockPause) {
 		if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) != unix.EWOULDBLOCK {

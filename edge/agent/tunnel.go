@@ -32,7 +32,7 @@ type tunnels struct {
 	kinds   scheduler.Kinds
 
 	deadSince atomic.Pointer[time.Time] // when the last link fell silent; nil while one speaks
-	judging   sync.Mutex                // held by who is about to change that
+	judging   sync.Mutex                // held by whoever is about to change that
 	spoken    chan struct{}             // told when a link speaks; holds one
 
 	mu      sync.Mutex
@@ -135,7 +135,7 @@ func (t *tunnels) retire(tm *term) {
 	t.giveUp(tm)
 }
 
-// giveUp is retire for who holds mu.
+// giveUp is retire for whoever holds mu.
 func (t *tunnels) giveUp(tm *term) {
 	if tm != t.term {
 		return

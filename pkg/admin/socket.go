@@ -89,7 +89,7 @@ func lock(path string) (unlock func(), err error) {
 		if now, gone := os.Lstat(path); err == nil && gone == nil && os.SameFile(locked, now) {
 			return func() { _ = os.Remove(path); f.Close() }, nil
 		}
-		f.Close() // removed by who had the lock before
+		f.Close() // removed by whoever had the lock before
 	}
 }
 

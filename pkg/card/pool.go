@@ -226,7 +226,7 @@ func (t *thread) remove() {
 	t.sweep()
 }
 
-// sweep is remove for who has the pool's lock.
+// sweep is remove for whoever has the pool's lock.
 func (t *thread) sweep() {
 	list := []*poolChannel{}
 	for _, c := range *t.channels.Load() {

@@ -114,7 +114,7 @@ func parseMetrics(s string) (Endpoint, error) {
 	return e, err
 }
 
-// parseEndpoint reads host and port. form is what to write, for who has left one out.
+// parseEndpoint reads host and port. form is what to write, for whoever has left one out.
 func parseEndpoint(s, form string) (Endpoint, error) {
 	colon := strings.LastIndexByte(s, ':')
 	switch {

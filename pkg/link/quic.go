@@ -112,7 +112,7 @@ const quicUrgents = 2
 // uniStreams are the peer's urgent streams: their readers wait for one each, and the
 // library has one queue for all.
 type uniStreams struct {
-	turn    chan struct{} // held by who asks the library
+	turn    chan struct{} // held by whoever asks the library
 	came    [quicUrgents]chan struct{}
 	streams [quicUrgents]*quic.ReceiveStream
 }

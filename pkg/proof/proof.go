@@ -1,4 +1,4 @@
-// Package proof tells who is read from who only has his buffers filled: what one that is
+// Package proof tells parties that read from those that only fill their buffers: what one that is
 // read lets pass goes on, what the other does is over when all buffers on the way are full.
 //
 // The package starts no goroutines. Times are milliseconds since any moment, the same one

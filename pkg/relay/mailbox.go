@@ -113,7 +113,7 @@ func (b *mailbox) noted(f *flow) {
 	b.unlockForOwner()
 }
 
-// unlockForOwner ends a post by who owns a connection: somebody may attend to
+// unlockForOwner ends a post by whoever owns a connection: somebody may attend to
 // what comes of it.
 func (b *mailbox) unlockForOwner() {
 	if b.attending > 0 {

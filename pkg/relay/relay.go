@@ -11,7 +11,7 @@
 // several a round ends early, so that none waits for another's flows. Machine holds
 // the rules by which a flow moves; seal.go and open.go do what it says.
 //
-// A round of the worker belongs to who holds its turn. That is Run's goroutine but
+// A round of the worker belongs to whoever holds its turn. That is Run's goroutine but
 // while it sleeps: then whoever brings a small message may do the round in its place
 // (Leave, or Attend, and Settle), because to wake a goroutine takes longer than the
 // message.

@@ -17,7 +17,7 @@ import (
 )
 
 // Worker is one event loop. Deliver, Leave, Attend, Settle, Accept and Status may
-// be called from any goroutine, before Run too; everything else belongs to who
+// be called from any goroutine, before Run too; everything else belongs to whoever
 // holds turn.
 type Worker struct {
 	o     Options
@@ -26,7 +26,7 @@ type Worker struct {
 	stats counters
 	flows atomic.Int64 // with those that are still in the mailbox
 
-	// turn is held by who does a round: Run, or Settle while Run waits.
+	// turn is held by whoever does a round: Run, or Settle while Run waits.
 	turn sync.Mutex
 
 	debug    bool

@@ -48,7 +48,7 @@ type outbox struct {
 	closed bool
 
 	done chan struct{} // closed when loop has ended
-	tx   sender        // owned by who has set busy
+	tx   sender        // owned by whoever has set busy
 }
 
 // newOutbox returns an empty outbox that sends to raw.

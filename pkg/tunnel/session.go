@@ -68,11 +68,11 @@ type Session struct {
 	plain  atomic.Int32 // plain bytes that a record holds at most, if the peer takes more than buffer.Plain
 	large  atomic.Bool  // it does
 
-	// turning is held by who has the loop's state; see Session.post.
+	// turning is held by whoever has the loop's state; see Session.post.
 	turning sync.Mutex
 	attend  atomic.Bool // the loop waits for mail itself and gives turning to nobody
 
-	// All below belongs to who holds turning.
+	// All below belongs to whoever holds turning.
 	spent      mail
 	timer      *time.Timer // wakes the loop for what is due
 	dueAt      time.Time   // when timer fires; zero: it does not
