@@ -18,6 +18,7 @@ import (
 // TestBadInput: whatever is wrong, an agent says so in one line that names it,
 // ends with the right code, and leaves the host as it was.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	r := prepare(t, fast(), pair.Options{})
 	loose := filepath.Join(r.Dir(), "loose.key")
 	if err := os.WriteFile(loose, mustRead(t, filepath.Join(r.Dir(), "edge.key")), 0o644); err != nil {
@@ -64,6 +65,7 @@ func TestBadInput(t *testing.T) {
 
 // TestNotRoot: without privileges an agent says what it lacks.
 func TestNotRoot(t *testing.T) {
+	t.Parallel()
 	r := prepare(t, fast(), pair.Options{})
 	lab.NeedTools(t, "setpriv")
 	for role, conf := range map[string]string{"edge": r.pair.EdgeConf(), "cloud": r.pair.CloudConf()} {
@@ -82,6 +84,7 @@ func TestNotRoot(t *testing.T) {
 
 // TestCheck: the verb check finds what run would stumble over.
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	r := prepare(t, fast(), pair.Options{})
 	if err := r.pair.StartCloud(); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 // TestMetrics scrapes both agents as Prometheus would, after one connection.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	const address = "127.0.0.1:9477"
 	r := start(t, fast(), pair.Options{Metrics: address})
 	r.serve(80, sendNoise)

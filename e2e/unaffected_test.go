@@ -18,6 +18,7 @@ import (
 func TestUnaffected(t *testing.T) { unaffected(t, pair.Options{}) }
 
 func unaffected(t *testing.T, o pair.Options) {
+	t.Parallel()
 	lab.NeedTools(t, "ping")
 	o.Exclude = []string{"198.18.200.64/26", "fd40::40/122"}
 	r := prepare(t, fast(), o)
@@ -69,6 +70,7 @@ func unaffected(t *testing.T, o pair.Options) {
 func TestLocal(t *testing.T) { local(t, pair.Options{Local: true}) }
 
 func local(t *testing.T, o pair.Options) {
+	t.Parallel()
 	r := start(t, fast(), o)
 	r.serve(80, tellRemote)
 	families(t, func(t *testing.T, f lab.Family) {
