@@ -2,11 +2,6 @@
 // session with the cloud and the control socket, and starts and stops them in
 // the right order.
 //
-// Goroutines: Run owns one each for the workers (box.Workers.Run), the links
-// (tunnels.run), the host's routes (netns.Host.Watch), the control socket
-// (admin.Server.Run), metrics (metrics.Server.Run), the file of hints
-// (watchHints) and quotas (quotas.watch), and returns after all have ended.
-//
 // # Files
 //
 //   - agent: wires all of it; plan: the virtual host; tproxy: the same without a hub
@@ -21,6 +16,13 @@
 //   - whereabouts: addresses of the cloud's name; translation: NAT64
 //   - quota: what it may carry in a month; statefile: that over a restart
 //   - hint, hintfile: what other programs say of it
+//
+// # Goroutines
+//
+// Goroutines: Run owns one each for the workers (box.Workers.Run), the links
+// (tunnels.run), the host's routes (netns.Host.Watch), the control socket
+// (admin.Server.Run), metrics (metrics.Server.Run), the file of hints
+// (watchHints) and quotas (quotas.watch), and returns after all have ended.
 package agent
 
 import (

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"math"
 	"testing"
 	"time"
 
@@ -21,14 +22,14 @@ func TestBriefPauses(t *testing.T) {
 			t.Errorf("after %d of them: %v, want about %v", n+1, d, most)
 		}
 	}
-	b.row = 1 << 30
+	b.row = math.MaxInt32
 	if d := b.pause(); d > raceMost*3/2 {
 		t.Errorf("after very many: %v", d)
 	}
 	if b.ended(briefLife, 0); b.pause() != 0 {
 		t.Error("a pause after a connection that has lasted")
 	}
-	b.row = 1 << 30
+	b.row = math.MaxInt32
 	if b.ended(0, briefMuch); b.pause() != 0 {
 		t.Error("a pause after a connection that has carried much")
 	}

@@ -141,7 +141,7 @@ func (s simSink) event(ev stream.Event) (out []stream.Command) {
 		case u.size > 0:
 			u.left[1] = u.size
 		case !u.echo:
-			u.left[1] = min(1<<40, math.MaxInt)
+			u.left[1] = min(1<<40, math.MaxInt/2)
 		}
 	case stream.EventCredit:
 		u.limit[s.side] = ev.Limit
