@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// sysctls puts back settings that somebody has given other values, as who applies a file
-// below /etc/sysctl.d again does: with a strict check of reverse paths (rp_filter 1) all
-// links but one are dead, and clients have no answer from hub0; interfaces of clients may
-// have ceased to forward. The caller holds the host's mutex.
+// sysctls puts back settings that somebody has changed, for instance by applying the files
+// of /etc/sysctl.d again. With a strict check of reverse paths (rp_filter 1) all links but
+// one are dead and clients have no answer from hub0; and clients' interfaces may have ceased
+// to forward. The caller holds the host's mutex.
 func (k *keeper) sysctls() (done []string, err error) {
 	h := k.host
 	names, err := h.settled()

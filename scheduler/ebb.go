@@ -16,12 +16,11 @@ const (
 	farSame  = 20                     // that part of a round trip more or less is the same
 )
 
-// ebb notices within a round trip or two that a link delivers less than is in flight
-// for it: what was in the network a while ago, longer than the path explains, still is.
-// The link was busy all that time, so what came since then is its rate. All else that
-// is known of a link's rate is a maximum, or changes once in a round trip, and a round
-// trip that contains the queue of a line that has become thirty times slower takes
-// seconds.
+// ebb notices within a round trip or two that a link has become slower: what was in the
+// network a while ago, for longer than the path's length explains, still is. The link was
+// busy all that time, so what it delivered since then is its rate. Nothing else shows that
+// so soon: other rates are maxima, or change once in a round trip, which takes seconds on a
+// line that has become thirty times slower and has a queue of the former rate.
 type ebb struct {
 	marks [ebbMarks]mark
 	n     int

@@ -8,15 +8,14 @@ const (
 	sureBelief = 2 * time.Second // a rate is believed without another
 )
 
-// sure is what a link is sure to carry: the largest of the rates of whole round
-// trips, by what the transport has delivered, while the link had enough to do. The
-// rates that single acknowledgements show, the largest of which is the Estimator's,
-// are too high by what acknowledgements bunch: a twentieth is enough that a window
-// which follows the round trip that it makes itself grows without end.
+// sure is what a link is sure to carry: the largest rate that the transport delivered
+// over whole round trips in which the link had enough to do. The Estimator's rate, the
+// largest that single acknowledgements show, is too high where acknowledgements come in
+// bunches. One that is too high by a twentieth is enough to have a window grow without end
+// that follows the round trip which it causes itself.
 //
-// Two round trips in a row must show a rate. On a machine that is busy for a moment a
-// look shows more than had been delivered at the time that it counts for, and so the
-// round trip before it too much, and the one after it too little.
+// Two round trips in a row must show a rate: on a busy machine a look may come late, and
+// then counts too much for the round trip before it and too little for the one after it.
 type sure struct {
 	at           time.Time // when the present span began
 	from         uint64    // delivered then

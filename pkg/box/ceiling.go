@@ -5,13 +5,14 @@ import (
 	"runtime/debug"
 )
 
-// ceiling tells Go's collector how much memory the process may have: the agent's, or more
-// where so many flows need it. Near the ceiling the collector runs more often, with at
-// most half of the processors' time; so it must not be what thousands of stuck flows
-// need: with half of it both processors did nothing else. Nothing fails above it. And it
-// has the heap grow by half, not to twice, of what is in use, unless GOGC says another:
-// payload is not allocated anew, so that the collector has little to do, and a flood of
-// connections costs less.
+// ceiling tells Go's collector how much memory the process may have: the agent's `memory`,
+// or more where there are so many flows that they need it. Near the ceiling the collector
+// runs more often, and takes up to half of the processors' time; so the ceiling must not be
+// as low as what thousands of stuck flows need. Nothing fails above it.
+//
+// It also has the heap grow by half of what is in use, not by all of it, unless GOGC says
+// otherwise: payload is not allocated anew, so the collector has little to do, and a flood
+// of connections costs less.
 type ceiling struct {
 	memory  int64 // the agent's, in bytes; 0: there is no bound, or GOMEMLIMIT is set
 	before  int64 // what was set when it was made

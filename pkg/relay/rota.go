@@ -1,8 +1,8 @@
 package relay
 
-// rota is the order in which flows run that are enlisted: sessions take turns, and so do
-// the flows of each. Else an edge whose flows are many would have that many times as much
-// of a busy worker as another, and the other's flows would wait for all of them. A session
+// rota is the order in which enlisted flows run: sessions take turns, and within a session
+// its flows do. Otherwise an edge with a thousand flows would have a thousand times as much
+// of a busy worker as an edge with one, and that one would wait for all of them. A session
 // that had nothing to run for a while comes first (deficit round robin with the two rows
 // of RFC 8290 section 4).
 type rota struct {

@@ -60,10 +60,10 @@ func (u *sealing) credit(limit uint64) {
 // asking.
 const few = buffer.Small - card.Overhead
 
-// next is how many bytes to read next, where a record holds so many at most. It waits
-// in the slab that they are read to until the peer has consumed it, so where they are
-// likely to be fewer than there is room for, after a block that was not full, the party
-// is asked.
+// next is how many bytes to read next; record is how many one holds at most. The slab that
+// they are read into is kept until the peer has consumed the record, so it should not be
+// much larger than they are: after a block that was not full the party is asked how many
+// there are.
 func (u *sealing) next(conn party.Conn, record int) int {
 	most := min(u.room()-card.Overhead, record)
 	if h, ok := conn.(party.Holder); ok && !u.full && most > few {

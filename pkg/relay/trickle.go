@@ -19,11 +19,11 @@ const (
 	trickleBytes = 64
 )
 
-// trickle finds out who reads slowly. Whoever does has all that his own buffers and the
-// party's hold still to read, so that what comes next may come later, and more of it at a
-// time: 10,000 that each read a kilobyte per second, and are sent that as soon as there is
-// room for it, take all of two processors. Who takes what comes at once, as one who waits
-// for messages does, is never found slow.
+// trickle finds out which parties read slowly. A slow reader still has its own buffers and
+// the party's to read, so what comes next may come later, and more of it at a time. To send
+// each kilobyte as soon as there is room for it, to 10,000 parties that read one per second,
+// takes all of two processors. A party that takes at once what comes, as one that waits for
+// messages does, is never found slow.
 type trickle struct {
 	since uint8 // when the party last took no more, in trickleTime, wraps; 0: it takes all
 	slow  uint8 // for how much more it counts as slow, in trickleBytes

@@ -19,18 +19,20 @@ const (
 	keepUpTime = time.Second
 )
 
-// growth bounds what the buffers of a stack's connections take all together:
-// netstack bounds each for itself, and a thousand downloads at once would take
-// a gigabyte, ten thousand that nobody reads from as much. A connection begins
-// with its part of twice `most` in each direction, with Options.Buffer at most
-// and leastBuffer at least. What buffers grow by beyond that is counted: up to
-// Options.Buffer they grow while it is below four times `most`, further while it
-// is below `most`. A crowd that reads nothing would leave others none of that, so
-// connections that are read (package proof) have half of `most` besides, all together.
-// What those keep that are read no more still counts in all: beyond five times the largest
-// `most` nothing grows. (A crowd makes `most` less than it was when the first of it came; by
-// that alone it would leave nothing.) A cloud's edges have a part of `most` besides, each a
-// sliver of its own: the same rules with that for `most` and what is its alone.
+// growth bounds what the buffers of a stack's connections take all together: netstack bounds
+// each for itself, and a thousand downloads at once would take a gigabyte, as would ten
+// thousand that nobody reads from.
+//   - A connection begins with its part of twice `most` in each direction, with
+//     Options.Buffer at most and leastBuffer at least.
+//   - What buffers grow by beyond that is counted. Up to Options.Buffer they grow while the
+//     count is below four times `most`, further while it is below `most`.
+//   - Connections that are read (package proof) have half of `most` besides, all together: a
+//     crowd that reads nothing would leave them none.
+//   - What connections keep that are read no more still counts: beyond five times the largest
+//     `most` nothing grows. (The largest, as a crowd makes `most` itself smaller than it was
+//     when the first of the crowd came.)
+//   - A cloud's edges have a part of `most` besides, each a sliver of its own: the same rules,
+//     with the sliver for `most` and the edge's own connections for all.
 type growth struct {
 	most  atomic.Int64 // bytes, Options.MaxGrowth or what Resize has said
 	wide  atomic.Int64 // the most of that

@@ -33,14 +33,13 @@ const (
 // as what is to be sent lies in pieces. So a client that reads 1 KB/s costs nine packets
 // each second and a half.
 //
-// Where there are many, netstack does not hear of a window that was shut and is still
-// small, until the client has room for lullSegments or a pause has passed since it was
-// shut, and nothing asks the client before that. This is what a sender is to do against
-// silly windows (RFC 9293 section 3.8.6.2.1), but for the crowd's pause instead of less
-// than a second: such a client has more to read than room. The leftover of a window, less
-// than a segment, counts as shut. What comes of its own accord still says more: an
-// acknowledgement is told at once, with a window of zero. The more clients there are the
-// longer the pause (pause).
+// Where there are many such clients, a window that was shut and has opened a little is kept
+// from netstack until the client has room for lullSegments, or a pause has passed since the
+// window was shut; until then nothing asks the client either. A sender does the same
+// against silly windows (RFC 9293 section 3.8.6.2.1), for less than a second; here the pause
+// grows with the number of clients (pause). A client that waits so has more to read than it
+// has room for. What is left of a window counts as shut if it is less than a segment.
+// Acknowledgements are passed on at once, with a window of zero.
 //
 // It is the filter next to netstack, of clients whom the guard has let in, as that knows
 // their windows' scale.

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// partsPart is the part of growth.most that edges of which connections came into a crowd
-// have for themselves, all together, however much those of the others have.
+// partsPart is the part of growth.most that is kept, all together, for edges whose
+// connections began in a crowd, however much other edges' connections have.
 const partsPart = 4
 
 // part is what one edge's connections to servers have of a growth. Only those are counted

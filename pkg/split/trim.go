@@ -9,14 +9,18 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// trimmer takes from netstack's endpoints what they have and never, or not soon, use:
-// as soon as they stand a free list for the nodes of a tree of selective
-// acknowledgements, one of which all share then, and the functions of timers that we have no use for (RACK's two and
-// the one for held back segments), and of those that have dialled what their handshake
-// was led by (of accepted ones netstack forgets that itself), so that the next ones get
-// that memory; at rest the room in the table of what is sent, which is empty. It is more
-// than half a kilobyte for each. netstack offers no way to do without them, so they are
-// looked up by name; where a later netstack has none of that name, nothing is taken.
+// trimmer gives back memory of netstack's endpoints that they never use, or not soon: more
+// than half a kilobyte each. As soon as an endpoint stands it takes
+//   - the free list for nodes of the tree of selective acknowledgements: all endpoints then
+//     share one;
+//   - the functions of three timers that are not used here: RACK's two, and that for segments
+//     that are held back;
+//   - the handshake's state, of endpoints that have dialled (of accepted ones netstack
+//     forgets it itself).
+//
+// At rest it takes the room in the table of sent segments, which is empty then. netstack
+// offers no way to do without these, so they are looked up by name; where a later netstack
+// has none of that name, nothing is taken.
 type trimmer struct {
 	hand     uintptr    // in the endpoint: its handshake
 	sender   uintptr    // in the endpoint

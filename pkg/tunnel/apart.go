@@ -166,10 +166,10 @@ func (s *Session) stepApart(c *conn) {
 	}
 }
 
-// suits reports whether what is urgent had better go by the strand than by the bulk
-// strand. Where it is a connection of its own that is so while bulk is under way, either
-// way, unless the strand itself waits for an answer that is late, or has yet to show after a
-// rest that anything passes by it.
+// suits reports whether what is urgent should go by this strand and not by the bulk
+// strand. A strand of the same connection always suits. An urgent connection does while
+// bulk is under way in either direction, unless an answer to what it carried is late, or it
+// was at rest and has not shown since that anything passes by it.
 func (st *strand) suits(now time.Time) bool {
 	c := st.conn
 	if st.apart == nil {

@@ -12,13 +12,12 @@ import (
 	"hawser/scheduler"
 )
 
-// A record that cannot be authenticated was changed on the way, by what one link passes
-// through: chance is once in years. Who receives it knows by which links the bytes came, and
-// ends the connection of the one that is most likely to have done it; who has sent it, and is
-// asked for it once more, sees which connection has ended. Both give that link nothing for a
-// while that others take (scheduler.Distrust). A record is refused three times at most
-// (PROTOCOL.md section 6.4), so the second time it goes by one link alone, of which that is
-// least likely.
+// A record that cannot be authenticated was changed by something on the way of one link: by
+// chance that happens once in years. The receiver knows by which links the bytes came, and
+// ends the connection of the likeliest one; the sender, which is asked for the record once
+// more, sees which connection has ended. Both give that link nothing for a while that other
+// links can take (scheduler.Distrust). A record is refused three times at most (PROTOCOL.md
+// section 6.4), so the second time it goes by a single link, the least likely one.
 
 // via says which link connection brought a range: when its bytes turn out to
 // be forged, that connection must end.

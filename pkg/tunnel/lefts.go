@@ -5,12 +5,12 @@ import (
 	"math/bits"
 )
 
-// lefts is what all flows have left to send, so that a flow knows what goes before its
-// last byte while they take turns. Only those count that have no more left than itself:
-// what the flow would rather not have on a link, they would not either, and all of them
-// together may leave it idle. Those with more take it. Flows are kept by the magnitude of
-// what is left of them, so that neither a change nor a question costs more with many.
-// Weights and classes do not count.
+// lefts is what all flows have left to send. It tells a flow how much goes before its last
+// byte while flows take turns. Only flows that have no more left than the asking one count:
+// they avoid a slow link for the same reason as it does, and all of them together may leave
+// that link idle; flows with more left use it. Flows are counted by the magnitude of what
+// they have left, so that a change and a question cost the same with one flow as with
+// thousands. Weights and classes do not count.
 type lefts [leftSizes]struct{ flows, bytes int }
 
 // leftSizes is one more than the bits of the most that is left of a flow; more counts as

@@ -2,12 +2,11 @@ package tunnel
 
 import "time"
 
-// A connection may be dead for what is sent here and look alive at the other end, which
-// is heard all the time. So it is where only small packets pass any more, because the path
-// has become narrower and does not say so: what comes back is answered, and QUIC, which has
-// found out once how large its packets may be, sends large ones again and again. TCP gives
-// up after its time-out; QUIC does not, as it hears from its peer. The other end, the edge
-// perhaps, sees nothing wrong and makes no other connection.
+// A connection may be dead for what this end sends while the other end, whose packets
+// arrive, sees nothing wrong. It happens when a path becomes narrower without saying so,
+// and only small packets pass any more: QUIC found out once how large its packets may be,
+// and sends large ones again and again. TCP gives up after its time-out; QUIC does not, as it
+// hears from its peer. The other end may be the edge, which then makes no other connection.
 
 const (
 	oneSided    = 15 * time.Second // that a peer may speak and answer nothing
