@@ -65,7 +65,7 @@ func readerOf(t testing.TB, data []byte, piece func() int) *recordReader {
 	return newRecordReader(&bytesSource{data: data, piece: piece}, testSealer(t, 1, RekeyRecords))
 }
 
-// read returns the next record as a Conn would.
+// next returns the next record as a Conn would.
 func next(r *recordReader) (wire.Record, error) {
 	if _, err := r.ready(false); err != nil {
 		return wire.Record{}, err

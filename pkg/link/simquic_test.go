@@ -74,7 +74,7 @@ func measureTaken(t *testing.T, seed uint64, version uint16, d, taken time.Durat
 	return r
 }
 
-// mean is the mean of some seeds' results; the longest gap is the longest of all.
+// meanSim is the mean of some seeds' results; the longest gap is the longest of all.
 func meanSim(t *testing.T, seeds int, version uint16, d time.Duration, lines ...simLine) (m simResult) {
 	t.Helper()
 	for seed := range seeds {

@@ -279,7 +279,6 @@ func TestBeginsInTheMiddle(t *testing.T) {
 	r.want(Range{12, 14})
 }
 
-// An acknowledgement that was overtaken says nothing.
 // A flow that begins with a repair of the sender's lacks what was sent between
 // that and the next new data: the sender is never told to have it acknowledged.
 func TestBeginsWithARepair(t *testing.T) {
@@ -301,6 +300,7 @@ func TestBeginsWithARepair(t *testing.T) {
 	r.want(Range{20, 21})
 }
 
+// An acknowledgement that was overtaken says nothing.
 func TestOldAck(t *testing.T) {
 	r := newRig(t, 2)
 	r.send(2, 12)

@@ -414,7 +414,7 @@ func put(to *[16]byte, a []byte) {
 	copy(to[12:], a)
 }
 
-// client and server are the ends as addresses.
+// clientOf and serverOf are the ends as addresses.
 func clientOf(e *guard.Ends) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(e.Client).Unmap(), e.ClientPort)
 }

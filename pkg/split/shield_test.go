@@ -128,7 +128,7 @@ func tcpAt(frame []byte) int {
 	return etherLen + p.start
 }
 
-// partial is the pseudo header's sum of a frame.
+// partialSum is the pseudo header's sum of a frame.
 func partialSum(frame []byte) uint16 {
 	p, _ := parseFrame(frame, len(frame), "")
 	return checksum.Combine(checksum.Combine(p.pseudo, 6), uint16(p.end-p.start))
