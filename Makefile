@@ -66,12 +66,15 @@ race:
 	$(GO) test -race -vet=off -shuffle=on -timeout 20m $$($(GO) list $(UNIT) | grep -vx hawser/$(LONE))
 
 # In virtual time it does not matter when they run: they take what the others leave, which often wait.
+# What must not allocate is tested here too, as the race detector has pools drop what they hold, and
+# pkg/nonblock, which is built otherwise with it.
 .PHONY: simulations
 simulations:
 	nice $(GO) test -vet=off -run 'TestSimulation|TestAblation|TestNoPause|TestTremblingStart|TestTremblingStartFoundLate|TestCopiesUnderLoss|TestCopiesOnATrain|TestUrgentConnection|TestWorkPerChunk|TestSlowUplinks|TestTwoSlowLinks|TestObjectsUnlike|TestLostMessages|TestSilentFaults|TestUsersShareEvenly|TestWeights|TestPrivilegedUser|TestStuckConsumers|TestCrowdLeavesRoom|TestLead|TestGoodput|TestStuckHead|TestBurst' ./pkg/tunnel
-	nice $(GO) test -vet=off -run 'TestObjects|TestObjectsBesideFar|TestSilentFaults|TestUrgentStream|TestTremblingUplinks|TestFallenLine|TestLongerPath' ./pkg/link
+	nice $(GO) test -vet=off -run 'TestObjects|TestObjectsBesideFar|TestSilentFaults|TestUrgentStream|TestTremblingUplinks|TestFallenLine|TestLongerPath|TestNoAllocations|TestDatagramsAllocate' ./pkg/link
 	nice $(GO) test -vet=off -run 'TestMendQueue' ./pkg/split
-	nice $(GO) test -vet=off -shuffle=on ./$(LONE)
+	nice $(GO) test -vet=off -run 'TestNoAllocation|TestPoolNoAllocation|TestNoAllocationPerChunk|TestNoAllocationPerRecord' ./pkg/box ./pkg/card ./pkg/compress ./pkg/relay
+	nice $(GO) test -vet=off -shuffle=on ./pkg/nonblock ./$(LONE)
 
 .PHONY: steps
 steps: ## netns: a crash at every single step, 5 minutes
