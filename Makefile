@@ -138,7 +138,7 @@ install: build ## programs, examples, licences and systemd units, below PREFIX
 		sed 's|/usr/local/bin|$(PREFIX)/bin|' configs/$$unit.service | install -m 644 /dev/stdin $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; \
 	done
 
-uninstall: ## what install has put there, but what is in /etc/hawser and /var/lib/hawser
+uninstall: ## removes what install has put there, but nothing in /etc/hawser and /var/lib/hawser
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,hawser-edge hawser-cloud)
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,hawser-edge.service hawser-cloud.service hawser-edge-relay.service hawser-cloud-relay.service)
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/hawser
