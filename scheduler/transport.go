@@ -26,6 +26,7 @@ type Measure struct {
 	RTT       time.Duration // mean of the round trips
 }
 
+// String returns transport, rate and round trip for status and logs.
 func (m Measure) String() string {
 	return fmt.Sprintf("%s %.1f Mbit/s, %d ms", m.Transport, m.Rate*8/1e6, m.RTT.Milliseconds())
 }

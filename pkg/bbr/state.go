@@ -50,6 +50,7 @@ const (
 	ProbeRTT
 )
 
+// String returns the state's name.
 func (s State) String() string {
 	return [...]string{"startup", "drain", "probe-down", "probe-cruise", "probe-refill", "probe-up", "probe-rtt"}[s]
 }
