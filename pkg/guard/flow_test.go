@@ -8,9 +8,9 @@ import (
 
 // stackISN and stackClock are the numbers of a stack behind the guard.
 const (
-	stackISN   uint32 = 0xfffffff0 // wraps soon
-	stackClock        = 7
-	ourScale          = 7
+	stackISN   = uint32(0xfffffff0) // wraps soon
+	stackClock = 7
+	ourScale   = 7
 )
 
 // ack is an ACK's TCP header with a timestamp, and SACK blocks if given.
