@@ -185,7 +185,7 @@ func (b *builder) directRules(family int) [][]string {
 	rules := [][]string{words("-d " + hub + " -o " + hubHost + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")}
 	seen := map[string]bool{}
 	for _, l := range b.plan.Links {
-		if !seen[l.Interface] {
+		if !l.none() && !seen[l.Interface] {
 			seen[l.Interface] = true
 			rules = append(rules, words("-s "+hub+" -i "+hubHost+" -o "+l.Interface+" -j ACCEPT"))
 		}

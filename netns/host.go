@@ -35,12 +35,13 @@ type Host struct {
 	log     *slog.Logger
 	variant variant
 	hub     Hub
-	home    nsh.NsHandle // the namespace of the host
-	space   nsh.NsHandle // the namespace of hub1
-	kept    []step       // what keep puts back
-	walls   []*firewall  // of the families that are steered
+	home    nsh.NsHandle  // the namespace of the host
+	space   nsh.NsHandle  // the namespace of hub1
+	walls   []*firewall   // of the families that are steered
+	changed chan struct{} // one slot: Change has been
 
-	mu      sync.Mutex // guards the following
+	mu      sync.Mutex // guards the following, and of plan what Change changes
+	kept    []step     // what keep puts back
 	journal *journal
 	closed  bool
 	devices map[string]int    // index of each interface when its settings were made
@@ -79,7 +80,7 @@ func install(p Plan, log *slog.Logger, v variant) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open this thread's network namespace: %w", err)
 	}
-	h := &Host{plan: p, names: namesOf(p.Role, p.Namespace), log: log, variant: v, home: home, space: nsh.None(), bridged: map[int]bool{}}
+	h := &Host{plan: p, names: namesOf(p.Role, p.Namespace), log: log, variant: v, home: home, space: nsh.None(), changed: make(chan struct{}, 1), bridged: map[int]bool{}}
 	if err := inside(home, h.install); err != nil {
 		h.closeHandles()
 		return nil, err
@@ -221,14 +222,23 @@ func checkPlace(p Plan) error {
 			return fmt.Errorf("steer.interfaces: interface %s: %w", name, plainLinkError(err))
 		}
 	}
-	for _, l := range p.Links {
-		if _, err := namedLink(l.Interface); errors.As(err, new(otherName)) {
-			return fmt.Errorf("link %s: interface %s: %w", l.Name, l.Interface, err)
-		}
-	}
 	hub, err := netlink.LinkByName(hubHost)
 	if err == nil {
 		return fmt.Errorf("interface %s (%s) exists and does not belong to namespace %s: remove it, or stop the hawser that owns it", hubHost, hub.Attrs().HardwareAddr, p.Namespace)
+	}
+	return checkLinks(p, func(LinkRoute) bool { return true })
+}
+
+// checkLinks is checkPlace for those links of a plan that are to be installed, and for the
+// routing tables.
+func checkLinks(p Plan, wanted func(LinkRoute) bool) error {
+	for _, l := range p.Links {
+		if l.none() || !wanted(l) {
+			continue
+		}
+		if _, err := namedLink(l.Interface); errors.As(err, new(otherName)) {
+			return fmt.Errorf("link %s: interface %s: %w", l.Name, l.Interface, err)
+		}
 	}
 	for _, table := range tablesOf(p) {
 		if owner, err := foreignRoute(table); err != nil || owner != "" {

@@ -237,7 +237,11 @@ func (h *Host) routable(e entry) bool {
 		}
 		return e.Family == 4 || !ipv6Off(device)
 	}
-	l, err := netlink.LinkByName(h.plan.Links[e.Number-uplinkTable(0)].Interface)
+	uplink, there := h.link(e.Number - uplinkTable(0))
+	if !there {
+		return false
+	}
+	l, err := netlink.LinkByName(uplink.Interface)
 	return err == nil && l.Attrs().RawFlags&unix.IFF_UP != 0
 }
 
@@ -252,8 +256,9 @@ func (k *keeper) chains(now time.Time) (done []string, err error) {
 		}
 		k.refusals(now)
 		var lost []step
+		kept := h.keptNow()
 		for _, fw := range h.walls {
-			missing, err := fw.missing(h.kept)
+			missing, err := fw.missing(kept)
 			if err != nil {
 				return err
 			}
@@ -273,7 +278,7 @@ func (k *keeper) chains(now time.Time) (done []string, err error) {
 // that go soon, such as firewalld's while it reloads. With TPROXY nothing shows whether
 // somebody has seen to it; check names them.
 func (k *keeper) refusals(now time.Time) {
-	hook, device, what := refusal(k.host.plan)
+	hook, device, what := refusal(k.host.planNow())
 	if device == "" {
 		return
 	}
@@ -303,7 +308,11 @@ func (h *Host) putBack(lost []step) (done []string, err error) {
 		return nil, errHostClosed
 	}
 	for _, s := range lost {
-		if err := s.do(); err != nil {
+		i := h.keptAt(s.undo)
+		if i < 0 {
+			continue // Change was quicker
+		}
+		if err := h.kept[i].do(); err != nil {
 			return done, fmt.Errorf("%s: %w", s.what, err)
 		}
 		done = append(done, s.what)

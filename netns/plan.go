@@ -44,7 +44,8 @@ const maxInterfaceName = 15
 // PortRange is an inclusive range of TCP ports, 1 to 65535.
 type PortRange struct{ First, Last uint16 }
 
-// LinkRoute says by which uplink one link leaves.
+// LinkRoute says by which uplink one link leaves. The zero value is none: a place in
+// Plan.Links that no link has.
 type LinkRoute struct {
 	Name      string         // the link's name, for messages
 	Interface string         // the uplink
@@ -53,6 +54,9 @@ type LinkRoute struct {
 	Named     bool           // Cloud is not known: it has a name, which may change its addresses
 	Known     []netip.Addr   // of a Named one, those that are known; never steered
 }
+
+// none tells whether it stands for no link.
+func (l LinkRoute) none() bool { return l.Name == "" && l.Interface == "" }
 
 // family is that of the addresses by which the link can leave, netlink.FAMILY_ALL
 // (0) when it may be any: also to an IPv4 cloud, by NAT64.
@@ -83,7 +87,7 @@ type Plan struct {
 	Local     bool           // edge: steer connections that this host opens
 	Exclude   []netip.Prefix // edge: destinations left alone
 	Ports     []PortRange    // edge: wanted destination ports; empty means all
-	Links     []LinkRoute    // edge
+	Links     []LinkRoute    // edge; the place says which routing table is the link's
 	// Direct lets the stack connect to servers itself, by the host's own routes
 	// and with the host's address. Edge with a hub only.
 	Direct bool
@@ -157,6 +161,9 @@ func (p Plan) preparedEdge() (Plan, error) {
 func preparedLinks(in []LinkRoute, clients map[string]bool) ([]LinkRoute, error) {
 	links := append([]LinkRoute(nil), in...)
 	for i, l := range links {
+		if l.none() {
+			continue
+		}
 		if err := validInterface(l.Interface); err != nil {
 			return nil, fmt.Errorf("link %s: %w", l.Name, err)
 		}

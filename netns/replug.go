@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"reflect"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -84,7 +83,9 @@ func (h *Host) renamed() error {
 // settled are the interfaces that need settings for us.
 func (h *Host) settled() (names []string, err error) {
 	for _, l := range h.plan.Links {
-		names = append(names, l.Interface)
+		if !l.none() {
+			names = append(names, l.Interface)
+		}
 	}
 	links, err := listLinks()
 	for _, l := range links {
@@ -188,16 +189,7 @@ func forwardPath(family int, device string) string {
 // forwardBy makes the chain of forwardRules anew.
 func (h *Host) forwardBy(fw *firewall, guarded map[int][]string) error {
 	b := &builder{host: h, plan: h.plan, names: h.names, guarded: guarded}
-	s := chainStep(fw, "filter", h.names.chain("FWD"), b.forwardRules(fw.family))
-	if err := s.do(); err != nil {
-		return err
-	}
-	for i := range h.kept {
-		if reflect.DeepEqual(h.kept[i].undo, s.undo) {
-			h.kept[i] = s
-		}
-	}
-	return nil
+	return h.refill(chainStep(fw, "filter", h.names.chain("FWD"), b.forwardRules(fw.family)))
 }
 
 // spareBridged has the guards pass bridged frames by where iptables has come to see them, as

@@ -22,6 +22,9 @@ func crowded(links []LinkRoute) (found []string, err error) {
 	subnets := map[string][]*net.IPNet{}
 	gateways := map[string][]net.IP{}
 	for _, l := range links {
+		if l.none() {
+			continue
+		}
 		if l.Gateway.Is4() {
 			gateways[l.Interface] = append(gateways[l.Interface], l.Gateway.AsSlice())
 		}

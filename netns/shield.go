@@ -24,7 +24,8 @@ type Steering struct {
 
 // Steering describes how an edge with a hub steers.
 func (h *Host) Steering() (Steering, error) {
-	s := Steering{Clients: h.plan.Clients, Mark: steerMark, Mask: MarkMask, Exclude: h.plan.Exclude, Ports: h.plan.Ports}
+	p := h.planNow()
+	s := Steering{Clients: p.Clients, Mark: steerMark, Mask: MarkMask, Exclude: p.Exclude, Ports: p.Ports}
 	err := inside(h.home, func() error {
 		hub, err := netlink.LinkByName(hubHost)
 		if err == nil {

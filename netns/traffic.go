@@ -18,12 +18,12 @@ type Traffic struct {
 }
 
 // Traffic asks the kernel, by netlink, what has passed the links' interfaces. It
-// returns one entry per link, nil where there is no such interface now.
+// returns one entry per place in Plan.Links, nil where there is no such interface now.
 func (h *Host) Traffic() ([]*Traffic, error) {
-	all := make([]*Traffic, len(h.plan.Links))
+	var all []*Traffic
 	err := h.atHome(func() error {
-		for i, l := range h.plan.Links {
-			all[i] = trafficOf(l.Interface)
+		for _, l := range h.plan.Links {
+			all = append(all, trafficOf(l.Interface))
 		}
 		return nil
 	})
@@ -31,6 +31,9 @@ func (h *Host) Traffic() ([]*Traffic, error) {
 }
 
 func trafficOf(name string) *Traffic {
+	if name == "" {
+		return nil
+	}
 	device, err := netlink.LinkByName(name)
 	if err != nil || device.Attrs().Statistics == nil {
 		return nil

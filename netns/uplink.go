@@ -55,6 +55,9 @@ func (b *builder) uplinks() error {
 	}
 	loosened := map[string]bool{}
 	for i, l := range b.plan.Links {
+		if l.none() {
+			continue
+		}
 		if !loosened[l.Interface] {
 			loosened[l.Interface] = true
 			b.host.plugged(l.Interface)
@@ -62,22 +65,30 @@ func (b *builder) uplinks() error {
 				return fmt.Errorf("link %s: %w", l.Name, err)
 			}
 		}
-		if !l.Gateway.IsValid() {
-			continue
-		}
-		table, family := uplinkTable(i), familyOf(l.Gateway)
-		b.add(step{
-			what: fmt.Sprintf("link %s: route by %s to %s in table %d", l.Name, l.Interface, l.Gateway, table),
-			undo: []entry{{Do: undoRoutes, Family: family, Number: table}},
-			do:   func() error { return b.host.routeUplink(l, table) },
-		}, ruleStep(policy{Family: family, Preference: prefUplink, Table: table, Mark: BypassMark, Out: l.Interface}))
-		sources, err := sourcePolicies(l, table)
-		if err != nil {
+		if err := b.uplink(l, uplinkTable(i)); err != nil {
 			return err
 		}
-		for _, p := range sources {
-			b.add(ruleStep(p))
-		}
+	}
+	return nil
+}
+
+// uplink is what uplinks does for one link's table.
+func (b *builder) uplink(l LinkRoute, table int) error {
+	if !l.Gateway.IsValid() {
+		return nil
+	}
+	family := familyOf(l.Gateway)
+	b.add(step{
+		what: fmt.Sprintf("link %s: route by %s to %s in table %d", l.Name, l.Interface, l.Gateway, table),
+		undo: []entry{{Do: undoRoutes, Family: family, Number: table}},
+		do:   func() error { return b.host.routeUplink(l, table) },
+	}, ruleStep(policy{Family: family, Preference: prefUplink, Table: table, Mark: BypassMark, Out: l.Interface}))
+	sources, err := sourcePolicies(l, table)
+	if err != nil {
+		return err
+	}
+	for _, p := range sources {
+		b.add(ruleStep(p))
 	}
 	return nil
 }
@@ -212,6 +223,9 @@ func (h *Host) watchOnce(ctx context.Context, tell func(UplinkEvent)) (again boo
 		select {
 		case <-ctx.Done():
 			return false, nil
+		case <-h.changed:
+			h.refresh("")
+			h.report(tell)
 		case u, ok := <-events.links:
 			if !ok {
 				return true, nil
@@ -294,7 +308,7 @@ func (h *Host) refresh(device string) {
 		h.log.Warn("interface lacks settings now", "interface", device, "error", err)
 	}
 	for i, l := range h.plan.Links {
-		if device != "" && device != l.Interface {
+		if l.none() || device != "" && device != l.Interface {
 			continue
 		}
 		if err := inside(h.home, func() error { return h.renew(l, uplinkTable(i)) }); h.newsOf("route "+l.Name, err) {

@@ -130,9 +130,24 @@ func prefixLen(dst *net.IPNet) int {
 
 // report tells the state of all links.
 func (h *Host) report(tell func(UplinkEvent)) {
-	for i := range h.plan.Links {
+	for i := range h.links() {
 		h.tell(UplinkEvent{Link: i}, tell)
 	}
+}
+
+// links are those of the plan as it is now; who holds the host's mutex asks that.
+func (h *Host) links() []LinkRoute {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.plan.Links
+}
+
+// link is the one at a place, which may have none by now. The caller holds mu.
+func (h *Host) link(place int) (LinkRoute, bool) {
+	if place >= len(h.plan.Links) || h.plan.Links[place].none() {
+		return LinkRoute{}, false
+	}
+	return h.plan.Links[place], true
 }
 
 // leavesBy tells whether a route leads out by an interface, or does not say by which.
@@ -150,7 +165,10 @@ func (h *Host) reportRoute(r netlink.Route, tell func(UplinkEvent)) {
 	if r.Protocol == routeTag {
 		return
 	}
-	for i, l := range h.plan.Links {
+	for i, l := range h.links() {
+		if l.none() {
+			continue
+		}
 		leads := leadsTo(r, l)
 		if !leads && !translates(r, l) || !leavesBy(r, h.indexOf(l.Interface)) {
 			continue
@@ -164,7 +182,9 @@ func (h *Host) reportRoute(r netlink.Route, tell func(UplinkEvent)) {
 // stateOf is the state of a link's interface, none if the host is closed.
 func (h *Host) stateOf(i int) (s UplinkState) {
 	_ = h.atHome(func() error {
-		s = uplinkState(h.plan.Links[i])
+		if l, there := h.link(i); there {
+			s = uplinkState(l)
+		}
 		return nil
 	})
 	return s
@@ -185,11 +205,15 @@ func (h *Host) tell(e UplinkEvent, tell func(UplinkEvent)) {
 	if tell == nil {
 		return
 	}
+	var there bool
 	err := h.atHome(func() error {
-		e.State = uplinkState(h.plan.Links[e.Link])
+		var l LinkRoute
+		if l, there = h.link(e.Link); there {
+			e.State = uplinkState(l)
+		}
 		return nil
 	})
-	if err == nil {
+	if err == nil && there {
 		tell(e)
 	}
 }
