@@ -119,6 +119,9 @@ func NewGate(m Mode, l Limits) *Gate {
 	return &Gate{mode: m, limits: l.WithDefaults(), clients: map[[16]byte]*client{}, servers: map[Server]*server{}}
 }
 
+// Change has other bounds and another mode be in force. Flows that are there stay.
+func (g *Gate) Change(m Mode, l Limits) { g.mode, g.limits = m, l.WithDefaults() }
+
 // Limits are the bounds in force.
 func (g *Gate) Limits() Limits { return g.limits }
 

@@ -70,6 +70,30 @@ func TestGateServers(t *testing.T) {
 	}
 }
 
+// TestGateChange: other bounds count from the next flow on, and those that are there stay.
+func TestGateChange(t *testing.T) {
+	g := NewGate(Auto, Limits{PendingClient: 1, OpenClient: 1})
+	a := addr(1)
+	admit := func(want Verdict) {
+		t.Helper()
+		if v := g.Admit(a, Server{}, t0); v != want {
+			t.Fatalf("%v, want %v", v, want)
+		}
+	}
+	admit(Admitted)
+	admit(TooManyClient)
+	g.Change(Strict, Limits{PendingClient: 2, OpenClient: 1})
+	admit(Admitted)
+	admit(TooManyClient)
+	if g.Default() != Strict {
+		t.Errorf("the mode is %v", g.Default())
+	}
+	g.Connected(a, Server{}, t0)
+	admit(TooManyOpen)
+	g.Change(Auto, Limits{PendingClient: 9, OpenClient: 9})
+	admit(Admitted)
+}
+
 func TestGateBounds(t *testing.T) {
 	g := NewGate(Auto, Limits{Pending: 10, PendingClient: 2, OpenClient: 3})
 	a := addr(1)

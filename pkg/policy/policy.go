@@ -7,6 +7,7 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
 
 	"hawser/pkg/config"
@@ -40,7 +41,8 @@ func (p *Policy) For(client netip.Addr) wire.Terms {
 // member of three sets (the bit-vector scheme of Lakshman and Stiliadis,
 // SIGCOMM'98), whatever the length of the list.
 type Table struct {
-	policies []Policy // the last one matches everything
+	policies []Policy          // the last one matches everything
+	numbers  map[string]uint16 // of all names that there ever were (Next)
 	clients  axis[netip.Addr]
 	servers  axis[netip.Addr]
 	ports    axis[uint16]
@@ -54,10 +56,35 @@ type Users struct {
 
 // New makes a table of a valid list.
 func New(list []config.Policy, users Users) *Table {
-	users = users.orDefault()
 	t := &Table{}
+	next, _ := t.Next(list, users)
+	return next
+}
+
+// MaxNumber is the highest number of a policy.
+const MaxNumber = 1<<15 - 1
+
+// Next makes the table that takes this one's place while connections go on that have begun
+// by this one. A policy is told by its name: one that stays keeps its number, and no other
+// one ever gets it, as connections of one number share what a user may have. It returns
+// false when the numbers are used up.
+func (t *Table) Next(list []config.Policy, users Users) (*Table, bool) {
+	users = users.orDefault()
+	numbers := maps.Clone(t.numbers)
+	if numbers == nil {
+		numbers = map[string]uint16{}
+	}
+	t = &Table{numbers: numbers}
 	for i := range list {
-		t.policies = append(t.policies, compile(&list[i], i+1, users))
+		n, known := numbers[list[i].Name]
+		if !known {
+			n = uint16(len(numbers) + 1)
+			numbers[list[i].Name] = n
+		}
+		if n > MaxNumber {
+			return nil, false
+		}
+		t.policies = append(t.policies, compile(&list[i], int(n), users))
 	}
 	rest := compile(&config.Policy{Weight: 1}, 0, users)
 	t.policies = append(t.policies, rest)
@@ -65,7 +92,7 @@ func New(list []config.Policy, users Users) *Table {
 	t.clients = addressAxis(n, func(i int) netip.Prefix { return part(list, i).Client })
 	t.servers = addressAxis(n, func(i int) netip.Prefix { return part(list, i).Destination })
 	t.ports = portAxis(n, func(i int) []config.PortRange { return part(list, i).Ports })
-	return t
+	return t, true
 }
 
 // part is policy i, or behind the last one a policy that matches everything.

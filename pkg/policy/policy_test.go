@@ -122,6 +122,41 @@ func TestEachOfMany(t *testing.T) {
 	}
 }
 
+// TestNextKeepsNumbers: connections of one number share what a user may have, so that a
+// policy keeps its own over a reload, and none gets another's.
+func TestNextKeepsNumbers(t *testing.T) {
+	client, server := netip.MustParseAddr("10.1.2.3"), netip.MustParseAddrPort("203.0.113.1:80")
+	table, ok := New(nil, Users{}), true
+	list := func(names ...string) (list []config.Policy) {
+		for _, name := range names {
+			list = append(list, config.Policy{Name: name, Weight: 1})
+		}
+		return list
+	}
+	for _, c := range []struct {
+		names []string
+		want  uint16 // of the first
+	}{
+		{[]string{"crew", "guests"}, 1}, {[]string{"guests"}, 2}, {[]string{"calls", "guests"}, 3}, {[]string{"crew"}, 1}, {nil, 0}, {[]string{"more"}, 4},
+	} {
+		if table, ok = table.Next(list(c.names...), Users{Bits4: 24}); !ok {
+			t.Fatal("there is no next table")
+		}
+		if got := table.Match(client, server); got.Terms.Policy != c.want || len(c.names) > 0 && got.For(client).Bits != 24 {
+			t.Errorf("%q: %+v, want number %d", c.names, got, c.want)
+		}
+	}
+	for i := 5; i <= MaxNumber; i++ { // as if they had been there
+		table.numbers[fmt.Sprint(i)] = uint16(i)
+	}
+	if _, ok := table.Next(list("too many"), Users{}); ok {
+		t.Error("a number is given twice")
+	}
+	if _, ok := table.Next(list("crew", "8"), Users{}); !ok {
+		t.Error("policies that were there are too many")
+	}
+}
+
 // matches is the definition: one policy at a time.
 func matches(p config.Policy, client netip.Addr, server netip.AddrPort) bool {
 	port := len(p.Ports) == 0

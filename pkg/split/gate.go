@@ -13,8 +13,7 @@ import (
 type Gate struct {
 	mu   sync.Mutex
 	gate *guard.Gate
-	l    guard.Limits
-	m    guard.Mode
+	l    guard.Limits // as at the start
 
 	cookies *cookies
 	floods  floods
@@ -26,7 +25,7 @@ type Gate struct {
 // NewGate returns a gate; m is the mode where no policy says another.
 func NewGate(m guard.Mode, l guard.Limits) *Gate {
 	g := guard.NewGate(m, l)
-	return &Gate{gate: g, l: g.Limits(), m: m, cookies: newCookies(), poor: newPeers(), unused: newUnused(g.Limits().Unused), floods: floods{rise: make(chan struct{}, 1)}}
+	return &Gate{gate: g, l: g.Limits(), cookies: newCookies(), poor: newPeers(), unused: newUnused(g.Limits().Unused), floods: floods{rise: make(chan struct{}, 1)}}
 }
 
 // Status returns the figures as they stand.
@@ -36,8 +35,22 @@ func (g *Gate) Status() guard.GateStatus {
 	return g.gate.Status(time.Now())
 }
 
+// Change has other bounds be in force, and another mode where no policy says one. What a
+// first flight may have, and how many flows may be pending and unused, stays.
+func (g *Gate) Change(m guard.Mode, l guard.Limits) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l.Pending, l.Unused, l.FirstFlight = g.l.Pending, g.l.Unused, g.l.FirstFlight
+	g.gate.Change(m, l)
+}
+
 func (g *Gate) limits() *guard.Limits { return &g.l }
-func (g *Gate) mode() guard.Mode      { return g.m }
+
+func (g *Gate) mode() guard.Mode {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.gate.Default()
+}
 
 func (g *Gate) resolve(m guard.Mode, v6 bool, now time.Time) guard.Mode {
 	if m != guard.Auto {

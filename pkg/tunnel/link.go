@@ -180,7 +180,7 @@ func (s *Session) closeConn(c *conn, err error) {
 
 // detach cleans up after a connection whose goroutines have ended.
 func (s *Session) detach(c *conn, err error) {
-	if s.leaving || c.candidate {
+	if s.leaving || c.candidate || c.link.terms.Removed {
 		s.log.Debug("link closed", "link", c.link.info.Name)
 	} else if !c.closed {
 		s.log.Warn("link lost", "link", c.link.info.Name, "reason", err)

@@ -49,8 +49,8 @@ func (s *Session) Status() (st Status, ok bool) {
 func (s *Session) snapshot() Status {
 	st := Status{Peer: s.cfg.Peer, Flows: len(s.flows), Counts: s.count}
 	for _, l := range s.links {
-		if l.attaches == 0 {
-			continue // nothing but terms, yet
+		if l.attaches == 0 || l.terms.Removed && l.conn == nil {
+			continue // nothing but terms, yet or by now
 		}
 		st.Links = append(st.Links, l.snapshot(s.now))
 	}

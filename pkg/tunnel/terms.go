@@ -17,7 +17,13 @@ type LinkTerms struct {
 	Leaving  bool      // until Until: the link is about to die
 	Up, Down float64   // until Until: forecasts, bytes per second; 0: none
 	Until    time.Time // zero: no hint
+	// Removed says that the link is no more in the edge's configuration; Leaving for Removal
+	// goes with it.
+	Removed bool
 }
+
+// Removal is for how long a removed link leaves: as long as LINK can say.
+const Removal = wire.ValidMost * time.Millisecond
 
 // SetTerms changes a link's terms at both ends. Edge only; the link need not be
 // connected.
@@ -40,6 +46,9 @@ func (s *Session) setTerms(l *link, t LinkTerms) {
 		return // all is as the cloud takes it to be
 	}
 	l.told = true
+	if t.Removed {
+		valid = Removal
+	}
 	id := l.info.ID
 	s.addCtrl(func(b []byte) []byte {
 		return wire.AppendLink(b, wire.LinkTerms{
@@ -65,7 +74,7 @@ func (s *Session) linkTold(t wire.LinkTerms) {
 	until := s.now.Add(time.Duration(t.Valid) * time.Millisecond)
 	l.terms = LinkTerms{
 		Serial: t.Serial, Tier: scheduler.Tier(t.Tier), Weight: int(t.Weight),
-		Leaving: !t.Usable, Down: float64(t.Rate), Until: until,
+		Leaving: !t.Usable, Down: float64(t.Rate), Until: until, Removed: !t.Usable && t.Valid == wire.ValidMost,
 	}
 	l.hint = scheduler.Hint{Leaving: !t.Usable, Rate: float64(t.Rate), Until: until}
 }

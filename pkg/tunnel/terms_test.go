@@ -119,6 +119,39 @@ func TestTold(t *testing.T) {
 	})
 }
 
+// TestRemoved: a link that is no more in the edge's configuration is shown at neither end once
+// its connection has ended, carries nothing by then, and may come back.
+func TestRemoved(t *testing.T) {
+	run(t, func(t *testing.T) {
+		c := newCrowd(t)
+		defer c.w.close()
+		c.add(0, 1, terms(1, wire.ClassNormal))
+		c.carriedBy(time.Second)
+		c.set(1, LinkTerms{Leaving: true, Until: time.Now().Add(Removal), Removed: true})
+		c.carriedBy(time.Second)
+		if got := c.carriedBy(2 * time.Second); got[0] < 0.9*2*50*mbit || got[1] > 4000 {
+			t.Errorf("the one that stays and the removed one carried %.0f", got)
+		}
+		shown := func(want int) {
+			t.Helper()
+			for name, s := range map[string]*Session{"edge": c.w.edge.s, "cloud": c.w.cloud.s} {
+				if st, _ := s.Status(); len(st.Links) != want {
+					t.Errorf("the %s shows %d links, want %d", name, len(st.Links), want)
+				}
+			}
+		}
+		shown(2)
+		for _, s := range []*Session{c.w.edge.s, c.w.cloud.s} {
+			s.call(func() { s.closeConn(s.findLink(1).conn, ErrReplaced) })
+		}
+		time.Sleep(time.Second)
+		shown(1)
+		c.set(1, LinkTerms{Weight: 1})
+		time.Sleep(time.Second)
+		shown(2)
+	})
+}
+
 // TestBackgroundStaysCheap: class background leaves a secondary link alone.
 func TestBackgroundStaysCheap(t *testing.T) {
 	run(t, func(t *testing.T) {

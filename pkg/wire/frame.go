@@ -72,8 +72,11 @@ type LinkTerms struct {
 	Weight uint8  // from 1
 	Usable bool   // false: give it nothing new
 	Rate   uint64 // forecast towards the edge, bytes per second; 0: none
-	Valid  uint32 // how long Usable and Rate hold, milliseconds
+	Valid  uint32 // how long Usable and Rate hold, milliseconds; ValidMost and not Usable: it is removed
 }
+
+// ValidMost is the highest Valid.
+const ValidMost = 1<<32 - 1
 
 // Classes of Terms, the most urgent first.
 const (
