@@ -12,10 +12,12 @@ import (
 )
 
 func main() {
+	var edge agent.Edge
 	os.Exit(cli.Main(cli.Role[*config.Edge]{
 		Name:    "edge",
 		Parse:   config.ParseEdge,
-		Run:     agent.Run,
+		Run:     edge.Run,
+		Take:    edge.Take,
 		Check:   agent.Check,
 		Cleanup: agent.Cleanup,
 	}, cli.Relay(cli.Role[*config.EdgeRelay]{

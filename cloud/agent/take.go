@@ -25,15 +25,15 @@ func (c *Cloud) Run(ctx context.Context, cfg *config.Cloud, id identity.Key, log
 }
 
 // Take takes over another configuration, if it differs from that of the run in its edges
-// alone, and reports whether it has: who adds a train does not want to reset the others'
-// connections. It may be called from any goroutine.
-func (c *Cloud) Take(next *config.Cloud) bool {
+// alone, and says what it has taken over, "": nothing. Who adds a train does not want to reset
+// the others' connections. It may be called from any goroutine.
+func (c *Cloud) Take(next *config.Cloud) string {
 	a := c.running.Load()
 	if a == nil || !takes(a.cfg, next) {
-		return false
+		return ""
 	}
 	a.sessions.take(next.Edges)
-	return true
+	return "edges"
 }
 
 // takes says whether two configurations differ in their edges alone. Where there is one, it

@@ -61,8 +61,9 @@ func (l *Lab) StartCmd(node string, cmd *exec.Cmd) (*Proc, error) {
 	if cmd.Stderr == nil {
 		cmd.Stderr = log
 	}
-	// A group of its own, so that its children end with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A session of its own, so that its children end with it, and without a terminal, as
+	// under systemd.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := l.Do(node, cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s on %s: %w", cmd.Path, node, err)
 	}

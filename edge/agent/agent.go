@@ -23,6 +23,8 @@
 // (tunnels.run), the host's routes (netns.Host.Watch), the control socket
 // (admin.Server.Run), metrics (metrics.Server.Run), the file of hints
 // (watchHints) and quotas (quotas.watch), and returns after all have ended.
+//
+// Another configuration is taken over by who calls Edge.Take (take.go).
 package agent
 
 import (
@@ -51,18 +53,20 @@ import (
 
 // agent is a running edge.
 type agent struct {
-	cfg     *config.Edge
+	cfg     *config.Edge // of its start; take changes what of it may change
 	id      identity.Key
 	log     *slog.Logger
 	started time.Time
 
 	plan     netns.Plan
 	host     *netns.Host
+	lead     func(netns.Plan) error // has the host be what another plan says (netns.Host.Change)
 	workers  *box.Workers
 	tunnels  *tunnels
-	policies *policy.Table
-	failOpen bool        // new connections go around the tunnel while it is down
-	paused   atomic.Bool // without a hub: they do now
+	policies atomic.Pointer[policy.Table]
+	hints    atomic.Pointer[string] // the path
+	failOpen bool                   // new connections go around the tunnel while it is down
+	paused   atomic.Bool            // without a hub: they do now
 	quotas   *quotas
 	memory   int64 // that it may take, in bytes
 	budget   *tunnel.Budget
@@ -70,22 +74,42 @@ type agent struct {
 	windows  *resume.Windows
 	control  *admin.Server
 	metrics  *metrics.Server
+
+	takenOver atomic.Pointer[admin.Taken]
+	taking    sync.Mutex // held while the agent starts and ends, and guards the following
+	present   *config.Edge
+	places    map[string]int  // in the host's plan, of all links that there ever were
+	working   context.Context // nil: it does not
 }
+
+// Edge is the agent, one run at a time.
+type Edge struct{ running atomic.Pointer[agent] }
 
 // Run works until ctx ends (then it returns nil) or something fails for good.
 // Whatever it changed on the host is undone when it returns.
-func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logger) error {
-	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), memory: box.Memory(cfg.Settings(), log)}
+func (e *Edge) Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logger) error {
+	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), memory: box.Memory(cfg.Settings(), log), present: cfg, places: map[string]int{}}
+	a.taking.Lock()
+	defer a.taking.Unlock()
+	e.running.Store(a)
+	defer e.running.Store(nil)
+	return a.run(ctx)
+}
+
+func (a *agent) run(ctx context.Context) error {
+	cfg := a.cfg
 	a.budget = tunnel.NewBudget(box.Payload(a.memory, 0))
 	a.control = &admin.Server{Path: cfg.Control, Source: a.status, Commands: map[string]admin.Command{"hint": a.takeHint}}
 	a.metrics = box.Metrics(cfg.Settings(), a.status)
-	a.policies, a.failOpen = policy.New(cfg.Policies, policy.Users{Bits4: cfg.Users.IPv4, Bits6: cfg.Users.IPv6}), failOpen(cfg)
+	a.policies.Store(policy.New(cfg.Policies, users(cfg)))
+	a.hints.Store(&cfg.Hints)
+	a.failOpen = failOpen(cfg)
 	// Everything that can fail without touching the host comes first.
 	if err := box.TryCard(cfg.Card); err != nil {
 		return err
 	}
 	a.plan = plan(ctx, cfg)
-	a.windows = box.Windows(log)
+	a.windows = box.Windows(a.log)
 	defer a.windows.Close()
 	if err := a.makeTunnels(); err != nil {
 		return err
@@ -110,42 +134,56 @@ func Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logge
 func (a *agent) makeTunnels() error {
 	a.tunnels = &tunnels{log: a.log, budget: a.budget, term: newTerm(), spoken: make(chan struct{}, 1), kinds: box.Kinds(a.cfg.Scheduler)}
 	for i, r := range a.plan.Links {
-		u, d, err := a.lane(i, 0, r)
+		a.places[r.Name] = i
+		u, err := a.uplink(i, r, a.cfg.Links[i])
 		if err != nil {
 			return err
 		}
-		u.terms = tunnel.LinkTerms{Serial: 1, Tier: scheduler.Tier(a.cfg.Links[i].Tier), Weight: a.cfg.Links[i].Weight}
-		u.chooser.trials = trialsEvery(time.Duration(a.cfg.Links[i].TrialSeconds) * time.Second)
-		if a.cfg.Links[i].Transport == config.TransportAuto {
-			u.chooser.dialer = d
-		}
+		u.index = i
 		a.tunnels.uplinks = append(a.tunnels.uplinks, u)
-		for n := 1; n < a.cfg.Links[i].Lanes; n++ {
-			lane, _, err := a.lane(i, n, r)
-			if err != nil {
-				return err
-			}
-			lane.terms, lane.chooser.trials = u.terms, u.chooser.trials
-			u.lanes = append(u.lanes, lane)
-		}
 	}
 	var err error
 	a.quotas, err = newQuotas(a.cfg, a.tunnels.uplinks, a.log)
 	return err
 }
 
-// lane makes a lane of link i and its dialer.
-func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error) {
-	index := wire.LinkIndex(i, n)
+// uplink makes the link that has a place in the host's plan.
+func (a *agent) uplink(place int, r netns.LinkRoute, l config.Link) (*uplink, error) {
+	u, d, err := a.lane(place, 0, r, l)
+	if err != nil {
+		return nil, err
+	}
+	u.terms = tunnel.LinkTerms{Serial: 1, Tier: scheduler.Tier(l.Tier), Weight: l.Weight}
+	u.chooser.trials = trialsEvery(time.Duration(l.TrialSeconds) * time.Second)
+	if l.Transport == config.TransportAuto {
+		u.chooser.dialer = d
+	}
+	for n := 1; n < l.Lanes; n++ {
+		lane, _, err := a.lane(place, n, r, l)
+		if err != nil {
+			return nil, err
+		}
+		lane.terms, lane.chooser.trials = u.terms, u.chooser.trials
+		lane.advise = u.advise
+		u.lanes = append(u.lanes, lane)
+	}
+	return u, nil
+}
+
+// lane makes a lane of a link and its dialer.
+func (a *agent) lane(place, n int, r netns.LinkRoute, l config.Link) (*uplink, *link.Dialer, error) {
+	index := wire.LinkIndex(place, n)
 	u := newUplink(int(index), r.Name, a.tunnels)
-	u.where = newWhereabouts(a.cfg.Links[i], func() (four, six bool) { return u.versions(r) })
-	d, err := a.dialer(i, index, r, u.where, nil)
+	u.entry = l
+	u.where = newWhereabouts(l, func() (four, six bool) { return u.versions(r) })
+	d, err := a.dialer(l, index, r, u.where, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	u.dial, u.hears = d.Dial, d.Hears
 	u.advise = func(err error) string {
-		return advice(err, i, a.cfg.Links[i], around(r))
+		l, index := u.says()
+		return advice(err, index, l, around(r))
 	}
 	if n > 0 {
 		u.log = u.log.With("lane", n+1)
@@ -153,15 +191,15 @@ func (a *agent) lane(i, n int, r netns.LinkRoute) (*uplink, *link.Dialer, error)
 	return u, d, nil
 }
 
-// dialer makes the dialer of a lane of link i; where is nil if the cloud's address is given and can be used as it is.
-func (a *agent) dialer(i int, index uint16, r netns.LinkRoute, where *whereabouts, heard func(link.Transport)) (*link.Dialer, error) {
+// dialer makes the dialer of a lane of a link; where is nil if the cloud's address is given and can be used as it is.
+func (a *agent) dialer(l config.Link, index uint16, r netns.LinkRoute, where *whereabouts, heard func(link.Transport)) (*link.Dialer, error) {
 	certificate, err := a.id.Certificate(a.started)
 	if err != nil {
 		return nil, err
 	}
 	o := link.DialerOptions{
 		Link: r.Name, Index: index, Remote: r.Cloud, Interface: r.Interface, Mark: netns.BypassMark,
-		Transport:   link.Transport(a.cfg.Links[i].Transport.String()),
+		Transport:   link.Transport(l.Transport.String()),
 		Certificate: certificate, PeerKey: peerKey, CloudKey: a.cfg.Cloud.Key, Counters: &a.counters, Windows: a.windows, Heard: heard,
 	}
 	if where != nil {
@@ -204,8 +242,17 @@ func (a *agent) installHub() error {
 func (a *agent) options() box.Options {
 	return box.Options{
 		Role: card.Edge, Count: a.cfg.Workers, Adapt: true, Memory: a.memory, Budget: a.budget, Log: a.log,
-		Session: a.session, Handshake: a.cfg.Handshake, Limits: a.cfg.Limits, Strict: box.StrictDestinations(a.cfg.Policies), Policies: a.policies, NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
+		Session: a.session, Rules: a.rules(a.cfg), NoCompress: a.cfg.Compress == config.CompressOff, Card: a.cfg.Card,
 	}
+}
+
+// rules are what a configuration says of clients' connections.
+func (a *agent) rules(cfg *config.Edge) box.Rules {
+	return box.Rules{Policies: a.policies.Load(), Handshake: cfg.Handshake, Limits: cfg.Limits, Strict: box.StrictDestinations(cfg.Policies)}
+}
+
+func users(cfg *config.Edge) policy.Users {
+	return policy.Users{Bits4: cfg.Users.IPv4, Bits6: cfg.Users.IPv6}
 }
 
 // session is the tunnel for a new client connection.
@@ -241,16 +288,17 @@ func (a *agent) work(ctx context.Context) error {
 		part(a.pauseWhileDown)
 	}
 	part(a.metrics.Run)
-	if a.cfg.Hints != "" {
-		part(a.watchHints)
-	}
-	if len(a.quotas.links) > 0 {
-		a.quotas.begin(a.host.Traffic)
-		part(a.quotas.watch)
-	}
-	links.Go(func() { a.tunnels.run(linksCtx) })
+	part(a.watchHints)
+	a.quotas.begin(a.host.Traffic)
+	part(a.quotas.watch)
+	a.tunnels.begin(linksCtx)
+	links.Go(a.tunnels.wait)
 	a.log.Info("edge runs", "links", len(a.cfg.Links), "workers", a.workers.Count(), "intercept", a.plan.Intercept, "key", a.id.String())
+	a.working, a.lead = ctx, a.host.Change
+	a.taking.Unlock()
 	<-ctx.Done()
+	a.taking.Lock() // what is being taken over ends first
+	a.working = nil
 	a.log.Info("edge stops")
 	a.workers.StopFlows()
 	stopLinks()

@@ -84,7 +84,7 @@ func (a *agent) try(ctx context.Context, i int, r netns.LinkRoute, t link.Transp
 	defer cancel()
 	var turn turn
 	begin := time.Now()
-	d, err := a.dialer(i, uint16(i), r, where, func(t link.Transport) { turn.stays(); heard(t) })
+	d, err := a.dialer(a.cfg.Links[i], uint16(i), r, where, func(t link.Transport) { turn.stays(); heard(t) })
 	if err != nil {
 		return trialRun{transport: t, err: err}
 	}

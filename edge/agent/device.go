@@ -42,8 +42,11 @@ func (u *uplink) carry(conn *link.Conn) {
 			d.from = nil // borrowed from another interface
 		}
 	}
-	if d.why != "" {
-		conn.Close(errors.New(d.why)) // it went while the connection was made
+	switch { // it went while the connection was made
+	case d.why != "":
+		conn.Close(errors.New(d.why))
+	case u.left != nil:
+		conn.Close(u.left)
 	}
 }
 

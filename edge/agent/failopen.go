@@ -41,7 +41,7 @@ func directPolicy(cfg *config.Edge) bool {
 
 // direct says that a new connection goes around the tunnel. The workers call it.
 func (a *agent) direct(client, server netip.AddrPort) bool {
-	return a.policies.Match(client.Addr(), server).Direct || a.failOpen && !a.tunnels.usable(time.Now())
+	return a.policies.Load().Match(client.Addr(), server).Direct || a.failOpen && !a.tunnels.usable(time.Now())
 }
 
 // pauseWhileDown keeps an edge without a hub from taking connections that it

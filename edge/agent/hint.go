@@ -8,6 +8,7 @@ import (
 
 	"hawser/pkg/hint"
 	"hawser/pkg/tunnel"
+	"hawser/scheduler"
 )
 
 // takeHint is the command hint of the control socket.
@@ -26,7 +27,7 @@ func (a *agent) hint(line []byte, said time.Time) (hint.Hint, error) {
 	if err != nil {
 		return h, err
 	}
-	for _, u := range a.tunnels.uplinks {
+	for _, u := range a.tunnels.list() {
 		if u.name == h.Link {
 			u.hear(h, said.Add(h.Valid))
 			a.log.Debug("hint", "link", h.Link, "says", h.String(), "for", h.Valid)
@@ -59,6 +60,13 @@ func (u *uplink) alter(f func(*tunnel.LinkTerms)) {
 	u.mu.Unlock()
 	if s, _ := u.tunnels.current(); s != nil {
 		s.SetTerms(u.id, t)
+	}
+}
+
+// cost has the link be of a tier and a weight.
+func (u *uplink) cost(tier scheduler.Tier, weight int) {
+	if now := u.termsNow(); now.Tier != tier || now.Weight != weight {
+		u.alter(func(t *tunnel.LinkTerms) { t.Tier, t.Weight = tier, weight })
 	}
 }
 

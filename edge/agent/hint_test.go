@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ func listener(hints string) (*agent, *uplink) {
 	a := &agent{cfg: &config.Edge{Hints: hints}, log: slog.New(slog.DiscardHandler)}
 	a.tunnels = &tunnels{term: newTerm(), uplinks: []*uplink{u}}
 	u.tunnels = a.tunnels
+	a.hints.Store(&hints)
 	return a, u
 }
 
@@ -158,5 +160,37 @@ func TestHintFile(t *testing.T) {
 	}
 	if got := u.said(time.Now()); got != "leaving" {
 		t.Errorf("status says %q", got)
+	}
+}
+
+// TestOtherHintFile: the watch goes over to another file, and to none, while it is at work.
+func TestOtherHintFile(t *testing.T) {
+	dir := t.TempDir()
+	none, first, second := "", filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	a, u := listener(none)
+	for path, usable := range map[string]bool{first: false, second: true} {
+		if err := os.WriteFile(path, fmt.Appendf(nil, "{\"link\":\"lte\",\"usable\":%v,\"signal_dbm\":-1,\"valid_s\":600}\n", usable), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- a.watchHints(ctx) }()
+	for _, c := range []struct{ file, want string }{{none, ""}, {first, "leaving, signal -1 dBm"}, {none, "leaving, signal -1 dBm"}, {second, "signal -1 dBm"}} {
+		a.hints.Store(&c.file)
+		got := ""
+		for range 50 {
+			time.Sleep(hintEvery / 2)
+			if got = u.said(time.Now()); got == c.want {
+				break
+			}
+		}
+		if got != c.want {
+			t.Errorf("by %q status says %q, want %q", c.file, got, c.want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -16,15 +16,19 @@ import (
 // nothing is new.
 const hintEvery = 100 * time.Millisecond
 
-// watchHints takes in what other programs write to the file of hints, until ctx
-// ends. A mistake in it is logged, once, and costs its line.
+// watchHints takes in what other programs write to the file of hints, if there is one, until
+// ctx ends. A mistake in it is logged, once, and costs its line.
 func (a *agent) watchHints(ctx context.Context) error {
-	tail := hintTail{path: a.cfg.Hints}
-	defer tail.close()
+	tail := hintTail{}
+	defer func() { tail.close() }()
 	tick := time.NewTicker(hintEvery)
 	defer tick.Stop()
 	last := ""
 	for {
+		if file := *a.hints.Load(); file != tail.path {
+			tail.close()
+			tail, last = hintTail{path: file}, ""
+		}
 		lines, at, err := tail.read(time.Now())
 		for _, line := range lines {
 			if _, bad := a.hint(line, at); bad != nil {
@@ -33,7 +37,7 @@ func (a *agent) watchHints(ctx context.Context) error {
 		}
 		if err != nil && err.Error() != last {
 			last = err.Error()
-			a.log.Warn("hints", "file", a.cfg.Hints, "reason", err)
+			a.log.Warn("hints", "file", tail.path, "reason", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -66,6 +70,9 @@ const (
 // read returns the complete lines that are new, and when they were written. A
 // missing file has none.
 func (t *hintTail) read(now time.Time) (lines [][]byte, at time.Time, err error) {
+	if t.path == "" {
+		return nil, now, nil
+	}
 	st, err := os.Stat(t.path)
 	if err != nil {
 		t.close()

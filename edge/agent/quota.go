@@ -3,6 +3,9 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"hawser/netns"
@@ -37,47 +40,108 @@ type metered struct {
 type quotas struct {
 	log     *slog.Logger
 	file    stateFile
-	links   []*metered
 	traffic func() ([]*netns.Traffic, error)
-	saved   map[string]quota.State
-	trouble string // why the last writing failed, "" if it did not: said once
+
+	mu      sync.Mutex // guards the following
+	links   []*metered
+	loaded  bool
+	known   map[string]quota.State // as the file had it, and of links that have left since then
+	saved   map[string]quota.State // as the file has it
+	trouble string                 // why the last writing failed, "" if it did not: said once
 }
 
-// newQuotas takes up what was counted before. A file that cannot be read must
-// not keep the box from working: it begins anew, and says so. But what is no file
-// is a mistake of the configuration's.
+// newQuotas takes up what was counted before. What is no file is a mistake of the
+// configuration's.
 func newQuotas(cfg *config.Edge, uplinks []*uplink, log *slog.Logger) (*quotas, error) {
 	q := &quotas{log: log, file: stateFile{path: cfg.State}}
-	for i, l := range cfg.Links {
-		if l.Quota > 0 {
-			q.links = append(q.links, &metered{
-				link: uplinks[i], tier: scheduler.Tier(l.Tier), device: l.Interface,
-				plan: quota.Plan{Bytes: uint64(l.Quota), Day: l.QuotaDay},
-			})
-		}
-	}
-	if len(q.links) == 0 {
-		return q, nil
-	}
-	if err := q.file.check(); err != nil {
+	if err := q.check(cfg.Links); err != nil {
 		return nil, err
 	}
+	for i, l := range cfg.Links {
+		uplinks[i].entry = l
+	}
+	q.take(uplinks)
+	return q, nil
+}
+
+// check refuses a file that cannot be one, where it is needed.
+func (q *quotas) check(links []config.Link) error {
+	if slices.ContainsFunc(links, func(l config.Link) bool { return l.Quota > 0 }) {
+		return q.file.check()
+	}
+	return nil
+}
+
+// take counts the uplinks that have a quota in place of those before, each as its entry says
+// now, and has all have their tier. Who has been counted before goes on from there.
+func (q *quotas) take(uplinks []*uplink) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	was := q.links
+	q.links = nil
+	for _, u := range uplinks {
+		entry, _ := u.says()
+		m := &metered{link: u, tier: scheduler.Tier(entry.Tier), device: entry.Interface, plan: quota.Plan{Bytes: uint64(entry.Quota), Day: entry.QuotaDay}}
+		i := slices.IndexFunc(was, func(o *metered) bool { return o.link == u && o.plan == m.plan && o.device == m.device })
+		switch {
+		case m.plan.Bytes == 0:
+			m = nil
+		case i >= 0:
+			was[i].tier = m.tier
+			m = was[i]
+		default:
+			q.load()
+			m.meter = quota.New(m.plan, q.last(was, u.name))
+		}
+		u.mu.Lock()
+		u.quota = m
+		u.mu.Unlock()
+		tier := scheduler.Tier(entry.Tier)
+		if m != nil {
+			q.links = append(q.links, m)
+			tier = tierUnder(tier, m.verdict)
+		}
+		u.cost(tier, entry.Weight)
+	}
+	for _, m := range was {
+		q.known[m.link.name] = m.meter.State()
+	}
+}
+
+// last is what was counted of a link before.
+func (q *quotas) last(was []*metered, name string) quota.State {
+	for _, m := range was {
+		if m.link.name == name {
+			return m.meter.State()
+		}
+	}
+	return q.known[name]
+}
+
+// load reads the file, once. One that cannot be read must not keep the box from working: it
+// begins anew, and says so.
+func (q *quotas) load() {
+	if q.loaded {
+		return
+	}
+	q.loaded = true
 	known, err := q.file.load()
 	if err != nil {
-		log.Error("quota: counting begins anew", "reason", err)
+		q.log.Error("quota: counting begins anew", "reason", err)
 	}
-	q.saved = known
-	for _, m := range q.links {
-		m.meter = quota.New(m.plan, known[m.link.name])
-		m.link.quota = m
-	}
-	return q, nil
+	q.saved, q.known = known, map[string]quota.State{}
+	maps.Copy(q.known, known)
 }
 
 // begin counts for the first time, before a link is used that has spent its
 // quota, and writes down from where.
 func (q *quotas) begin(traffic func() ([]*netns.Traffic, error)) {
 	q.traffic = traffic
+	q.again()
+}
+
+// again is begin for links that have come since then.
+func (q *quotas) again() {
 	q.count(time.Now())
 	q.save()
 }
@@ -103,10 +167,15 @@ func (q *quotas) watch(ctx context.Context) error {
 
 // count looks at the counters and changes the tiers that must be.
 func (q *quotas) count(now time.Time) {
-	counted, err := q.traffic()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.links) == 0 {
+		return
+	}
+	counted, _ := q.traffic() // none where that fails
 	for _, m := range q.links {
 		var t *netns.Traffic
-		if err == nil {
+		if m.link.id < len(counted) {
 			t = counted[m.link.id]
 		}
 		m.count(now, t)
@@ -145,17 +214,15 @@ func tierUnder(configured scheduler.Tier, v quota.Verdict) scheduler.Tier {
 // save writes down what was counted, if anything was. Links that are no longer
 // in the configuration keep what they had.
 func (q *quotas) save() {
-	all, news := map[string]quota.State{}, false
-	for name, s := range q.saved {
-		all[name] = s
-	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := maps.Clone(q.known)
 	for _, m := range q.links {
 		m.link.mu.Lock()
 		all[m.link.name] = m.meter.State()
 		m.link.mu.Unlock()
-		news = news || all[m.link.name] != q.saved[m.link.name]
 	}
-	if !news {
+	if maps.Equal(all, q.saved) {
 		return
 	}
 	err := q.file.store(all)

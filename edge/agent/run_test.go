@@ -13,7 +13,7 @@ import (
 // else is looked at: this configuration has nothing else.
 func TestBadCardChangesNothing(t *testing.T) {
 	cfg := &config.Edge{Box: config.Box{Card: config.Card{Kind: config.CardPool, CPUs: []int{1000}}}}
-	err := Run(t.Context(), cfg, identity.Key{}, slog.New(slog.DiscardHandler))
+	err := new(Edge).Run(t.Context(), cfg, identity.Key{}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.HasPrefix(err.Error(), "card.cpus: CPU 1000 ") {
 		t.Error(err)
 	}

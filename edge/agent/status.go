@@ -18,6 +18,7 @@ func (a *agent) status() admin.Status {
 	s.Key = a.id.String()
 	s.FailOpen = a.failOpen
 	s.Detour = a.detour()
+	s.Taken = a.takenOver.Load()
 	session := a.tunnels.describe()
 	session.Key = identity.EncodePublic(a.cfg.Cloud.Key)
 	session.Links = a.links(session.Links)
@@ -39,29 +40,32 @@ func (t *tunnels) describe() admin.Session {
 }
 
 // links lists all configured links, also those that never connected.
-func (a *agent) links(live []admin.Link) []admin.Link {
-	out := make([]admin.Link, len(a.cfg.Links))
+func (a *agent) links(live []admin.Link) (out []admin.Link) {
 	counted, _ := a.host.Traffic() // a host that is being closed counts nothing
-	for i, l := range a.cfg.Links {
-		out[i] = admin.Link{Name: l.Name, State: "connecting", Remote: l.Cloud.String()}
+	uplinks := a.tunnels.list()
+	out = make([]admin.Link, 0, len(uplinks))
+	for _, u := range uplinks {
+		entry, _ := u.says()
+		l := admin.Link{Name: u.name, State: "connecting", Remote: entry.Cloud.String()}
 		for _, found := range live {
-			if found.Name == l.Name {
-				out[i] = found
-				out[i].NAT64 = a.tunnels.uplinks[i].prefix()
+			if found.Name == u.name {
+				l = found
+				l.NAT64 = u.prefix()
 			}
 		}
-		out[i].Interface, out[i].Tier, out[i].Hint = l.Interface, a.tunnels.uplinks[i].termsNow().Tier.String(), a.tunnels.uplinks[i].said(time.Now())
-		out[i].Quota = a.tunnels.uplinks[i].quotaStatus(time.Now())
-		if i < len(counted) && counted[i] != nil {
-			out[i].Device = kernelCounts(counted[i])
+		l.Interface, l.Tier, l.Hint = entry.Interface, u.termsNow().Tier.String(), u.said(time.Now())
+		l.Quota = u.quotaStatus(time.Now())
+		if u.id < len(counted) && counted[u.id] != nil {
+			l.Device = kernelCounts(counted[u.id])
 		}
-		if err := a.tunnels.uplinks[i].lastError(); err != "" {
-			out[i].LastError = err
+		if err := u.lastError(); err != "" {
+			l.LastError = err
 		}
-		out[i].Choice = a.tunnels.uplinks[i].choice()
-		if !a.tunnels.uplinks[i].usable() {
-			out[i].State = "down"
+		l.Choice = u.choice()
+		if !u.usable() {
+			l.State = "down"
 		}
+		out = append(out, l)
 	}
 	return out
 }

@@ -20,16 +20,21 @@ import (
 // tunnels keeps the edge's session with its cloud: it makes one as soon as a
 // link is connected, and another when that one has ended.
 //
-// Goroutines, all ended when run returns: per link uplink.run, which owns the
+// Goroutines, all ended when wait returns: per link uplink.run, which owns the
 // dialling, one serve per connection and look-ups of the cloud's name
 // (whereabouts.ask); per session runSession.
 type tunnels struct {
-	log     *slog.Logger
-	sink    stream.Sink
-	budget  *tunnel.Budget
-	ended   func(stream.Tunnel) // told of sessions that have ended
-	uplinks []*uplink
-	kinds   scheduler.Kinds
+	log    *slog.Logger
+	sink   stream.Sink
+	budget *tunnel.Budget
+	ended  func(stream.Tunnel) // told of sessions that have ended
+	kinds  scheduler.Kinds
+
+	live    context.Context // of all links; begin's
+	running sync.WaitGroup  // their goroutines
+	listing sync.Mutex      // guards the following
+	uplinks []*uplink       // in the configuration's order; replaced as a whole
+	former  uint32          // the highest serial of those that have left
 
 	deadSince atomic.Pointer[time.Time] // when the last link fell silent; nil while one speaks
 	judging   sync.Mutex                // held by whoever is about to change that
@@ -61,10 +66,46 @@ func newTerm() *term {
 // run works all links until ctx ends, then ends the session. Workers must have
 // reset their flows by then.
 func (t *tunnels) run(ctx context.Context) {
-	var links sync.WaitGroup
-	for u := range t.all {
-		links.Go(func() { u.run(ctx) })
+	t.begin(ctx)
+	t.wait()
+}
+
+// begin is run without waiting for the end, which wait does.
+func (t *tunnels) begin(ctx context.Context) {
+	t.live = ctx
+	for _, u := range t.list() {
+		t.start(u)
 	}
+}
+
+// start begins to work all lanes of an uplink, until stop or the end of all.
+func (t *tunnels) start(u *uplink) {
+	for lane := range u.all {
+		ctx, cancel := context.WithCancel(t.live)
+		lane.cancel, lane.over = cancel, make(chan struct{})
+		t.running.Go(func() {
+			defer close(lane.over)
+			lane.run(ctx)
+		})
+	}
+}
+
+// stop ends an uplink that was started, for a reason, and returns when its connections have
+// ended: what was under way there goes by the other links.
+func (t *tunnels) stop(u *uplink, why error) {
+	for lane := range u.all {
+		lane.part(why)
+	}
+	for lane := range u.all {
+		<-lane.over
+	}
+	t.listing.Lock()
+	defer t.listing.Unlock()
+	t.former = max(t.former, u.termsNow().Serial)
+}
+
+func (t *tunnels) wait() {
+	ctx := t.live
 	<-ctx.Done()
 	t.mu.Lock()
 	t.stopped = true
@@ -72,7 +113,7 @@ func (t *tunnels) run(ctx context.Context) {
 		t.cancel(context.Cause(ctx))
 	}
 	t.mu.Unlock()
-	links.Wait()
+	t.running.Wait()
 	t.wg.Wait()
 }
 
@@ -171,13 +212,36 @@ func (t *tunnels) called() string {
 	return t.peer
 }
 
+// list are the uplinks as they are now.
+func (t *tunnels) list() []*uplink {
+	t.listing.Lock()
+	defer t.listing.Unlock()
+	return t.uplinks
+}
+
+// show replaces the uplinks that there are.
+func (t *tunnels) show(uplinks []*uplink) {
+	t.listing.Lock()
+	t.uplinks = uplinks
+	t.listing.Unlock()
+	t.judge()
+}
+
+// serial is the highest of all links' terms that there ever were.
+func (t *tunnels) serial() uint32 {
+	t.listing.Lock()
+	former := t.former
+	t.listing.Unlock()
+	for u := range t.all {
+		former = max(former, u.termsNow().Serial)
+	}
+	return former
+}
+
 // all yields every lane of every uplink.
 func (t *tunnels) all(yield func(*uplink) bool) {
-	for _, u := range t.uplinks {
-		if !yield(u) {
-			return
-		}
-		for _, lane := range u.lanes {
+	for _, u := range t.list() {
+		for lane := range u.all {
 			if !yield(lane) {
 				return
 			}
@@ -185,17 +249,21 @@ func (t *tunnels) all(yield func(*uplink) bool) {
 	}
 }
 
-// lane returns the lane with a link's ID.
+// lane returns the lane with a link's ID, nil if there is none by now.
 func (t *tunnels) lane(id int) *uplink {
-	u := t.uplinks[wire.UplinkOf(id)]
-	if n := wire.LaneOf(id); n > 0 {
-		return u.lanes[n-1]
+	for u := range t.all {
+		if u.id == id {
+			return u
+		}
 	}
-	return u
+	return nil
 }
 
 func (t *tunnels) silent(link int, silent bool) {
 	u := t.lane(link)
+	if u == nil {
+		return
+	}
 	u.silent.Store(silent)
 	t.judge()
 	told := u.spoke
@@ -210,9 +278,15 @@ func (t *tunnels) silent(link int, silent bool) {
 
 // mute notes that the cloud's program does not answer on a link.
 func (t *tunnels) mute(link int, mute bool) {
-	t.lane(link).mute.Store(mute)
-	t.judge()
+	if u := t.lane(link); u != nil {
+		u.mute.Store(mute)
+		t.judge()
+	}
 }
 
 // event passes on what the kernel says of an uplink.
-func (t *tunnels) event(e netns.UplinkEvent) { t.uplinks[e.Link].event(e) }
+func (t *tunnels) event(e netns.UplinkEvent) {
+	if u := t.lane(e.Link); u != nil {
+		u.event(e)
+	}
+}

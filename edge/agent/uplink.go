@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hawser/pkg/box"
+	"hawser/pkg/config"
 	"hawser/pkg/hint"
 	"hawser/pkg/link"
 	"hawser/pkg/quiet"
@@ -26,9 +27,11 @@ import (
 // An uplink's further lanes are uplinks of their own, but for what its first one
 // knows: they are told of the kernel's events and of changed terms by it.
 type uplink struct {
-	id      int
+	id      int       // of the first lane also its place in the host's plan (netns.Plan.Links)
 	lanes   []*uplink // further ones, of the first
 	name    string
+	cancel  func()        // ends run; of who has started it
+	over    chan struct{} // closed when run has ended; likewise
 	tunnels *tunnels
 	log     *slog.Logger
 	dial    func(context.Context, wire.Hello) (*link.Conn, wire.Welcome, error)
@@ -44,8 +47,11 @@ type uplink struct {
 	moved  chan struct{} // one slot: the interface, its addresses or routes changed
 
 	mu      sync.Mutex
-	lastErr string     // for status
-	news    quiet.News // of it, since the last connection
+	entry   config.Link // what the configuration says of it
+	index   int         // of links there
+	left    error       // why it has no more connections; nil: it may
+	lastErr string      // for status
+	news    quiet.News  // of it, since the last connection
 	device  device
 	terms   tunnel.LinkTerms // what both ends of the session are told
 	heard   hint.Hint        // until terms.Until
@@ -60,6 +66,38 @@ func newUplink(id int, name string, t *tunnels) *uplink {
 	return &uplink{
 		id: id, name: name, tunnels: t, log: t.log.With("link", name),
 		kick: make(chan struct{}, 1), spoke: make(chan struct{}, 1), moved: make(chan struct{}, 1),
+	}
+}
+
+// all yields the uplink and its further lanes.
+func (u *uplink) all(yield func(*uplink) bool) {
+	if !yield(u) {
+		return
+	}
+	for _, lane := range u.lanes {
+		if !yield(lane) {
+			return
+		}
+	}
+}
+
+// says returns what the configuration says of the link, and its index of links there.
+func (u *uplink) says() (config.Link, int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.entry, u.index
+}
+
+// part ends run and the connection, for a reason.
+func (u *uplink) part(why error) {
+	u.mu.Lock()
+	u.left = why
+	conn := u.device.conn
+	u.device.conn = nil
+	u.mu.Unlock()
+	u.cancel()
+	if conn != nil {
+		conn.Close(why)
 	}
 }
 

@@ -42,6 +42,9 @@ func (p *printer) box(s Status) {
 	p.line("  public key: %s", orDash(s.Key))
 	p.line("  version: %s, protocol %d", clean(s.Version), s.Protocol)
 	p.line("  uptime: %s, since %s", age(seconds(s.Uptime)), s.Started.Format(time.DateTime))
+	if s.Taken != nil {
+		p.line("  taken over by reload: %s, %s ago", clean(s.Taken.What), age(p.now.Sub(s.Taken.At)))
+	}
 	p.line("  memory: %s of %s, peak %s; %s kept for the peers", unit.Bytes(s.Memory.Used), unit.Bytes(s.Memory.Budget), unit.Bytes(s.Memory.Peak), unit.Bytes(s.Memory.Kept))
 	p.line("  workers: %d", s.Workers)
 	p.card(s.Card)

@@ -34,10 +34,17 @@ type Status struct {
 	// Detour that they do now. Edge only.
 	FailOpen bool              `json:"fail_open,omitempty"`
 	Detour   bool              `json:"detour,omitempty"`
+	Taken    *Taken            `json:"taken_over,omitempty"` // edge only: by reload; nil: nothing yet
 	Card     Card              `json:"card"`
 	Memory   Memory            `json:"memory"`             // payload of all flows
 	Sessions []Session         `json:"sessions"`           // the edge has one
 	Counters map[string]uint64 `json:"counters,omitempty"` // of the agent as a whole
+}
+
+// Taken says which changes of the configuration the running agent has taken over last.
+type Taken struct {
+	At   time.Time `json:"at"`
+	What string    `json:"what"` // in words
 }
 
 // Handshakes says how clients' connections are accepted. They are pending

@@ -33,6 +33,7 @@ type sentry struct {
 	host *netns.Host
 	log  *slog.Logger
 	opts shield.Options
+	told chan shield.Options // one slot: others from now on
 
 	shield  *shield.Shield // nil until the first flood
 	up      bool           // attached
@@ -56,25 +57,54 @@ type sentryStatus struct {
 
 // newSentry returns nil where SYNs are never to be answered in the kernel.
 func (w *Workers) newSentry() (*sentry, error) {
-	limit := w.opts.Limits.SYNFlood
-	if w.gate == nil || limit == config.NoSYNFlood || w.opts.Handshake == config.HandshakeStrict {
+	limit := w.opts.Rules.Limits.SYNFlood
+	if w.gate == nil || limit == config.NoSYNFlood || w.opts.Rules.Handshake == config.HandshakeStrict {
 		return nil, nil
 	}
-	how, err := w.opts.Host.Steering()
-	if err != nil {
+	o, err := w.shielding()
+	if err != nil || len(o.Interfaces) == 0 {
 		return nil, err
 	}
-	if len(how.Clients) == 0 {
-		return nil, nil
+	w.gate.WatchFloods(limit)
+	return &sentry{gate: w.gate, host: w.opts.Host, log: w.opts.Log, opts: o, told: make(chan shield.Options, 1)}, nil
+}
+
+// shielding is which SYNs are answered in the kernel in a flood.
+func (w *Workers) shielding() (o shield.Options, err error) {
+	how, err := w.opts.Host.Steering()
+	if err != nil {
+		return o, err
 	}
-	o := shield.Options{Interfaces: how.Clients, Hub: how.Hub, Mark: how.Mark, Mask: how.Mask}
-	o.Leave = append(append(o.Leave, how.Exclude...), w.opts.Strict...)
+	o = shield.Options{Interfaces: how.Clients, Hub: how.Hub, Mark: how.Mark, Mask: how.Mask}
+	o.Leave = append(append(o.Leave, how.Exclude...), w.rules.Load().Strict...)
 	for _, r := range how.Ports {
 		o.Ports = append(o.Ports, shield.Ports{First: r.First, Last: r.Last})
 	}
 	o.Offer4, o.Offer6 = w.stackOptions(0, -1).Offers()
-	w.gate.WatchFloods(limit)
-	return &sentry{gate: w.gate, host: w.opts.Host, log: w.opts.Log, opts: o}, nil
+	return o, nil
+}
+
+// Change has other rules hold for clients' connections that begin from now on, and what the
+// host steers by now (netns.Host.Change). Of the limits those of one client's connections
+// and of all first flights count. Handshake is strict in both, or in none.
+func (w *Workers) Change(rules Rules) error {
+	w.rules.Store(&rules)
+	if w.gate != nil {
+		w.gate.Change(guardModes[rules.Handshake], guardLimits(rules.Limits))
+	}
+	if w.sentry == nil {
+		return nil
+	}
+	o, err := w.shielding()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-w.sentry.told: // older
+	default:
+	}
+	w.sentry.told <- o
+	return nil
 }
 
 // run works until ctx ends; then nothing of the shield is left.
@@ -95,6 +125,8 @@ func (s *sentry) run(ctx context.Context) {
 		case <-ctx.Done():
 			s.end()
 			return
+		case s.opts = <-s.told:
+			s.end() // a flood that goes on is told again
 		case <-rise:
 			s.begin()
 		case <-due:
@@ -205,7 +237,7 @@ func (s *sentry) end() {
 	if err := s.shield.Close(); err != nil {
 		s.log.Warn("the program that answers SYNs cannot be unloaded", "reason", err)
 	}
-	s.shield = nil
+	s.shield, s.counted = nil, 0
 }
 
 // publish lets others know how things stand.

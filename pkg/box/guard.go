@@ -16,24 +16,26 @@ var guardModes = [...]guard.Mode{
 }
 
 func newGate(h config.Handshake, l config.Limits) *split.Gate {
-	return split.NewGate(guardModes[h], guard.Limits{
+	return split.NewGate(guardModes[h], guardLimits(l))
+}
+
+func guardLimits(l config.Limits) guard.Limits {
+	return guard.Limits{
 		Pending: l.Pending, PendingClient: l.PendingClient, OpenClient: l.OpenClient, Unused: l.Unused,
 		FirstFlight: int(l.FirstFlight), FirstFlights: int(l.FirstFlights),
-	})
+	}
 }
 
 // handshakes finds a connection's mode: its policy's, or else the agent's.
 func (w *Workers) handshakes() func(dst, src netip.AddrPort) guard.Mode {
-	rest := guardModes[w.opts.Handshake]
-	policies := w.opts.Policies
-	if policies == nil || policies.Len() == 0 {
-		return nil
-	}
 	return func(dst, src netip.AddrPort) guard.Mode {
-		if m := guardModes[policies.Match(src.Addr(), dst).Handshake]; m != guard.Auto {
-			return m
+		rules := w.rules.Load()
+		if rules.Policies != nil && rules.Policies.Len() > 0 {
+			if m := guardModes[rules.Policies.Match(src.Addr(), dst).Handshake]; m != guard.Auto {
+				return m
+			}
 		}
-		return rest
+		return guardModes[rules.Handshake]
 	}
 }
 
@@ -49,7 +51,7 @@ func (w *Workers) guardStatus() *admin.Handshakes {
 	}
 	return &admin.Handshakes{
 		Flood: kernel.flood, Floods: kernel.floods,
-		Mode: w.opts.Handshake.String(), Now: s.Mode.String(), Now6: s.Mode6.String(), Switches: s.Switches,
+		Mode: w.rules.Load().Handshake.String(), Now: s.Mode.String(), Now6: s.Mode6.String(), Switches: s.Switches,
 		Pending: uint64(s.Pending), Unused: uint64(w.gate.Unused()), FirstFlights: uint64(s.Bytes), FirstFlightsPeak: uint64(s.Peak), Clients: uint64(s.Clients),
 	}
 }

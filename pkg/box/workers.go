@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"hawser/netns"
@@ -47,17 +48,8 @@ type Options struct {
 	// Session returns the tunnel that new client connections use, or nil while
 	// there is none; they are refused then. Edge only.
 	Session func() stream.Tunnel
-	// Policies say how clients' connections are treated: their terms, which way
-	// they take (Policy.Direct), when they are accepted (Policy.Handshake). Edge
-	// only; nil means the default for all.
-	Policies *policy.Table
-	// Handshake is how clients are accepted where their policy says nothing,
-	// Limits what they can make the edge hold. With a hub at the edge only.
-	Handshake config.Handshake
-	Limits    config.Limits
-	// Strict are destinations of policies whose handshake is strict. With a hub
-	// at the edge only.
-	Strict []netip.Prefix
+	// Rules are for clients' connections. Edge only.
+	Rules Rules
 	// Egress bounds connects to servers, which several edges share or not. Cloud only.
 	Egress config.EgressLimits
 	Shared bool
@@ -80,10 +72,24 @@ type Options struct {
 	Ring   func(stream.Tunnel) (*card.Keyring, error)
 }
 
+// Rules say how an edge treats clients' connections. They are shared: do not change them.
+type Rules struct {
+	// Policies say their terms, which way they take (Policy.Direct), when they are
+	// accepted (Policy.Handshake); nil means the default for all.
+	Policies *policy.Table
+	// Handshake is how clients are accepted where their policy says nothing,
+	// Limits what they can make the edge hold. With a hub only.
+	Handshake config.Handshake
+	Limits    config.Limits
+	// Strict are destinations of policies whose handshake is strict. With a hub only.
+	Strict []netip.Prefix
+}
+
 // Workers are an agent's relay workers, each with its own poller, card
 // channel and, where there is a hub, user-space stack and raw socket.
 type Workers struct {
 	opts    Options
+	rules   atomic.Pointer[Rules] // of connections that begin now
 	rings   *card.Rings
 	cards   *cards
 	workers []*relay.Worker
@@ -109,6 +115,7 @@ func NewWorkers(o Options) (*Workers, error) {
 		o.Count = runtime.GOMAXPROCS(0)
 	}
 	w := &Workers{opts: o, rings: card.NewRings(o.Role), flowsDone: make(chan struct{}), shortage: quiet.New(o.Log)}
+	w.rules.Store(&o.Rules)
 	w.flowsCtx, w.stopFlows = context.WithCancel(context.Background())
 	var err error
 	if w.flows, err = w.flowLimit(); err != nil {
@@ -145,7 +152,7 @@ func (w *Workers) capture() ([]int, error) {
 	if w.opts.Role == card.Cloud {
 		return w.opts.Host.Capture(w.opts.Count, netns.FanoutLocalPort)
 	}
-	w.gate = newGate(w.opts.Handshake, w.opts.Limits)
+	w.gate = newGate(w.opts.Rules.Handshake, w.opts.Rules.Limits)
 	rest, syns, err := w.opts.Host.CaptureClients(w.opts.Count)
 	return append(rest, syns...), err
 }
@@ -327,11 +334,11 @@ func orNil[C party.Conn](c C, err error) (party.Conn, error) {
 
 // terms finds the terms of a client's connection.
 func (w *Workers) terms() func(netip.Addr, netip.AddrPort) wire.Terms {
-	if w.opts.Policies == nil {
+	if w.opts.Rules.Policies == nil {
 		return nil
 	}
 	return func(client netip.Addr, server netip.AddrPort) wire.Terms {
-		return w.opts.Policies.Match(client, server).For(client)
+		return w.rules.Load().Policies.Match(client, server).For(client)
 	}
 }
 

@@ -28,7 +28,12 @@ func TestMain(m *testing.M) {
 }
 
 // takesMost is Take of an agent that takes over all but memory.
-func takesMost(next *config.Edge) bool { return next.Memory == 512<<20 }
+func takesMost(next *config.Edge) string {
+	if next.Memory != 512<<20 {
+		return ""
+	}
+	return "name"
+}
 
 // programs are agents that end in ways of their own.
 var programs = map[string]func(context.Context, *config.Edge, identity.Key, *slog.Logger) error{

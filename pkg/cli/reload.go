@@ -62,14 +62,18 @@ func (p *program[C]) other(ctx context.Context, path string, now *settings[C], h
 		case <-hup:
 		}
 		next, err := p.settings(path)
+		taken := ""
+		if err == nil && p.role.Take != nil && next.key == now.key && !reflect.DeepEqual(next, now) {
+			taken = p.role.Take(next.cfg)
+		}
 		switch {
 		case err != nil:
 			log.Error("the configuration is wrong: the agent goes on with the former one", "error", oneLine(err))
 		case reflect.DeepEqual(next, now):
 			log.Info("the configuration is as it was: the agent goes on", "file", path)
-		case p.role.Take != nil && next.key == now.key && p.role.Take(next.cfg):
+		case taken != "":
 			now = next
-			log.Info("the configuration has changed: the agent goes on by the new one", "file", path)
+			log.Info("the configuration has changed: the agent goes on by the new one", "file", path, "taken_over", taken)
 		default:
 			log.Info("the configuration has changed: the agent starts anew", "file", path)
 			return next

@@ -60,7 +60,7 @@ func TestHangup(t *testing.T) {
 	want("is as it was: the agent goes on")
 	write(string(good) + "name: other\n")
 	hangup()
-	want("goes on by the new one")
+	want("goes on by the new one\" file=" + b.path("edge.yaml") + " taken_over=name")
 	hangup()
 	want("is as it was: the agent goes on")
 	write(string(good) + "memory: 256MiB\n")

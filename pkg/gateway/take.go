@@ -8,16 +8,16 @@ import (
 )
 
 // Take takes over another configuration, if it differs from that of the run in clients alone
-// that come in addition, and reports whether it has: who adds a terminal does not want to
-// reset the others' connections. It may be called from any goroutine, one at a time.
-func (r *Far) Take(next *config.CloudRelay) bool {
+// that come in addition, and says what it has taken over, "": nothing. Who adds a terminal does
+// not want to reset the others' connections. It may be called from any goroutine, one at a time.
+func (r *Far) Take(next *config.CloudRelay) string {
 	f := r.running.Load()
 	if f == nil || !adds(f.conf.Load(), next) {
-		return false
+		return ""
 	}
 	f.conf.Store(next)
 	f.gate.Serve(f.clients(next.Clients))
-	return true
+	return "clients"
 }
 
 // adds says whether the next configuration is the former one with further clients. One that

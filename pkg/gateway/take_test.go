@@ -41,7 +41,7 @@ func TestTakeClients(t *testing.T) {
 	tram := testKey(t, "t")
 	next := *conf
 	next.Clients = append([]config.RelayClient{{Name: "tram", Key: tram.Public(), Services: []string{"echo"}}}, conf.Clients...)
-	if !far.Take(&next) {
+	if far.Take(&next) != "clients" {
 		t.Fatal("a further client is not taken over")
 	}
 	second := *near
@@ -92,7 +92,7 @@ func TestTakesFurtherClientsAlone(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	if new(Far).Take(&was) {
+	if new(Far).Take(&was) != "" {
 		t.Error("taken while nothing runs")
 	}
 }
