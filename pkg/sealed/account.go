@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ type account struct {
 	open   atomic.Int64 // connections that have joined and not ended
 
 	crowded atomic.Uint64 // connections that were reset because there were too many
+	ousted  atomic.Bool   // all of them have to end
 }
 
 // flows returns how many connections have joined, and how many of them are open.
@@ -72,11 +74,17 @@ func (g *Gate) Client(key [32]byte) (s ClientStatus) {
 	return s
 }
 
-// enter makes an association one that can be joined. The caller has made it for a client.
-// It returns the client's oldest one where there are too many.
-func (g *Gate) enter(a *Association) (most *Association) {
+// errEntry is why one that is about to have an association has none.
+var errEntry = errors.New("the client's entry has changed meanwhile")
+
+// enter makes an association one that can be joined. The caller has made it for a client,
+// who must still be the same. It returns his oldest one where there are too many.
+func (g *Gate) enter(a *Association, client Client) (most *Association, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if now, there := g.clients[a.Key]; !there || !now.same(client) {
+		return nil, errEntry
+	}
 	v := g.visits[a.Key]
 	if v == nil {
 		v = &visits{}
@@ -84,7 +92,7 @@ func (g *Gate) enter(a *Association) (most *Association) {
 	}
 	a.account = &v.account
 	g.table[a.ID] = a
-	return v.stand(a)
+	return v.stand(a), nil
 }
 
 // leave ends an association. Connections that have joined live on.
@@ -93,5 +101,7 @@ func (g *Gate) leave(a *Association) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.table, a.ID)
-	g.visits[a.Key].fall(a)
+	if v := g.visits[a.Key]; v != nil && a.account == &v.account { // else Serve has forgotten it
+		v.fall(a)
+	}
 }

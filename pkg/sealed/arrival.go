@@ -34,6 +34,9 @@ type arrival struct {
 // Greet takes a connection to the gateway: one that joins an association, or a
 // control connection. The port's worker alone may call it.
 func (g *Gate) Greet(p *Port, s *sock.Conn) {
+	if p.o.Poller.Before == nil {
+		p.o.Poller.Before = p.oust
+	}
 	a := &arrival{gate: g, port: p, sock: s}
 	if a.look() {
 		return

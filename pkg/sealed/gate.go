@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,11 +76,41 @@ func (g *Gate) Close() {
 	g.active.Wait()
 }
 
-// Serve replaces the clients that are let in. Associations that stand go on as they are.
+// Serve replaces the clients that are let in. The associations and connections of those that
+// are others now, or are no more, end; all else goes on.
 func (g *Gate) Serve(clients map[[32]byte]Client) {
+	var gone []*Association
+	for _, v := range g.replace(clients) {
+		v.ousted.Store(true)
+		gone = append(gone, v.standing...)
+	}
+	for _, a := range gone {
+		a.end() // first: who joins by now is found by his port, or refused
+		a.hangUp()
+	}
+	for _, p := range g.o.Ports {
+		p.ousting.Store(true)
+		p.o.Poller.Wake()
+	}
+}
+
+// replace is Serve for those who come from now on. It returns who has to go.
+func (g *Gate) replace(clients map[[32]byte]Client) (gone []*visits) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for key, v := range g.visits {
+		if now, there := clients[key]; !there || !now.same(g.clients[key]) {
+			gone = append(gone, v)
+			delete(g.visits, key)
+		}
+	}
 	g.clients = clients
+	return gone
+}
+
+// same tells whether a client is called and may do as another one.
+func (c Client) same(other Client) bool {
+	return c.Name == other.Name && slices.Equal(c.Services, other.Services)
 }
 
 // served are the clients that are let in.
@@ -203,7 +234,11 @@ func (g *Gate) shake(c *control) (*Association, *tls.Conn, error) {
 	a.gate = g
 	a.large, a.again = grant.Version >= wire.RelayVersionLarge, grant.Version >= wire.RelayVersionAgain
 	a.hangUp = func() { c.TCPConn.Close() }
-	if oldest := g.enter(a); oldest != nil {
+	oldest, err := g.enter(a, client)
+	if err != nil {
+		return nil, nil, err
+	}
+	if oldest != nil {
 		oldest.hangUp()
 		g.quiet.Warn(a.Peer+" has too many", "a client has too many associations: its oldest one ends", "client", a.Peer, "most", mostAssociations)
 	}

@@ -85,7 +85,7 @@ func TestManyAssociationsOfOneClient(t *testing.T) {
 	var others []*Association // which stand for connections
 	for i := range mostAssociations - 1 {
 		others = append(others, &Association{ID: [16]byte{1, byte(i >> 8), byte(i)}, Key: own.Public(), hangUp: func() { t.Error("another one than the oldest goes") }})
-		if oldest := g.enter(others[i]); oldest != nil {
+		if oldest, err := g.enter(others[i], g.served()[own.Public()]); oldest != nil || err != nil {
 			t.Fatalf("%d are too many", i+2)
 		}
 	}

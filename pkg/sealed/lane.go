@@ -119,6 +119,7 @@ func Service(index int) netip.AddrPort {
 func (l *Lane) add(id stream.ID, s *sock.Conn) *conn {
 	c := &conn{lane: l, id: id, sock: s}
 	l.conns[id] = c
+	l.port.lanes[l] = struct{}{}
 	l.a.account.joined.Add(1)
 	l.a.account.open.Add(1)
 	l.port.o.Budget.flows.Add(1)
@@ -129,7 +130,9 @@ func (l *Lane) add(id stream.ID, s *sock.Conn) *conn {
 
 // forget gives back all that a connection holds, but its socket.
 func (l *Lane) forget(c *conn) {
-	delete(l.conns, c.id)
+	if delete(l.conns, c.id); len(l.conns) == 0 {
+		delete(l.port.lanes, l)
+	}
 	if c.done {
 		delete(l.port.closing, c)
 	}

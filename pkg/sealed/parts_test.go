@@ -42,7 +42,7 @@ func newCrowd(t *testing.T, most, clients int) *crowd {
 	}})
 	known := map[[32]byte]Client{}
 	for i := range clients {
-		known[[32]byte{byte(i)}] = Client{}
+		known[[32]byte{byte(i + 1)}] = Client{}
 	}
 	c.gate = NewGate(GateOptions{Clients: known, Counters: &c.count, Log: slog.New(slog.NewTextHandler(&c.log, nil)), Most: most})
 	l, err := sock.ListenGreeted(c.poller, netip.MustParseAddrPort("127.0.0.1:0"), func(s *sock.Conn) { c.gate.Greet(c.port, s) })
@@ -74,7 +74,9 @@ func (c *crowd) member(key byte) member {
 	near.ID, far.ID, far.Key, far.Peer = [16]byte{key}, [16]byte{key}, [32]byte{key}, "client "+string('0'+rune(key))
 	far.gate, far.Services = c.gate, []string{"web"}
 	far.servers, far.lanes = []*Server{NewServer(netip.MustParseAddrPort("127.0.0.1:9"))}, []*Lane{newLane(c.port, far)}
-	c.gate.enter(far)
+	if _, err := c.gate.enter(far, Client{}); err != nil {
+		c.Fatal(err)
+	}
 	c.Cleanup(func() { c.end(far) })
 	return member{near, far}
 }

@@ -51,11 +51,13 @@ type Port struct {
 	places   *places.Places                  // theirs
 	closing  map[*conn]struct{}              // have only to be sent and closed
 	parts    parts                           // whose connections there are
+	lanes    map[*Lane]struct{}              // that have some
+	ousting  atomic.Bool                     // some of those have to go; any goroutine's
 }
 
 // NewPort returns a Port without connections.
 func NewPort(o Options) *Port {
-	return &Port{o: o, source: source, scratch: make([]byte, scratchSize), arrivals: map[*arrival]struct{}{}, closing: map[*conn]struct{}{},
+	return &Port{o: o, source: source, scratch: make([]byte, scratchSize), arrivals: map[*arrival]struct{}{}, closing: map[*conn]struct{}{}, lanes: map[*Lane]struct{}{},
 		places: places.New(mostArrivals, mostArrivalsPerSource)}
 }
 
@@ -133,6 +135,24 @@ func (p *Port) join() {
 	if p.joins[0], p.joins[1] = p.joins[1][:0], p.joins[0]; len(p.joins[1]) > 0 {
 		p.o.Poller.Wake()
 	}
+}
+
+// oust ends the connections of clients that the gateway no longer serves as they were let
+// in. The poller calls it.
+func (p *Port) oust() {
+	if !p.ousting.Load() {
+		return
+	}
+	p.ousting.Store(false)
+	for l := range p.lanes {
+		if !l.a.account.ousted.Load() {
+			continue
+		}
+		for _, c := range l.conns {
+			c.fail(stream.CodeAbort)
+		}
+	}
+	p.deliver()
 }
 
 // touch makes sure that send looks at c.
