@@ -49,6 +49,9 @@
 // before the step runs, so a crash at any point can be undone by the next
 // Install or by Cleanup. An undo that finds nothing to do succeeds.
 //
+// Change has the host be what another plan says of links, exclusions and ports while it
+// stands, by the same steps and the same journal: what it leads to is what Install would.
+//
 // # Goroutines
 //
 // Kernel calls are made from a short-lived goroutine bound to a thread in the

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -51,6 +52,8 @@ type agent struct {
 	windows  *resume.Windows
 	control  *admin.Server
 	metrics  *metrics.Server
+
+	takenOver atomic.Pointer[admin.Taken]
 }
 
 func newAgent(cfg *config.Cloud, id identity.Key, log *slog.Logger) *agent {

@@ -10,6 +10,7 @@ import (
 func (a *agent) status() admin.Status {
 	s := a.workers.Describe(a.started, a.budget, &a.counters)
 	s.Key = a.id.String()
+	s.Taken = a.takenOver.Load()
 	s.Sessions = a.sessions.status()
 	return s
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hawser/pkg/admin"
 	"hawser/pkg/config"
 	"hawser/pkg/identity"
 )
@@ -33,6 +34,7 @@ func (c *Cloud) Take(next *config.Cloud) string {
 		return ""
 	}
 	a.sessions.take(next.Edges)
+	a.takenOver.Store(&admin.Taken{At: time.Now(), What: "edges"})
 	return "edges"
 }
 

@@ -65,6 +65,7 @@ type agent struct {
 	tunnels  *tunnels
 	policies atomic.Pointer[policy.Table]
 	hints    atomic.Pointer[string] // the path
+	rehint   chan struct{}          // one slot: it has changed
 	failOpen bool                   // new connections go around the tunnel while it is down
 	paused   atomic.Bool            // without a hub: they do now
 	quotas   *quotas
@@ -88,7 +89,7 @@ type Edge struct{ running atomic.Pointer[agent] }
 // Run works until ctx ends (then it returns nil) or something fails for good.
 // Whatever it changed on the host is undone when it returns.
 func (e *Edge) Run(ctx context.Context, cfg *config.Edge, id identity.Key, log *slog.Logger) error {
-	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), memory: box.Memory(cfg.Settings(), log), present: cfg, places: map[string]int{}}
+	a := &agent{cfg: cfg, id: id, log: log, started: time.Now(), memory: box.Memory(cfg.Settings(), log), present: cfg, places: map[string]int{}, rehint: make(chan struct{}, 1)}
 	a.taking.Lock()
 	defer a.taking.Unlock()
 	e.running.Store(a)

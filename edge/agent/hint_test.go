@@ -168,6 +168,7 @@ func TestOtherHintFile(t *testing.T) {
 	dir := t.TempDir()
 	none, first, second := "", filepath.Join(dir, "first"), filepath.Join(dir, "second")
 	a, u := listener(none)
+	a.rehint = make(chan struct{}, 1)
 	for path, usable := range map[string]bool{first: false, second: true} {
 		if err := os.WriteFile(path, fmt.Appendf(nil, "{\"link\":\"lte\",\"usable\":%v,\"signal_dbm\":-1,\"valid_s\":600}\n", usable), 0o600); err != nil {
 			t.Fatal(err)
@@ -178,6 +179,7 @@ func TestOtherHintFile(t *testing.T) {
 	go func() { done <- a.watchHints(ctx) }()
 	for _, c := range []struct{ file, want string }{{none, ""}, {first, "leaving, signal -1 dBm"}, {none, "leaving, signal -1 dBm"}, {second, "signal -1 dBm"}} {
 		a.hints.Store(&c.file)
+		a.rehint <- struct{}{}
 		got := ""
 		for range 50 {
 			time.Sleep(hintEvery / 2)

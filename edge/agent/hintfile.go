@@ -29,6 +29,10 @@ func (a *agent) watchHints(ctx context.Context) error {
 			tail.close()
 			tail, last = hintTail{path: file}, ""
 		}
+		looks := tick.C
+		if tail.path == "" {
+			looks = nil
+		}
 		lines, at, err := tail.read(time.Now())
 		for _, line := range lines {
 			if _, bad := a.hint(line, at); bad != nil {
@@ -42,7 +46,8 @@ func (a *agent) watchHints(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-a.rehint:
+		case <-looks:
 		}
 	}
 }

@@ -211,7 +211,7 @@ func (r *relink) leave(why error, us ...*uplink) error {
 	t := r.a.tunnels
 	rest := slices.DeleteFunc(slices.Clone(t.list()), func(u *uplink) bool { return slices.Contains(us, u) })
 	stands := func(u *uplink) bool { return u.serves.Load() > 0 && !u.silent.Load() }
-	for end := time.Now().Add(standTime); len(rest) > 0 && !slices.ContainsFunc(rest, stands) && time.Now().Before(end); {
+	for end := time.Now().Add(standTime); len(rest) > 0 && slices.ContainsFunc(us, stands) && !slices.ContainsFunc(rest, stands) && time.Now().Before(end); {
 		if err := r.pause(standLook); err != nil {
 			return err
 		}

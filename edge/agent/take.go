@@ -107,6 +107,10 @@ func (a *agent) take(next *config.Edge) (what []string, err error) {
 		return nil, err
 	}
 	a.hints.Store(&next.Hints)
+	select {
+	case a.rehint <- struct{}{}:
+	default:
+	}
 	if err := r.do(); err != nil {
 		return nil, err
 	}

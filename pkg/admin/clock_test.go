@@ -22,7 +22,7 @@ func TestClockIsSet(t *testing.T) {
 	for _, step := range []time.Duration{0, 26 * 365 * 24 * time.Hour, -time.Hour} {
 		started, link, lane := now.Add(-10*time.Minute), now.Add(-9*time.Minute-30*time.Second), now.Add(-90*time.Second)
 		source := func() Status {
-			return Status{Role: "edge", Started: before(started, step), Uptime: 600, Sessions: []Session{{
+			return Status{Role: "edge", Started: before(started, step), Uptime: 600, Taken: &Taken{At: before(link, step), What: "links"}, Sessions: []Session{{
 				State: "up", Since: before(link, step), // all but the lane began before the step
 				Links: []Link{{Name: "lte", State: "up", Since: before(link, step), Lanes: []Lane{{Number: 1, State: "up", Since: lane}}}, {Name: "wifi", State: "connecting"}},
 			}}}
@@ -43,7 +43,7 @@ func TestClockIsSet(t *testing.T) {
 		if err := Render(&out, status); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"state: up for 9m 30s", "up for 9m 30s", "lane 1 up for 1m 30s"} {
+		for _, want := range []string{"links, 9m 30s ago", "state: up for 9m 30s", "up for 9m 30s", "lane 1 up for 1m 30s"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("set ahead by %s: no %q in\n%s", step, want, out.String())
 			}

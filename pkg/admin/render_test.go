@@ -45,6 +45,18 @@ func TestRenderConflict(t *testing.T) {
 	}
 }
 
+// TestRenderTaken: who has reloaded looks whether that was taken over.
+func TestRenderTaken(t *testing.T) {
+	var b strings.Builder
+	begun := time.Now()
+	if err := Render(&b, Status{Role: "edge", Started: begun, Uptime: 100, Taken: &Taken{At: begun.Add(37 * time.Second), What: "links (lte added), policies"}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "  taken over by reload: links (lte added), policies, 1m 3s ago\n"; !strings.Contains(b.String(), want) {
+		t.Errorf("%q is missing:\n%s", want, b.String())
+	}
+}
+
 // TestRenderOlderPeer: in the middle of an upgrade one looks for who is behind.
 func TestRenderOlderPeer(t *testing.T) {
 	var b strings.Builder

@@ -34,7 +34,7 @@ type Status struct {
 	// Detour that they do now. Edge only.
 	FailOpen bool              `json:"fail_open,omitempty"`
 	Detour   bool              `json:"detour,omitempty"`
-	Taken    *Taken            `json:"taken_over,omitempty"` // edge only: by reload; nil: nothing yet
+	Taken    *Taken            `json:"taken_over,omitempty"` // by reload, without a new start; nil: nothing yet
 	Card     Card              `json:"card"`
 	Memory   Memory            `json:"memory"`             // payload of all flows
 	Sessions []Session         `json:"sessions"`           // the edge has one
@@ -180,6 +180,11 @@ func (s Status) by(now, wall time.Time) Status {
 		}
 	}
 	tell(&s.Started)
+	if s.Taken != nil {
+		taken := *s.Taken // the agent's own stays
+		tell(&taken.At)
+		s.Taken = &taken
+	}
 	for i := range s.Sessions {
 		session := &s.Sessions[i]
 		tell(&session.Since)

@@ -29,6 +29,8 @@ type far struct {
 	listen   netip.AddrPort
 	services []*service
 	gate     *sealed.Gate
+
+	takenOver atomic.Pointer[admin.Taken]
 }
 
 // Run works until ctx ends (then it returns nil) or something fails for good.
@@ -113,6 +115,7 @@ func (f *far) open(port *sealed.Port, p *sock.Poller, _ *relay.Worker) ([]*sock.
 // connections go on.
 func (f *far) status() admin.Status {
 	st := f.describe()
+	st.Taken = f.takenOver.Load()
 	for _, c := range f.conf.Load().Clients {
 		now := f.gate.Client(c.Key)
 		s := admin.Session{Peer: c.Name, Key: identity.EncodePublic(c.Key), State: "down", Since: now.Since, Links: []admin.Link{}}

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"reflect"
+	"time"
 
+	"hawser/pkg/admin"
 	"hawser/pkg/config"
 )
 
@@ -17,6 +19,7 @@ func (r *Far) Take(next *config.CloudRelay) string {
 	}
 	f.conf.Store(next)
 	f.gate.Serve(f.clients(next.Clients))
+	f.takenOver.Store(&admin.Taken{At: time.Now(), What: "clients"})
 	return "clients"
 }
 

@@ -54,7 +54,7 @@ func TestTakeClients(t *testing.T) {
 	tramAt := netip.AddrPortFrom(at.Addr, at.Port)
 	reaches(t, tramAt)
 	goesOn()
-	if st := far.running.Load().status(); len(st.Sessions) != 2 || st.Sessions[0].Peer != "tram" || st.Sessions[0].State != "up" {
+	if st := far.running.Load().status(); st.Taken == nil || st.Taken.What != "clients" || len(st.Sessions) != 2 || st.Sessions[0].Peer != "tram" || st.Sessions[0].State != "up" {
 		t.Errorf("status has %+v", st.Sessions)
 	}
 
