@@ -216,6 +216,7 @@ func (r *relink) leave(why error, us ...*uplink) error {
 			return err
 		}
 	}
+	r.a.quotas.take(rest) // nothing changes their terms any more
 	for _, u := range us {
 		u.alter(func(t *tunnel.LinkTerms) {
 			t.Leaving, t.Until = true, time.Now().Add(2*leaveTime)
