@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,9 +13,9 @@ import (
 )
 
 // TestReloadGoesOn: a reload that adds an uplink, removes the first one, changes the only one
-// that is left, or policies, has the edge go on: a download that is under way all the time
-// uses what there is and arrives whole, and connections that come later are under the new
-// policies. Nothing of it is left on the host.
+// that is left, policies or what is not steered, has the edge go on: a download that is under
+// way all the time uses what there is and arrives whole, and connections that come later are
+// under the new policies, or not steered. Nothing of it is left on the host.
 func TestReloadGoesOn(t *testing.T) {
 	for _, intercept := range []string{"hub", "tproxy"} {
 		t.Run(intercept, func(t *testing.T) {
@@ -53,9 +54,14 @@ func reloadGoesOn(t *testing.T, intercept string) {
 	if g := r.fetch(r.origin(lab.IPv4, 81), 30*time.Second); g.err != nil || g.sum != sumOf(1, small) || g.took < time.Second {
 		t.Errorf("under a limit of 2 Mbit/s: %v, %v", g, g.err)
 	}
-	r.reload(strings.Replace(lte, "transport: tcp", "transport: quic", 1), `"links (lte made anew), policies"`)
+	last := strings.NewReplacer("transport: tcp", "transport: quic", "exclude: []", fmt.Sprintf("exclude: [%q]", r.Address("origin", lab.IPv4)))
+	r.reload(last.Replace(lte), `"links (lte made anew), policies, steer.exclude"`)
+	opened := r.status().Sessions[0].Flows.Opened
 	if g := r.fetch(r.origin(lab.IPv4, 81), 30*time.Second); g.err != nil || g.sum != sumOf(1, small) {
 		t.Errorf("afterwards: %v, %v", g, g.err)
+	}
+	if n := r.status().Sessions[0].Flows.Opened; n != opened {
+		t.Errorf("what is excluded by now still goes through the tunnel: %d flows and then %d", opened, n)
 	}
 	if len(done) > 0 {
 		t.Fatal("the download has ended too soon")
@@ -70,7 +76,7 @@ func reloadGoesOn(t *testing.T, intercept string) {
 		if err != nil || len(s.Sessions) != 1 || len(s.Sessions[0].Links) != 1 || s.Sessions[0].Links[0].Transport != "quic" || s.Sessions[0].Flows.Reset > 0 {
 			t.Errorf("the %s has %+v, %v", role, s.Sessions, err)
 		}
-		if role == "edge" && (s.Taken == nil || s.Taken.What != "links (lte made anew), policies") {
+		if role == "edge" && (s.Taken == nil || s.Taken.What != "links (lte made anew), policies, steer.exclude") {
 			t.Errorf("status says that %+v was taken over", s.Taken)
 		}
 	}

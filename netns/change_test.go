@@ -32,7 +32,8 @@ func TestChange(t *testing.T) {
 			all.Exclude = append(all.Exclude, netip.MustParsePrefix("198.18.100.7/32"))
 			all.Ports = []PortRange{{80, 80}, {443, 445}}
 			other := all
-			other.Links = []LinkRoute{{}, all.Links[1], {Name: "new", Interface: "oth0", Gateway: netip.MustParseAddr("198.18.4.2"), Cloud: all.Links[0].Cloud}}
+			other.Links = []LinkRoute{{}, all.Links[1], {Name: "new", Interface: "oth0", Gateway: netip.MustParseAddr("198.18.4.2"), Cloud: all.Links[0].Cloud},
+				{Name: "unplugged", Interface: "wan9", Gateway: netip.MustParseAddr("198.18.9.2"), Cloud: all.Links[0].Cloud}}
 			before := w.snapshot()
 			stand := map[string]map[string]string{}
 			for name, p := range map[string]Plan{"few": few, "all": all, "other": other} {
