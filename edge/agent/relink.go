@@ -218,12 +218,10 @@ func (r *relink) leave(why error, us ...*uplink) error {
 	}
 	r.a.quotas.take(rest) // nothing changes their terms any more
 	for _, u := range us {
-		u.alter(func(t *tunnel.LinkTerms) {
-			t.Leaving, t.Until = true, time.Now().Add(2*leaveTime)
-			if why == errRemoved {
-				t.Removed, t.Until = true, time.Now().Add(tunnel.Removal)
-			}
-		})
+		u.alter(func(t *tunnel.LinkTerms) { t.Leaving, t.Until = true, time.Now().Add(2*leaveTime) })
+		for _, lane := range r.ends(u) {
+			lane.alter(func(t *tunnel.LinkTerms) { t.Removed, t.Until = true, time.Now().Add(tunnel.Removal) })
+		}
 	}
 	if slices.ContainsFunc(rest, stands) && slices.ContainsFunc(us, stands) {
 		if err := r.pause(leaveTime); err != nil {
@@ -236,6 +234,16 @@ func (r *relink) leave(why error, us ...*uplink) error {
 	}
 	t.show(rest)
 	return nil
+}
+
+// ends are those of an uplink's lanes that no other one follows: the first stands for all.
+func (r *relink) ends(u *uplink) []*uplink {
+	for _, s := range r.swaps {
+		if s.was == u {
+			return u.lanes[min(len(s.now.lanes), len(u.lanes)):]
+		}
+	}
+	return []*uplink{u}
 }
 
 // pause waits, unless the agent stops.

@@ -209,6 +209,9 @@ func TestTakeLinks(t *testing.T) {
 	a.Lanes = 2
 	k.take("links (a added)", a, b)
 	k.cloudSees(3, up)
+	a.Lanes = 1
+	k.take("links (a made anew)", a, b)
+	k.cloudSees(2, up)
 	k.take("links", b, a)
 	b.Quota, b.QuotaDay = 1e9, 1
 	k.take("links (b changed)", b, a)

@@ -101,7 +101,9 @@ func (t *tunnels) stop(u *uplink, why error) {
 	}
 	t.listing.Lock()
 	defer t.listing.Unlock()
-	t.former = max(t.former, u.termsNow().Serial)
+	for lane := range u.all {
+		t.former = max(t.former, lane.termsNow().Serial)
+	}
 }
 
 func (t *tunnels) wait() {
