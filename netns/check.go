@@ -215,7 +215,7 @@ func (c *checker) rules(p Plan) {
 			c.warn("", "the policy rules cannot be read: %v", err)
 		}
 		for _, r := range rules {
-			if takesSteered(r, p) {
+			if takesSteered(r, p, prefSteer) {
 				c.warn("if clients' connections match it, give it a preference above "+strconv.Itoa(prefSource)+" (ip rule)",
 					"policy rule %d (%s) comes before hawser's %d: what it leads elsewhere is not carried", r.Priority, ruleText(r), prefSteer)
 			}
@@ -236,12 +236,13 @@ func (c *checker) local(p Plan) {
 }
 
 // takesSteered tells whether a policy rule may match packets that are steered, before
-// prefSteer does: of two with one preference the older comes first. The kernel's own
+// our first rule does: of two with one preference the older comes first. The kernel's own
 // first rule leads to what is for this host.
-func takesSteered(r netlink.Rule, p Plan) bool {
+func takesSteered(r netlink.Rule, p Plan, first int) bool {
 	from := r.IifName == "" || slices.Contains(p.Clients, r.IifName) || r.IifName == "lo" && p.Local
-	// A mark is another program's, of its own packets mostly.
-	return r.Priority <= prefSteer && r.Table != unix.RT_TABLE_LOCAL && r.Protocol != routeTag && r.Mark == 0 && r.OifName == "" && from
+	// A mark is another program's, of its own packets mostly: what has not got it is all else.
+	match := r.Mark == 0 && r.OifName == "" && from || r.Invert
+	return r.Priority <= first && r.Table != unix.RT_TABLE_LOCAL && r.Protocol != routeTag && match
 }
 
 // ruleText is a policy rule's match and table in ip's words.
@@ -250,11 +251,17 @@ func ruleText(r netlink.Rule) string {
 	if r.Src != nil {
 		text = "from " + r.Src.String()
 	}
+	if r.Invert {
+		text = "not " + text
+	}
 	if r.Dst != nil {
 		text += " to " + r.Dst.String()
 	}
 	if r.IifName != "" {
 		text += " iif " + r.IifName
+	}
+	if r.Mark != 0 {
+		text += fmt.Sprintf(" fwmark %#x", r.Mark)
 	}
 	return fmt.Sprintf("%s lookup %d", text, r.Table)
 }

@@ -49,6 +49,7 @@ type Host struct {
 	bridged map[int]bool      // per family, the guards spare bridged frames
 	said    map[string]string // what was logged last of what is wrong with an uplink or interface
 	paused  bool              // PauseTaking is in force
+	moved   map[int]int       // per family, how far from prefSteer and so on our rules are
 	// excepted are settings of guarded interfaces that did not forward although the host did.
 	excepted map[string]bool
 }

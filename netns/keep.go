@@ -40,6 +40,7 @@ type keeper struct {
 	fails      int                     // times in a row that something could not be put back
 	refusing   map[baseChain]time.Time // others' that drop what clients send: since when, 0 once logged
 	doubtful   bool                    // one of these is not logged yet
+	before     map[string]bool         // policy rules that come before ours and are logged
 	unsaid     []string                // what was put back and not logged yet
 	said       time.Time               // when something was put back and logged
 	failed     time.Time               // when that has failed and was logged
@@ -68,7 +69,7 @@ func (k *keeper) look(now time.Time) {
 		done, err = k.hub()
 		more, failed := k.rules()
 		done = append(done, more...)
-		err = errors.Join(err, failed, k.host.unguard(), k.host.spareBridged(), k.forwarding())
+		err = errors.Join(err, failed, k.stayAhead(), k.host.unguard(), k.host.spareBridged(), k.forwarding())
 		more, failed = k.sysctls()
 		done = append(done, more...)
 		return errors.Join(err, failed)

@@ -26,7 +26,7 @@ const (
 	// tableSteer holds the way to hub0 or to the sockets, tableSteer+1+i the uplink of link i.
 	tableSteer = 26743
 	// Preferences of our rules: before every rule that a host usually has,
-	// after the local table.
+	// after the local table. Host.ahead lowers them.
 	prefSteer  = 470
 	prefUplink = 471
 	prefSource = 472

@@ -262,6 +262,7 @@ func TestRulesAhead(t *testing.T) {
 		{"iif wan0 lookup 200 pref 100", ""},
 		{"fwmark 0x1 lookup 200 pref 100", ""},
 		{"oif wan0 lookup 200 pref 100", ""},
+		{"not fwmark 0x1 lookup 200 pref 100", "policy rule 100 (not from all fwmark 0x1 lookup 200) comes before hawser's 470"},
 	} {
 		w.run("ip rule add " + c.rule)
 		found := ""

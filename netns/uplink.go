@@ -139,6 +139,15 @@ func sourcePolicies(l LinkRoute, table int) ([]policy, error) {
 	return found, nil
 }
 
+// sources are an uplink's source policies where our rules are now.
+func (h *Host) sources(l LinkRoute, table int) ([]policy, error) {
+	policies, err := sourcePolicies(l, table)
+	for i := range policies {
+		policies[i].Preference += h.moved[policies[i].Family]
+	}
+	return policies, err
+}
+
 // routeUplink sets the default route of a link's table. An uplink that is down,
 // or not there, gets it from Watch when it is up.
 func (h *Host) routeUplink(l LinkRoute, table int) error {
@@ -345,7 +354,7 @@ func (h *Host) renew(l LinkRoute, table int) error {
 	if !l.Gateway.IsValid() {
 		return nil
 	}
-	policies, err := sourcePolicies(l, table)
+	policies, err := h.sources(l, table)
 	if err == nil {
 		err = h.dropPolicies(table, policies)
 	}
@@ -377,7 +386,7 @@ func (h *Host) retire() {
 			continue
 		}
 		err := inside(h.home, func() error {
-			policies, err := sourcePolicies(l, uplinkTable(i))
+			policies, err := h.sources(l, uplinkTable(i))
 			if err != nil {
 				return err
 			}
@@ -395,7 +404,7 @@ func (h *Host) dropPolicies(table int, keep []policy) error {
 	var errs []error
 	gone := func(e entry) bool {
 		p := e.Policy
-		if p == nil || p.Table != table || p.Preference != prefSource || slices.Contains(keep, *p) {
+		if p == nil || p.Table != table || p.From == "" || slices.Contains(keep, *p) {
 			return false
 		}
 		err := absentIsFine(netlink.RuleDel(p.rule()))
