@@ -23,7 +23,8 @@ const (
 type thin struct {
 	last link.Stats
 	at   time.Time // zero: no look yet
-	row  int
+	row  int       // looks in a row that found it policed
+	busy int       // looks in a row that found it loaded
 }
 
 // look takes in a connection's figures and reports whether it has looked policed for long.
@@ -32,12 +33,16 @@ func (t *thin) look(now time.Time, s link.Stats) bool {
 	t.last, t.at = s, now
 	took := now.Sub(at)
 	if at.IsZero() || took < thinEvery/2 || s.BytesIn < was.BytesIn {
-		t.row = 0
+		t.row, t.busy = 0, 0
 		return false
 	}
 	up, down := float64(s.BytesOut-was.BytesOut)/took.Seconds(), float64(s.BytesIn-was.BytesIn)/took.Seconds()
-	m := scheduler.Measure{Rate: up + down}
-	if m.Loaded() && max(t.lost(was, up, took), t.missed(was, down)) >= thinLoss {
+	if m := (scheduler.Measure{Rate: up + down}); !m.Loaded() {
+		t.row, t.busy = 0, 0
+		return false
+	}
+	t.busy++
+	if max(t.lost(was, up, took), t.missed(was, down)) >= thinLoss {
 		t.row++
 	} else {
 		t.row = 0
@@ -80,13 +85,24 @@ func (c *chooser) looks() (_ <-chan time.Time, stop func()) {
 }
 
 // looksPoliced looks at a connection, and reports whether a trial is wanted now for that:
-// no oftener than trials are made of a link that is loaded.
+// no oftener than trials are made of a link that is loaded. By QUIC nothing here tells of
+// packets that are lost on the way down. So that is tried as soon where it was not chosen for
+// what it carries: it may have been for a few milliseconds at rest, hours before the next trial.
 func (u *uplink) looksPoliced(now serving) bool {
 	c, at := &u.chooser, time.Now()
-	if isClosed(now.ended) || u.silent.Load() || !c.thin.look(at, now.stats()) || !c.tried.IsZero() && at.Sub(c.tried) < c.every {
+	if isClosed(now.ended) || u.silent.Load() {
+		return false
+	}
+	why := ""
+	if c.thin.look(at, now.stats()) {
+		why = "the link loses as much as if it was policed: the other transport is tried now"
+	} else if now.transport == link.QUIC && c.proven != link.QUIC && c.thin.busy >= thinLooks {
+		why = "the link is loaded, and its transports were not compared so: the other one is tried now"
+	}
+	if why == "" || !c.tried.IsZero() && at.Sub(c.tried) < c.every {
 		return false
 	}
 	c.tried = at
-	u.log.Info("the link loses as much as if it was policed: the other transport is tried now", "transport", now.transport)
+	u.log.Info(why, "transport", now.transport)
 	return true
 }

@@ -64,19 +64,29 @@ func TestThin(t *testing.T) {
 }
 
 // TestPolicedIsTriedSoon: a link that looks policed tries its other transport after some
-// seconds, and not again before it would if it was loaded; one that is well when that is due.
+// seconds, and so does one that is loaded by QUIC, of which nothing tells, unless that was
+// chosen under load; and not again before they would if they were loaded. One that is well does
+// when that is due.
 func TestPolicedIsTriedSoon(t *testing.T) {
+	well := line{19, 0.3, 0, 60 * ms}
 	for name, c := range map[string]struct {
 		line
-		soon bool
-	}{"policed": {line{2, 0.05, 0.2, 45 * ms}, true}, "well": {line{19, 0.3, 0, 60 * ms}, false}} {
+		by, proven link.Transport
+		soon       bool
+	}{
+		"policed":              {line{2, 0.05, 0.2, 45 * ms}, link.TCP, "", true},
+		"well":                 {well, link.TCP, "", false},
+		"quic chosen at rest":  {well, link.QUIC, "", true},
+		"quic proven":          {well, link.QUIC, link.QUIC, false},
+		"quic proven, policed": {line{0.05, 2, 0.2, 45 * ms}, link.QUIC, link.QUIC, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := newUplink(0, "a", &tunnels{log: slog.New(slog.DiscardHandler)})
-				u.chooser = chooser{trials: trialsEvery(10 * time.Minute), dialer: new(link.Dialer)}
+				u.chooser = chooser{trials: trialsEvery(10 * time.Minute), dialer: new(link.Dialer), proven: c.proven}
 				u.chooser.schedule(u.chooser.first)
 				begin := time.Now()
-				now := serving{ended: make(chan struct{}), stats: func() link.Stats { return c.figures(time.Since(begin)) }}
+				now := serving{transport: c.by, ended: make(chan struct{}), stats: func() link.Stats { return c.figures(time.Since(begin)) }}
 				if u.watch(t.Context(), now) {
 					t.Fatal("another connection is wanted")
 				}

@@ -37,8 +37,9 @@ type chooser struct {
 	next   time.Duration
 	due    <-chan time.Time
 	thin   thin
-	tried  time.Time // when the last trial under load was, or was brought forward
-	choice string    // for status: why the link uses the transport that it uses
+	tried  time.Time      // when the last trial under load was, or was brought forward
+	proven link.Transport // that the present connection has by a comparison under load; "": none
+	choice string         // for status: why the link uses the transport that it uses
 }
 
 // schedule sets the time of the next trial.
@@ -91,6 +92,7 @@ func (u *uplink) trial(ctx context.Context, wg *sync.WaitGroup, now serving) ser
 	challenger, err := u.change(ctx, wg, now, other(now.transport))
 	if err != nil {
 		if !errors.Is(err, errUnfinished) {
+			c.proven = now.transport
 			u.choose(fmt.Sprintf("%s: %s does not connect", now.transport, other(now.transport)))
 		}
 		return now
@@ -101,12 +103,14 @@ func (u *uplink) trial(ctx context.Context, wg *sync.WaitGroup, now serving) ser
 		measured, lasts = u.measure(ctx, challenger, func(m scheduler.Measure) bool { return scheduler.Hopeless(incumbent, m) })
 	}
 	better, why := scheduler.Better(incumbent, measured)
+	loaded := incumbent.Loaded() || measured.Loaded()
 	switch {
 	case ctx.Err() != nil:
 		return challenger
 	case !lasts:
 		why = fmt.Sprintf("%s did not last", challenger.transport)
 	case better:
+		c.prove(challenger.transport, loaded)
 		u.decide(challenger.transport, why)
 		return challenger
 	}
@@ -122,8 +126,17 @@ func (u *uplink) trial(ctx context.Context, wg *sync.WaitGroup, now serving) ser
 	if incumbent.Loaded() {
 		c.next = c.every
 	}
+	c.prove(back.transport, loaded)
 	u.decide(back.transport, why)
 	return back
+}
+
+// prove notes that a transport was chosen, and whether for what it carries: at rest the
+// delay decides, which says nothing of that.
+func (c *chooser) prove(t link.Transport, loaded bool) {
+	if c.proven = ""; loaded {
+		c.proven = t
+	}
 }
 
 // decide makes a transport the link's choice.

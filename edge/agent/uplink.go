@@ -150,7 +150,7 @@ func (u *uplink) run(ctx context.Context) {
 		}
 		u.weigh(&now, wanted)
 		now = serving{session: s, transport: won.conn.Info().Transport, since: time.Now(), ended: u.serve(&running, s, won.conn), stats: won.conn.Stats}
-		u.chooser.next, u.chooser.thin = u.chooser.every, thin{}
+		u.chooser.next, u.chooser.thin, u.chooser.proven = u.chooser.every, thin{}, ""
 		u.chooser.schedule(u.chooser.first)
 	}
 }
