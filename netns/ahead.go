@@ -28,7 +28,7 @@ func (h *Host) ahead(family int, rules []netlink.Rule) (overtaken []string, err 
 	first := h.first(family)
 	at := map[int][]string{}
 	for _, r := range rules {
-		if r.Protocol != routeTag {
+		if r.Protocol != routeTag && r.Table != unix.RT_TABLE_LOCAL { // what is for this host comes first wherever that is
 			at[r.Priority] = append(at[r.Priority], fmt.Sprintf("%d (%s)", r.Priority, ruleText(r)))
 		}
 	}

@@ -103,10 +103,11 @@ func TestRulesOfOthersComeAfter(t *testing.T) {
 func TestRulesThatAreMeantToBeFirst(t *testing.T) {
 	w, _, k, log := aheadWorld(t)
 	w.run("ip rule add to 10.8.0.0/16 lookup 200 pref 100", "ip rule add fwmark 0x1 lookup 200 pref 101", "ip rule add from 10.9.0.0/24 lookup 200 pref 5210")
+	w.run("ip rule add lookup local pref 469") // as who moves the local table's behind rules of his own
 	for range 2 {
 		k.look(time.Now())
 	}
-	if got, want := w.order(4), "other 100, other 101, own 470, own 471, own 472, other 5210"; got != want {
+	if got, want := w.order(4), "other 100, other 101, other 469, own 470, own 471, own 472, other 5210"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	const line = `msg="a policy rule comes before hawser's: what it leads elsewhere is not carried" rule="IPv4: 100 (from all to 10.8.0.0/16 lookup 200)"`
