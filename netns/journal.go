@@ -165,7 +165,7 @@ func (j *journal) load() error {
 	}
 	first, rest, _ := bytes.Cut(data, []byte("\n"))
 	var h header
-	if json.Unmarshal(first, &h) != nil || h.Boot != bootID() {
+	if json.Unmarshal(first, &h) != nil || h.Boot != BootID() {
 		return nil
 	}
 	here := networkID()
@@ -188,7 +188,7 @@ func (j *journal) begin(role string) error {
 	}
 	j.entries = nil
 	pid := os.Getpid()
-	return j.line(header{PID: pid, Start: startTime(pid), Boot: bootID(), Net: networkID(), Role: role})
+	return j.line(header{PID: pid, Start: startTime(pid), Boot: BootID(), Net: networkID(), Role: role})
 }
 
 // record writes e; only afterwards may the step be taken.
@@ -280,7 +280,8 @@ func networkID() string {
 	return fmt.Sprint("inode ", st.Ino)
 }
 
-func bootID() string {
+// BootID tells this start of the kernel from every other; "" where it cannot be read.
+func BootID() string {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""

@@ -123,8 +123,8 @@ func TestJournalOfAnotherBootOrNamespace(t *testing.T) {
 		want string
 	}{
 		{"another boot", header{PID: pid, Boot: "x", Net: networkID()}, "1"},
-		{"another namespace", header{PID: pid, Boot: bootID(), Net: "cookie 1"}, "1"},
-		{"this one", header{PID: pid, Boot: bootID(), Net: networkID()}, "0"},
+		{"another namespace", header{PID: pid, Boot: BootID(), Net: "cookie 1"}, "1"},
+		{"this one", header{PID: pid, Boot: BootID(), Net: networkID()}, "0"},
 	}
 	for _, tt := range tests {
 		path := journalPath(w.plan.RunDir, w.plan.Namespace)
@@ -215,7 +215,7 @@ func TestCleanupKeepsOthersOut(t *testing.T) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	for name, prepare := range map[string]func(){
 		"with a journal": func() {
-			must(t, os.WriteFile(journal, jsonLine(t, header{Boot: bootID(), Net: networkID()}), 0o644))
+			must(t, os.WriteFile(journal, jsonLine(t, header{Boot: BootID(), Net: networkID()}), 0o644))
 		},
 		"without": func() {},
 	} {
@@ -283,7 +283,7 @@ func TestJournalIsNobodyElses(t *testing.T) {
 func TestJournalIsLookedAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		must(t, os.WriteFile(journalPath(dir, "x"), jsonLine(t, header{Boot: bootID(), Net: networkID()}), 0o644))
+		must(t, os.WriteFile(journalPath(dir, "x"), jsonLine(t, header{Boot: BootID(), Net: networkID()}), 0o644))
 		look, err := openJournal(dir, "x", false)
 		must(t, err)
 		begin := time.Now()
@@ -312,7 +312,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add([]byte("{\"boot\":\"x\"}\n{\"do\":\"rule\"}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		path := filepath.Join(t.TempDir(), "x.undo")
-		head := jsonLine(t, header{Boot: bootID(), Net: networkID()})
+		head := jsonLine(t, header{Boot: BootID(), Net: networkID()})
 		must(t, os.WriteFile(path, append(head, data...), 0o600))
 		j := &journal{path: path}
 		if err := j.load(); err != nil {

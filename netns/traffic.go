@@ -4,7 +4,8 @@ import "github.com/vishvananda/netlink"
 
 // Traffic is what the kernel has counted on an interface, all programs' traffic
 // and link-layer headers included. The counters start at 0 when the interface is
-// made, and again when it is made anew.
+// made, and again when it is made anew. Those of some drivers have 32 bits on machines of
+// 32 bits, and go on from 0 when they are full.
 type Traffic struct {
 	Index           int // the interface's; another one: it was made anew
 	SentBytes       uint64

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -24,6 +25,10 @@ const (
 	quotaSave  = time.Minute
 )
 
+// readTries is how often a file that cannot be read is tried, once per quotaSave, before it
+// is put aside: a disk may fail for a moment, and files be too many on the host.
+const readTries = 10
+
 // metered is a link with a quota. The watch owns all but what status reads,
 // which uplink.mu guards.
 type metered struct {
@@ -32,6 +37,7 @@ type metered struct {
 	plan    quota.Plan
 	meter   *quota.Meter
 	device  string
+	boot    string // netns.BootID
 	verdict quota.Verdict
 }
 
@@ -44,9 +50,10 @@ type quotas struct {
 
 	mu      sync.Mutex // guards the following
 	links   []*metered
-	loaded  bool
 	known   map[string]quota.State // as the file had it, and of links that have left since then
 	saved   map[string]quota.State // as the file has it
+	loaded  bool                   // the file was read, or was put aside
+	unread  int                    // how often it could not be read until then
 	trouble string                 // why the last writing failed, "" if it did not: said once
 }
 
@@ -77,11 +84,14 @@ func (q *quotas) check(links []config.Link) error {
 func (q *quotas) take(uplinks []*uplink) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if slices.ContainsFunc(uplinks, func(u *uplink) bool { entry, _ := u.says(); return entry.Quota > 0 }) {
+		q.load()
+	}
 	was := q.links
 	q.links = nil
 	for _, u := range uplinks {
 		entry, _ := u.says()
-		m := &metered{link: u, tier: scheduler.Tier(entry.Tier), device: entry.Interface, plan: quota.Plan{Bytes: uint64(entry.Quota), Day: entry.QuotaDay}}
+		m := &metered{link: u, tier: scheduler.Tier(entry.Tier), device: entry.Interface, boot: netns.BootID(), plan: quota.Plan{Bytes: uint64(entry.Quota), Day: entry.QuotaDay}}
 		i := slices.IndexFunc(was, func(o *metered) bool { return o.link == u && o.plan == m.plan && o.device == m.device })
 		switch {
 		case m.plan.Bytes == 0:
@@ -90,7 +100,6 @@ func (q *quotas) take(uplinks []*uplink) {
 			was[i].tier = m.tier
 			m = was[i]
 		default:
-			q.load()
 			m.meter = quota.New(m.plan, q.last(was, u.name))
 		}
 		u.mu.Lock()
@@ -118,19 +127,38 @@ func (q *quotas) last(was []*metered, name string) quota.State {
 	return q.known[name]
 }
 
-// load reads the file, once. One that cannot be read must not keep the box from working: it
-// begins anew, and says so.
+// load takes up what was counted before, until that has succeeded once. A file that is damaged
+// must not keep the box from working: it is put aside, counting begins anew, and the log says
+// so. One that cannot be read now is left as it is until it can, and nothing is lost: the
+// kernel goes on counting from where the file says. The caller holds mu.
 func (q *quotas) load() {
 	if q.loaded {
 		return
 	}
-	q.loaded = true
-	known, err := q.file.load()
-	if err != nil {
-		q.log.Error("quota: counting begins anew", "reason", err)
+	if q.known == nil {
+		q.known = map[string]quota.State{}
 	}
-	q.saved, q.known = known, map[string]quota.State{}
+	known, err := q.file.load()
+	if unread := q.unread + 1; err != nil && !errors.Is(err, errDamaged) && unread < readTries {
+		if q.unread = unread; unread == 1 {
+			q.log.Error("quota: what was counted before cannot be read, it is tried again every minute", "reason", err)
+		}
+		return
+	}
+	if err != nil {
+		q.log.Error("quota: counting begins anew", "reason", q.file.putAside(err))
+	} else if q.unread > 0 {
+		q.log.Info("quota: what was counted before is read now")
+	}
+	q.loaded, q.unread, q.saved = true, 0, known
 	maps.Copy(q.known, known)
+	for _, m := range q.links { // they began without it
+		if was, ok := known[m.link.name]; ok {
+			m.link.mu.Lock()
+			m.meter = quota.New(m.plan, was)
+			m.link.mu.Unlock()
+		}
+	}
 }
 
 // begin counts for the first time, before a link is used that has spent its
@@ -169,6 +197,11 @@ func (q *quotas) watch(ctx context.Context) error {
 func (q *quotas) count(now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.look(now)
+}
+
+// look is count for who holds mu.
+func (q *quotas) look(now time.Time) {
 	if len(q.links) == 0 {
 		return
 	}
@@ -189,7 +222,9 @@ func (m *metered) count(now time.Time, t *netns.Traffic) {
 	if t == nil {
 		m.verdict = m.meter.Judge(now)
 	} else {
-		m.verdict = m.meter.Count(now, m.device, t.Index, t.SentBytes+t.ReceivedBytes)
+		m.verdict = m.meter.Count(now, quota.Reading{
+			Interface: m.device, Index: t.Index, Boot: m.boot, Sent: t.SentBytes, Received: t.ReceivedBytes,
+		})
 	}
 	verdict, used := m.verdict, m.meter.State().Used
 	u.mu.Unlock()
@@ -216,6 +251,12 @@ func tierUnder(configured scheduler.Tier, v quota.Verdict) scheduler.Tier {
 func (q *quotas) save() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.unread > 0 {
+		if q.load(); q.unread > 0 {
+			return
+		}
+		q.look(time.Now())
+	}
 	all := maps.Clone(q.known)
 	for _, m := range q.links {
 		m.link.mu.Lock()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -129,6 +130,57 @@ func TestStateFile(t *testing.T) {
 	}
 }
 
+// TestStateUnreadable: a file that cannot be read for a while is left as it is, and nothing is
+// lost once it can; one that never can be is put aside after some minutes.
+func TestStateUnreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "edge.state")
+		good := path + ".good"
+		carried := &netns.Traffic{Index: 3, SentBytes: 1_000_000}
+		e := newMeteredEdge(good, carried, slog.New(slog.DiscardHandler))
+		carried.SentBytes += 2_000_000
+		e.expect(t, "before the restart", scheduler.Standby, 2_000_000)
+		e.save()
+
+		hide := func() { // reading fails: too many links
+			if err := os.Symlink(path, path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var text strings.Builder
+		log := slog.New(slog.NewTextHandler(&text, nil))
+		hide()
+		carried.SentBytes += 1000
+		e = newMeteredEdge(path, carried, log)
+		carried.SentBytes += 500
+		e.expect(t, "the file cannot be read", scheduler.Primary, 500)
+		e.save()
+		if err := os.Rename(good, path); err != nil {
+			t.Fatal(err)
+		}
+		e.save()
+		e.expect(t, "now it can", scheduler.Standby, 2_001_500)
+		if got, err := e.file.load(); err != nil || got["lte"].Used != 2_001_500 {
+			t.Errorf("the file holds %+v, %v", got, err)
+		}
+		if s := text.String(); strings.Count(s, "cannot be read") != 1 || strings.Count(s, "is read now") != 1 {
+			t.Errorf("the log says %s", s)
+		}
+
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		hide()
+		e = newMeteredEdge(path, carried, log)
+		for range readTries {
+			e.save()
+		}
+		if got, err := e.file.load(); err != nil || len(got) != 1 || !strings.Contains(text.String(), "is put aside as "+path+".bad") {
+			t.Errorf("the file holds %+v, %v; the log says %s", got, err, text.String())
+		}
+	})
+}
+
 // TestStateIsNoFile: run refuses a directory before it changes anything, and moves
 // nothing away; check says so as well, and of a file that could not be written.
 func TestStateIsNoFile(t *testing.T) {
@@ -171,7 +223,8 @@ func TestHugeStateFile(t *testing.T) {
 	if err := os.Truncate(f.path, 1<<40); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.load(); err == nil || !strings.Contains(err.Error(), "is put aside as "+f.path+".bad: it has more than 1048576 bytes") {
+	_, err := f.load()
+	if err = f.putAside(err); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), "is put aside as "+f.path+".bad: it is damaged: it has more than 1048576 bytes") {
 		t.Errorf("error %v", err)
 	}
 }

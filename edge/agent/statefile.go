@@ -41,25 +41,33 @@ func (f stateFile) writable() error {
 	return nil
 }
 
-// load returns what was stored; a missing file holds nothing. One that cannot be
-// read is put aside, its name ending in .bad.
+// errDamaged is the error of a file that was read and holds no state.
+var errDamaged = errors.New("it is damaged")
+
+// load returns what was stored; a missing file holds nothing. The error matches errDamaged
+// where reading it again does not help.
 func (f stateFile) load() (map[string]quota.State, error) {
 	data, err := readAtMost(f.path, stateMost)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	var s state
-	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
 	if err != nil {
-		bad := f.path + ".bad"
-		if failed := os.Rename(f.path, bad); failed != nil {
-			return nil, fmt.Errorf("%s: %w; it cannot be put aside: %w", f.path, err, failed)
-		}
-		return nil, fmt.Errorf("%s is put aside as %s: %w", f.path, bad, err)
+		return nil, err
+	}
+	var s state
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return s.Quotas, nil
+}
+
+// putAside renames the file, its name ending in .bad, and says so of the error why.
+func (f stateFile) putAside(why error) error {
+	bad := f.path + ".bad"
+	if failed := os.Rename(f.path, bad); failed != nil {
+		return fmt.Errorf("%s: %w; it cannot be put aside: %w", f.path, why, failed)
+	}
+	return fmt.Errorf("%s is put aside as %s: %w", f.path, bad, why)
 }
 
 // stateMost is more than a file of any number of links has, in bytes.
@@ -73,7 +81,7 @@ func readAtMost(path string, most int64) ([]byte, error) {
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, most+1))
 	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("it has more than %d bytes", most)
+		err = fmt.Errorf("%w: it has more than %d bytes", errDamaged, most)
 	}
 	return data, err
 }

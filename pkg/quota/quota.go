@@ -21,8 +21,19 @@ type State struct {
 	Used      uint64    `json:"used"`          // bytes since then
 	Interface string    `json:"interface"`     // on which Total was read
 	Index     int       `json:"index"`         // the kernel's number of it
+	Boot      string    `json:"boot,omitzero"` // the start of the kernel that has counted; "" of older versions
 	Total     uint64    `json:"total"`         // bytes that the kernel had counted on it
+	Sent      uint64    `json:"sent,omitzero"` // of them, if Boot is known
 	Left      Month     `json:"left,omitzero"` // the other month, where the clock has leapt over whole months
+}
+
+// Reading is what the kernel has counted on a link's interface since that was made.
+type Reading struct {
+	Interface string
+	Index     int    // the kernel's number of it: another one, and it was made anew
+	Boot      string // tells this start of the kernel from others; "" if that is not known
+	Sent      uint64 // bytes
+	Received  uint64
 }
 
 // Month is one that a clock which leaps has left.
@@ -71,21 +82,41 @@ func New(p Plan, s State) *Meter { return &Meter{plan: p, state: s} }
 // State returns what must be kept.
 func (m *Meter) State() State { return m.state }
 
-// Count takes in what the kernel has counted on the link's interface, both
-// directions together, and returns the verdict. index is the kernel's number of
-// the interface: its counters begin at 0 when it is made.
-func (m *Meter) Count(now time.Time, name string, index int, total uint64) Verdict {
-	s := &m.state
+// Count takes in what the kernel has counted on the link's interface and returns the
+// verdict.
+func (m *Meter) Count(now time.Time, r Reading) Verdict {
 	m.turn(now)
-	switch {
-	case s.Interface != name: // never counted, or configured anew
-	case s.Index == index && total >= s.Total:
-		s.Used += total - s.Total
-	default: // made anew, since when all that it carried is news
-		s.Used += total
-	}
-	s.Interface, s.Index, s.Total = name, index, total
+	s := &m.state
+	s.Used += s.news(r)
+	s.Interface, s.Index, s.Boot, s.Total, s.Sent = r.Interface, r.Index, r.Boot, r.Sent+r.Received, r.Sent
 	return m.Judge(now)
+}
+
+// news is how much of a reading came since the one in s. After a start of the kernel, whose
+// numbers of interfaces are often the same again, and where the interface was made anew,
+// that is all of it.
+func (s *State) news(r Reading) uint64 {
+	total := r.Sent + r.Received
+	switch {
+	case s.Interface != r.Interface:
+		return 0 // never counted, or configured anew
+	case s.Index != r.Index:
+		return total
+	case s.Boot == "" || r.Boot == "":
+		return grown(total, s.Total)
+	case s.Boot != r.Boot:
+		return total
+	}
+	return grown(r.Sent, s.Sent) + grown(r.Received, s.Total-s.Sent)
+}
+
+// grown is by how much a counter has. One that is less than before began anew, such as one of
+// 32 bits that was full: each direction's does for itself.
+func grown(now, before uint64) uint64 {
+	if now < before {
+		return now
+	}
+	return now - before
 }
 
 // Judge says how the link may be used at now, while its interface is missing too.

@@ -62,7 +62,7 @@ func TestPacing(t *testing.T) {
 		{"2026-12-01 00:00", 0, Within},
 	} {
 		total += uint64(step.gb * gb)
-		if got := m.Count(at(step.when), "wwan0", 7, total); got != step.want {
+		if got := m.Count(at(step.when), Reading{Interface: "wwan0", Index: 7, Received: total}); got != step.want {
 			t.Errorf("%s: %v, want %v: %d of %d used", step.when, got, step.want, m.State().Used, m.Allowed(at(step.when)))
 		}
 	}
@@ -74,9 +74,9 @@ func TestLastsTheMonth(t *testing.T) {
 	m := New(Plan{Bytes: 50 * gb, Day: 10}, State{})
 	total, turns, was := uint64(0), 0, Within
 	begin := at("2026-11-10 00:00")
-	m.Count(begin, "wwan0", 7, 0)
+	m.Count(begin, Reading{Interface: "wwan0", Index: 7, Received: 0})
 	for now := begin; now.Before(at("2026-12-09 00:00")); now = now.Add(time.Minute) {
-		got := m.Count(now, "wwan0", 7, total)
+		got := m.Count(now, Reading{Interface: "wwan0", Index: 7, Received: total})
 		if got == Spent {
 			t.Fatalf("spent on %v", now)
 		}
@@ -106,21 +106,58 @@ func TestCounters(t *testing.T) {
 			t.Errorf("%s: %d used, want %d", step, got, want)
 		}
 	}
-	m.Count(now, "wwan0", 7, 5000)
+	m.Count(now, Reading{Interface: "wwan0", Index: 7, Received: 5000})
 	used("what was before the first look is not counted", 0)
-	m.Count(now, "wwan0", 7, 6000)
+	m.Count(now, Reading{Interface: "wwan0", Index: 7, Received: 6000})
 	used("growth", 1000)
 	m = New(Plan{Bytes: gb, Day: 1}, m.State())
-	m.Count(now, "wwan0", 7, 6500)
+	m.Count(now, Reading{Interface: "wwan0", Index: 7, Received: 6500})
 	used("carried while the program did not run", 1500)
-	m.Count(now, "wwan0", 9, 9000)
+	m.Count(now, Reading{Interface: "wwan0", Index: 9, Received: 9000})
 	used("the modem was plugged in anew", 10_500)
-	m.Count(now, "wwan0", 9, 100)
+	m.Count(now, Reading{Interface: "wwan0", Index: 9, Received: 100})
 	used("the box was started anew", 10_600)
-	m.Count(now, "eth1", 2, 1<<40)
+	m.Count(now, Reading{Interface: "eth1", Index: 2, Received: 1 << 40})
 	used("another interface was configured", 10_600)
-	m.Count(now, "eth1", 2, 1<<40+5)
+	m.Count(now, Reading{Interface: "eth1", Index: 2, Received: 1<<40 + 5})
 	used("it carries", 10_605)
+}
+
+// TestStarts: after a start of the kernel all that it has counted is news, although the
+// interface has the same number; counters of 32 bits go round, each for itself; a state of
+// an older version tells neither.
+func TestStarts(t *testing.T) {
+	now := at("2026-11-03 00:00")
+	const full = 1 << 32
+	for _, c := range []struct {
+		name     string
+		was, now Reading
+		want     uint64
+	}{
+		{"on", Reading{"wwan0", 3, "a", 1000, 2000}, Reading{"wwan0", 3, "a", 1500, 2700}, 1200},
+		{"a start, less", Reading{"wwan0", 3, "a", 1000, 2000}, Reading{"wwan0", 3, "b", 10, 20}, 30},
+		{"a start, more", Reading{"wwan0", 3, "a", 1000, 2000}, Reading{"wwan0", 3, "b", 1500, 2700}, 4200},
+		{"round", Reading{"wwan0", 3, "a", 3e9, full - 10}, Reading{"wwan0", 3, "a", 3e9 + 5, 90}, 95},
+		{"anew", Reading{"wwan0", 3, "a", 1000, 2000}, Reading{"wwan0", 3, "a", 10, 20}, 30},
+		{"another", Reading{"wwan0", 3, "a", 1000, 2000}, Reading{"wwan0", 4, "a", 1500, 2700}, 4200},
+		{"unknown", Reading{"wwan0", 3, "", 1000, 2000}, Reading{"wwan0", 3, "b", 1500, 2700}, 1200},
+		{"unknown now", Reading{"wwan0", 3, "a", 1000, 2000}, Reading{"wwan0", 3, "", 1500, 2700}, 1200},
+	} {
+		m := New(Plan{Bytes: gb, Day: 1}, State{})
+		m.Count(now, c.was)
+		m = New(Plan{Bytes: gb, Day: 1}, m.State())
+		m.Count(now, c.now)
+		if got := m.State().Used; got != c.want {
+			t.Errorf("%s: %d used, want %d", c.name, got, c.want)
+		}
+	}
+	older := State{Begun: at("2026-11-01 00:00"), Interface: "wwan0", Index: 3, Total: 3000}
+	m := New(Plan{Bytes: gb, Day: 1}, older)
+	m.Count(now, Reading{"wwan0", 3, "b", 1500, 2700})
+	m.Count(now, Reading{"wwan0", 3, "b", 1501, 2702})
+	if got := m.State(); got.Used != 1203 || got.Total != 4203 {
+		t.Errorf("a state of an older version: %+v", got)
+	}
 }
 
 // TestZones: who travels to another time zone, or is given another day, gets no
@@ -240,7 +277,7 @@ func TestClockAhead(t *testing.T) {
 			total := uint64(0)
 			for _, step := range steps {
 				total += uint64(step.gb * gb)
-				got := m.Count(at(step.when), "wwan0", 7, total)
+				got := m.Count(at(step.when), Reading{Interface: "wwan0", Index: 7, Received: total})
 				if begin, _ := m.Month(); got != step.want || begin.Format("2006-01") != step.month {
 					t.Errorf("%s: %v in the month of %v, want %v in %s: %d used", step.when, got, begin, step.want, step.month, m.State().Used)
 				}
