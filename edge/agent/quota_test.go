@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hawser/netns"
 	"hawser/pkg/admin"
 	"hawser/pkg/config"
@@ -211,6 +213,25 @@ func TestStateIsNoFile(t *testing.T) {
 	}
 	if found := checkState(&config.Edge{State: dir, Links: []config.Link{{Name: "lte"}}}); len(found) > 0 {
 		t.Errorf("no link has a quota: %+v", found)
+	}
+}
+
+// TestStateFull: check tells of a disk without room for the file.
+func TestStateFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=4k"); err != nil {
+		t.Skipf("needs root: mounts a small disk: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
+	f := stateFile{filepath.Join(dir, "hawser", "edge.state")}
+	if err := f.writable(); err != nil {
+		t.Errorf("there is room: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "log"), make([]byte, 4<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.writable(); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("a full disk: %v", err)
 	}
 }
 

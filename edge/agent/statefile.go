@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"hawser/pkg/admin"
 	"hawser/pkg/config"
 	"hawser/pkg/quota"
@@ -35,7 +37,12 @@ func (f stateFile) check() error {
 
 // writable says why the file could not be written.
 func (f stateFile) writable() error {
-	if dir, err := admin.Makeable(f.path); err != nil {
+	dir, err := admin.Makeable(f.path)
+	var disk unix.Statfs_t
+	if err == nil && unix.Statfs(dir, &disk) == nil && disk.Blocks > 0 && disk.Bavail == 0 {
+		err = unix.ENOSPC
+	}
+	if err != nil {
 		return fmt.Errorf("state: %s cannot be written in %s: %w: what links with a quota carry is forgotten at every start", f.path, dir, err)
 	}
 	return nil

@@ -155,6 +155,7 @@ func TestBrokenCloud(t *testing.T) {
 		{`":7443"`, `":0"`, `cloud.yaml:2: listen: ":0": "0" is not a port from 1 to 65535`},
 		{`":7443"`, `"cloud.example.net:7443"`, `cloud.yaml:2: listen: "cloud.example.net:7443" is not an address of this host: write ":7443" for every address, or addr:port`},
 		{`":7443"`, `"224.0.0.1:7443"`, `cloud.yaml:2: listen: "224.0.0.1:7443" is a multicast address: write ":7443" for every address, or addr:port`},
+		{`":7443"`, `"255.255.255.255:7443"`, `cloud.yaml:2: listen: "255.255.255.255:7443" is a broadcast address: write ":7443" for every address, or addr:port`},
 		{"ship-2", "train-7", `cloud.yaml:5: edges[1].name: "train-7" is already the name of edges[0]: give each edge its own`},
 		{keyB, keyA, `cloud.yaml:5: edges[1].key: is already the key of edges[0]: each edge has its own identity`},
 		{`, key: "` + keyB + `"`, "", "cloud.yaml:5: edges[1].key: missing: paste what `hawser-edge pubkey` prints on that edge"},

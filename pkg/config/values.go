@@ -101,6 +101,8 @@ func parseListen(s string) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("%s is not an address of this host: write %s", shown(s), form)
 	case e.Addr.IsMulticast():
 		return Endpoint{}, fmt.Errorf("%s is a multicast address: write %s", shown(s), form)
+	case e.Addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}): // the kernel lets it
+		return Endpoint{}, fmt.Errorf("%s is a broadcast address: write %s", shown(s), form)
 	}
 	return e, nil
 }
