@@ -48,6 +48,7 @@ type Host struct {
 	guarded map[int][]string  // per family, the interfaces that forward only because of us
 	bridged map[int]bool      // per family, the guards spare bridged frames
 	said    map[string]string // what was logged last of what is wrong with an uplink or interface
+	returns returns           // of what connections are masqueraded by; Watch owns it
 	paused  bool              // PauseTaking is in force
 	moved   map[int]int       // per family, how far from prefSteer and so on our rules are
 	// excepted are settings of guarded interfaces that did not forward although the host did.

@@ -240,6 +240,7 @@ func (h *Host) watchOnce(ctx context.Context, tell func(UplinkEvent)) (again boo
 				return true, nil
 			}
 			h.refresh(u.Attrs().Name)
+			h.returns.link(u, time.Now())
 			h.report(tell) // also for a name that is no more
 		case u, ok := <-events.addrs:
 			if !ok {
@@ -250,11 +251,13 @@ func (h *Host) watchOnce(ctx context.Context, tell func(UplinkEvent)) (again boo
 			} else {
 				h.retire()
 			}
+			h.returns.addr(u, time.Now())
 			h.report(tell)
 		case u, ok := <-events.routes:
 			if !ok {
 				return true, nil
 			}
+			h.returns.route(u, time.Now())
 			h.reportRoute(u.Route, tell)
 		}
 	}

@@ -3,8 +3,8 @@
 // stops them in the right order.
 //
 // Goroutines: Cloud.Run owns one each for the workers (box.Workers.Run), the
-// listener (link.Listener.Run), the host's routes (netns.Host.Watch), the
-// control socket (admin.Server.Run) and metrics (metrics.Server.Run); the sessions own theirs (see sessions).
+// listener (link.Listener.Run), the host's routes (netns.Host.Watch), probes
+// after an interface's return (box.Prober.Run), the control socket (admin.Server.Run) and metrics (metrics.Server.Run); the sessions own theirs (see sessions).
 // Run returns after all have ended.
 package agent
 
@@ -167,7 +167,7 @@ func (a *agent) work(ctx context.Context) error {
 	defer cancel(nil)
 	parts, stopParts := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	errs := make(chan error, 5)
+	errs := make(chan error, 6)
 	part := func(ctx context.Context, run func(context.Context) error) {
 		wg.Go(func() {
 			if err := run(ctx); err != nil {
@@ -180,6 +180,9 @@ func (a *agent) work(ctx context.Context) error {
 	part(parts, a.control.Run)
 	part(parts, a.metrics.Run)
 	if a.host != nil {
+		prober := a.workers.Prober()
+		a.host.OnReturn(prober.Ask)
+		part(parts, prober.Run)
 		part(parts, func(ctx context.Context) error { return a.host.Watch(ctx, nil) })
 	}
 	part(ctx, a.listener.Run)

@@ -6,6 +6,7 @@
 // the janitor (Workers.tidy) and the one that sets the number of processors
 // (processors.run), and returns after all of them have ended; processors.fired runs
 // on short goroutines of the runtime's, and a late one does nothing.
+// Prober.Run has one, and one per stack while it asks.
 // StopFlows ends the workers, their end the card, Run's context the rest.
 //
 // # Files
