@@ -3,6 +3,7 @@ package split
 import (
 	"bytes"
 	"io"
+	"math/bits"
 	"net/netip"
 	"runtime"
 	"testing"
@@ -22,7 +23,7 @@ func TestTrim(t *testing.T) {
 	if newTrimmer() == nil {
 		t.Fatal("this netstack has not what is to be trimmed")
 	}
-	const n, atRest, ever = 300, 100, 5000
+	const n, atRest, ever = 300, 100 * bits.UintSize / 64, 5000
 	l := newLab(t, true)
 	conns := make(chan *Conn, n)
 	s, _ := l.start(l.guarded(guard.Fast, guard.Limits{}), func(c *Conn) {
