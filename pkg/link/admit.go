@@ -19,6 +19,10 @@ type incoming interface {
 	remote() netip.AddrPort
 	// secure runs TLS. On failure it closes the connection.
 	secure(context.Context, *ListenOptions) (*secured, error)
+	// watch ends the connection if more comes by it than a handshake takes, until ctx ends.
+	watch(context.Context)
+	// blame is why a handshake really failed that ended with an error.
+	blame(error) error
 	drop()
 }
 
@@ -48,6 +52,7 @@ type arrival struct {
 	s       *secured
 	hello   wire.Hello
 	message []byte    // hello as it was received
+	met     func()    // it is no stranger's any more
 	at      StepError // who, and how far it has come
 }
 
@@ -55,11 +60,17 @@ type arrival struct {
 func (l *Listener) handle(ctx context.Context, in incoming) {
 	ctx, cancel := context.WithTimeout(ctx, l.options.Timeout)
 	defer cancel()
-	a := &arrival{l: l, at: StepError{Transport: in.transport(), Remote: in.remote(), Step: StepTLS}}
+	watching, met := context.WithCancel(ctx)
+	defer met()
+	l.active.Go(func() { in.watch(watching) })
+	a := &arrival{l: l, met: met, at: StepError{Transport: in.transport(), Remote: in.remote(), Step: StepTLS}}
 	begin := time.Now()
 	var err error
 	if a.s, err = in.secure(ctx, &l.options); err == nil {
 		err = a.greet(ctx)
+	}
+	if err != nil {
+		err = in.blame(err)
 	}
 	if err != nil && context.Cause(ctx) == errCrowded {
 		l.options.Counters.Crowded.Add(1)
@@ -117,6 +128,9 @@ func (a *arrival) talk(ctx context.Context) (*Conn, Admission, error) {
 		return a.admitBeside(ctx)
 	}
 	admission, version, err := a.decide()
+	if err == nil {
+		a.met() // before WELCOME: it may be answered by more than a stranger may send
+	}
 	if err == nil || errors.Is(err, ErrNoSession) {
 		a.l.outrun.answered(a.at.Remote.Addr(), time.Now(), a.l.options.Timeout+outrunMost)
 	}
@@ -202,6 +216,8 @@ type tcpIncoming struct{ conn *net.TCPConn }
 func (in *tcpIncoming) transport() Transport   { return TCP }
 func (in *tcpIncoming) remote() netip.AddrPort { return addrPort(in.conn.RemoteAddr()) }
 func (in *tcpIncoming) drop()                  { _ = in.conn.Close() }
+func (in *tcpIncoming) watch(context.Context)  {} // nothing is read that is not wanted
+func (in *tcpIncoming) blame(err error) error  { return err }
 
 func (in *tcpIncoming) secure(ctx context.Context, o *ListenOptions) (*secured, error) {
 	v := &verdict{peerKey: o.PeerKey}

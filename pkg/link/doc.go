@@ -27,7 +27,8 @@
 // [Listener.Run] starts the following and returns after all have ended:
 //   - acceptTCP and acceptQUIC, one each, until Run's context ends;
 //   - handle, one per connection that is being admitted, bounded in number and
-//     by the handshake's deadline; it ends when the connection was handed over.
+//     by the handshake's deadline; it ends when the connection was handed over;
+//   - incoming.watch, beside each handle.
 //
 // The QUIC library runs goroutines of its own per socket and connection. They
 // end with Conn.Close at the edge, with Conn.Close and Listener.Close at the

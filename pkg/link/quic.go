@@ -453,7 +453,10 @@ func (l *quicListener) accept(ctx context.Context) (incoming, error) {
 }
 
 // quicIncoming is a connection at the cloud whose handshake is under way.
-type quicIncoming struct{ conn *quic.Conn }
+type quicIncoming struct {
+	conn  *quic.Conn
+	heaps atomic.Bool // it was ended for sending more than strangerMost
+}
 
 func (in *quicIncoming) transport() Transport   { return QUIC }
 func (in *quicIncoming) remote() netip.AddrPort { return addrPort(in.conn.RemoteAddr()) }
