@@ -194,8 +194,8 @@ func TestUrgentConnectionEnds(t *testing.T) {
 		t.Error("what was sent is not accounted for")
 	}
 	s.stand(newApart(c, second, false))
-	if !errors.Is(first.err, ErrReplaced) || c.urgent == st || c.inFlight != 0 || p.copies != 0 || len(s.ctrlEnds) != 1 || len(f.send.resend) != 1 {
-		t.Errorf("replaced: %v, %d in flight, %d copies, %d control frames, %d pieces again", first.err, c.inFlight, p.copies, len(s.ctrlEnds), len(f.send.resend))
+	if !errors.Is(first.err, ErrReplaced) || c.urgent == st || c.inFlight != 0 || p.copies != 0 || len(s.ctrl.sizes) != 1 || len(f.send.resend) != 1 {
+		t.Errorf("replaced: %v, %d in flight, %d copies, %d control frames, %d pieces again", first.err, c.inFlight, p.copies, len(s.ctrl.sizes), len(f.send.resend))
 	}
 	if err := s.frame(st, &wire.Frame{Kind: wire.KindUrgent, Seq: 2}, noSeg); err != nil {
 		t.Errorf("a late acknowledgement: %v", err)

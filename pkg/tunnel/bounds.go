@@ -14,7 +14,8 @@ const (
 	earlyMost      = 16 << 10 // flows of which data has come and no OPEN
 	gapsMost       = 64 << 10 // between flow IDs that were used
 	candidatesMost = 128      // connections that nothing has come by
-	tellMost       = 64 << 20 // bytes of control frames that wait for a link: several for each flow of four workers
+	tellMost       = 16 << 20 // bytes of control frames that wait for a link, or an answer: two for each flow that an edge may have with four workers
+	tellMostEdge   = 64 << 20 // the same at an edge, whose clients come and go while no link is up
 )
 
 var (
@@ -30,9 +31,14 @@ func (s *Session) turnAway(id stream.ID) error {
 	return s.use(id)
 }
 
-// hears returns an error when too much waits that the peer is to be told.
+// hears returns an error when too much waits that the peer is to be told, or does not say that
+// it was.
 func (s *Session) hears() error {
-	if len(s.ctrl) > tellMost {
+	most := tellMost
+	if s.cfg.Edge {
+		most = tellMostEdge
+	}
+	if s.ctrl.wait()+s.ctrl.asked > most {
 		return errDeaf
 	}
 	return nil

@@ -115,17 +115,100 @@ func TestDeaf(t *testing.T) {
 	open := []wire.Frame{{Kind: wire.KindData, Length: 1}}
 	id, most := uint64(0), tellMost+2*wire.ResetSize
 	s.early = earlyMost // so each of them is reset
-	s.ctrl = make([]byte, tellMost-100*wire.ResetSize, tellMost+4096)
+	for s.ctrl.wait() < tellMost-100*wire.ResetSize {
+		s.addCtrl(func(b []byte) []byte { return append(b, make([]byte, ctrlMax)...) })
+	}
 	for range 3 {
 		c := newConn(&link{}, simCarrier{})
 		var err error
-		for ; err == nil && len(s.ctrl) <= most; id++ {
+		for ; err == nil && s.ctrl.wait() <= most; id++ {
 			open[0].Flow = id + 1
 			err = s.record(c.bulk, s.now, open, buffer.Copy([]byte{1}))
 		}
-		if !errors.Is(err, errDeaf) || len(s.ctrl) > most {
-			t.Fatalf("%v; %d bytes wait", err, len(s.ctrl))
+		if !errors.Is(err, errDeaf) || s.ctrl.wait() > most {
+			t.Fatalf("%v; %d bytes wait", err, s.ctrl.wait())
 		}
+	}
+}
+
+// TestDeafToAnswers: nor does it where the peer's transport takes what it is told, and it never
+// says that it has it.
+func TestDeafToAnswers(t *testing.T) {
+	s := newBareSim(1, scheduler.Kinds{}).cloud.s
+	c := newConn(&link{}, simCarrier{})
+	s.attach(c)
+	data := []wire.Frame{{Kind: wire.KindData, Length: 1}}
+	s.early = earlyMost // so each of them is reset
+	s.promote(c)
+	for id := range uint64(2 * tellMost / wire.ResetSize) {
+		data[0].Flow = id + 1
+		if err := s.record(c.bulk, s.now, data, buffer.Copy([]byte{1})); err != nil {
+			if !errors.Is(err, errDeaf) {
+				t.Error(err)
+			}
+			return
+		}
+		if id%100 == 0 {
+			s.sendCtrl()
+			for _, st := range c.strands {
+				for st.flush(); len(st.out) > 0; {
+					st.returned(<-st.out)
+				}
+			}
+		}
+	}
+	t.Errorf("%d bytes wait, %d have no answer", s.ctrl.wait(), s.ctrl.asked)
+}
+
+// TestMuchToTell: what waits is told in its order, whole frames in each record, and to take a
+// record's worth costs no more where more waits behind it.
+func TestMuchToTell(t *testing.T) {
+	var q ctrlQueue
+	told, said := uint64(0), uint64(0)
+	add := func(n int) {
+		for range n {
+			said++
+			q.add(func(b []byte) []byte { return wire.AppendReset(b, said, 7) })
+		}
+	}
+	moved := 0
+	take := func() {
+		before := len(q.bytes)
+		blk, to := q.append(nil, q.gone)
+		q.drop(to)
+		if len(q.bytes) < before {
+			moved += len(q.bytes)
+		}
+		if len(blk) > ctrlMax || len(blk) <= ctrlMax-wire.ResetSize && !q.none() {
+			t.Fatalf("a record of %d bytes, %d wait", len(blk), q.wait())
+		}
+		for len(blk) > 0 {
+			f, rest, err := wire.Next(blk)
+			if told++; err != nil || f.Flow != told {
+				t.Fatalf("told of flow %d, want %d: %v", f.Flow, told, err)
+			}
+			blk = rest
+		}
+	}
+	const many = 200_000
+	for add(many); !q.none(); add(3) {
+		take()
+		if said > many+10_000 {
+			for !q.none() {
+				take()
+			}
+			break
+		}
+	}
+	if told != said || q.wait() != 0 {
+		t.Errorf("told of %d, want %d; %d bytes wait", told, said, q.wait())
+	}
+	if all := int(said) * wire.ResetSize; moved > 2*all {
+		t.Errorf("%d bytes were moved to tell %d", moved, all)
+	}
+	q.rest()
+	if cap(q.bytes) > 0 || q.tried != q.end() {
+		t.Errorf("at rest: %+v", q)
 	}
 }
 

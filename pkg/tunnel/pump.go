@@ -35,7 +35,7 @@ func (s *Session) pump() {
 
 // sendCtrl sends queued control frames on the quickest link that is up.
 func (s *Session) sendCtrl() {
-	for len(s.ctrlEnds) > 0 {
+	for !s.ctrl.none() {
 		c := s.quickest(nil)
 		if c == nil {
 			s.tryCtrl()
@@ -43,31 +43,20 @@ func (s *Session) sendCtrl() {
 		}
 		st := c.control(s.now)
 		b := st.batch()
-		blk, n, sent := s.appendCtrl(st.block(b, s.now), 0)
-		kept := append(s.takeCtrl(), s.ctrl[:sent]...)
+		blk := st.block(b, s.now)
+		acks := len(blk)
+		blk, to := s.ctrl.append(blk, s.ctrl.gone)
+		kept := append(s.takeCtrl(), blk[acks:]...)
+		s.ctrl.asked += len(kept)
 		st.commit(b, blk, noSeg, entry{at: s.now, ctrl: kept})
 		if other := s.quickest(c); s.hurry && other != nil && !other.dearer(c, s.now) {
 			st := other.control(s.now)
 			b := st.batch()
 			st.commit(b, append(st.block(b, s.now), kept...), noSeg, entry{at: s.now})
 		}
-		s.dropCtrl(n, sent)
+		s.ctrl.drop(to)
 	}
 	s.hurry = false
-}
-
-// appendCtrl appends to a record the queued control frames from number n on that it has
-// space for. It returns the number of the next and where that begins.
-func (s *Session) appendCtrl(blk []byte, n int) (_ []byte, next, at int) {
-	if n > 0 {
-		at = s.ctrlEnds[n-1]
-	}
-	for n < len(s.ctrlEnds) && len(blk)+s.ctrlEnds[n]-at <= ctrlMax {
-		blk = append(blk, s.ctrl[at:s.ctrlEnds[n]]...)
-		at = s.ctrlEnds[n]
-		n++
-	}
-	return blk, n, at
 }
 
 // tryCtrl sends copies of the control frames that wait for a link to be up on those that
@@ -78,8 +67,8 @@ func (s *Session) tryCtrl() {
 	if s.connected() {
 		return // what is up has no space for a moment
 	}
-	for s.tried < len(s.ctrlEnds) {
-		next := s.tried
+	for s.ctrl.tried != s.ctrl.end() {
+		next := s.ctrl.tried
 		for _, l := range s.links {
 			if l.conn == nil || l.conn.closed {
 				continue
@@ -90,13 +79,13 @@ func (s *Session) tryCtrl() {
 				continue
 			}
 			var blk []byte
-			blk, next, _ = s.appendCtrl(st.block(b, s.now), s.tried)
+			blk, next = s.ctrl.append(st.block(b, s.now), s.ctrl.tried)
 			st.commit(b, blk, noSeg, entry{at: s.now})
 		}
-		if next == s.tried {
+		if next == s.ctrl.tried {
 			return
 		}
-		s.tried = next
+		s.ctrl.tried = next
 	}
 }
 
@@ -112,20 +101,9 @@ func (s *Session) takeCtrl() []byte {
 }
 
 func (s *Session) spareCtrl(b []byte) {
+	s.ctrl.asked -= len(b)
 	if b != nil && len(s.ctrls) < spareMost {
 		s.ctrls = append(s.ctrls, b[:0])
-	}
-}
-
-// ctrlMax bounds a record of control frames, in bytes: it fits one packet.
-const ctrlMax = 1200
-
-func (s *Session) dropCtrl(n, bytes int) {
-	s.ctrl = s.ctrl[:copy(s.ctrl, s.ctrl[bytes:])]
-	s.ctrlEnds = s.ctrlEnds[:copy(s.ctrlEnds, s.ctrlEnds[n:])]
-	s.tried = max(s.tried-n, 0)
-	for i := range s.ctrlEnds {
-		s.ctrlEnds[i] -= bytes
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // costs nothing while there are flows, and little for the next ones to come: what
 // they need grows again by doubling.
 func (s *Session) rest() {
-	if !s.swollen || len(s.flows) > 0 || len(s.ctrlEnds) > 0 {
+	if !s.swollen || len(s.flows) > 0 || !s.ctrl.none() {
 		return
 	}
 	for _, l := range s.links {
@@ -29,7 +29,8 @@ func (s *Session) rest() {
 	}
 	s.pieces = pieces{}
 	s.tables = reassembly.Tables{}
-	s.vias, s.ctrls, s.ctrl, s.ctrlEnds = nil, nil, nil, nil
+	s.vias, s.ctrls = nil, nil
+	s.ctrl.rest()
 	if len(s.dirty)+len(s.pressing) == 0 {
 		s.dirty, s.pressing = slim.Rested(s.dirty), slim.Rested(s.pressing)
 	}

@@ -46,7 +46,7 @@ func TestSessionAtRest(t *testing.T) {
 func (sd *side) room() (n int) {
 	s := sd.s
 	s.call(func() {
-		n = s.pieces.n + cap(s.spent.commands) + cap(s.spent.news) + cap(s.events[0]) + cap(s.ctrlEnds)
+		n = s.pieces.n + cap(s.spent.commands) + cap(s.spent.news) + cap(s.events[0]) + cap(s.ctrl.sizes)
 		for _, l := range s.links {
 			for _, st := range l.conn.strands {
 				n += len(st.log.ring)

@@ -94,10 +94,8 @@ type Session struct {
 	narrowed   []scheduler.Link // see admitted
 	backlog    backlog
 	candidates []*conn // connections that have not spoken yet (cloud)
-	ctrl       []byte  // control frames that wait for a link
-	ctrlEnds   []int   // where each of them ends
-	tried      int     // how many of them were sent where no link is up
-	hurry      bool    // somebody waits for one of them: they go out on two links
+	ctrl       ctrlQueue
+	hurry      bool // somebody waits for one of ctrl: they go out on two links
 	dirty      []*flow
 	dying      []dying
 	pressing   []*flow // that may have got something that presses
@@ -483,13 +481,10 @@ func (s *Session) call(f func()) bool {
 }
 
 // addCtrl queues one control frame for the best link.
-func (s *Session) addCtrl(frame func([]byte) []byte) {
-	s.ctrl = frame(s.ctrl)
-	s.ctrlEnds = append(s.ctrlEnds, len(s.ctrl))
-}
+func (s *Session) addCtrl(frame func([]byte) []byte) { s.ctrl.add(frame) }
 
 // repeatCtrl queues control frames that were logged before once more.
 func (s *Session) repeatCtrl(frames []byte) {
-	s.ctrl = append(s.ctrl, frames...)
-	s.ctrlEnds = append(s.ctrlEnds, len(s.ctrl))
+	s.ctrl.asked -= len(frames)
+	s.ctrl.add(func(b []byte) []byte { return append(b, frames...) })
 }

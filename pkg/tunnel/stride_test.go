@@ -35,12 +35,12 @@ func TestStride(t *testing.T) {
 		f.opened, f.credit.limit = true, leastWindow // what was told before
 		s.flows[f.id] = f
 		s.obey(&stream.Command{Kind: stream.CmdConsumed, Flow: f.id, Bytes: read, Room: c.room})
-		if waits := len(s.ctrlEnds) == 0; waits != c.waits {
+		if waits := len(s.ctrl.sizes) == 0; waits != c.waits {
 			t.Errorf("%s: waits is %v", c.name, waits)
 		}
 		s.now = s.now.Add(tellDelay)
-		if s.tellCredit(); len(s.ctrlEnds) != 1 || f.credit.limit != uint64(read+c.want) {
-			t.Errorf("%s: told %d times, the limit is %d, want once and %d", c.name, len(s.ctrlEnds), f.credit.limit, read+c.want)
+		if s.tellCredit(); len(s.ctrl.sizes) != 1 || f.credit.limit != uint64(read+c.want) {
+			t.Errorf("%s: told %d times, the limit is %d, want once and %d", c.name, len(s.ctrl.sizes), f.credit.limit, read+c.want)
 		}
 		before := f.credit.limit
 		f.room = 0
