@@ -104,8 +104,21 @@ func (a *agent) listen(ctx context.Context) error {
 	a.listener, err = link.Listen(ctx, link.ListenOptions{
 		Address: a.cfg.Listen.String(), Name: hostName(), Certificate: certificate, PeerKey: identity.PeerKey,
 		Admitter: a.sessions, Counters: &a.counters, Windows: a.windows, Failed: a.sessions.failed, Unaccepted: a.sessions.unaccepted,
+		Ahead: a.ahead(),
 	})
 	return err
+}
+
+// aheadPart is the part of memory that several edges' QUIC windows may grow by, all together. It
+// is promised and hardly ever taken: what waits there is what came behind a lost packet.
+const aheadPart = 2
+
+// ahead is that in bytes; 0, for one edge, is no bound.
+func (a *agent) ahead() int {
+	if len(a.cfg.Edges) < 2 {
+		return 0
+	}
+	return int(a.memory / aheadPart)
 }
 
 // hostName is what edges call this cloud.

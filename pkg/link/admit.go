@@ -129,6 +129,9 @@ func (a *arrival) talk(ctx context.Context) (*Conn, Admission, error) {
 	}
 	admission, version, err := a.decide()
 	if err == nil {
+		err = a.share()
+	}
+	if err == nil {
 		a.met() // before WELCOME: it may be answered by more than a stranger may send
 	}
 	if err == nil || errors.Is(err, ErrNoSession) {
@@ -158,6 +161,14 @@ func (a *arrival) decide() (Admission, uint16, error) {
 	r := Request{Key: a.s.peer, Hello: a.hello, Transport: a.at.Transport, Remote: a.at.Remote}
 	admission, err := a.l.options.Admitter.Admit(r)
 	return admission, version, err
+}
+
+// share has the connection count among its edge's. It returns a *Refusal where that has too many.
+func (a *arrival) share() error {
+	if p, ok := a.s.pipe.(*quicPipe); ok && !p.share(a.l.ahead, a.s.peer) {
+		return &Refusal{wire.StatusBusy, fmt.Sprintf("this edge has more than %d connections by QUIC, and what it may have of the cloud's memory is taken", aheadFree)}
+	}
+	return nil
 }
 
 func (a *arrival) answer() wire.Welcome {

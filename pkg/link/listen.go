@@ -54,6 +54,10 @@ type ListenOptions struct {
 	MaxHandshakes int           // under way at once; 0 is 512
 	MaxPerSource  int           // the same per IPv4 address or IPv6 /64; 0 is 256
 
+	// Ahead is how many bytes the windows of all QUIC connections may have grown by, of which each
+	// edge has its fair part; 0: there is no bound. An edge that is alone needs none.
+	Ahead int
+
 	Counters *Counters       // nil for counters of its own
 	Windows  *resume.Windows // what TCP connections begin with; nil: with what the kernel gives them
 	// Failed is told of each handshake that failed, refusals included, but for those that an
@@ -99,6 +103,7 @@ type Listener struct {
 	tcp     *net.TCPListener
 	quic    *quicListener
 	places  *places.Places // for handshakes
+	ahead   *ahead
 	outrun  outrun
 	besides besides
 	active  sync.WaitGroup // handshakes
@@ -109,7 +114,7 @@ func Listen(ctx context.Context, o ListenOptions) (*Listener, error) {
 	if err := o.fill(); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	l := &Listener{options: o, places: places.New(o.MaxHandshakes, o.MaxPerSource), besides: besides{byToken: map[[16]byte]*Conn{}}}
+	l := &Listener{options: o, places: places.New(o.MaxHandshakes, o.MaxPerSource), ahead: newAhead(o.Ahead), besides: besides{byToken: map[[16]byte]*Conn{}}}
 	var udp *quicSocket
 	var err error
 	// A free TCP port may be taken for UDP: with port 0, look for another.
@@ -125,7 +130,7 @@ func Listen(ctx context.Context, o ListenOptions) (*Listener, error) {
 	v := &verdict{peerKey: o.PeerKey}
 	config := v.config(o.Certificate)
 	config.VerifyConnection = o.verify
-	if l.quic, err = newQUICListener(udp, config, l.places); err != nil {
+	if l.quic, err = newQUICListener(udp, config, l.places, l.ahead); err != nil {
 		_ = l.tcp.Close()
 		return nil, fmt.Errorf("listen: quic %s: %w", o.Address, err)
 	}

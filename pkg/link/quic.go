@@ -426,7 +426,7 @@ type quicListener struct {
 
 // newQUICListener takes over s. Where handshakes crowd new addresses have to
 // prove first that they are not forged (RFC 9000 section 8.1).
-func newQUICListener(s *quicSocket, config *tls.Config, handshakes *places.Places) (*quicListener, error) {
+func newQUICListener(s *quicSocket, config *tls.Config, handshakes *places.Places, edges *ahead) (*quicListener, error) {
 	s.transport.VerifySourceAddress = func(net.Addr) bool { return handshakes.Crowded() }
 	// Early: the connection is seen before its TLS handshake ends, so that a
 	// handshake that fails can be reported and counted.
@@ -434,6 +434,7 @@ func newQUICListener(s *quicSocket, config *tls.Config, handshakes *places.Place
 	base.GetConfigForClient = func(*quic.ClientInfo) (*quic.Config, error) {
 		c := quicConfig()
 		c.InitialStreamReceiveWindow, c.InitialConnectionReceiveWindow = firstWindows(handshakes.Taken())
+		c.AllowConnectionWindowIncrease = func(conn *quic.Conn, n uint64) bool { return edges.grow(conn, n) }
 		return c, nil
 	}
 	early, err := s.transport.ListenEarly(config, base)

@@ -249,7 +249,7 @@ func newSimWorld(t *testing.T, seed uint64, version uint16, specs ...simLine) *s
 	config := v.config(cloud.cert)
 	config.VerifyConnection = o.verify
 	var err error
-	if l.quic, err = newQUICListener(newQUICSocket(w.ups.cloud), config, l.places); err != nil {
+	if l.quic, err = newQUICListener(newQUICSocket(w.ups.cloud), config, l.places, nil); err != nil {
 		t.Fatal(err)
 	}
 	w.listener = l
