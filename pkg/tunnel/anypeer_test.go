@@ -211,6 +211,9 @@ func (x *strangeSession) frame(st *strand) (f wire.Frame, body buffer.Seg) {
 		}
 	case 12:
 		f.Kind, f.Offset = wire.KindResend, small()
+		if fl := x.s.flows[stream.ID(f.Flow)]; fl != nil && x.r.IntN(8) > 0 {
+			f.Offset = uint64(x.r.IntN(int(fl.send.next) + 1))
+		}
 	case 13:
 		f.Kind, f.Link = wire.KindLink, wire.LinkTerms{Link: uint16(x.r.IntN(4)), Serial: x.r.Uint32N(50), Tier: uint8(x.r.IntN(4)), Weight: 1, Usable: x.r.IntN(2) == 0, Rate: small(), Valid: x.r.Uint32N(2000)}
 		if x.s.cfg.Edge && x.r.IntN(10) > 0 {

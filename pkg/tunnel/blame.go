@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -125,10 +126,17 @@ func (s *Session) reject(f *flow, n int) {
 }
 
 // sendAnew sends everything from an offset on once more, which the receiver could not
-// authenticate.
-func (s *Session) sendAnew(f *flow, from uint64) {
+// authenticate. A peer that asks for that without end has its flow reset: each time all that it
+// has not consumed is looked through.
+func (s *Session) sendAnew(f *flow, from uint64) error {
+	if from > f.send.next {
+		return fmt.Errorf("flow %d: asks for byte %d of %d sent", f.id, from, f.send.next)
+	}
 	if f.send.standsAnew(from) {
-		return
+		return nil
+	}
+	if !f.send.mayAsk() {
+		return s.giveUp(f, stream.CodeProtocol)
 	}
 	s.refusedAt = s.now
 	for _, l := range s.links {
@@ -137,6 +145,7 @@ func (s *Session) sendAnew(f *flow, from uint64) {
 	f.send.refuse(from)
 	f.send.resendFrom(from)
 	s.order.Activate(&f.node, s.now)
+	return nil
 }
 
 // suspect distrusts a link whose connection has ended when the peer was sent something that it

@@ -43,7 +43,7 @@ func TestEdgeForgetsResets(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := s.giveUp(s.flows[2]); err != nil {
+		if err := s.giveUp(s.flows[2], stream.CodeResources); err != nil {
 			t.Error(err)
 		}
 		if len(s.flows) != n/2-1 {

@@ -136,7 +136,7 @@ func (s *Session) flowFrame(f *wire.Frame) error {
 		s.dropFlow(fl)
 		return s.use(id)
 	case wire.KindResend:
-		s.sendAnew(fl, f.Offset)
+		return s.sendAnew(fl, f.Offset)
 	case wire.KindCredit:
 		return s.peerCredit(fl, f)
 	}
@@ -244,7 +244,7 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 	before, n := fl.heldIn(), uint64(seg.Len())
 	if (before > 0 || !fl.opened || f.Offset+n > fl.credit.limit) && s.cfg.Budget.overdrawn() {
 		seg.Release()
-		return s.giveUp(fl)
+		return s.giveUp(fl, stream.CodeResources)
 	}
 	if before > 0 {
 		seg = s.crumbs.keep(seg)
@@ -270,13 +270,14 @@ func (s *Session) data(c *conn, f *wire.Frame, seg buffer.Seg) error {
 	return nil
 }
 
-// giveUp resets a flow for which there is no memory.
-func (s *Session) giveUp(fl *flow) error {
-	s.countReset(stream.CodeResources)
-	if fl.opened {
-		s.emit(fl.worker, stream.Event{Kind: stream.EventReset, Flow: fl.id, Code: stream.CodeResources})
+// giveUp resets a flow towards both ends, for want of memory or as the peer asks for what no
+// other does.
+func (s *Session) giveUp(fl *flow, code stream.Code) error {
+	s.countReset(code)
+	if fl.opened && !fl.done {
+		s.emit(fl.worker, stream.Event{Kind: stream.EventReset, Flow: fl.id, Code: code})
 	}
-	s.sayReset(fl, stream.CodeResources)
+	s.sayReset(fl, code)
 	return s.use(fl.id)
 }
 

@@ -92,6 +92,8 @@ type sendQueue struct {
 	anew       bool   // see standsAnew
 	fin        bool   // the worker closed the stream
 	finSeen    bool   // the peer consumed the end
+	asks       uint8  // times that something was to be sent anew
+	asked      uint32 // while base was of this run of asksPer bytes
 }
 
 // add appends seg and owns it.
@@ -266,6 +268,26 @@ func (p *piece) drop() {
 // left: to ask for it again changes nothing.
 func (q *sendQueue) standsAnew(off uint64) bool {
 	return q.anew && len(q.resend) > 0 && q.resend[0].off <= off
+}
+
+// A receiver refuses a record three times at most, and asks for it anew as often (PROTOCOL.md
+// section 6.4). Of asksPer bytes asksMost requests are more than what changes records on its way
+// comes to, as links are given up that do.
+const (
+	asksMost = 16
+	asksPer  = 16 << 10
+)
+
+// mayAsk notes that the peer asks for something anew, and says whether it may.
+func (q *sendQueue) mayAsk() bool {
+	if run := uint32(q.base / asksPer); run != q.asked {
+		q.asked, q.asks = run, 0
+	}
+	if q.asks == asksMost {
+		return false
+	}
+	q.asks++
+	return true
 }
 
 // resendFrom puts everything sent at or beyond off back in line: the receiver

@@ -152,6 +152,9 @@ func (b *rxBatch) decode(block []byte, body buffer.Seg) error {
 	b.recs = append(b.recs, rec)
 	claimed := 0
 	for len(block) > 0 {
+		for len(block) > 1 && wire.Kind(block[0]) == wire.KindPing && block[1] == block[0] {
+			block = block[1:] // it asks for the same answer
+		}
 		f, rest, err := wire.Next(block)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrProtocol, err)
