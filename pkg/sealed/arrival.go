@@ -27,6 +27,7 @@ type arrival struct {
 	again bool          // it has carried a flow, which has ended well
 	rest  []byte        // what was read of it before, and not looked at
 	place *places.Place // of a stranger; nil until he has to wait
+	whose *account      // of one at rest: in whose part it is; nil: in none
 	buf   [wire.JoinSize]byte
 	have  int
 }
@@ -51,13 +52,20 @@ func (g *Gate) Greet(p *Port, s *sock.Conn) {
 }
 
 // await takes a connection whose flow has ended well, and what has been read behind the
-// end, for the next one. Its client is no stranger and takes nobody's place. The port's
-// worker alone may call it.
-func (g *Gate) await(p *Port, s *sock.Conn, rest []byte) {
+// end, for the next one. Its client is no stranger and takes nobody's place, but it rests in his
+// part of the port's connections: where that is taken it does not. The port's worker alone may
+// call it.
+func (g *Gate) await(p *Port, of *account, s *sock.Conn, rest []byte) {
 	a := &arrival{gate: g, port: p, sock: s, again: true, rest: rest}
 	if a.look() {
 		return
 	}
+	if a.have == 0 && !g.room(p, of) {
+		s.Close()
+		return
+	}
+	a.whose = of
+	p.parts.add(of)
 	p.arrivals[a] = struct{}{}
 	s.Expect()
 	s.Watch(a.ready)
@@ -107,7 +115,16 @@ func (a *arrival) settle() {
 	if a.place != nil {
 		a.place.Leave()
 	}
+	a.stir()
 	delete(a.port.arrivals, a)
+}
+
+// stir takes a connection at rest out of its client's part.
+func (a *arrival) stir() {
+	if a.whose != nil {
+		a.port.parts.remove(a.whose)
+		a.whose = nil
+	}
 }
 
 // displaced resets a connection that has no place, or has lost it.
@@ -154,7 +171,8 @@ func (a *arrival) join() {
 		a.refuse(err.Error())
 		return
 	}
-	if !a.port.parts.room(as.account, a.gate.o.Most, len(a.gate.served()) > 1) {
+	a.stir()
+	if !a.gate.room(a.port, as.account) {
 		a.crowded(as)
 		return
 	}

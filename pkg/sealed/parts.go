@@ -29,6 +29,11 @@ func (s *parts) room(of *account, most int, shared bool) bool {
 	return most == 0 || !shared || places.Fair(s.of[of], most-s.all)
 }
 
+// room says whether a client may have one more of a port's connections.
+func (g *Gate) room(p *Port, of *account) bool {
+	return p.parts.room(of, g.o.Most, len(g.served()) > 1)
+}
+
 // crowded resets a connection of a client that has as many as it may have.
 func (a *arrival) crowded(as *Association) {
 	as.account.crowded.Add(1)

@@ -147,3 +147,53 @@ func TestFairParts(t *testing.T) {
 		t.Errorf("one that is alone has %d", n)
 	}
 }
+
+// TestRestInParts: a client's connections at rest are in its part, and one of them that carries
+// the next flow is there once.
+func TestRestInParts(t *testing.T) {
+	const most = 28
+	c := newCrowd(t, most, 3)
+	m := c.member(1)
+	m.far.again = true
+	raw, err := net.Dial("tcp", c.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	say := func() {
+		t.Helper()
+		c.joins++
+		if _, err := raw.Write(m.near.appendJoin(nil, c.joins, 0)); err != nil {
+			t.Fatal(err)
+		}
+		for before, end := c.opened, time.Now().Add(ample); c.opened == before; {
+			if err := c.poller.Wait(10 * time.Millisecond); err != nil || time.Now().After(end) {
+				t.Fatalf("no flow by a connection at rest, %v", err)
+			}
+		}
+	}
+	rest := func() {
+		for _, one := range m.far.lanes[0].conns {
+			one.rested()
+		}
+	}
+	say()
+	for range 3 {
+		c.join(m, most)
+		rest()
+	}
+	if n := len(c.port.arrivals); n != 21 || c.port.parts.all != n {
+		t.Errorf("%d connections of a client rest, its part has %d of %d", n, c.port.parts.all, most)
+	}
+	say() // in the place of itself
+	if n := len(c.port.arrivals); n != 20 || c.port.parts.all != 21 {
+		t.Errorf("%d rest beside one that carries a flow, its part has %d", n, c.port.parts.all)
+	}
+	rest()
+	for a := range c.port.arrivals {
+		a.refuse("the end")
+	}
+	if c.port.parts.all != 0 || len(c.port.parts.of) != 0 {
+		t.Errorf("places are left: %+v", c.port.parts)
+	}
+}

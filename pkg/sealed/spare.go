@@ -49,7 +49,7 @@ func (c *conn) rested() {
 	case !l.a.again || c.gone:
 		c.sock.Close()
 	case l.a.gate != nil:
-		l.a.gate.await(l.port, c.sock, append(next, c.rest...))
+		l.a.gate.await(l.port, l.a.account, c.sock, append(next, c.rest...))
 	case len(next) > 0: // a gateway has nothing to say there
 		c.sock.Close()
 	default:
