@@ -80,6 +80,8 @@
 //
 // Keeping it so:
 //   - keep: puts back what others remove; keep_sysctl: settings; replug: interfaces made anew
+//   - ahead: policy rules of others that come first; returns: what is masqueraded by is back
+//   - change: another plan while connections go on
 //
 // Tools:
 //   - firewall: iptables; nft: questions to nf_tables; sysctl: /proc/sys; lists: netlink lists

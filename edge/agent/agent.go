@@ -8,6 +8,8 @@
 //   - tunnel: the session; failopen: what clients do while there is none
 //   - check, checklink: `check`; advice: what it says to do; patience: how long it waits
 //   - status: the status document
+//   - take: another configuration while connections go on; relink: uplinks that come, go or
+//     change
 //
 // An uplink:
 //   - uplink: keeps it connected; device: its interface; attempts: those of one race

@@ -13,6 +13,7 @@
 //
 //   - workers: makes workers, stacks and card; run: runs and ends them, and brings events to
 //     them
+//   - probe: asks connections at rest whether they still stand
 //   - card: the crypto card; flaws_on, flaws_off: its faults in `make soak`
 //   - carrier: a link connection as the tunnel uses it; lanes: lanes of one uplink as one link
 //     in status

@@ -43,6 +43,7 @@
 //   - listen: the cloud's sockets; admit: a connection until it is handed over
 //   - handshake: TLS and HELLO; handover: from TLS to records; errors: what can go wrong, in
 //     words
+//   - stranger: what may come before HELLO
 //   - names: name servers by a link's own interface
 //
 // A connection:
@@ -54,6 +55,7 @@
 //
 // QUIC:
 //   - quic: the library, behind one file; quicduct: a stream; datagrams, arrivals: its socket
+//   - ahead: what edges may send beyond a gap
 //   - governor: its congestion control (package bbr); spoilt: batches that get damaged on the
 //     way
 package link

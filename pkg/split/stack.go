@@ -34,6 +34,7 @@
 //     segments
 //   - filter: what stands before netstack; link: netstack's view of the hub
 //   - transmit: sends to the hub; mmsg: recvmmsg and sendmmsg
+//   - probe: asks connections at rest whether they still stand
 //   - errorin: ICMP errors that netstack must not take at their word; shut: ACKs while a
 //     window is shut
 //

@@ -29,6 +29,7 @@
 //   - session: the Session, its API and its loop; mailbox: what others leave; status: what it
 //     tells
 //   - commands: what workers want; receive: what the peer sends; pump: what the links get
+//   - ctrl: control frames that wait for a link
 //   - rest: gives memory back; places: how many flows; bounds: other bounds for a peer
 //
 // A flow:
