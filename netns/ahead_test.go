@@ -67,6 +67,11 @@ func TestRulesOfOthersComeAfter(t *testing.T) {
 	}
 	look("own 465, own 466, own 467, other 468, other 469")
 	look("own 465, own 466, own 467, other 468, other 469")
+	few := w.plan
+	few.Links = few.Links[:len(few.Links)-1]
+	must(t, h.Change(few))
+	must(t, h.Change(w.plan))
+	look("own 465, own 466, own 467, other 468, other 469") // nor do those of an uplink that comes now
 	w.run("ip rule add from 10.9.0.0/24 table 200", "ip -6 rule add from fd09::/64 table 200")
 	look("own 461, own 462, own 463, other 464, other 468, other 469")
 	if said := log.String(); strings.Count(said, "hawser's are first again") != 4 || !strings.Contains(said, "469 (not from all fwmark 0xca6c lookup 51820)") {

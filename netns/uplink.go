@@ -82,8 +82,8 @@ func (b *builder) uplink(l LinkRoute, table int) error {
 		what: fmt.Sprintf("link %s: route by %s to %s in table %d", l.Name, l.Interface, l.Gateway, table),
 		undo: []entry{{Do: undoRoutes, Family: family, Number: table}},
 		do:   func() error { return b.host.routeUplink(l, table) },
-	}, ruleStep(policy{Family: family, Preference: prefUplink, Table: table, Mark: BypassMark, Out: l.Interface}))
-	sources, err := sourcePolicies(l, table)
+	}, ruleStep(policy{Family: family, Preference: prefUplink + b.host.moved[family], Table: table, Mark: BypassMark, Out: l.Interface}))
+	sources, err := b.host.sources(l, table)
 	if err != nil {
 		return err
 	}
