@@ -41,8 +41,10 @@ const (
 	// captureSYN holds some thousand SYNs: what comes while the program waits
 	// for a processor.
 	captureSYN = 4 << 20
-	// fanoutIgnoreOutgoing is PACKET_FANOUT_FLAG_IGNORE_OUTGOING (Linux 5.11).
-	// In a group the sockets' own PACKET_IGNORE_OUTGOING is not looked at.
+	// fanoutIgnoreOutgoing is PACKET_FANOUT_FLAG_IGNORE_OUTGOING: what we send does not
+	// even reach the filter. In a group the sockets' own PACKET_IGNORE_OUTGOING is not looked
+	// at. Kernels that do not know the flag take it and do nothing, as 6.1: the filter drops
+	// what is outgoing as well (incomingOnly).
 	fanoutIgnoreOutgoing = 0x4000
 )
 
@@ -139,7 +141,7 @@ func openCapture(index, n int, k captureKind) (fds []int, err error) {
 		}
 	}
 	for _, fd := range fds {
-		if err := attach(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, k.filter); err != nil {
+		if err := attach(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, incomingOnly(k.filter)); err != nil {
 			return fds, fmt.Errorf("SO_ATTACH_FILTER: %w", err)
 		}
 	}

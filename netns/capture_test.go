@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"os"
 	"runtime"
@@ -47,6 +48,33 @@ func eventually(t *testing.T, what string, ok func() bool) {
 			t.Errorf("%s did not happen in %v", what, patient)
 			return
 		}
+	}
+}
+
+// TestOutgoingIsDropped: the filter hears nothing that leaves, as kernels' own way of that may
+// be without effect.
+func TestOutgoingIsDropped(t *testing.T) {
+	w := newWorld(t)
+	in := newInjector(t, w.install(w.plan).Hub())
+	hub, err := netlink.LinkByName(hubHost)
+	must(t, err)
+	listen := func(filter program) (hears func() bool) {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(fd) })
+		must(t, attach(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, filter))
+		must(t, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bits.ReverseBytes16(unix.ETH_P_ALL), Ifindex: hub.Attrs().Index}))
+		return func() bool {
+			_, err := unix.Read(fd, make([]byte, 2048))
+			return err == nil
+		}
+	}
+	ours := listen(incomingOnly(captureFilter(everySegment)))
+	all := listen(captureFilter(everySegment))
+	in.send(segmentOf(client4, remote4).packet())
+	eventually(t, "the frame that leaves", all)
+	if ours() {
+		t.Error("a frame that leaves is heard")
 	}
 }
 

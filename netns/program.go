@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 )
 
 // Classic BPF programs. The socket filter sees a frame from its Ethernet
@@ -93,6 +94,15 @@ func captureFilter(which segments) program {
 	v6 := append(program{load(etherLen+6, 1)}, when(protoTCP, tcp6, when(protoIP6I, error6, when(protoFrag, piece6, drop)))...)
 
 	return append(program{load(12, 2)}, when(0x0800, v4, when(0x86dd, v6, drop))...)
+}
+
+// incomingOnly is a socket filter's program for frames that arrive; others are dropped.
+func incomingOnly(filter program) program {
+	return append(program{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+	}, filter...)
 }
 
 // fanoutProgram returns the number of the worker, below n, that a frame is for.
