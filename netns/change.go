@@ -19,12 +19,7 @@ func (h *Host) Change(next Plan) error {
 	if err != nil {
 		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return errHostClosed
-	}
-	if err := inside(h.home, func() error { return h.change(next) }); err != nil {
+	if err := h.atHome(func() error { return h.change(next) }); err != nil {
 		return err
 	}
 	select {
@@ -34,15 +29,28 @@ func (h *Host) Change(next Plan) error {
 	return nil
 }
 
+// Admits tells why Change to a plan cannot be, before anything has changed. It may be called
+// from any goroutine.
+func (h *Host) Admits(next Plan) error {
+	next, err := next.prepared()
+	if err != nil {
+		return err
+	}
+	return h.atHome(func() error { return h.admits(next) })
+}
+
+func (h *Host) admits(next Plan) error {
+	return checkLinks(next, func(l LinkRoute) bool {
+		return !slices.ContainsFunc(h.plan.Links, func(o LinkRoute) bool { return reflect.DeepEqual(o, l) })
+	})
+}
+
 func (h *Host) change(next Plan) error {
 	was := h.plan
 	stays := func(i int) bool {
 		return i < len(was.Links) && i < len(next.Links) && reflect.DeepEqual(was.Links[i], next.Links[i])
 	}
-	isNew := func(l LinkRoute) bool {
-		return !slices.ContainsFunc(was.Links, func(o LinkRoute) bool { return reflect.DeepEqual(o, l) })
-	}
-	if err := checkLinks(next, isNew); err != nil {
+	if err := h.admits(next); err != nil {
 		return err
 	}
 	for i := range was.Links {

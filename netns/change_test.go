@@ -137,6 +137,10 @@ func TestChangeRefused(t *testing.T) {
 	w.run("ip route add 192.0.2.0/24 dev wan0 table 26745")
 	h := w.install(few)
 	stands := w.atRest()
+	if err := h.Admits(w.plan); err == nil || !strings.Contains(err.Error(), "routing table 26745 is in use") {
+		t.Errorf("a table that is in use is admitted: %v", err)
+	}
+	must(t, h.Admits(few))
 	if err := h.Change(w.plan); err == nil || !strings.Contains(err.Error(), "routing table 26745 is in use") {
 		t.Errorf("a table that is in use: %v", err)
 	}

@@ -26,16 +26,16 @@ func (c *Cloud) Run(ctx context.Context, cfg *config.Cloud, id identity.Key, log
 }
 
 // Take takes over another configuration, if it differs from that of the run in its edges
-// alone, and says what it has taken over, "": nothing. Who adds a train does not want to reset
+// alone, and says what it has taken over, "": nothing; it never fails. Who adds a train does not want to reset
 // the others' connections. It may be called from any goroutine.
-func (c *Cloud) Take(next *config.Cloud) string {
+func (c *Cloud) Take(next *config.Cloud) (string, error) {
 	a := c.running.Load()
 	if a == nil || !takes(a.cfg, next) {
-		return ""
+		return "", nil
 	}
 	a.sessions.take(next.Edges)
 	a.takenOver.Store(&admin.Taken{At: time.Now(), What: "edges"})
-	return "edges"
+	return "edges", nil
 }
 
 // takes says whether two configurations differ in their edges alone. Where there is one, it

@@ -93,11 +93,11 @@ func TestTakesEdgesAlone(t *testing.T) {
 		next := was
 		c.change(&next)
 		cloud := new(Cloud)
-		if cloud.Take(&next) != "" {
+		if got, err := cloud.Take(&next); got != "" || err != nil {
 			t.Errorf("%s: taken while nothing runs", name)
 		}
 		cloud.running.Store(newAgent(&was, identity.Key{}, slog.New(slog.DiscardHandler)))
-		if got := cloud.Take(&next) == "edges"; got != c.want {
+		if got, err := cloud.Take(&next); (got == "edges") != c.want || err != nil {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}

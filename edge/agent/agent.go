@@ -63,6 +63,7 @@ type agent struct {
 	plan     netns.Plan
 	host     *netns.Host
 	lead     func(netns.Plan) error // has the host be what another plan says (netns.Host.Change)
+	admits   func(netns.Plan) error // why that cannot be (netns.Host.Admits)
 	workers  *box.Workers
 	tunnels  *tunnels
 	policies atomic.Pointer[policy.Table]
@@ -297,7 +298,7 @@ func (a *agent) work(ctx context.Context) error {
 	a.tunnels.begin(linksCtx)
 	links.Go(a.tunnels.wait)
 	a.log.Info("edge runs", "links", len(a.cfg.Links), "workers", a.workers.Count(), "intercept", a.plan.Intercept, "key", a.id.String())
-	a.working, a.lead = ctx, a.host.Change
+	a.working, a.lead, a.admits = ctx, a.host.Change, a.host.Admits
 	a.taking.Unlock()
 	<-ctx.Done()
 	a.taking.Lock() // what is being taken over ends first

@@ -46,7 +46,7 @@ type swap struct{ was, now *uplink }
 func (a *agent) relink(next []config.Link, routes []netns.LinkRoute) (*relink, error) {
 	r := &relink{a: a, next: next, route: map[*uplink]netns.LinkRoute{}, gone: slices.Clone(a.tunnels.list())}
 	if err := a.quotas.check(next); err != nil {
-		return nil, err
+		return nil, impossible{err}
 	}
 	for i, l := range next {
 		var was *uplink
@@ -64,7 +64,7 @@ func (a *agent) relink(next []config.Link, routes []netns.LinkRoute) (*relink, e
 		}
 		u, err := a.uplink(place, routes[i], l)
 		if err != nil {
-			return nil, err
+			return nil, impossible{err}
 		}
 		u.index, r.route[u] = i, routes[i]
 		r.list = append(r.list, u)
@@ -184,6 +184,20 @@ func (u *uplink) renumber(serial uint32) {
 		lane.terms.Serial = serial
 		lane.mu.Unlock()
 	}
+}
+
+// plan is what the host must be in the end.
+func (r *relink) plan() netns.Plan {
+	next := r.a.plan
+	next.Links = make([]netns.LinkRoute, len(r.a.places))
+	for _, u := range r.list {
+		if route, isNew := r.route[u]; isNew {
+			next.Links[u.id] = route
+		} else {
+			next.Links[u.id] = r.a.plan.Links[u.id]
+		}
+	}
+	return next
 }
 
 // rehost has the host no longer lead some uplinks, and lead others.

@@ -16,29 +16,36 @@ import (
 
 // Take takes over another configuration while connections go on, if it differs from the
 // present one only in what can be taken over, and says in words what that was; "": nothing,
-// and the agent must start anew, also where taking over has failed midway. It may be called
-// from any goroutine.
-func (e *Edge) Take(next *config.Edge) string {
+// and the agent must start anew, also where taking over has failed midway. An error says that
+// no agent could start by it on this host: nothing has changed. It may be called from any
+// goroutine.
+func (e *Edge) Take(next *config.Edge) (string, error) {
 	a := e.running.Load()
 	if a == nil {
-		return ""
+		return "", nil
 	}
 	a.taking.Lock()
 	defer a.taking.Unlock()
 	if a.working == nil || a.working.Err() != nil {
-		return ""
+		return "", nil
 	}
 	what, err := a.take(next)
+	if wrong := (impossible{}); errors.As(err, &wrong) {
+		return "", wrong.error
+	}
 	if err != nil && a.working.Err() == nil {
 		a.log.Warn("the changed configuration cannot be taken over while connections go on", "reason", err)
 	}
 	if err != nil || len(what) == 0 {
-		return ""
+		return "", nil
 	}
 	text := strings.Join(what, ", ")
 	a.takenOver.Store(&admin.Taken{At: time.Now(), What: text})
-	return text
+	return text, nil
 }
+
+// impossible is the error of a configuration by which no agent could start on this host.
+type impossible struct{ error }
 
 // takeable are the keys that are taken over; each copies what it names.
 var takeable = []struct {
@@ -98,6 +105,9 @@ func (a *agent) take(next *config.Edge) (what []string, err error) {
 	table, ok := a.policies.Load().Next(next.Policies, users(next))
 	if !ok {
 		return nil, errors.New("there have been too many policies since the start")
+	}
+	if err := a.admits(r.plan()); err != nil {
+		return nil, impossible{err}
 	}
 	if err := a.resteer(planned.Exclude, planned.Ports); err != nil {
 		return nil, err

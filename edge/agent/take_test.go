@@ -62,7 +62,7 @@ func TestChanges(t *testing.T) {
 		if got := strings.Join(changes(base(), next), " "); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
-		if new(Edge).Take(next) != "" {
+		if got, err := new(Edge).Take(next); got != "" || err != nil {
 			t.Errorf("%s: taken while nothing runs", name)
 		}
 	}
@@ -75,6 +75,7 @@ type taker struct {
 	agent *agent
 	plan  netns.Plan // the host's
 	fail  error      // why it cannot be changed
+	wrong error      // what is found before
 
 	carried atomic.Uint64 // by the second place's interface
 }
@@ -89,7 +90,8 @@ func newTaker(t *testing.T, links ...config.Link) *taker {
 	a := &agent{
 		cfg: cfg, present: cfg, id: k.rig.edge, log: slog.New(slog.DiscardHandler), started: time.Now(), places: map[string]int{},
 		plan: plan(ctx, cfg), budget: k.tunnels.budget, working: ctx,
-		lead: func(p netns.Plan) error { k.plan = p; return k.fail },
+		lead:   func(p netns.Plan) error { k.plan = p; return k.fail },
+		admits: func(netns.Plan) error { return k.wrong },
 	}
 	a.policies.Store(policy.New(nil, policy.Users{}))
 	a.hints.Store(&cfg.Hints)
@@ -135,8 +137,8 @@ func (k *taker) take(want string, links ...config.Link) {
 	k.t.Helper()
 	next := k.config(links...)
 	next.State = k.agent.present.State
-	if got := k.edge.Take(next); got != want {
-		k.t.Fatalf("taken over: %q, want %q", got, want)
+	if got, err := k.edge.Take(next); got != want || err != nil {
+		k.t.Fatalf("taken over: %q, %v, want %q", got, err, want)
 	}
 	k.stand(links...)
 }
@@ -237,22 +239,37 @@ func TestTakeLinks(t *testing.T) {
 }
 
 // TestTakeFails: a host that cannot be changed has the agent start anew, which undoes what
-// was done; so has an end meanwhile.
+// was done; so has an end meanwhile. What no agent could start by has it go on as it was.
 func TestTakeFails(t *testing.T) {
 	a, b := config.Link{Name: "a", Transport: config.TransportTCP}, config.Link{Name: "b", Transport: config.TransportTCP}
 	k := newTaker(t, a)
 	k.stand(a)
-	k.fail = errors.New("no room")
 	next := k.config(a, b)
 	next.State = k.agent.present.State
-	if got := k.edge.Take(next); got != "" || k.agent.takenOver.Load() != nil {
-		t.Errorf("taken over: %q", got)
+	k.wrong = errors.New("another name")
+	if got, err := k.edge.Take(next); got != "" || err != k.wrong || k.agent.present == next || len(k.plan.Links) > 2 {
+		t.Errorf("what the host does not admit: %q, %v", got, err)
+	}
+	k.stand(a)
+	k.wrong = nil
+	file := k.config(a)
+	file.State, file.Links[0].Quota = k.agent.present.State, 1e9
+	if err := os.Mkdir(file.State, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := k.edge.Take(file); got != "" || err == nil {
+		t.Errorf("a quota whose file is a directory: %q, %v", got, err)
+	}
+	k.stand(a)
+	k.fail = errors.New("no room")
+	if got, err := k.edge.Take(next); got != "" || err != nil || k.agent.takenOver.Load() != nil {
+		t.Errorf("taken over: %q, %v", got, err)
 	}
 	k.fail = nil
 	ended, end := context.WithCancel(context.Background())
 	end()
 	k.agent.working = ended
-	if got := k.edge.Take(next); got != "" {
-		t.Errorf("at its end it has taken over %q", got)
+	if got, err := k.edge.Take(next); got != "" || err != nil {
+		t.Errorf("at its end it has taken over %q, %v", got, err)
 	}
 }

@@ -57,8 +57,9 @@ type Role[C Configuration] struct {
 	Run func(ctx context.Context, cfg C, id identity.Key, log *slog.Logger) error
 
 	// Take has the agent that runs go on by another configuration of the same identity, if
-	// it can, and says in words what it has taken over; "": it cannot. Nil: it never can.
-	Take func(next C) string
+	// it can, and says in words what it has taken over; "": it cannot. An error says that no
+	// agent could run by it here: the one that runs goes on by the former. Nil: it never can.
+	Take func(next C) (string, error)
 
 	// Check looks for what would make Run fail and changes nothing. The
 	// identity is zero when the key cannot be read, which the command line

@@ -27,12 +27,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// takesMost is Take of an agent that takes over all but memory.
-func takesMost(next *config.Edge) string {
-	if next.Memory != 512<<20 {
-		return ""
+// takesMost is Take of an agent that takes over all but memory, and cannot run by one name.
+func takesMost(next *config.Edge) (string, error) {
+	switch {
+	case next.Name == "impossible":
+		return "", errors.New("name: there is no such host")
+	case next.Memory != 512<<20:
+		return "", nil
 	}
-	return "name"
+	return "name", nil
 }
 
 // programs are agents that end in ways of their own.

@@ -64,7 +64,7 @@ func (p *program[C]) other(ctx context.Context, path string, now *settings[C], h
 		next, err := p.settings(path)
 		taken := ""
 		if err == nil && p.role.Take != nil && next.key == now.key && !reflect.DeepEqual(next, now) {
-			taken = p.role.Take(next.cfg)
+			taken, err = p.role.Take(next.cfg)
 		}
 		switch {
 		case err != nil:

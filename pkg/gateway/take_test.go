@@ -44,8 +44,8 @@ func TestTakeClients(t *testing.T) {
 	tram := testKey(t, "t")
 	next := *conf
 	next.Clients = append([]config.RelayClient{{Name: "tram", Key: tram.Public(), Services: []string{"echo"}}}, conf.Clients...)
-	if far.Take(&next) != "clients" {
-		t.Fatal("a further client is not taken over")
+	if got, err := far.Take(&next); got != "clients" || err != nil {
+		t.Fatalf("a further client is not taken over: %v", err)
 	}
 	second := *near
 	second.Box, second.Forward = testBox(t, "second"), []config.Forward{{Listen: loopback(t), Service: "echo"}}
@@ -62,8 +62,8 @@ func TestTakeClients(t *testing.T) {
 	renamed.Clients = append([]config.RelayClient{{Name: "metro", Key: tram.Public(), Services: []string{"echo"}}}, conf.Clients...)
 	for step, conf := range map[string]*config.CloudRelay{"with another name": &renamed, "removed": &without} {
 		ended := atRest(t, tramAt)
-		if far.Take(conf) != "clients" {
-			t.Fatalf("%s: not taken over", step)
+		if got, err := far.Take(conf); got != "clients" || err != nil {
+			t.Fatalf("%s: not taken over: %v", step, err)
 		}
 		ended(step)
 		goesOn()
@@ -71,7 +71,7 @@ func TestTakeClients(t *testing.T) {
 			if err := says(tramAt, "hello"); err == nil {
 				t.Error("who was removed is served")
 			}
-			far.Take(&next)
+			_, _ = far.Take(&next)
 		}
 		reaches(t, tramAt)
 		goesOn()
@@ -138,7 +138,7 @@ func TestTakesClientsAlone(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	if new(Far).Take(&was) != "" {
+	if got, err := new(Far).Take(&was); got != "" || err != nil {
 		t.Error("taken while nothing runs")
 	}
 }
