@@ -173,6 +173,9 @@ func (s *Session) closeConn(c *conn, err error) {
 	s.moveAway(c)
 	if c.link.conn == c {
 		c.link.conn, c.link.lastErr = nil, err
+		if c.link.terms.Removed {
+			c.link.lastErr = nil // it has not failed, should it come back
+		}
 		s.stepHealth(c.link)
 	}
 	c.carrier.Close(err)

@@ -149,6 +149,9 @@ func TestRemoved(t *testing.T) {
 		c.set(1, LinkTerms{Weight: 1})
 		time.Sleep(time.Second)
 		shown(2)
+		if st, _ := c.w.edge.s.Status(); st.Links[1].LastError != "" {
+			t.Errorf("who is back has failed by %s", st.Links[1].LastError)
+		}
 	})
 }
 
