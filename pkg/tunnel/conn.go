@@ -13,7 +13,8 @@ type Strand interface {
 	// that is the room signal. It releases their bodies. One caller at a time.
 	Send(batch []wire.Record) error
 	// Receive returns the next record. Its block is valid until the next call,
-	// its body belongs to the caller. One caller at a time.
+	// its body belongs to the caller. One caller at a time, who calls until it returns
+	// an error: what has come of a record in part is given back then.
 	Receive() (wire.Record, error)
 	// Buffered reports whether Receive would return at once; Receive's caller
 	// asks.

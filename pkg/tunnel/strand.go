@@ -114,11 +114,25 @@ func (st *strand) read(s *Session) error {
 		alone := b.alone()
 		if !s.post(func(in *mail) { in.received = append(in.received, b) }) {
 			b.release()
+			st.finish()
 			return ErrEnded
 		}
 		if alone {
 			runtime.Gosched() // the worker can begin before the next look at the transport
 		}
+	}
+}
+
+// finish ends what the strand is carried by and receives until that says so: it then gives back
+// what it has of a record that has come in part.
+func (st *strand) finish() {
+	st.end(ErrEnded)
+	for {
+		r, err := st.carrier.Receive()
+		if err != nil {
+			return
+		}
+		r.Body.Release()
 	}
 }
 
