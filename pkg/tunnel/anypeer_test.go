@@ -3,8 +3,10 @@ package tunnel
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,6 +23,7 @@ type strangeSession struct {
 	r     *rand.Rand
 	s     *Session
 	conns []*conn
+	apart []*strand // urgent connections whose goroutines have not ended
 	flows map[stream.ID]*strangeFlow
 	was   map[stream.ID]bool
 }
@@ -121,8 +124,9 @@ func (x *strangeSession) command() {
 		x.obey(stream.Command{Kind: stream.CmdOpen, Flow: id, Dst: server, Src: client, Terms: x.terms()})
 		return
 	}
-	for id, f := range x.flows {
-		c := stream.Command{Flow: id}
+	if ids := slices.Sorted(maps.Keys(x.flows)); len(ids) > 0 {
+		id := ids[x.r.IntN(len(ids))] // a seed does the same each time
+		f, c := x.flows[id], stream.Command{Flow: id}
 		switch x.r.IntN(8) {
 		case 0, 1:
 			n := min(uint64(x.r.IntN(20_000)), f.limit-min(f.sent, f.limit))
@@ -156,7 +160,6 @@ func (x *strangeSession) command() {
 			}
 		}
 		x.obey(c)
-		return
 	}
 }
 
@@ -172,7 +175,14 @@ func (x *strangeSession) terms() wire.Terms {
 // frame is anything that the peer may say.
 func (x *strangeSession) frame(st *strand) (f wire.Frame, body buffer.Seg) {
 	f.Flow = uint64(1 + x.r.IntN(8))
-	small := func() uint64 { return uint64(x.r.IntN(40_000)) }
+	small := func() uint64 {
+		n := uint64(x.r.IntN(40_000))
+		if x.r.IntN(100) == 0 {
+			n = 1<<62 - 1 - n // the largest that can be decoded
+		}
+		return n
+	}
+	f.Delay = x.r.Uint32() >> x.r.IntN(33)
 	switch x.r.IntN(14) {
 	case 0:
 		f.Kind, f.Seq = wire.KindAck, uint64(x.r.IntN(int(st.conn.bulk.log.count)+1))
@@ -253,25 +263,41 @@ func (x *strangeSession) step() {
 			s.closeConn(c, errAny)
 		case 1:
 			if _, ok := c.carrier.(strangeStrands); !ok && !c.candidate {
-				s.stand(newApart(c, newStrangeCarrier(x.r), x.r.IntN(2) == 0))
+				st := newApart(c, newStrangeCarrier(x.r), x.r.IntN(2) == 0)
+				s.stand(st)
+				x.apart = append(x.apart, st)
 			}
 		case 2:
 			if st := c.strands[0]; st.apart != nil {
-				s.part(st)
-				st.discard()
+				x.endApart(func(other *strand) bool { return other == st })
 			}
 		}
 	}
 	if x.r.IntN(2) == 0 {
 		s.turn()
 	}
+	x.endApart(func(st *strand) bool { return st != st.conn.urgent && st != st.conn.twin && x.r.IntN(3) == 0 })
 	for i, c := range x.conns {
 		x.write(c)
 		if c.closed {
+			x.endApart(func(st *strand) bool { return st.conn == c })
 			s.detach(c, errAny)
 			x.conns[i] = x.attach(i)
 		}
 	}
+}
+
+// endApart has the goroutines of some urgent connections end, also of those that the session
+// has given up or replaced before.
+func (x *strangeSession) endApart(which func(*strand) bool) {
+	x.apart = slices.DeleteFunc(x.apart, func(st *strand) bool {
+		if !which(st) {
+			return false
+		}
+		x.s.part(st)
+		st.discard()
+		return true
+	})
 }
 
 // write is the writers'.
@@ -341,6 +367,7 @@ func (x *strangeSession) end(whole *Budget) {
 		s.stopped = errAny
 	}
 	s.shutdown()
+	x.endApart(func(*strand) bool { return true })
 	for _, c := range x.conns {
 		c.discard()
 		for _, st := range c.strands {
