@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,9 +24,37 @@ const meddlerPort = 7449
 // ends that link with a counted error; downloads and uploads arrive whole.
 func TestTampering(t *testing.T) {
 	t.Parallel()
-	r := prepare(t, twins(), pair.Options{Transport: "tcp"})
 	m := newMeddler(pair.Port)
-	m.serve(r)
+	r, g := tampered(t, "tcp", 1_500_000, m, m.serve)
+	counted := r.ended("edge") + r.ended("cloud")
+	flips := m.flips.Load()
+	t.Logf("%d bits flipped, %d counted errors; download %v", flips, counted, g)
+	if flips < 3 || counted == 0 {
+		t.Errorf("%d bits flipped, %d errors counted", flips, counted)
+	}
+	r.quiet()
+}
+
+// TestTamperingQUIC does the same to a QUIC link's packets. They count as lost: nothing ends, and
+// nobody is blamed.
+func TestTamperingQUIC(t *testing.T) {
+	t.Parallel()
+	m := newMeddler(pair.Port)
+	r, g := tampered(t, "quic", 200, m, m.serveUDP)
+	flips, counted, l := m.flips.Load(), r.ended("edge")+r.ended("cloud"), r.link(t, "wifi")
+	t.Logf("%d packets with a bit flipped, %d bytes by the link; download %v", flips, l.BytesDown+l.BytesUp, g)
+	if flips < 20 || counted != 0 || l.Reconnects != 0 {
+		t.Errorf("%d bits flipped, %d errors counted, %d reconnections", flips, counted, l.Reconnects)
+	}
+	r.quiet()
+}
+
+// tampered runs a download and an upload whose first link leads through a meddler, and
+// returns when both have come whole.
+func tampered(t *testing.T, transport string, every int64, m *meddler, serve func(*rig)) (*rig, gauge) {
+	t.Helper()
+	r := prepare(t, twins(), pair.Options{Transport: transport})
+	serve(r)
 	conf := strings.Replace(r.pair.EdgeYAML(), ":7443", fmt.Sprintf(":%d", meddlerPort), 1) // the first link
 	if _, err := r.WriteFile("edge.yaml", conf); err != nil {
 		t.Fatal(err)
@@ -43,8 +72,9 @@ func TestTampering(t *testing.T) {
 		defer c.Close()
 		up <- receive(c, nil)
 	})
-	m.flipEvery.Store(1_500_000)
+	m.flipEvery.Store(every)
 	c := r.mustDial(r.origin(lab.IPv4, 81), time.Minute)
+	defer c.Close()
 	go func() {
 		_, _ = io.Copy(c, newNoise(2, bulk/2))
 		_ = c.CloseWrite()
@@ -56,15 +86,8 @@ func TestTampering(t *testing.T) {
 	if g := await(t, up); g.err != nil || g.sum != sumOf(2, bulk/2) {
 		t.Errorf("upload: %v, %v", g, g.err)
 	}
-	c.Close()
 	m.flipEvery.Store(0)
-	counted := r.ended("edge") + r.ended("cloud")
-	flips := m.flips.Load()
-	t.Logf("%d bits flipped, %d counted errors; download %v", flips, counted, g)
-	if flips < 3 || counted == 0 {
-		t.Errorf("%d bits flipped, %d errors counted", flips, counted)
-	}
-	r.quiet()
+	return r, g
 }
 
 // ended adds up an agent's counters of forged and tampered records.
@@ -80,10 +103,10 @@ func (r *rig) ended(role string) (n uint64) {
 	return n
 }
 
-// meddler is a TCP proxy on the cloud's node that flips bits.
+// meddler is a TCP or UDP proxy on the cloud's node that flips bits.
 type meddler struct {
 	port      uint16       // that it passes on to
-	flipEvery atomic.Int64 // mean bytes between flips per direction; 0 = none
+	flipEvery atomic.Int64 // mean bytes between flips per direction, packets of UDP; 0 = none
 	flips     atomic.Int64
 
 	mu     sync.Mutex
@@ -140,5 +163,67 @@ func (m *meddler) pass(from, to net.Conn) {
 		if _, err := to.Write(buf[:n]); err != nil {
 			return
 		}
+	}
+}
+
+// serveUDP passes packets on both ways, each edge's port by a socket of its own.
+func (m *meddler) serveUDP(r *rig) {
+	in := m.socket(r, func() (*net.UDPConn, error) {
+		return net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.Address("cloud", lab.IPv4), meddlerPort)))
+	})
+	go func() {
+		out := map[netip.AddrPort]*net.UDPConn{}
+		buf := make([]byte, 1<<16)
+		for {
+			n, from, err := in.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			c := out[from]
+			if c == nil {
+				c = m.socket(r, func() (*net.UDPConn, error) {
+					return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.Address("cloud", lab.IPv4), m.port)))
+				})
+				out[from] = c
+				go m.answer(c, in, from)
+			}
+			m.meddle(buf[:n])
+			_, _ = c.Write(buf[:n])
+		}
+	}()
+}
+
+// socket opens one on the cloud's node until the test ends.
+func (m *meddler) socket(r *rig, open func() (*net.UDPConn, error)) (c *net.UDPConn) {
+	if err := r.Do("cloud", func() (err error) {
+		c, err = open()
+		return err
+	}); err != nil {
+		r.t.Error(err)
+		return &net.UDPConn{}
+	}
+	r.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (m *meddler) answer(from, by *net.UDPConn, to netip.AddrPort) {
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		m.meddle(buf[:n])
+		_, _ = by.WriteToUDPAddrPort(buf[:n], to)
+	}
+}
+
+// meddle flips a bit of one packet in so many.
+func (m *meddler) meddle(p []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if every := m.flipEvery.Load(); every > 0 && m.random.Int64N(every) == 0 {
+		p[m.random.IntN(len(p))] ^= 1 << m.random.IntN(8)
+		m.flips.Add(1)
 	}
 }
