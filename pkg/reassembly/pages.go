@@ -59,7 +59,8 @@ func (p *pages) place(at place, c chunk) place {
 		return at
 	}
 	from := cutAt(at.i, len(page))
-	(*p)[k] = p.split(k+1, page, from)
+	left := p.split(k+1, page, from) // changes *p
+	(*p)[k] = left
 	if at.i >= from {
 		return place{at.page + 1, at.i - from}
 	}
