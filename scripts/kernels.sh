@@ -35,7 +35,7 @@ TESTS=(
 	"pkg/shield ." "pkg/shunt ." "pkg/resume ." "pkg/sock ." "pkg/nonblock ."
 )
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/hawser-kernels.XXXXXX")
+work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 
