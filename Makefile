@@ -81,7 +81,7 @@ steps: ## netns: a crash at every single step, 5 minutes
 	HAWSER_EVERY_STEP=1 $(GO) test ./netns -count=1 -timeout 20m -run 'TestCrashAtEveryStep|TestFailingStep'
 
 .PHONY: kernels
-kernels: ## boots Debian's own kernels under QEMU and tries there what depends on them, ten minutes each; KERNELS=trixie for one
+kernels: ## boots Debian's own kernels under QEMU and tries there what depends on them, six minutes each; KERNELS=trixie for one
 	@scripts/kernels.sh $(KERNELS)
 
 e2e: ## tests of the programs in the lab
