@@ -26,7 +26,8 @@ func (in *quicIncoming) watch(ctx context.Context) {
 			return
 		case <-look.C:
 		}
-		if in.conn.ConnectionStats().BytesReceived > strangerMost {
+		// In this order: what comes once it is known does not count.
+		if in.conn.ConnectionStats().BytesReceived > strangerMost && ctx.Err() == nil {
 			in.heaps.Store(true)
 			in.drop()
 			return
